@@ -1,0 +1,1 @@
+"""Benchmarks: one question a file, each run as `python -m benchmarks.NAME`."""

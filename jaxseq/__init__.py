@@ -1,0 +1,29 @@
+"""jaxseq: sequence models as pure functions in JAX, with hand-written backpropagation through time.
+
+    cell = jaxseq.lstm(256)
+    params = cell.init(key, 64)
+    carry, ys = jaxseq.unroll(cell, params, xs)        # xs [T, B, 64] -> ys [T, B, 256]
+    carry, y = jaxseq.step(cell, params, carry, x)     # streaming: the same cell, one step
+
+The words and axis letters are those of `jaxseq.typing`.
+"""
+
+from jaxseq import initializers as initializers
+from jaxseq import kernels as kernels
+from jaxseq import masking as masking
+from jaxseq import typing as typing
+from jaxseq._unroll import step as step
+from jaxseq._unroll import unroll as unroll
+from jaxseq.cells import GruParams as GruParams
+from jaxseq.cells import LstmCarry as LstmCarry
+from jaxseq.cells import LstmParams as LstmParams
+from jaxseq.cells import RnnParams as RnnParams
+from jaxseq.cells import gru as gru
+from jaxseq.cells import lstm as lstm
+from jaxseq.cells import rnn as rnn
+from jaxseq.masking import last_valid as last_valid
+from jaxseq.masking import lengths_to_mask as lengths_to_mask
+from jaxseq.typing import Backward as Backward
+from jaxseq.typing import Cell as Cell
+from jaxseq.typing import Composite as Composite
+from jaxseq.typing import Kernel as Kernel

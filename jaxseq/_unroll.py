@@ -1,0 +1,112 @@
+"""The front door: `unroll` runs a cell over a sequence, `step` over one step."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check, masking
+from jaxseq.kernels import bptt
+from jaxseq.typing import Carry, Cell, Composite, Kernel, Params
+
+
+def unroll(
+    cell: Cell | Composite,
+    params: Params,
+    xs: jax.Array,
+    carry: Carry | None = None,
+    *,
+    mask: jax.Array | None = None,
+    reset: jax.Array | None = None,
+    reverse: bool = False,
+    kernel: Kernel | None = None,
+    key: jax.Array | None = None,
+) -> tuple[Carry, jax.Array]:
+    """Runs `cell` over the sequences `xs`.
+
+    Args:
+      cell: a Cell, or a Composite made of them.
+      params: what `cell.init` returned; their dtype is the dtype of the computation.
+      xs: `[T, B, D]`, time-major, in the dtype of `params`. Any number of batch axes, also none; T may be 0.
+      carry: the carry to start from; None: `cell.carry(params, batch_shape)`.
+      mask: bool `[T, B]`, True on real steps, of any pattern. On a False step the carry is held and `ys` is zero, and
+        whatever stands in `xs` there, NaN too, reaches neither a value nor a gradient.
+      reset: bool `[T, B]`, True where a new sequence starts: before such a step, a padded one too, the carry becomes the
+        initial one. With `reverse` it acts where the border is crossed, from t to t - 1.
+      reverse: run from the last step to the first; `ys` stay in the order of `xs`. With a mask of lengths this is the
+        reversal within each length.
+      kernel: how to run time, see `jaxseq.kernels`; None: `kernels.bptt`, where the cell has no hand-written backward
+        by JAX's own gradient.
+      key: a key for nets that draw noise (dropout); None: no noise. Cells draw none.
+
+    Returns:
+      The last carry, and `ys [T, B, H]`.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit; nothing is broadcast or cast.
+
+    >>> cell = lstm(4)
+    >>> params = cell.init(jax.random.key(0), 3)
+    >>> xs = jnp.ones([5, 2, 3])
+    >>> carry, ys = unroll(cell, params, xs, mask=lengths_to_mask([5, 3], 5))
+    >>> ys.shape, carry.c.shape
+    ((5, 2, 4), (2, 4))
+    """
+    check.net(cell)
+    xs = jnp.asarray(xs)
+    check.inputs("xs", "T, B, D", xs, params)
+    check.parameters(cell, params, xs.shape[-1])
+    batch = xs.shape[1:-1]
+    carry = _enter(cell, params, carry, batch)
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        check.flags("mask", mask, xs.shape[:-1])
+    if reset is not None:
+        reset = jnp.asarray(reset)
+        check.flags("reset", reset, xs.shape[:-1])
+
+    if isinstance(cell, Composite):
+        run = functools.partial(unroll, kernel=kernel)
+        return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
+    kernel = bptt if kernel is None else kernel
+    if mask is None and reset is None:
+        return kernel(cell, params, carry, xs, reverse=reverse)
+    check.batch_leads(cell, params, batch)
+    if reset is not None:
+        reset = masking.reset_before_step(reset, reverse)
+    initial = cell.carry(params, batch)
+    return kernel(masking.masked(cell), (params, initial), carry, (xs, mask, reset), reverse=reverse)
+
+
+def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Array) -> tuple[Carry, jax.Array]:
+    """Runs `cell` over one step: streaming with the numbers of `unroll`. Put it under `jax.jit` with your own code.
+
+    Args:
+      cell: a Cell, or a causal Composite.
+      params: what `cell.init` returned.
+      carry: the carry so far; None starts a sequence.
+      x: `[B, D]`, any number of batch axes, also none.
+
+    Returns:
+      The next carry, and `y [B, H]`.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, or the net is not causal.
+    """
+    check.net(cell)
+    x = jnp.asarray(x)
+    check.inputs("x", "B, D", x, params)
+    check.parameters(cell, params, x.shape[-1])
+    carry = _enter(cell, params, carry, x.shape[:-1])
+    if isinstance(cell, Composite):
+        if cell.step is None:
+            raise ValueError("this Composite is not causal: its output at a step depends on later steps. Use unroll.")
+        return cell.step(params, carry, x)
+    return cell.step(params, carry, cell.project(params, x))
+
+
+def _enter(cell, params, carry, batch):
+    if carry is None:
+        return cell.carry(params, batch)
+    check.carry(cell, params, carry, batch)
+    return carry

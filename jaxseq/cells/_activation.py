@@ -1,0 +1,32 @@
+"""Derivatives of elementwise activations, for the hand-written backward passes.
+
+The derivative of tanh, sigmoid and relu follows from the output, so that is all a step saves; for any other activation it
+saves the pre-activation too.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Activation = Callable[[jax.Array], jax.Array]
+
+_SLOPE_FROM_OUTPUT: dict[Activation, Callable[[jax.Array], jax.Array]] = {
+    jnp.tanh: lambda y: 1 - y * y,
+    jax.lax.tanh: lambda y: 1 - y * y,
+    jax.nn.sigmoid: lambda y: y * (1 - y),
+    jax.lax.logistic: lambda y: y * (1 - y),
+    jax.nn.relu: lambda y: (y > 0).astype(y.dtype),
+}
+
+
+def remember(activation: Activation, a: jax.Array) -> jax.Array | None:
+    """What `slope` needs beside the output: the pre-activation `a`, or None."""
+    return None if activation in _SLOPE_FROM_OUTPUT else a
+
+
+def slope(activation: Activation, y: jax.Array, a: jax.Array | None) -> jax.Array:
+    """dy/da elementwise, at the output `y` and what `remember` returned."""
+    if a is None:
+        return _SLOPE_FROM_OUTPUT[activation](y)
+    return jax.jvp(activation, (a,), (jnp.ones_like(a),))[1]

@@ -1,0 +1,144 @@
+"""Gated recurrent unit (Cho et al. 2014), in all conventions.
+
+    u_t = x_t W_x + b                             gates in the order  r z n
+    r_t = σ(u_r + h_{t-1} W_r)                    the reset gate
+    z_t = σ(u_z + h_{t-1} W_z)                    the update gate
+    n_t = candidate(u_n + r_t ⊙ (h_{t-1} W_n + b_hn))     reset_after=True   (cuDNN, PyTorch)
+    n_t = candidate(u_n + (r_t ⊙ h_{t-1}) W_n)            reset_after=False  (Cho)
+    h_t = (1 - z_t) ⊙ n_t + z_t ⊙ h_{t-1}                 update_writes=False: z keeps
+    h_t = (1 - z_t) ⊙ h_{t-1} + z_t ⊙ n_t                 update_writes=True:  z writes
+    y_t = h_t                                     W_h = [W_r W_z W_n]
+
+Backward, with δh the cotangent of h_t from the output and from step t+1, k = z where z keeps and 1 - z where it writes:
+
+    δn   = δh ⊙ (1 - k)           δa_n = δn ⊙ candidate'(a_n)
+    δk   = δh ⊙ (h_{t-1} - n)     δa_z = ±δk ⊙ z (1 - z)
+    reset after:   δm = δa_n ⊙ r,       δr = δa_n ⊙ (h_{t-1} W_n + b_hn),  δh_{t-1} = δh ⊙ k + [δa_r δa_z δm] W_hᵀ
+    reset before:  δq = δa_n W_nᵀ,      δr = δq ⊙ h_{t-1},    δh_{t-1} = δh ⊙ k + δq ⊙ r + [δa_r δa_z] [W_r W_z]ᵀ
+    δa_r = δr ⊙ r (1 - r)
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check, initializers
+from jaxseq.cells._activation import Activation, remember, slope
+from jaxseq.cells._dense import dense, dense_back, dense_weight, total
+from jaxseq.typing import Backward, Cell
+
+
+class GruParams(NamedTuple):
+    """`w_x [D, 3H]`, `w_h [H, 3H]`, `b [3H]`, gates r z n; `b_hn [H]`, or None where the reset comes before."""
+
+    w_x: jax.Array
+    w_h: jax.Array
+    b: jax.Array
+    b_hn: jax.Array | None = None
+
+
+class _Saved(NamedTuple):
+    h: jax.Array  # h_{t-1}
+    r: jax.Array
+    z: jax.Array
+    n: jax.Array
+    m: jax.Array | None  # h_{t-1} W_n + b_hn, where the reset comes after it
+    a_n: jax.Array | None
+
+
+def gru(
+    size: int, *, reset_after: bool = True, update_writes: bool = False, candidate: Activation = jnp.tanh
+) -> Cell:
+    """Returns the GRU cell; its carry is h `[B, H]`.
+
+    Args:
+      size: H.
+      reset_after: True: the reset gate acts on h W_n + b_hn (cuDNN, PyTorch, Keras); False: on h (Cho 2014).
+      update_writes: False: h' = (1 - z) n + z h (PyTorch); True: h' = (1 - z) h + z n.
+      candidate: the activation of the candidate n, any elementwise function.
+
+    Raises:
+      TypeError, ValueError: `size` is not a positive int, `candidate` not a function, a flag not a bool.
+
+    >>> cell = gru(3, reset_after=False)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> params.w_h.shape, params.b_hn is None
+    ((3, 9), True)
+    """
+    check.one_of("reset_after", reset_after, (True, False))
+    check.one_of("update_writes", update_writes, (True, False))
+    check.elementwise("candidate", candidate)
+    return _gru(check.positive_int("size", size), bool(reset_after), bool(update_writes), candidate)
+
+
+@functools.cache
+def _gru(size, reset_after, update_writes, candidate):
+    def init(key, in_size, dtype=None):
+        in_size = check.positive_int("in_size", in_size)
+        key_x, key_h = jax.random.split(key)
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        return GruParams(
+            w_x=initializers.per_gate(initializers.glorot_uniform(), 3)(key_x, (in_size, 3 * size), dtype),
+            w_h=initializers.per_gate(initializers.orthogonal(), 3)(key_h, (size, 3 * size), dtype),
+            b=jnp.zeros(3 * size, dtype),
+            b_hn=jnp.zeros(size, dtype) if reset_after else None,
+        )
+
+    def carry(params, batch_shape=()):
+        return jnp.zeros((*batch_shape, size), params.w_h.dtype)
+
+    def project(params, xs):
+        return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+
+    def fwd(params, h, u):
+        w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
+        u_rz, u_n = jnp.split(u, [2 * size], axis=-1)
+        if reset_after:
+            a = dense(h, params.w_h)
+            r, z = jnp.split(jax.nn.sigmoid(u_rz + a[..., : 2 * size]), 2, axis=-1)
+            m = a[..., 2 * size :] + params.b_hn
+            a_n = u_n + r * m
+        else:
+            r, z = jnp.split(jax.nn.sigmoid(u_rz + dense(h, w_rz)), 2, axis=-1)
+            m = None
+            a_n = u_n + dense((r * h).astype(h.dtype), w_n)
+        n = candidate(a_n)
+        h_new = (1 - z) * h + z * n if update_writes else (1 - z) * n + z * h
+        h_new = h_new.astype(h.dtype)
+        saved = _Saved(h, r, z, n, m, remember(candidate, a_n))
+        return h_new, h_new, jax.tree.map(lambda x: x.astype(h.dtype), saved)
+
+    def step(params, carry, u):
+        carry, y, _ = fwd(params, carry, u)
+        return carry, y
+
+    def bwd(params, saved, d_carry, d_y):
+        h, r, z, n, m, a_n = saved
+        d_h = d_carry + d_y
+        keep, write = (1 - z, z) if update_writes else (z, 1 - z)
+        d_z = d_h * ((n - h) if update_writes else (h - n)) * z * (1 - z)
+        d_n = d_h * write * slope(candidate, n, a_n)
+        if reset_after:
+            d_r = d_n * m * r * (1 - r)
+            d_h_before = d_h * keep + dense_back(jnp.concatenate([d_r, d_z, d_n * r], axis=-1), params.w_h)
+        else:
+            w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
+            d_reset_h = dense_back(d_n, w_n).astype(h.dtype)
+            d_r = d_reset_h * h * r * (1 - r)
+            d_h_before = d_h * keep + d_reset_h * r + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
+        return d_h_before.astype(h.dtype), jnp.concatenate([d_r, d_z, d_n], axis=-1)
+
+    def collect(params, saved, d_us):
+        d_rz, d_n = jnp.split(d_us, [2 * size], axis=-1)
+        if reset_after:
+            d_m = d_n * saved.r
+            w_h = dense_weight(saved.h, jnp.concatenate([d_rz, d_m], axis=-1))
+            b_hn = total(d_m, d_m.dtype)
+        else:
+            w_h = [dense_weight(saved.h, d_rz), dense_weight(saved.r * saved.h, d_n)]
+            w_h, b_hn = jnp.concatenate(w_h, axis=-1), None
+        return GruParams(jnp.zeros_like(params.w_x), w_h, jnp.zeros_like(params.b), b_hn)
+
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect))

@@ -1,0 +1,88 @@
+"""The vanilla recurrent cell (Elman 1990).
+
+    a_t = x_t W_x + b + h_{t-1} W_h
+    h_t = f(a_t)                        y_t = h_t
+
+Backward, with δh the cotangent of h_t from the output and from step t+1:
+
+    δa_t     = δh ⊙ f'(a_t)
+    δh_{t-1} = δa_t W_hᵀ
+    δW_h     = Σ_t h_{t-1}ᵀ δa_t
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check, initializers
+from jaxseq.cells._activation import Activation, remember, slope
+from jaxseq.cells._dense import dense, dense_back, dense_weight
+from jaxseq.typing import Backward, Cell
+
+
+class RnnParams(NamedTuple):
+    """`w_x [D, H]`, `w_h [H, H]`, `b [H]`."""
+
+    w_x: jax.Array
+    w_h: jax.Array
+    b: jax.Array
+
+
+def rnn(size: int, *, activation: Activation = jnp.tanh) -> Cell:
+    """Returns the vanilla recurrent cell h_t = f(x_t W_x + b + h_{t-1} W_h); its carry is h `[B, H]`.
+
+    Args:
+      size: H.
+      activation: f, any elementwise function.
+
+    Raises:
+      TypeError, ValueError: `size` is not a positive int, `activation` not a function.
+
+    >>> cell = rnn(3, activation=jax.nn.relu)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> [leaf.shape for leaf in params]
+    [(2, 3), (3, 3), (3,)]
+    """
+    check.elementwise("activation", activation)
+    return _rnn(check.positive_int("size", size), activation)
+
+
+@functools.cache
+def _rnn(size, activation):
+    def init(key, in_size, dtype=None):
+        in_size = check.positive_int("in_size", in_size)
+        key_x, key_h = jax.random.split(key)
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        return RnnParams(
+            w_x=initializers.glorot_uniform()(key_x, (in_size, size), dtype),
+            w_h=initializers.orthogonal()(key_h, (size, size), dtype),
+            b=jnp.zeros(size, dtype),
+        )
+
+    def carry(params, batch_shape=()):
+        return jnp.zeros((*batch_shape, size), params.w_h.dtype)
+
+    def project(params, xs):
+        return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+
+    def fwd(params, h, u):
+        a = u + dense(h, params.w_h)
+        y = activation(a).astype(h.dtype)
+        return y, y, (h, y, remember(activation, a))
+
+    def step(params, carry, u):
+        carry, y, _ = fwd(params, carry, u)
+        return carry, y
+
+    def bwd(params, saved, d_carry, d_y):
+        _, y, a = saved
+        d_a = ((d_carry + d_y) * slope(activation, y, a)).astype(y.dtype)
+        return dense_back(d_a, params.w_h).astype(y.dtype), d_a
+
+    def collect(params, saved, d_us):
+        h, _, _ = saved
+        return RnnParams(jnp.zeros_like(params.w_x), dense_weight(h, d_us), jnp.zeros_like(params.b))
+
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect))

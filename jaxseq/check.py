@@ -1,0 +1,139 @@
+"""The errors of the public edge; below it the mathematics is bare.
+
+Each check names the argument, what was expected, what came, and the likely cause. TypeError is for dtypes and kinds,
+ValueError for shapes and values.
+"""
+
+import functools
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.typing import Carry, Cell, Composite, Params, Shape
+
+
+def positive_int(name: str, value: Any) -> int:
+    """Returns `value` as an int, of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be a positive int; got {value!r}")
+    if number < 1:
+        raise ValueError(f"`{name}` must be a positive int; got {number}")
+    return number
+
+
+def one_of(name: str, value: Any, options: tuple) -> None:
+    """Raises unless `value` is one of `options`."""
+    if value not in options:
+        raise ValueError(f"`{name}` must be {' or '.join(map(repr, options))}; got {value!r}")
+
+
+def elementwise(name: str, function: Any) -> None:
+    """Raises unless `function` is callable."""
+    if not callable(function):
+        raise TypeError(f"`{name}` must be an elementwise function such as jnp.tanh; got {function!r}")
+
+
+def net(cell: Any) -> None:
+    """Raises unless `cell` is a Cell or a Composite."""
+    if not isinstance(cell, Cell | Composite):
+        hint = " Did you pass the factory itself? Call it: lstm(256)." if callable(cell) else ""
+        raise TypeError(f"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got {_kind(cell)}.{hint}")
+
+
+def inputs(name: str, axes: str, xs: Any, params: Params) -> None:
+    """Raises unless `xs` is a float array with the axes of `axes` (batch axes free) in the dtype of `params`."""
+    ndim = 2 if axes.startswith("T") else 1
+    dtype = _float_dtype(params)
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        hint = " Embed tokens first." if jnp.issubdtype(xs.dtype, jnp.integer) else ""
+        raise TypeError(f"`{name}` must be floating [{axes}]; got {_shaped(xs)}.{hint}")
+    if xs.ndim < ndim:
+        raise ValueError(f"`{name}` must be [{axes}], of at least {ndim} axes; got {_shaped(xs)}")
+    if dtype is not None and xs.dtype != dtype:
+        raise TypeError(f"`{name}` must be {dtype}, the dtype of `params`; got {_shaped(xs)}. Cast one to the other.")
+
+
+def parameters(cell: Cell | Composite, params: Params, in_size: int) -> None:
+    """Raises unless `params` has the structure and the shapes of `cell.init(key, in_size)`."""
+    expected = _expected_parameters(cell, in_size)
+    if jax.tree.structure(params) != jax.tree.structure(expected):
+        raise ValueError(
+            "`params` must be what cell.init(key, in_size) returns, "
+            f"{jax.tree.structure(expected)}; got {jax.tree.structure(params)}. Are they another cell's?"
+        )
+    for (path, leaf), (_, want) in zip(_leaves(params), _leaves(expected), strict=True):
+        if jnp.shape(leaf) != want.shape:
+            raise ValueError(
+                f"`params{path}` must be {want.shape} for inputs of D = {in_size} features and this cell; "
+                f"got {jnp.shape(leaf)}. Is the last axis of `xs` the features, and are these the cell's own params?"
+            )
+
+
+def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) -> None:
+    """Raises unless `carry` has the structure, shapes and dtypes of `cell.carry(params, batch)`."""
+    expected = jax.eval_shape(lambda params: cell.carry(params, batch), params)
+    if jax.tree.structure(carry) != jax.tree.structure(expected):
+        raise ValueError(
+            f"`carry` must be like cell.carry(params, {batch}), {jax.tree.structure(expected)}; "
+            f"got {jax.tree.structure(carry)}. Is it another cell's?"
+        )
+    for (path, leaf), (_, want) in zip(_leaves(carry), _leaves(expected), strict=True):
+        if jnp.shape(leaf) != want.shape:
+            raise ValueError(f"`carry{path}` must be {_shaped(want)} for the batch {batch}; got {_shaped(leaf)}")
+        if jnp.result_type(leaf) != want.dtype:
+            raise TypeError(f"`carry{path}` must be {_shaped(want)}; got {_shaped(leaf)}")
+
+
+def flags(name: str, flags: Any, steps: Shape) -> None:
+    """Raises unless `flags` is bool `[T, B]`, of shape `steps`."""
+    if flags.dtype == bool and flags.shape == steps:
+        return
+    hint = ""
+    if flags.shape != steps and flags.shape[:2] == steps[1::-1]:
+        hint = " Did you pass batch-major?"
+    elif flags.shape != steps:
+        hint = " Nothing is broadcast."
+    elif flags.dtype != bool:
+        hint = f" Cast it: {name}.astype(bool)."
+    error = TypeError if flags.dtype != bool else ValueError
+    raise error(f"`{name}` must be bool [T, B] = {steps}; got {_shaped(flags)}.{hint}")
+
+
+def batch_leads(cell: Cell, params: Params, batch: Shape) -> None:
+    """Raises unless every leaf of the carry leads with the batch axes, which masks and resets select along."""
+    expected = jax.eval_shape(lambda params: cell.carry(params, batch), params)
+    for path, leaf in _leaves(expected):
+        if leaf.shape[: len(batch)] != batch:
+            raise ValueError(f"under a mask or a reset, `carry{path}` must lead with the batch {batch}; got {leaf.shape}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _expected_parameters(cell, in_size):
+    return jax.eval_shape(lambda key: cell.init(key, in_size), jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def _float_dtype(params):
+    """The one float dtype of `params`; None where they hold no floats."""
+    dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(params)}
+    dtypes = {dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)}
+    if len(dtypes) > 1:
+        raise TypeError(f"`params` must have one float dtype; got {', '.join(sorted(map(str, dtypes)))}")
+    return dtypes.pop() if dtypes else None
+
+
+def _leaves(tree):
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _shaped(x):
+    return f"{jnp.result_type(x)} {jnp.shape(x)}"
+
+
+def _kind(x):
+    return getattr(x, "__name__", type(x).__name__)

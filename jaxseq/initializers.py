@@ -1,0 +1,95 @@
+"""Initialisers: `(key, shape, dtype) -> array`, the form of `jax.nn.initializers`, most of which they are.
+
+Shapes are `[in, out]`: a weight multiplies from the right, `x @ w`.
+
+    orthogonal      QᵀQ = I, of a Gaussian matrix (Saxe et al. 2014): keeps the norm of what it multiplies
+    glorot_uniform  U(±√(6 / (in + out)))  and  glorot_normal,  N(0, 2 / (in + out))  (Glorot & Bengio 2010)
+    he_uniform      U(±√(6 / in))          and  he_normal,      N(0, 2 / in)          (He et al. 2015; for relu)
+    fan_in_uniform  U(±1/√in)                                                         (PyTorch's habit, with in = H)
+    scaled_normal   N(0, deviation²)                                                  (the textbooks' N(0, 1/√n))
+    chrono          log U(1, max_length − 1): forget biases for memories of every length (Tallec & Ollivier 2018)
+
+All but `scaled_normal` and `chrono` are factories without arguments: `orthogonal()` is an initialiser.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import glorot_normal, glorot_uniform, he_normal, he_uniform
+
+from jaxseq.typing import Initializer
+
+__all__ = [
+    "chrono",
+    "fan_in_uniform",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "orthogonal",
+    "per_gate",
+    "scaled_normal",
+]
+
+
+def orthogonal(scale: float = 1.0) -> Initializer:
+    """Returns an initialiser of `scale` times an orthogonal matrix; where `[in, out]` is not square, of its longer side.
+
+    Also for dtypes narrower than float32, in which no QR decomposition exists: it is drawn in float32 and cast.
+    """
+    draw = jax.nn.initializers.orthogonal(scale)
+
+    def init(key, shape, dtype=None):
+        dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+        return draw(key, shape, jnp.promote_types(dtype, jnp.float32)).astype(dtype)
+
+    return init
+
+
+def fan_in_uniform() -> Initializer:
+    """Returns an initialiser of U(±1/√in); `in` is the first axis, also of a bias `[H]`."""
+
+    def init(key, shape, dtype=None):
+        bound = shape[0] ** -0.5
+        return jax.random.uniform(key, shape, jnp.result_type(float) if dtype is None else dtype, -bound, bound)
+
+    return init
+
+
+def scaled_normal(deviation: float) -> Initializer:
+    """Returns an initialiser of N(0, `deviation`²): the argument is the standard deviation, not the variance."""
+    return jax.nn.initializers.normal(deviation)
+
+
+def chrono(max_length: int) -> Initializer:
+    """Returns an initialiser of the forget gate's bias `[H]`, log U(1, `max_length` - 1).
+
+    A unit with forget bias b remembers for about 1 + exp(b) steps. The paper sets the input gate's bias to its negative.
+
+    Args:
+      max_length: the longest dependency to cover, in steps; at least 3.
+
+    >>> cell = jaxseq.lstm(4)
+    >>> params = cell.init(jax.random.key(0), 3)
+    >>> forget = chrono(100)(jax.random.key(1), (4,), params.b.dtype)
+    >>> params = params._replace(b=params.b.at[4:8].set(forget).at[:4].set(-forget))
+    """
+    if max_length < 3:
+        raise ValueError(f"`max_length` must be at least 3 steps; got {max_length}")
+
+    def init(key, shape, dtype=None):
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, max_length - 1.0))
+
+    return init
+
+
+def per_gate(initializer: Initializer, gates: int) -> Initializer:
+    """Returns an initialiser of `[in, gates * H]` that draws each gate's `[in, H]` apart, so that fans are one gate's."""
+
+    def init(key, shape, dtype=None):
+        *fan_in, columns = shape
+        keys = jax.random.split(key, gates)
+        one = (*fan_in, columns // gates)
+        return jnp.concatenate([initializer(key, one, dtype) for key in keys], axis=-1)
+
+    return init

@@ -1,0 +1,56 @@
+"""Backpropagation through time by hand (Rumelhart, Hinton & Williams 1986; Werbos 1990).
+
+    forward   for t = 1 … T:   carry_t, y_t, saved_t = fwd(carry_{t-1}, u_t)
+    backward  for t = T … 1:   δcarry_{t-1}, δu_t = bwd(saved_t, δcarry_t, δy_t)
+    after it  δparams = collect(saved, δu)
+
+The reverse loop carries only δcarry. JAX's derivative of a scan adds to the gradient of every weight at every step;
+here each weight costs one matmul over all T. `us` come from `cell.project`, whose gradient is JAX's.
+"""
+
+import functools
+
+import jax
+
+from jaxseq.kernels._scan import scan
+from jaxseq.typing import Carry, Cell, Inputs, Params
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "reverse"), inline=True)
+def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
+    """Runs `cell` with the gradient of its hand-written `backward`; a cell without one runs by `scan`.
+
+    Reverse mode, to any order. For forward mode use `scan`.
+    """
+    if cell.backward is None:
+        return scan(cell, params, carry, xs, reverse=reverse)
+    return _loop(cell, reverse, params, carry, cell.project(params, xs))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _loop(cell, reverse, params, carry, us):
+    return jax.lax.scan(lambda carry, u: cell.step(params, carry, u), carry, us, reverse=reverse)
+
+
+def _forward(cell, reverse, params, carry, us):
+    def step(carry, u):
+        carry, y, saved = cell.backward.fwd(params, carry, u)
+        return carry, (y, saved)
+
+    carry, (ys, saved) = jax.lax.scan(step, carry, us, reverse=reverse)
+    return (carry, ys), (params, saved)
+
+
+def _backward(cell, reverse, residuals, cotangents):
+    params, saved = residuals
+    d_carry, d_ys = cotangents
+
+    def step(d_carry, step_residuals):
+        saved, d_y = step_residuals
+        return cell.backward.bwd(params, saved, d_carry, d_y)
+
+    d_carry, d_us = jax.lax.scan(step, d_carry, (saved, d_ys), reverse=not reverse)
+    return cell.backward.collect(params, saved, d_us), d_carry, d_us
+
+
+_loop.defvjp(_forward, _backward)

@@ -1,0 +1,148 @@
+"""Masks and resets: the one place where their meaning is spelled out.
+
+For a step that enters with carry c, with u the projected input and c₀ the initial carry:
+
+    s      = c₀ if reset else c            a new sequence starts at this step
+    c', y' = step(s, u)
+    c'     = c' if mask else s             on padding the carry is held
+    y      = y' if mask else 0             and nothing comes out
+
+Padded inputs are zeroed before they are projected, so that a NaN there reaches neither a value nor a gradient.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.typing import Backward, Cell
+
+
+def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
+    """Returns the mask `[T, B]` of sequences that are padded at the end: True on each one's first `lengths` steps.
+
+    Args:
+      lengths: int `[B]`, any number of axes. A length above T marks all T steps, one below 0 none.
+      T: the number of steps.
+
+    Raises:
+      TypeError: `lengths` are not integers.
+
+    >>> lengths_to_mask([2, 0], 3).astype(int).tolist()
+    [[1, 0], [1, 0], [0, 0]]
+    """
+    lengths = jnp.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"`lengths` must be integers; got {lengths.dtype}")
+    return jnp.arange(T).reshape(T, *[1] * lengths.ndim) < lengths
+
+
+def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
+    """Returns each row's output at its last True step, `[B, H]`; zeros where a row has none.
+
+    Args:
+      ys: `[T, B, H]`.
+      mask: bool `[T, B]`, of any pattern.
+    """
+    steps = jnp.arange(1, ys.shape[0] + 1).reshape(-1, *[1] * (mask.ndim - 1))
+    last = jnp.max(jnp.where(mask, steps, 0), axis=0, initial=0)  # counted from 1; 0: no step at all
+    return jnp.sum(_where(last == steps, ys, jnp.zeros_like(ys)), axis=0)
+
+
+def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
+    """Returns the flags by the step that they act before, in the direction of processing.
+
+    A reset at t says that a sequence starts there. Run backwards, the border is crossed from t to t - 1, so the flag
+    acts before step t - 1, and `reset[0]` acts on nothing.
+    """
+    if not reverse:
+        return reset
+    return jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
+
+
+@functools.cache
+def masked(cell: Cell) -> Cell:
+    """Returns `cell` under masks and resets, for a kernel to run; its `Backward` is derived from the cell's.
+
+    Its params are `(params, initial)`, with `initial` the carry that a reset puts in place; its xs are
+    `(xs, mask, reset)`, bool `[T, B]` each, None for no mask or no reset; its carry is the cell's. Here `reset` acts
+    before the step it stands at in the direction of processing (see `reset_before_step`).
+    """
+
+    def init(key, in_size, dtype=None):
+        params = cell.init(key, in_size, dtype)
+        return params, cell.carry(params)
+
+    def carry(params, batch_shape=()):
+        return cell.carry(params[0], batch_shape)
+
+    def project(params, xs):
+        params, initial = params
+        xs, mask, reset = xs
+        us = cell.project(params, jax.tree.map(lambda x: _keep(mask, x), xs))
+        if reset is None:
+            return us, mask, None, None
+        # The initial carry travels with us, so that its gradient comes back through `project`, summed by JAX.
+        one = jax.eval_shape(lambda params: cell.carry(params, ()), params)
+        restart = jax.tree.map(lambda c, leaf: _over_time(reset, c, c.ndim - leaf.ndim), initial, one)
+        return us, mask, reset, restart
+
+    def enter(carry, reset, restart):
+        return carry if reset is None else _choose(reset, restart, carry)
+
+    def step(params, carry, u):
+        u, mask, reset, restart = u
+        start = enter(carry, reset, restart)
+        carry, y = cell.step(params[0], start, u)
+        return _hold(mask, carry, start), _keep(mask, y)
+
+    def fwd(params, carry, u):
+        u, mask, reset, restart = u
+        start = enter(carry, reset, restart)
+        carry, y, saved = cell.backward.fwd(params[0], start, u)
+        return _hold(mask, carry, start), _keep(mask, y), (saved, mask, reset)
+
+    def bwd(params, saved, d_carry, d_y):
+        saved, mask, reset = saved
+        d_start, d_u = cell.backward.bwd(params[0], saved, d_carry, d_y)
+        d_start = _hold(mask, d_start, d_carry)
+        d_u = jax.tree.map(lambda d: _keep(mask, d), d_u)
+        if reset is None:
+            return d_start, (d_u, None, None, None)
+        zeros = jax.tree.map(jnp.zeros_like, d_start)
+        return _choose(reset, zeros, d_start), (d_u, None, None, _choose(reset, d_start, zeros))
+
+    def collect(params, saved, d_us):
+        params, initial = params
+        d_params = cell.backward.collect(params, saved[0], d_us[0])
+        return d_params, jax.tree.map(jnp.zeros_like, initial)
+
+    backward = None if cell.backward is None else Backward(fwd, bwd, collect)
+    return Cell(cell.size, init, carry, project, step, backward)
+
+
+def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:
+    """`jnp.where` with flags that lead: `[*lead]` against arrays `[*lead, ...]`."""
+    return jnp.where(flags.reshape(flags.shape + (1,) * (on_true.ndim - flags.ndim)), on_true, on_false)
+
+
+def _choose(flags, on_true, on_false):
+    """`_where` over pytrees."""
+    return jax.tree.map(functools.partial(_where, flags), on_true, on_false)
+
+
+def _hold(mask, new, old):
+    """The new pytree on real steps, the old one on padding; a mask of None is all real."""
+    return new if mask is None else _choose(mask, new, old)
+
+
+def _keep(mask, x):
+    """The array on real steps, zeros on padding; a mask of None is all real."""
+    return x if mask is None else _where(mask, x, jnp.zeros((), x.dtype))
+
+
+def _over_time(reset, initial, batch_axes):
+    """Broadcasts a leaf of the initial carry `[B, ...]` over the axes of `reset` that lead the batch."""
+    lead = reset.shape[: reset.ndim - batch_axes]
+    return jnp.broadcast_to(initial, lead + initial.shape)

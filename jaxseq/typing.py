@@ -1,0 +1,110 @@
+"""The words of the library as types.
+
+Axis letters mean one thing everywhere:
+
+    T  time          B  batch, zero or more axes      D  input features
+    H  hidden features, `cell.size`                   G  gate features, a multiple of H
+
+`xs`, `us`, `ys` are whole sequences with time leading (`[T, B, ...]`); `x`, `u`, `y` are one step of them (`[B, ...]`).
+`carry` is the recurrent state. Cotangents are named `d_*`.
+
+A cell is a `Cell`: pure functions over a parameter pytree. What is put together from cells and works on whole
+sequences is a `Composite`. One way to run a cell over time is a `Kernel`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
+
+Params: TypeAlias = Any
+"""A pytree of arrays; the stock cells use a NamedTuple."""
+
+Carry: TypeAlias = Any
+"""A pytree of arrays `[B, ...]`: batch axes lead in every leaf."""
+
+Inputs: TypeAlias = Any
+"""An array, or a pytree of arrays: with leading time `[T, B, ...]` as `xs` and `us`, without it as `x` and `u`."""
+
+Saved: TypeAlias = Any
+"""A pytree of arrays: what one step keeps for its backward."""
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Backward(NamedTuple):
+    """Backpropagation through one step, by hand; weight gradients are gathered outside the loop.
+
+    Attributes:
+      fwd: `(params, carry, u) -> (carry, y, saved)`: the cell's `step`, which also returns what `bwd` and `collect` need.
+      bwd: `(params, saved, d_carry, d_y) -> (d_carry, d_u)`: the cotangents of the step's results in, those of its
+        arguments out. A part of `u` that has no gradient (a bool) gets None.
+      collect: `(params, saved, d_us) -> d_params`: the gradients of the weights that `step` uses, zeros for those that
+        only `project` uses. Arrays come with any number of leading axes, so a whole sequence costs one matmul a weight.
+    """
+
+    fwd: Callable[[Params, Carry, Inputs], tuple[Carry, jax.Array, Saved]]
+    bwd: Callable[[Params, Saved, Carry, jax.Array], tuple[Carry, Inputs]]
+    collect: Callable[[Params, Saved, Inputs], Params]
+
+
+@jax.tree_util.register_static
+class Cell(NamedTuple):
+    """A recurrent cell: its equations, and nothing else. Static under `jax.jit`; all arguments are passed by position.
+
+    Attributes:
+      size: H, the number of features of `y`.
+      init: `(key, in_size, dtype=None) -> params`; dtype None is JAX's default float. Traceable by JAX.
+      carry: `(params, batch_shape=()) -> carry`: the initial carry.
+      project: `(params, xs) -> us`: the input half of the pre-activations, pointwise in time. It may be called on a
+        whole sequence or on one step.
+      step: `(params, carry, u) -> (carry, y)`: one step of the recurrence.
+      backward: the step's hand-written gradient; with None, JAX differentiates the loop.
+    """
+
+    size: int
+    init: Callable[..., Params]
+    carry: Callable[..., Carry]
+    project: Callable[[Params, Inputs], Inputs]
+    step: Callable[[Params, Carry, Inputs], tuple[Carry, jax.Array]]
+    backward: Backward | None = None
+
+
+@jax.tree_util.register_static
+class Composite(NamedTuple):
+    """What is put together from cells and works on whole sequences; `jaxseq.unroll` takes it where it takes a `Cell`.
+
+    Attributes:
+      size: the number of features of `ys`.
+      init: `(key, in_size, dtype=None) -> params`.
+      carry: `(params, batch_shape=()) -> carry`.
+      unroll: `(run, params, xs, carry, *, mask, reset, reverse, key) -> (carry, ys)`, where `run` is `jaxseq.unroll`
+        bound to the kernel that the caller chose: call it for each part. Noise is drawn here, from `key`, once for the
+        whole sequence; `key` None means no noise.
+      step: `(params, carry, x) -> (carry, y)`, or None where the net is not causal.
+    """
+
+    size: int
+    init: Callable[..., Params]
+    carry: Callable[..., Carry]
+    unroll: Callable[..., tuple[Carry, jax.Array]]
+    step: Callable[[Params, Carry, Inputs], tuple[Carry, jax.Array]] | None = None
+
+
+class Kernel(Protocol):
+    """One way to run a cell over time. Kernels know neither masks nor resets: `masking.masked` is a cell to them."""
+
+    def __call__(
+        self, cell: Cell, params: Params, carry: Carry, xs: Inputs, /, *, reverse: bool = False
+    ) -> tuple[Carry, jax.Array]:
+        """Runs `cell` over the leading axis of `xs`; `reverse` runs from the last step to the first.
+
+        Returns the last carry and `ys [T, B, H]`, in the order of `xs`.
+        """
+        ...
+
+
+class Initializer(Protocol):
+    """Draws an array, as `jax.nn.initializers` do."""
+
+    def __call__(self, key: jax.Array, shape: Any, dtype: Any = ..., /) -> jax.Array: ...
