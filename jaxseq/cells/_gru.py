@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
-from jaxseq.cells._activation import Activation, remember, slope
+from jaxseq.cells._activation import Activation, remember, sigmoid, slope
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total
 from jaxseq.typing import Backward, Cell
 
@@ -97,11 +97,11 @@ def _gru(size, reset_after, update_writes, candidate):
         u_rz, u_n = jnp.split(u, [2 * size], axis=-1)
         if reset_after:
             a = dense(h, params.w_h)
-            r, z = jnp.split(jax.nn.sigmoid(u_rz + a[..., : 2 * size]), 2, axis=-1)
+            r, z = jnp.split(sigmoid(u_rz + a[..., : 2 * size]), 2, axis=-1)
             m = a[..., 2 * size :] + params.b_hn
             a_n = u_n + r * m
         else:
-            r, z = jnp.split(jax.nn.sigmoid(u_rz + dense(h, w_rz)), 2, axis=-1)
+            r, z = jnp.split(sigmoid(u_rz + dense(h, w_rz)), 2, axis=-1)
             m = None
             a_n = u_n + dense((r * h).astype(h.dtype), w_n)
         n = candidate(a_n)
@@ -122,23 +122,28 @@ def _gru(size, reset_after, update_writes, candidate):
         d_n = d_h * write * slope(candidate, n, a_n)
         if reset_after:
             d_r = d_n * m * r * (1 - r)
-            d_h_before = d_h * keep + dense_back(jnp.concatenate([d_r, d_z, d_n * r], axis=-1), params.w_h)
+            d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
+            d_h_before = d_h * keep + dense_back(d_a * reset_columns(r), params.w_h)
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
             d_reset_h = dense_back(d_n, w_n).astype(h.dtype)
             d_r = d_reset_h * h * r * (1 - r)
-            d_h_before = d_h * keep + d_reset_h * r + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
-        return d_h_before.astype(h.dtype), jnp.concatenate([d_r, d_z, d_n], axis=-1)
+            d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
+            d_h_before = d_h * keep + d_reset_h * r + dense_back(d_a[..., : 2 * size], w_rz)
+        return d_h_before.astype(h.dtype), d_a
+
+    def reset_columns(r):
+        """[1 1 r]: takes δa to the cotangent of h_{t-1} W_h, where the reset comes after it."""
+        return jnp.concatenate([jnp.ones_like(r), jnp.ones_like(r), r], axis=-1)
 
     def collect(params, saved, d_us):
-        d_rz, d_n = jnp.split(d_us, [2 * size], axis=-1)
         if reset_after:
-            d_m = d_n * saved.r
-            w_h = dense_weight(saved.h, jnp.concatenate([d_rz, d_m], axis=-1))
-            b_hn = total(d_m, d_m.dtype)
+            d_hs = d_us * reset_columns(saved.r)
+            w_h, b_hn = dense_weight(saved.h, d_hs), total(d_hs[..., 2 * size :], params.b_hn.dtype)
         else:
-            w_h = [dense_weight(saved.h, d_rz), dense_weight(saved.r * saved.h, d_n)]
-            w_h, b_hn = jnp.concatenate(w_h, axis=-1), None
+            d_rz, d_n = jnp.split(d_us, [2 * size], axis=-1)
+            w_h = jnp.concatenate([dense_weight(saved.h, d_rz), dense_weight(saved.r * saved.h, d_n)], axis=-1)
+            b_hn = None
         return GruParams(jnp.zeros_like(params.w_x), w_h, jnp.zeros_like(params.b), b_hn)
 
     return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect))

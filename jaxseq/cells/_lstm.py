@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
-from jaxseq.cells._activation import Activation, remember, slope
+from jaxseq.cells._activation import Activation, remember, sigmoid, slope
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total
 from jaxseq.typing import Backward, Cell
 
@@ -105,17 +105,23 @@ def _lstm(size, peephole, candidate, forget_bias):
     def project(params, xs):
         return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
 
+    def peepholes(w_c, c):
+        """What the gates see of c_{t-1}, in the order of the gates."""
+        none = jnp.zeros_like(c)
+        return jnp.concatenate([w_c[0] * c, w_c[1] * c, none, w_c[2] * c if peephole == "old" else none], axis=-1)
+
     def fwd(params, carry, u):
         h, c = carry
         a = u + dense(h, params.w_h)
-        a_i, a_f, a_g, a_o = jnp.split(a, 4, axis=-1)
         if peephole is not None:
-            a_i, a_f = a_i + params.w_c[0] * c, a_f + params.w_c[1] * c
-        i, f, g = jax.nn.sigmoid(a_i), jax.nn.sigmoid(a_f), candidate(a_g)
+            a = a + peepholes(params.w_c, c)
+        i, f, _, o = jnp.split(sigmoid(a), 4, axis=-1)  # one pass over the whole block is faster than one a gate
+        _, _, a_g, a_o = jnp.split(a, 4, axis=-1)
+        g = candidate(a_g)
         c_new = f * c + i * g
-        if peephole is not None:
-            a_o = a_o + params.w_c[2] * (c_new if peephole == "new" else c)
-        o, tanh_c = jax.nn.sigmoid(a_o), jnp.tanh(c_new)
+        if peephole == "new":
+            o = sigmoid(a_o + params.w_c[2] * c_new)
+        tanh_c = jnp.tanh(c_new)
         h_new = (o * tanh_c).astype(h.dtype)
         saved = _Saved(h, c, i, f, g, o, tanh_c, remember(candidate, a_g))
         saved = jax.tree.map(lambda x: x.astype(h.dtype), saved)
@@ -150,10 +156,10 @@ def _lstm(size, peephole, candidate, forget_bias):
             w_x=jnp.zeros_like(params.w_x),
             w_h=dense_weight(saved.h, d_us),
             b=jnp.zeros_like(params.b),
-            w_c=None if peephole is None else _peephole_gradient(saved, d_us),
+            w_c=None if peephole is None else peephole_gradient(saved, d_us),
         )
 
-    def _peephole_gradient(saved, d_us):
+    def peephole_gradient(saved, d_us):
         d_i, d_f, _, d_o = jnp.split(d_us, 4, axis=-1)
         seen = saved.f * saved.c + saved.i * saved.g if peephole == "new" else saved.c
         rows = (d_i * saved.c, d_f * saved.c, d_o * seen)
