@@ -12,6 +12,7 @@ from jaxseq import initializers as initializers
 from jaxseq import kernels as kernels
 from jaxseq import masking as masking
 from jaxseq import typing as typing
+from jaxseq._check_bptt import check_bptt as check_bptt
 from jaxseq._unroll import step as step
 from jaxseq._unroll import unroll as unroll
 from jaxseq.cells import GruParams as GruParams
@@ -27,3 +28,26 @@ from jaxseq.typing import Backward as Backward
 from jaxseq.typing import Cell as Cell
 from jaxseq.typing import Composite as Composite
 from jaxseq.typing import Kernel as Kernel
+
+__all__ = [
+    "Backward",
+    "Cell",
+    "Composite",
+    "GruParams",
+    "Kernel",
+    "LstmCarry",
+    "LstmParams",
+    "RnnParams",
+    "check_bptt",
+    "gru",
+    "initializers",
+    "kernels",
+    "last_valid",
+    "lengths_to_mask",
+    "lstm",
+    "masking",
+    "rnn",
+    "step",
+    "typing",
+    "unroll",
+]

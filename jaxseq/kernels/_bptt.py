@@ -16,7 +16,7 @@ from jaxseq.kernels._scan import scan
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "reverse"), inline=True)
+@functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` with the gradient of its hand-written `backward`; a cell without one runs by `scan`.
 

@@ -28,7 +28,7 @@ def remat(segment: int) -> Kernel:
 
 @functools.cache
 def _remat(segment):
-    @functools.partial(jax.jit, static_argnames=("cell", "reverse"), inline=True)
+    @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
     def kernel(cell, params, carry, xs, *, reverse=False):
         @functools.partial(jax.checkpoint, prevent_cse=False)  # loops keep the recomputation apart
         def run(carry, xs):

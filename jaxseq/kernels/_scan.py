@@ -7,7 +7,7 @@ import jax
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "reverse"), inline=True)
+@functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 def scan(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` by `jax.lax.scan`, its projection hoisted; differentiable by JAX in reverse and forward mode."""
     us = cell.project(params, xs)

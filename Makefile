@@ -1,0 +1,57 @@
+# Everything runs in .venv, which is made on first use; extras are reinstalled when pyproject.toml changes.
+
+PYTHON ?= python3
+BENCH ?= unroll
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -n auto --dist loadgroup
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test laws lint types format check bench parity clean
+
+help: ## List these commands; ARGS="..." is passed on by demo, test, laws and bench
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/examples.installed ## Train a sentiment classifier
+	$(BIN)/python examples/sentiment.py $(ARGS)
+
+test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doctests
+	$(PYTEST) $(ARGS)
+
+laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
+	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py $(ARGS)
+
+lint: $(VENV)/dev.installed ## Check style and format
+	@$(BIN)/ruff check; style=$$?; $(BIN)/ruff format --check && exit $$style
+
+types: $(VENV)/dev.installed $(VENV)/examples.installed ## Check types
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/dev.installed ## Sort imports and format
+	$(BIN)/ruff check --select I --fix-only
+	$(BIN)/ruff format
+
+check: lint types test ## Check everything: lint, types, test
+
+bench: $(VENV)/dev.installed ## Run a benchmark: BENCH=unroll, or another of benchmarks/
+	$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
+
+parity: $(VENV)/parity.installed ## Install PyTorch, which the parity tests compare with
+
+clean: ## Remove .venv, caches and builds
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp for each extra.
+$(VENV)/%.installed: pyproject.toml | $(BIN)/pip
+	@echo "installing jaxseq[$*] into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"jaxseq needs Python 3.11 or newer, and $(PYTHON) is older; name another: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,40 @@
+"""Fixtures shared by all tests."""
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def x64():
+    """Runs the test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(doctest_namespace):
+    """The names that every doctest may use without importing them."""
+    import jax.numpy as jnp
+
+    import jaxseq
+
+    doctest_namespace.update(jax=jax, jnp=jnp, jaxseq=jaxseq)
+
+
+@pytest.fixture
+def count_compilations():
+    """Returns a function that runs a call and says how many programs XLA compiled for it."""
+    events = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(duration)
+
+    def count(call):
+        events.clear()
+        jax.block_until_ready(call())
+        return len(events)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield count
+    jax.monitoring.unregister_event_duration_listener(listen)

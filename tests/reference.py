@@ -1,0 +1,252 @@
+"""The oracle: the equations in plain NumPy, float64, one step and one row at a time, forward and backward by hand.
+
+Nothing here is fast or shared with the library. A form is a pair of functions on one row:
+
+    step(p, carry, x) -> (carry, y, cache)             p: dict of arrays, carry: tuple of [H], x: [D]
+    back(p, cache, d_carry, d_y) -> (d_p, d_carry, d_x)
+
+`unroll` and `bptt` run a form over `[T, B, D]` with masks and resets as plain `if`s.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Form(NamedTuple):
+    step: object
+    back: object
+
+
+class Activation(NamedTuple):
+    """An elementwise function and its derivative, both of the pre-activation."""
+
+    f: object
+    derivative: object
+
+
+def sigma(a):
+    return 1 / (1 + np.exp(-a))
+
+
+tanh = Activation(np.tanh, lambda a: 1 - np.tanh(a) ** 2)
+sigmoid = Activation(sigma, lambda a: sigma(a) * (1 - sigma(a)))
+relu = Activation(lambda a: np.maximum(a, 0), lambda a: (a > 0).astype(float))
+sine = Activation(np.sin, np.cos)
+tanh_tanh = Activation(
+    lambda a: np.tanh(np.tanh(a)), lambda a: (1 - np.tanh(np.tanh(a)) ** 2) * (1 - np.tanh(a) ** 2)
+)
+
+
+def rnn(activation=tanh):
+    """h' = f(x W_x + b + h W_h)."""
+
+    def step(p, carry, x):
+        (h,) = carry
+        a = x @ p["w_x"] + p["b"] + h @ p["w_h"]
+        h_new = activation.f(a)
+        return (h_new,), h_new, (x, h, a)
+
+    def back(p, cache, d_carry, d_y):
+        x, h, a = cache
+        d_h_new = d_carry[0] + d_y
+        d_a = d_h_new * activation.derivative(a)
+        d_p = {"w_x": np.outer(x, d_a), "w_h": np.outer(h, d_a), "b": d_a}
+        return d_p, (p["w_h"] @ d_a,), p["w_x"] @ d_a
+
+    return Form(step, back)
+
+
+def lstm(peephole=None, candidate=tanh):
+    """Gates in the order i f g o; see the equations in the step."""
+
+    def step(p, carry, x):
+        h, c = carry
+        a_i, a_f, a_g, a_o = np.split(x @ p["w_x"] + p["b"] + h @ p["w_h"], 4)
+        if peephole:
+            w_i, w_f, w_o = p["w_c"]
+            a_i = a_i + w_i * c
+            a_f = a_f + w_f * c
+        i = sigma(a_i)
+        f = sigma(a_f)
+        g = candidate.f(a_g)
+        c_new = f * c + i * g
+        if peephole == "new":
+            a_o = a_o + w_o * c_new
+        if peephole == "old":
+            a_o = a_o + w_o * c
+        o = sigma(a_o)
+        h_new = o * np.tanh(c_new)
+        return (h_new, c_new), h_new, (x, h, c, i, f, g, o, c_new, a_g)
+
+    def back(p, cache, d_carry, d_y):
+        x, h, c, i, f, g, o, c_new, a_g = cache
+        d_h_new, d_c_new = d_carry
+        d_h_new = d_h_new + d_y
+        d_o = d_h_new * np.tanh(c_new)
+        d_c_new = d_c_new + d_h_new * o * (1 - np.tanh(c_new) ** 2)
+        d_a_o = d_o * o * (1 - o)
+        if peephole == "new":
+            d_c_new = d_c_new + d_a_o * p["w_c"][2]
+        d_i = d_c_new * g
+        d_f = d_c_new * c
+        d_g = d_c_new * i
+        d_a_i = d_i * i * (1 - i)
+        d_a_f = d_f * f * (1 - f)
+        d_a_g = d_g * candidate.derivative(a_g)
+        d_c = d_c_new * f
+        if peephole:
+            d_c = d_c + d_a_i * p["w_c"][0] + d_a_f * p["w_c"][1]
+        if peephole == "old":
+            d_c = d_c + d_a_o * p["w_c"][2]
+        d_a = np.concatenate([d_a_i, d_a_f, d_a_g, d_a_o])
+        d_p = {"w_x": np.outer(x, d_a), "w_h": np.outer(h, d_a), "b": d_a}
+        if peephole:
+            d_p["w_c"] = np.stack([d_a_i * c, d_a_f * c, d_a_o * (c_new if peephole == "new" else c)])
+        return d_p, (p["w_h"] @ d_a, d_c), p["w_x"] @ d_a
+
+    return Form(step, back)
+
+
+def gru(reset_after=True, update_writes=False, candidate=tanh):
+    """Gates in the order r z n; see the equations in the step."""
+
+    def step(p, carry, x):
+        (h,) = carry
+        u_r, u_z, u_n = np.split(x @ p["w_x"] + p["b"], 3)
+        w_r, w_z, w_n = np.split(p["w_h"], 3, axis=1)
+        r = sigma(u_r + h @ w_r)
+        z = sigma(u_z + h @ w_z)
+        if reset_after:
+            m = h @ w_n + p["b_hn"]
+            a_n = u_n + r * m
+        else:
+            m = None
+            a_n = u_n + (r * h) @ w_n
+        n = candidate.f(a_n)
+        h_new = (1 - z) * h + z * n if update_writes else (1 - z) * n + z * h
+        return (h_new,), h_new, (x, h, r, z, m, a_n, n)
+
+    def back(p, cache, d_carry, d_y):
+        x, h, r, z, m, a_n, n = cache
+        w_r, w_z, w_n = np.split(p["w_h"], 3, axis=1)
+        d_h_new = d_carry[0] + d_y
+        if update_writes:
+            d_n, d_z, d_h = d_h_new * z, d_h_new * (n - h), d_h_new * (1 - z)
+        else:
+            d_n, d_z, d_h = d_h_new * (1 - z), d_h_new * (h - n), d_h_new * z
+        d_a_n = d_n * candidate.derivative(a_n)
+        d_a_z = d_z * z * (1 - z)
+        d_p = {}
+        if reset_after:
+            d_r = d_a_n * m
+            d_m = d_a_n * r
+            d_h = d_h + w_n @ d_m
+            d_w_n = np.outer(h, d_m)
+            d_p["b_hn"] = d_m
+        else:
+            d_rh = w_n @ d_a_n
+            d_r = d_rh * h
+            d_h = d_h + d_rh * r
+            d_w_n = np.outer(r * h, d_a_n)
+        d_a_r = d_r * r * (1 - r)
+        d_h = d_h + w_r @ d_a_r + w_z @ d_a_z
+        d_u = np.concatenate([d_a_r, d_a_z, d_a_n])
+        d_p["w_x"] = np.outer(x, d_u)
+        d_p["b"] = d_u
+        d_p["w_h"] = np.concatenate([np.outer(h, d_a_r), np.outer(h, d_a_z), d_w_n], axis=1)
+        return d_p, (d_h,), p["w_x"] @ d_u
+
+    return Form(step, back)
+
+
+def lstm_output_gate_sees_memory():
+    """The textbooks' LSTM whose output gate is σ(W_o tanh(c') + b_o); w_x, w_h, b hold i f g, w_o [H, H] and b_o."""
+
+    def step(p, carry, x):
+        h, c = carry
+        a_i, a_f, a_g = np.split(x @ p["w_x"] + p["b"] + h @ p["w_h"], 3)
+        i, f, g = sigma(a_i), sigma(a_f), np.tanh(a_g)
+        c_new = f * c + i * g
+        o = sigma(np.tanh(c_new) @ p["w_o"] + p["b_o"])
+        h_new = o * np.tanh(c_new)
+        return (h_new, c_new), h_new, (x, h, c, i, f, g, o, c_new)
+
+    def back(p, cache, d_carry, d_y):
+        x, h, c, i, f, g, o, c_new = cache
+        d_h_new, d_c_new = d_carry
+        d_h_new = d_h_new + d_y
+        t = np.tanh(c_new)
+        d_a_o = d_h_new * t * o * (1 - o)
+        d_t = d_h_new * o + p["w_o"] @ d_a_o
+        d_c_new = d_c_new + d_t * (1 - t**2)
+        d_a = np.concatenate([d_c_new * g * i * (1 - i), d_c_new * c * f * (1 - f), d_c_new * i * (1 - g**2)])
+        d_p = {"w_x": np.outer(x, d_a), "w_h": np.outer(h, d_a), "b": d_a, "w_o": np.outer(t, d_a_o), "b_o": d_a_o}
+        return d_p, (p["w_h"] @ d_a, d_c_new * f), p["w_x"] @ d_a
+
+    return Form(step, back)
+
+
+class Result(NamedTuple):
+    carry: tuple  # of [B, H]
+    ys: np.ndarray  # [T, B, H]
+
+
+class Gradients(NamedTuple):
+    params: dict
+    carry: tuple  # of the carry passed in
+    initial: tuple  # of the carry that a reset puts in place
+    xs: np.ndarray
+
+
+def unroll(form, p, xs, carry, initial=None, mask=None, reset=None, reverse=False):
+    """Runs `form` over `xs` [T, B, D] from `carry`, a tuple of [B, H]; `initial` alike, for resets."""
+    carries, ys, _ = _run(form, p, xs, carry, initial, mask, reset, reverse)
+    return Result(carries, ys)
+
+
+def bptt(form, p, xs, carry, d_carry, d_ys, initial=None, mask=None, reset=None, reverse=False):
+    """Gradients of Σ d_carry · carry_T + Σ d_ys · ys, by backpropagation through time."""
+    _, _, tape = _run(form, p, xs, carry, initial, mask, reset, reverse)
+    d_p = {name: np.zeros_like(value) for name, value in p.items()}
+    d_xs = np.zeros_like(xs)
+    d_first = [np.zeros_like(leaf) for leaf in carry]
+    d_initial = [np.zeros_like(leaf) for leaf in carry]
+    for b, steps in enumerate(tape):
+        d = tuple(leaf[b] for leaf in d_carry)
+        for t, was_reset, cache in reversed(steps):
+            if cache is not None:
+                d_p_step, d, d_xs[t, b] = form.back(p, cache, d, d_ys[t, b])
+                for name in d_p_step:
+                    d_p[name] += d_p_step[name]
+            if was_reset:
+                for total, leaf in zip(d_initial, d, strict=True):
+                    total[b] += leaf
+                d = tuple(np.zeros_like(leaf) for leaf in d)
+        for total, leaf in zip(d_first, d, strict=True):
+            total[b] = leaf
+    return Gradients(d_p, tuple(d_first), tuple(d_initial), d_xs)
+
+
+def _run(form, p, xs, carry, initial, mask, reset, reverse):
+    T, B, _ = xs.shape
+    H = carry[0].shape[-1]
+    ys = np.zeros((T, B, H))
+    last = tuple(np.array(leaf) for leaf in carry)
+    tape = []
+    for b in range(B):
+        row = tuple(leaf[b] for leaf in carry)
+        steps = []
+        for t in reversed(range(T)) if reverse else range(T):
+            starts = t + 1 if reverse else t  # run backwards, the border of a sequence that starts at t+1 is crossed here
+            was_reset = reset is not None and starts < T and bool(reset[starts, b])
+            if was_reset:
+                row = tuple(leaf[b] for leaf in initial)
+            cache = None
+            if mask is None or mask[t, b]:
+                row, ys[t, b], cache = form.step(p, row, xs[t, b])
+            steps.append((t, was_reset, cache))
+        for whole, leaf in zip(last, row, strict=True):
+            whole[b] = leaf
+        tape.append(steps)
+    return last, ys, tape

@@ -1,0 +1,445 @@
+"""The laws, for every cell × kernel × wrapper; a new cell or kernel joins them by an entry in tests/zoo.py.
+
+`pytest` runs a set of combinations that covers every pair of choices; with JAXSEQ_LAWS=full (`make laws`) the product.
+Masks and resets of all patterns are rows of one batch, so that a combination compiles once.
+"""
+
+import functools
+import itertools
+import os
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxseq
+from tests import reference, zoo
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+T, B, D = 7, 8, 3
+TOLERANCE = 1e-10
+
+#   rows: full, empty, one step, odd length, padded at the start, holes, holes at random, full
+MASK = np.array(
+    [
+        [1, 1, 1, 1, 1, 1, 1],
+        [0, 0, 0, 0, 0, 0, 0],
+        [1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 1, 0, 0],
+        [0, 0, 1, 1, 1, 1, 1],
+        [1, 0, 1, 0, 0, 1, 0],
+        [0, 1, 1, 0, 1, 0, 1],
+        [1, 1, 1, 1, 1, 1, 1],
+    ],
+    dtype=bool,
+).T
+#   resets on real and on padded steps, at the first and the last step, two in a row, none
+RESET = np.array(
+    [
+        [0, 0, 0, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0, 0, 0],
+        [1, 0, 0, 0, 0, 0, 0],
+        [0, 0, 1, 1, 0, 0, 1],
+        [0, 1, 0, 0, 0, 0, 1],
+        [0, 0, 0, 1, 0, 0, 0],
+        [1, 1, 1, 1, 1, 1, 1],
+        [0, 0, 0, 0, 0, 0, 0],
+    ],
+    dtype=bool,
+).T
+
+AXES = {
+    "cell": list(zoo.CELLS),
+    "kernel": list(zoo.KERNELS),
+    "reverse": [False, True],
+    "masked": [False, True],
+    "resets": [False, True],
+    "learned": [False, True],
+}
+
+
+class Combination(NamedTuple):
+    cell: str
+    kernel: str
+    reverse: bool
+    masked: bool
+    resets: bool
+    learned: bool
+
+    def __str__(self):
+        flags = [name for name in ("reverse", "masked", "resets", "learned") if getattr(self, name)]
+        return "-".join([self.cell, self.kernel, *flags])
+
+
+def pairwise(axes):
+    """A small subset of the product in which every pair of two axes' choices stands, found greedily."""
+
+    def pairs(row):
+        return set(itertools.combinations(enumerate(row), 2))
+
+    product = [tuple(row) for row in itertools.product(*axes)]
+    np.random.default_rng(0).shuffle(product)
+    missing = set().union(*map(pairs, product))
+    chosen = []
+    while missing:
+        best = max(product, key=lambda row: len(pairs(row) & missing))
+        chosen.append(best)
+        missing -= pairs(best)
+    return chosen
+
+
+FULL = os.environ.get("JAXSEQ_LAWS") == "full"
+CELLS, KERNELS = AXES["cell"], ["scan", "bptt", "remat"]
+
+
+def grouped(*names):
+    """A parameter that runs where the others of its cell do, so that they share what was compiled."""
+    return pytest.param(*names, marks=pytest.mark.xdist_group(str(names[0])))
+
+
+COMBINATIONS = [Combination(*row) for row in (itertools.product(*AXES.values()) if FULL else pairwise(AXES.values()))]
+each_combination = pytest.mark.parametrize(
+    "combination",
+    [pytest.param(row, marks=pytest.mark.xdist_group(row.cell)) for row in COMBINATIONS],
+    ids=map(str, COMBINATIONS),
+)
+each_cell = pytest.mark.parametrize("cell_name", [grouped(cell) for cell in CELLS])
+each_cell_and_kernel = pytest.mark.parametrize(
+    ("cell_name", "kernel_name"),
+    [grouped(*pair) for pair in (itertools.product(CELLS, KERNELS) if FULL else zip(CELLS, itertools.cycle(KERNELS)))],
+)
+
+
+class Problem(NamedTuple):
+    params: object
+    carry: object
+    xs: jax.Array
+    d_carry: object
+    d_ys: jax.Array
+
+
+def make_problem(cell, *, seed=0, batch=(B,), steps=T):
+    """Random params, carry, inputs and cotangents in float64."""
+    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D)), seed)
+    carry = zoo.random_like(jax.eval_shape(lambda params: cell.carry(params, batch), params), seed + 1)
+    xs, d_ys = (
+        zoo.random_like(jax.ShapeDtypeStruct((steps, *batch, size), float), seed + place, 1.0)
+        for place, size in ((2, D), (3, cell.size))
+    )
+    return Problem(params, carry, xs, zoo.random_like(carry, seed + 4), d_ys)
+
+
+@functools.cache
+def runner(cell, kernel=None, reverse=False):
+    """Returns the jitted `(problem, mask, reset) -> (carry, ys), (d_params, d_carry, d_xs)`."""
+
+    @jax.jit
+    def run(problem, mask=None, reset=None):
+        def forward(params, carry, xs):
+            return jaxseq.unroll(cell, params, xs, carry, mask=mask, reset=reset, reverse=reverse, kernel=kernel)
+
+        results, pull = jax.vjp(forward, problem.params, problem.carry, problem.xs)
+        return results, pull((problem.d_carry, problem.d_ys))
+
+    return run
+
+
+def find(cell_name, kernel_name="bptt"):
+    return zoo.CELLS[cell_name].cell, zoo.KERNELS[kernel_name]
+
+
+def poison(problem, mask):
+    """NaN in inputs and cotangents wherever the mask is False."""
+    xs, d_ys = (jnp.where(mask[..., None], array, jnp.nan) for array in (problem.xs, problem.d_ys))
+    return problem._replace(xs=xs, d_ys=d_ys)
+
+
+@each_combination
+def test_matches_the_oracle_and_padding_is_as_if_it_were_not_there(combination):
+    entry = zoo.CELLS[combination.cell]
+    cell = learned(entry.cell) if combination.learned else entry.cell
+    run = runner(cell, zoo.KERNELS[combination.kernel], combination.reverse)
+    flags = (MASK if combination.masked else None, RESET if combination.resets else None)
+    problem = make_problem(cell)
+    got = run(poison(problem, MASK) if combination.masked else problem, *flags)
+    assert_matches_oracle(entry.form, cell, problem, got, *flags, combination)
+    if combination.masked and not combination.resets:
+        compact = run(poison(gather_steps(problem, FRONT), SHORT), SHORT)
+        assert_same_without_padding(got, compact)
+
+
+learned = functools.cache(zoo.learned_carry)
+
+
+def assert_matches_oracle(form, cell, problem, got, mask, reset, combination):
+    (carry, ys), (d_params, d_carry, d_xs) = got
+    params = zoo.as_dict(problem.params[0] if combination.learned else problem.params)
+    first, d_last = (tuple(map(np.asarray, jax.tree.leaves(tree))) for tree in (problem.carry, problem.d_carry))
+    initial = tuple(map(np.asarray, jax.tree.leaves(cell.carry(problem.params, (B,)))))
+    setting = {"initial": initial, "mask": mask, "reset": reset, "reverse": combination.reverse}
+    xs, d_ys = np.asarray(problem.xs), np.asarray(problem.d_ys)
+    want = reference.unroll(form, params, xs, first, **setting)
+    gradients = reference.bptt(form, params, xs, first, d_last, d_ys, **setting)
+
+    zoo.assert_close(ys, want.ys, TOLERANCE, "ys")
+    zoo.assert_close(jax.tree.leaves(carry), want.carry, TOLERANCE, "carry")
+    zoo.assert_close(d_xs, gradients.xs, TOLERANCE, "d_xs")
+    zoo.assert_close(jax.tree.leaves(d_carry), gradients.carry, TOLERANCE, "d_carry")
+    if combination.learned:
+        d_params, d_initial = d_params
+        summed = [leaf.sum(0) for leaf in gradients.initial]
+        zoo.assert_close(jax.tree.leaves(d_initial), summed, TOLERANCE, "d_initial")
+    zoo.assert_close(zoo.as_dict(d_params), gradients.params, TOLERANCE, "d_params")
+
+
+#   Every row's real steps moved to the front, and where each of them stood: the padded rows against truncated ones.
+FRONT = np.argsort(~MASK, axis=0, kind="stable")
+SHORT = np.take_along_axis(MASK, FRONT, axis=0)
+
+
+def gather_steps(problem, order):
+    xs, d_ys = (jnp.take_along_axis(array, order[..., None], axis=0) for array in (problem.xs, problem.d_ys))
+    return problem._replace(xs=xs, d_ys=d_ys)
+
+
+def assert_same_without_padding(padded, compact):
+    (carry, ys), (d_params, d_carry, d_xs) = padded
+    (want_carry, want_ys), (want_d_params, want_d_carry, want_d_xs) = compact
+    zoo.assert_close((carry, d_params, d_carry), (want_carry, want_d_params, want_d_carry), TOLERANCE, "padding ")
+    for name, array, want in (("ys", ys, want_ys), ("d_xs", d_xs, want_d_xs)):
+        moved = np.take_along_axis(np.asarray(array), FRONT[..., None], axis=0)
+        np.testing.assert_allclose(moved, want, rtol=TOLERANCE, atol=TOLERANCE, err_msg=f"padding {name}")
+        assert not np.any(np.asarray(array)[~MASK]), name
+
+
+@each_cell_and_kernel
+def test_a_full_mask_and_no_reset_change_nothing(cell_name, kernel_name):
+    cell, kernel = find(cell_name, kernel_name)
+    problem = make_problem(cell)
+    run = runner(cell, kernel)
+    zoo.assert_close(run(problem, np.ones_like(MASK), np.zeros_like(RESET)), run(problem), TOLERANCE)
+
+
+@each_cell
+@pytest.mark.parametrize("reverse", [False, True])
+def test_packed_with_resets_is_apart(cell_name, reverse):
+    """Sequences of 3, 1 and 3 steps packed in a row give what each gives alone."""
+    cell = zoo.CELLS[cell_name].cell
+    problem = make_problem(cell, batch=())
+    borders = [0, 3, 4, 7]
+    reset = np.zeros(T, bool)
+    reset[borders[:-1]] = True
+    start = cell.carry(problem.params)
+    _, packed = jaxseq.unroll(cell, problem.params, problem.xs, start, reset=reset, reverse=reverse)
+    for first, end in itertools.pairwise(borders):
+        _, apart = jaxseq.unroll(cell, problem.params, problem.xs[first:end], reverse=reverse)
+        zoo.assert_close(packed[first:end], apart, TOLERANCE, f"steps {first} to {end}")
+
+
+@each_cell_and_kernel
+def test_reverse_is_the_flip_of_the_flipped(cell_name, kernel_name):
+    cell, kernel = find(cell_name, kernel_name)
+    problem = make_problem(cell)
+    crossings = np.concatenate([np.zeros_like(RESET[:1]), RESET[:0:-1]])  # a border is crossed from t to t-1
+    flipped = problem._replace(xs=problem.xs[::-1], d_ys=problem.d_ys[::-1])
+    (carry, ys), (d_params, d_carry, d_xs) = runner(cell, kernel, True)(problem, MASK, RESET)
+    (want_carry, want_ys), want = runner(cell, kernel)(flipped, MASK[::-1], crossings)
+    got = carry, ys[::-1], d_params, d_carry, d_xs[::-1]
+    zoo.assert_close(got, (want_carry, want_ys, *want), TOLERANCE)
+
+
+@each_cell_and_kernel
+@pytest.mark.parametrize("reverse", [False, True])
+def test_chunks_with_the_carry_handed_on_are_the_whole(cell_name, kernel_name, reverse):
+    cell, kernel = find(cell_name, kernel_name)
+    problem = make_problem(cell)
+
+    def in_chunks(params, carry, xs):
+        ys = {}
+        chunks = [slice(0, 3), slice(3, 7)]
+        for chunk in reversed(chunks) if reverse else chunks:
+            options = {"mask": MASK[chunk], "reverse": reverse, "kernel": kernel}
+            carry, ys[chunk.start] = jaxseq.unroll(cell, params, xs[chunk], carry, **options)
+        return carry, jnp.concatenate([ys[chunk.start] for chunk in chunks])
+
+    @jax.jit
+    def run_chunks(problem):
+        results, pull = jax.vjp(in_chunks, problem.params, problem.carry, problem.xs)
+        return results, pull((problem.d_carry, problem.d_ys))
+
+    zoo.assert_close(run_chunks(problem), runner(cell, kernel, reverse)(problem, MASK), TOLERANCE)
+
+
+@each_cell
+def test_step_repeated_is_unroll(cell_name):
+    cell = zoo.CELLS[cell_name].cell
+    problem = make_problem(cell)
+    want_carry, want_ys = jaxseq.unroll(cell, problem.params, problem.xs)
+    step = jax.jit(jaxseq.step)
+    carry = None
+    for x, want in zip(problem.xs, want_ys, strict=True):
+        carry, y = step(cell, problem.params, carry, x)
+        zoo.assert_close(y, want, TOLERANCE)
+    zoo.assert_close(carry, want_carry, TOLERANCE)
+
+
+@each_cell_and_kernel
+def test_the_past_does_not_see_the_future(cell_name, kernel_name):
+    cell, kernel = find(cell_name, kernel_name)
+    problem = make_problem(cell)
+    t = 4
+    blind = problem._replace(d_carry=jax.tree.map(jnp.zeros_like, problem.d_carry), d_ys=problem.d_ys.at[t:].set(0))
+    run = runner(cell, kernel)
+    (_, ys), (_, _, d_xs) = run(blind)
+    (_, other_ys), _ = run(blind._replace(xs=blind.xs.at[t:].add(1.0)))
+    np.testing.assert_array_equal(ys[:t], other_ys[:t])
+    assert np.all(ys[t:] != other_ys[t:]) or cell_name == "rnn_relu"
+    assert not np.any(d_xs[t:])
+    assert np.any(d_xs[:t])
+
+
+@each_cell_and_kernel
+def test_vmap_is_the_batch(cell_name, kernel_name):
+    """Over sequences, one after the other in an axis, and over params, one set an entry of an axis."""
+    cell, kernel = find(cell_name, kernel_name)
+    problem = make_problem(cell)
+    run = runner(cell, kernel)
+    (carry, ys), (d_params, d_carry, d_xs) = run(problem)
+    rows = Problem(None, 0, 1, 0, 1)
+    (row_carry, row_ys), (row_d_params, row_d_carry, row_d_xs) = jax.vmap(run, (rows,), ((0, 1), (0, 0, 1)))(problem)
+    summed = jax.tree.map(lambda leaf: leaf.sum(0), row_d_params)
+    got = row_carry, row_ys, summed, row_d_carry, row_d_xs
+    zoo.assert_close(got, (carry, ys, d_params, d_carry, d_xs), TOLERANCE)
+
+    others = [make_problem(cell, seed=seed) for seed in (10, 20)]
+    together = jax.vmap(run)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *others))
+    for place, other in enumerate(others):
+        zoo.assert_close(jax.tree.map(lambda leaf, place=place: leaf[place], together), run(other), TOLERANCE)
+
+
+@each_cell
+@pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
+def test_any_number_of_batch_axes(cell_name, batch):
+    cell = zoo.CELLS[cell_name].cell
+    problem = make_problem(cell, batch=batch)
+    flat = make_problem(cell, batch=(6,))
+    rows = 6 if batch else 1
+    flat = flat._replace(
+        params=problem.params,
+        carry=jax.tree.map(lambda leaf: leaf.reshape(rows, *leaf.shape[len(batch) :]), problem.carry),
+        xs=problem.xs.reshape(T, rows, D),
+    )
+    mask, reset = MASK[:, 2 : 2 + rows], RESET[:, 2 : 2 + rows]
+    shaped = mask.reshape(T, *batch), reset.reshape(T, *batch)
+    carry, ys = jaxseq.unroll(cell, problem.params, problem.xs, problem.carry, mask=shaped[0], reset=shaped[1])
+    want_carry, want_ys = jaxseq.unroll(cell, flat.params, flat.xs, flat.carry, mask=mask, reset=reset)
+    zoo.assert_close(ys.reshape(want_ys.shape), want_ys, TOLERANCE, "ys")
+    got = [leaf.reshape(want.shape) for leaf, want in zip(*map(jax.tree.leaves, (carry, want_carry)), strict=True)]
+    zoo.assert_close(got, jax.tree.leaves(want_carry), TOLERANCE, "carry")
+
+
+@each_cell_and_kernel
+def test_no_steps_return_the_carry(cell_name, kernel_name):
+    cell, kernel = find(cell_name, kernel_name)
+    problem = make_problem(cell, steps=0)
+    none = np.zeros((0, B), bool)
+    for reverse, flags in ((False, ()), (True, (none, none))):
+        (carry, ys), (d_params, d_carry, d_xs) = runner(cell, kernel, reverse)(problem, *flags)
+        assert ys.shape == (0, B, cell.size)
+        assert d_xs.shape == (0, B, D)
+        zoo.assert_close((carry, d_carry), (problem.carry, problem.d_carry), 0)
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(d_params))
+
+
+@each_cell_and_kernel
+def test_bfloat16_stays_bfloat16(cell_name, kernel_name):
+    """Values and gradients are those of float64, on the same rounded numbers, to bfloat16's error over seven steps."""
+    cell, kernel = find(cell_name, kernel_name)
+    run = runner(cell, kernel)
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), make_problem(cell))
+    got = run(narrow, MASK, RESET)
+    assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(jnp.bfloat16)}
+    want = run(jax.tree.map(lambda leaf: leaf.astype(jnp.float64), narrow), MASK, RESET)
+    bound = T * float(jnp.finfo(jnp.bfloat16).eps)
+    for (path, leaf), exact in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True):
+        error = np.abs(np.asarray(leaf, np.float64) - exact).max()
+        assert error <= bound * max(1.0, float(np.abs(exact).max())), (jax.tree_util.keystr(path), error)
+
+
+@each_cell_and_kernel
+def test_second_eager_call_and_gradient_compile_nothing(cell_name, kernel_name, count_compilations):
+    cell, kernel = find(cell_name, kernel_name)
+    problem = make_problem(cell)
+
+    def call():
+        return jaxseq.unroll(cell, problem.params, problem.xs, mask=MASK, reset=RESET, kernel=kernel)
+
+    def gradient():
+        def loss(params):
+            _, ys = jaxseq.unroll(cell, params, problem.xs, mask=MASK, reset=RESET, kernel=kernel)
+            return jnp.sum(ys**2)
+
+        return jax.grad(loss)(problem.params)
+
+    for function in (call, gradient):
+        function()
+        assert count_compilations(function) == 0
+
+
+@each_cell
+def test_jit_does_not_retrace(cell_name):
+    cell, _ = find(cell_name)
+    problem = make_problem(cell)
+    traces = []
+
+    @jax.jit
+    def unroll(cell, params, xs, mask):
+        traces.append(1)
+        return jaxseq.unroll(cell, params, xs, mask=mask)
+
+    for seed in range(2):
+        unroll(cell, make_problem(cell, seed=seed).params, problem.xs + seed, MASK)
+    assert len(traces) == 1
+
+
+@each_cell_and_kernel
+def test_gradient_of_gradient(cell_name, kernel_name):
+    """Hessian-vector products, reverse over reverse and forward over reverse, are those of plain autodiff."""
+    cell, kernel = find(cell_name, kernel_name)
+    problem = make_problem(cell)
+    direction = zoo.random_like(problem.params, 9)
+
+    def gradient(params, kernel):
+        def loss(params):
+            carry, ys = jaxseq.unroll(cell, params, problem.xs, problem.carry, mask=MASK, reset=RESET, kernel=kernel)
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)))
+
+        return jax.grad(loss)(params)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def forward_over_reverse(params, kernel):
+        return jax.jvp(lambda params: gradient(params, kernel), (params,), (direction,))[1]
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def reverse_over_reverse(params, kernel):
+        return jax.vjp(lambda params: gradient(params, kernel), params)[1](direction)[0]
+
+    want = forward_over_reverse(problem.params, jaxseq.kernels.scan)
+    zoo.assert_close(forward_over_reverse(problem.params, kernel), want, TOLERANCE)
+    zoo.assert_close(reverse_over_reverse(problem.params, kernel), want, TOLERANCE)
+
+
+@each_cell
+def test_forward_mode_by_the_scan_kernel(cell_name):
+    cell = zoo.CELLS[cell_name].cell
+    problem = make_problem(cell)
+
+    def ys(xs):
+        return jaxseq.unroll(cell, problem.params, xs, mask=MASK, reset=RESET, kernel=jaxseq.kernels.scan)[1]
+
+    tangent = jax.jvp(ys, (problem.xs,), (problem.d_ys[..., :D],))[1]
+    transposed = jax.vjp(ys, problem.xs)[1](problem.d_ys)[0]
+    np.testing.assert_allclose(jnp.vdot(tangent, problem.d_ys), jnp.vdot(transposed, problem.d_ys[..., :D]), rtol=1e-12)
