@@ -1,7 +1,11 @@
 """Fixtures shared by all tests."""
 
+import hypothesis
 import jax
 import pytest
+
+hypothesis.settings.register_profile("exact", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("exact")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ def compile_call(function: Callable, *args) -> Compiled:
     traced = time.perf_counter()
     compiled = lowered.compile()
     done = time.perf_counter()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     return Compiled(lambda: compiled(*args), traced - start, done - traced, memory.temp_size_in_bytes)
 
 
@@ -69,7 +69,7 @@ def take_turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
 
 
 def check_agreement(results: Mapping[str, object], tolerance: float) -> None:
-    """Raises AssertionError unless all results are the first one's, to `tolerance` of its largest entry, leaf by leaf."""
+    """Raises AssertionError unless all results are the first one's, each leaf to `tolerance` of its largest entry."""
     (reference_name, reference), *others = results.items()
     for name, result in others:
         for want, got in zip(jax.tree.leaves(reference), jax.tree.leaves(result), strict=True):

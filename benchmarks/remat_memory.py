@@ -2,8 +2,8 @@
 
     python -m benchmarks.remat_memory [--cell lstm|gru|rnn] [--size 8,16384,64,256] [--segment 128] [--rounds 5]
 
-Memory is XLA's own figure of temporary bytes. Two losses: of the last carry alone, where nothing of length T need be kept
-but the segment borders; and mean(ys²), where ys and its cotangent have length T in any case.
+Memory is XLA's own figure of temporary bytes. Two losses: of the last carry alone, where nothing of length T need be
+kept but the segment borders; and mean(ys²), where ys and its cotangent have length T in any case.
 """
 
 import argparse
@@ -35,8 +35,10 @@ def main() -> None:
         "mean(ys²)": lambda carry, ys: jnp.mean(ys**2),
     }
     print(measure.describe_machine())
-    print(f"{args.cell}, (B, T, D, H) = {args.size}, float32; ys and its cotangent: {2 * T * B * H * 4 / 2**20:.0f} MiB\n")
-    print(f"{'loss':12}{'kernel':12}{'temp MiB':>10}{'min ms':>9}{'median':>9}   bptt's over this one's: memory, median time")
+    print(
+        f"{args.cell}, (B, T, D, H) = {args.size}, float32; ys and its cotangent: {2 * T * B * H * 4 / 2**20:.0f} MiB\n"
+    )
+    print(f"{'loss':12}{'kernel':12}{'temp MiB':>10}{'min ms':>9}{'median':>9}   bptt's over it: memory, median time")
     for loss_name, loss in losses.items():
         compiled = {}
         for name, kernel in kernels.items():

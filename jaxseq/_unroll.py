@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 
 from jaxseq import check, masking
 from jaxseq.kernels import bptt
@@ -31,8 +30,8 @@ def unroll(
       carry: the carry to start from; None: `cell.carry(params, batch_shape)`.
       mask: bool `[T, B]`, True on real steps, of any pattern. On a False step the carry is held and `ys` is zero, and
         whatever stands in `xs` there, NaN too, reaches neither a value nor a gradient.
-      reset: bool `[T, B]`, True where a new sequence starts: before such a step, a padded one too, the carry becomes the
-        initial one. With `reverse` it acts where the border is crossed, from t to t - 1.
+      reset: bool `[T, B]`, True where a new sequence starts: before such a step, a padded one too, the carry becomes
+        the initial one. With `reverse` it acts where the border is crossed, from t to t - 1.
       reverse: run from the last step to the first; `ys` stay in the order of `xs`. With a mask of lengths this is the
         reversal within each length.
       kernel: how to run time, see `jaxseq.kernels`; None: `kernels.bptt`, where the cell has no hand-written backward
@@ -45,25 +44,21 @@ def unroll(
     Raises:
       TypeError, ValueError: an argument does not fit; nothing is broadcast or cast.
 
-    >>> cell = lstm(4)
+    >>> cell = jaxseq.lstm(4)
     >>> params = cell.init(jax.random.key(0), 3)
     >>> xs = jnp.ones([5, 2, 3])
-    >>> carry, ys = unroll(cell, params, xs, mask=lengths_to_mask([5, 3], 5))
+    >>> carry, ys = unroll(cell, params, xs, mask=jaxseq.lengths_to_mask([5, 3], 5))
     >>> ys.shape, carry.c.shape
     ((5, 2, 4), (2, 4))
     """
     check.net(cell)
-    xs = jnp.asarray(xs)
-    check.inputs("xs", "T, B, D", xs, params)
+    xs = check.inputs("xs", "T, B, D", xs, params)
     check.parameters(cell, params, xs.shape[-1])
     batch = xs.shape[1:-1]
     carry = _enter(cell, params, carry, batch)
-    if mask is not None:
-        mask = jnp.asarray(mask)
-        check.flags("mask", mask, xs.shape[:-1])
-    if reset is not None:
-        reset = jnp.asarray(reset)
-        check.flags("reset", reset, xs.shape[:-1])
+    mask = check.flags("mask", mask, xs.shape[:-1])
+    reset = check.flags("reset", reset, xs.shape[:-1])
+    check.kernel(kernel)
 
     if isinstance(cell, Composite):
         run = functools.partial(unroll, kernel=kernel)
@@ -94,8 +89,7 @@ def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Arr
       TypeError, ValueError: an argument does not fit, or the net is not causal.
     """
     check.net(cell)
-    x = jnp.asarray(x)
-    check.inputs("x", "B, D", x, params)
+    x = check.inputs("x", "B, D", x, params)
     check.parameters(cell, params, x.shape[-1])
     carry = _enter(cell, params, carry, x.shape[:-1])
     if isinstance(cell, Composite):

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxseq.typing import Carry, Cell, Composite, Params, Shape
 
@@ -39,6 +40,14 @@ def elementwise(name: str, function: Any) -> None:
         raise TypeError(f"`{name}` must be an elementwise function such as jnp.tanh; got {function!r}")
 
 
+def kernel(kernel: Any) -> None:
+    """Raises unless `kernel` is callable or None."""
+    if kernel is not None and not callable(kernel):
+        raise TypeError(
+            f"`kernel` must be a function of jaxseq.kernels, or one of your own with their signature; got {kernel!r}"
+        )
+
+
 def net(cell: Any) -> None:
     """Raises unless `cell` is a Cell or a Composite."""
     if not isinstance(cell, Cell | Composite):
@@ -46,8 +55,16 @@ def net(cell: Any) -> None:
         raise TypeError(f"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got {_kind(cell)}.{hint}")
 
 
-def inputs(name: str, axes: str, xs: Any, params: Params) -> None:
-    """Raises unless `xs` is a float array with the axes of `axes` (batch axes free) in the dtype of `params`."""
+def array(name: str, axes: str, x: Any) -> jax.Array:
+    """Returns a JAX or NumPy array as JAX's."""
+    if not isinstance(x, jax.Array | np.ndarray):
+        raise TypeError(f"`{name}` must be an array [{axes}]; got {type(x).__name__}")
+    return jnp.asarray(x)
+
+
+def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
+    """Returns `xs`, a float array with the axes of `axes` (batch axes free) in the dtype of `params`."""
+    xs = array(name, axes, xs)
     ndim = 2 if axes.startswith("T") else 1
     dtype = _float_dtype(params)
     if not jnp.issubdtype(xs.dtype, jnp.floating):
@@ -57,6 +74,7 @@ def inputs(name: str, axes: str, xs: Any, params: Params) -> None:
         raise ValueError(f"`{name}` must be [{axes}], of at least {ndim} axes; got {_shaped(xs)}")
     if dtype is not None and xs.dtype != dtype:
         raise TypeError(f"`{name}` must be {dtype}, the dtype of `params`; got {_shaped(xs)}. Cast one to the other.")
+    return xs
 
 
 def parameters(cell: Cell | Composite, params: Params, in_size: int) -> None:
@@ -90,10 +108,13 @@ def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) ->
             raise TypeError(f"`carry{path}` must be {_shaped(want)}; got {_shaped(leaf)}")
 
 
-def flags(name: str, flags: Any, steps: Shape) -> None:
-    """Raises unless `flags` is bool `[T, B]`, of shape `steps`."""
+def flags(name: str, flags: Any, steps: Shape) -> jax.Array | None:
+    """Returns `flags`, bool `[T, B]` of shape `steps`, or None."""
+    if flags is None:
+        return None
+    flags = array(name, "T, B", flags)
     if flags.dtype == bool and flags.shape == steps:
-        return
+        return flags
     hint = ""
     if flags.shape != steps and flags.shape[:2] == steps[1::-1]:
         hint = " Did you pass batch-major?"
@@ -110,7 +131,9 @@ def batch_leads(cell: Cell, params: Params, batch: Shape) -> None:
     expected = jax.eval_shape(lambda params: cell.carry(params, batch), params)
     for path, leaf in _leaves(expected):
         if leaf.shape[: len(batch)] != batch:
-            raise ValueError(f"under a mask or a reset, `carry{path}` must lead with the batch {batch}; got {leaf.shape}")
+            raise ValueError(
+                f"under a mask or a reset, `carry{path}` must lead with the batch {batch}; got {leaf.shape}"
+            )
 
 
 @functools.lru_cache(maxsize=1024)

@@ -32,7 +32,7 @@ __all__ = [
 
 
 def orthogonal(scale: float = 1.0) -> Initializer:
-    """Returns an initialiser of `scale` times an orthogonal matrix; where `[in, out]` is not square, of its longer side.
+    """Returns an initialiser of `scale` times a matrix whose columns, or rows where those are fewer, are orthonormal.
 
     Also for dtypes narrower than float32, in which no QR decomposition exists: it is drawn in float32 and cast.
     """
@@ -63,7 +63,8 @@ def scaled_normal(deviation: float) -> Initializer:
 def chrono(max_length: int) -> Initializer:
     """Returns an initialiser of the forget gate's bias `[H]`, log U(1, `max_length` - 1).
 
-    A unit with forget bias b remembers for about 1 + exp(b) steps. The paper sets the input gate's bias to its negative.
+    A unit with forget bias b remembers for about 1 + exp(b) steps. The paper sets
+    the input gate's bias to its negative.
 
     Args:
       max_length: the longest dependency to cover, in steps; at least 3.
@@ -84,7 +85,7 @@ def chrono(max_length: int) -> Initializer:
 
 
 def per_gate(initializer: Initializer, gates: int) -> Initializer:
-    """Returns an initialiser of `[in, gates * H]` that draws each gate's `[in, H]` apart, so that fans are one gate's."""
+    """Returns an initialiser of `[in, gates * H]` that draws each gate's `[in, H]` apart: fans are one gate's."""
 
     def init(key, shape, dtype=None):
         *fan_in, columns = shape

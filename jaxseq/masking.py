@@ -97,15 +97,19 @@ def masked(cell: Cell) -> Cell:
         carry, y = cell.step(params[0], start, u)
         return _hold(mask, carry, start), _keep(mask, y)
 
+    if cell.backward is None:
+        return Cell(cell.size, init, carry, project, step)
+    cell_fwd, cell_bwd, cell_collect = cell.backward
+
     def fwd(params, carry, u):
         u, mask, reset, restart = u
         start = enter(carry, reset, restart)
-        carry, y, saved = cell.backward.fwd(params[0], start, u)
+        carry, y, saved = cell_fwd(params[0], start, u)
         return _hold(mask, carry, start), _keep(mask, y), (saved, mask, reset)
 
     def bwd(params, saved, d_carry, d_y):
         saved, mask, reset = saved
-        d_start, d_u = cell.backward.bwd(params[0], saved, d_carry, d_y)
+        d_start, d_u = cell_bwd(params[0], saved, d_carry, d_y)
         d_start = _hold(mask, d_start, d_carry)
         d_u = jax.tree.map(lambda d: _keep(mask, d), d_u)
         if reset is None:
@@ -115,11 +119,10 @@ def masked(cell: Cell) -> Cell:
 
     def collect(params, saved, d_us):
         params, initial = params
-        d_params = cell.backward.collect(params, saved[0], d_us[0])
+        d_params = cell_collect(params, saved[0], d_us[0])
         return d_params, jax.tree.map(jnp.zeros_like, initial)
 
-    backward = None if cell.backward is None else Backward(fwd, bwd, collect)
-    return Cell(cell.size, init, carry, project, step, backward)
+    return Cell(cell.size, init, carry, project, step, Backward(fwd, bwd, collect))
 
 
 def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:

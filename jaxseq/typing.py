@@ -36,7 +36,8 @@ class Backward(NamedTuple):
     """Backpropagation through one step, by hand; weight gradients are gathered outside the loop.
 
     Attributes:
-      fwd: `(params, carry, u) -> (carry, y, saved)`: the cell's `step`, which also returns what `bwd` and `collect` need.
+      fwd: `(params, carry, u) -> (carry, y, saved)`: the cell's `step`, which also returns what `bwd` and `collect`
+        need.
       bwd: `(params, saved, d_carry, d_y) -> (d_carry, d_u)`: the cotangents of the step's results in, those of its
         arguments out. A part of `u` that has no gradient (a bool) gets None.
       collect: `(params, saved, d_us) -> d_params`: the gradients of the weights that `step` uses, zeros for those that
@@ -107,4 +108,6 @@ class Kernel(Protocol):
 class Initializer(Protocol):
     """Draws an array, as `jax.nn.initializers` do."""
 
-    def __call__(self, key: jax.Array, shape: Any, dtype: Any = ..., /) -> jax.Array: ...
+    def __call__(self, key: jax.Array, shape: Any, dtype: Any = ..., /) -> jax.Array:
+        """Returns an array of `shape` and `dtype`."""
+        ...

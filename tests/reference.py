@@ -33,9 +33,7 @@ tanh = Activation(np.tanh, lambda a: 1 - np.tanh(a) ** 2)
 sigmoid = Activation(sigma, lambda a: sigma(a) * (1 - sigma(a)))
 relu = Activation(lambda a: np.maximum(a, 0), lambda a: (a > 0).astype(float))
 sine = Activation(np.sin, np.cos)
-tanh_tanh = Activation(
-    lambda a: np.tanh(np.tanh(a)), lambda a: (1 - np.tanh(np.tanh(a)) ** 2) * (1 - np.tanh(a) ** 2)
-)
+tanh_tanh = Activation(lambda a: np.tanh(np.tanh(a)), lambda a: (1 - np.tanh(np.tanh(a)) ** 2) * (1 - np.tanh(a) ** 2))
 
 
 def rnn(activation=tanh):
@@ -238,7 +236,7 @@ def _run(form, p, xs, carry, initial, mask, reset, reverse):
         row = tuple(leaf[b] for leaf in carry)
         steps = []
         for t in reversed(range(T)) if reverse else range(T):
-            starts = t + 1 if reverse else t  # run backwards, the border of a sequence that starts at t+1 is crossed here
+            starts = t + 1 if reverse else t  # backwards, the border of a sequence that starts at t+1 is crossed here
             was_reset = reset is not None and starts < T and bool(reset[starts, b])
             if was_reset:
                 row = tuple(leaf[b] for leaf in initial)

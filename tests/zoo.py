@@ -60,9 +60,7 @@ CELLS = {
     "rnn_relu": Entry(jaxseq.rnn(SIZE, activation=jax.nn.relu), reference.rnn(reference.relu)),
     "rnn_sine": Entry(jaxseq.rnn(SIZE, activation=jnp.sin), reference.rnn(reference.sine)),
     "lstm": Entry(jaxseq.lstm(SIZE), reference.lstm()),
-    "lstm_sigmoid": Entry(
-        jaxseq.lstm(SIZE, candidate=jax.nn.sigmoid), reference.lstm(candidate=reference.sigmoid)
-    ),
+    "lstm_sigmoid": Entry(jaxseq.lstm(SIZE, candidate=jax.nn.sigmoid), reference.lstm(candidate=reference.sigmoid)),
     "lstm_new": Entry(jaxseq.lstm(SIZE, peephole="new"), reference.lstm("new")),
     "lstm_old": Entry(jaxseq.lstm(SIZE, peephole="old"), reference.lstm("old")),
     "gru": Entry(jaxseq.gru(SIZE), reference.gru()),

@@ -1,7 +1,7 @@
 """The gates' sigmoid, and derivatives of elementwise activations for the hand-written backward passes.
 
-The derivative of tanh, sigmoid and relu follows from the output, so that is all a step saves; for any other activation it
-saves the pre-activation too.
+The derivative of tanh, sigmoid and relu follows from the output, so that is all a step saves; for any other activation
+it saves the pre-activation too.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The three matrix products of a recurrent layer: forward, backward, and the gradient of the weight.
 
-Products accumulate in at least float32 and are returned in that wide dtype: a bfloat16 cell computes its gates in float32
-and casts once, before the carry. For float32 and float64 every cast here is the identity.
+Products accumulate in at least float32 and are returned in that wide dtype: a bfloat16 cell computes its gates in
+float32 and casts once, before the carry. For float32 and float64 every cast here is the identity.
 """
 
 import jax
@@ -9,27 +9,27 @@ import jax.numpy as jnp
 
 
 def widen(dtype) -> jnp.dtype:
-    """The dtype in which sums over `dtype` are kept."""
+    """Returns the dtype in which sums over `dtype` are kept."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def dense(x: jax.Array, w: jax.Array) -> jax.Array:
-    """x w: `[..., in]`, `[in, out]` -> `[..., out]`, wide."""
+    """Returns x w: `[..., in]`, `[in, out]` -> `[..., out]`, wide."""
     return jnp.matmul(x, w, preferred_element_type=widen(w.dtype))
 
 
 def dense_back(d: jax.Array, w: jax.Array) -> jax.Array:
-    """d wᵀ: the cotangent of x from that of x w, `[..., out]`, `[in, out]` -> `[..., in]`, wide."""
+    """Returns d wᵀ, the cotangent of x from that of x w, `[..., out]`, `[in, out]` -> `[..., in]`, wide."""
     return dense(d, w.T)
 
 
 def dense_weight(x: jax.Array, d: jax.Array) -> jax.Array:
-    """Σ xᵀ d over all leading axes: the gradient of w from that of x w, `[..., in]`, `[..., out]` -> `[in, out]`."""
+    """Returns Σ xᵀ d over all leading axes, the gradient of w: `[..., in]`, `[..., out]` -> `[in, out]`."""
     lead = tuple(range(x.ndim - 1))
     product = jax.lax.dot_general(x, d, ((lead, lead), ((), ())), preferred_element_type=widen(x.dtype))
     return product.astype(x.dtype)
 
 
 def total(d: jax.Array, dtype) -> jax.Array:
-    """Σ d over all leading axes: the gradient of a bias, `[..., out]` -> `[out]` in `dtype`."""
+    """Returns Σ d over all leading axes, the gradient of a bias, `[..., out]` -> `[out]` in `dtype`."""
     return d.sum(range(d.ndim - 1), dtype=widen(dtype)).astype(dtype)

@@ -48,9 +48,7 @@ class _Saved(NamedTuple):
     a_n: jax.Array | None
 
 
-def gru(
-    size: int, *, reset_after: bool = True, update_writes: bool = False, candidate: Activation = jnp.tanh
-) -> Cell:
+def gru(size: int, *, reset_after: bool = True, update_writes: bool = False, candidate: Activation = jnp.tanh) -> Cell:
     """Returns the GRU cell; its carry is h `[B, H]`.
 
     Args:

@@ -8,7 +8,7 @@
     o_t = σ(a_o [+ w_o ⊙ c_t  if peephole is "new",  + w_o ⊙ c_{t-1}  if "old"])
     h_t = o_t ⊙ tanh(c_t)                         y_t = h_t
 
-The terms in brackets are the peepholes (Gers, Schraudolph & Schmidhuber 2002; Graves 2013: "new"), w_c = (w_i, w_f, w_o).
+The terms in brackets are the peepholes w_c = (w_i, w_f, w_o) (Gers, Schraudolph & Schmidhuber 2002; Graves 2013).
 
 Backward, with δh and δc the cotangents of h_t and c_t from the output and from step t+1:
 
@@ -59,9 +59,7 @@ class _Saved(NamedTuple):
     a_g: jax.Array | None
 
 
-def lstm(
-    size: int, *, peephole: str | None = None, candidate: Activation = jnp.tanh, forget_bias: float = 1.0
-) -> Cell:
+def lstm(size: int, *, peephole: str | None = None, candidate: Activation = jnp.tanh, forget_bias: float = 1.0) -> Cell:
     """Returns the LSTM cell; its carry is `LstmCarry(h, c)`.
 
     Args:

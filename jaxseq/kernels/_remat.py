@@ -28,7 +28,6 @@ def remat(segment: int) -> Kernel:
 
 @functools.cache
 def _remat(segment):
-    @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
     def kernel(cell, params, carry, xs, *, reverse=False):
         @functools.partial(jax.checkpoint, prevent_cse=False)  # loops keep the recomputation apart
         def run(carry, xs):
@@ -37,7 +36,7 @@ def _remat(segment):
         return _by_segments(run, carry, xs, segment, reverse)
 
     kernel.__name__ = kernel.__qualname__ = f"remat({segment})"
-    return kernel
+    return jax.jit(kernel, static_argnames=("cell", "reverse"))
 
 
 def _by_segments(run, carry: Carry, xs: Inputs, segment: int, reverse: bool) -> tuple[Carry, jax.Array]:
@@ -47,7 +46,7 @@ def _by_segments(run, carry: Carry, xs: Inputs, segment: int, reverse: bool) -> 
     if count == 0:
         return run(carry, xs)
     border = rest if reverse else T - rest
-    early, late = (jax.tree.map(lambda x: x[part], xs) for part in (slice(border), slice(border, None)))
+    early, late = jax.tree.map(lambda x: x[:border], xs), jax.tree.map(lambda x: x[border:], xs)
     whole, short = (late, early) if reverse else (early, late)
     whole = jax.tree.map(lambda x: x.reshape(count, segment, *x.shape[1:]), whole)
     carry, ys = jax.lax.scan(run, carry, whole, reverse=reverse)

@@ -1,0 +1,207 @@
+"""Bad input: one clear error each, which names the argument, what was expected, what came, and the likely cause."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxseq
+from jaxseq import kernels
+from tests import zoo
+
+T, B, D, H = 7, 3, 5, 4
+CELL = jaxseq.lstm(H)
+PARAMS = CELL.init(jax.random.key(0), D)
+XS = jnp.ones((T, B, D))
+
+
+def unroll(cell=CELL, params=PARAMS, xs=XS, carry=None, **options):
+    return jaxseq.unroll(cell, params, xs, carry, **options)
+
+
+def step(cell=CELL, params=PARAMS, carry=None, x=XS[0]):
+    return jaxseq.step(cell, params, carry, x)
+
+
+BAD = {
+    "mask: batch-major and float": (
+        lambda: unroll(mask=jnp.ones((B, T))),
+        TypeError,
+        r"`mask` must be bool \[T, B\] = \(7, 3\); got float32 \(3, 7\). Did you pass batch-major\?",
+    ),
+    "mask: batch-major": (
+        lambda: unroll(mask=jnp.ones((B, T), bool)),
+        ValueError,
+        r"`mask` must be bool \[T, B\] = \(7, 3\); got bool \(3, 7\). Did you pass batch-major\?",
+    ),
+    "mask: dtype": (
+        lambda: unroll(mask=jnp.ones((T, B), int)),
+        TypeError,
+        r"`mask` must be bool \[T, B\] = \(7, 3\); got int32 \(7, 3\). Cast it: mask.astype\(bool\).",
+    ),
+    "mask: to be broadcast over the batch": (
+        lambda: unroll(mask=jnp.ones((T, 1), bool)),
+        ValueError,
+        r"`mask` must be bool \[T, B\] = \(7, 3\); got bool \(7, 1\). Nothing is broadcast.",
+    ),
+    "mask: with features": (
+        lambda: unroll(mask=jnp.ones((T, B, D), bool)),
+        ValueError,
+        r"got bool \(7, 3, 5\). Nothing is broadcast.",
+    ),
+    "reset: batch-major": (
+        lambda: unroll(reset=jnp.ones((B, T), bool)),
+        ValueError,
+        r"`reset` must be bool \[T, B\] = \(7, 3\); got bool \(3, 7\). Did you pass batch-major\?",
+    ),
+    "xs: wrong feature size": (
+        lambda: unroll(xs=jnp.ones((T, B, D + 1))),
+        ValueError,
+        r"`params.w_x` must be \(6, 16\) for inputs of D = 6 features and this cell; got \(5, 16\).",
+    ),
+    "xs: integers": (
+        lambda: unroll(xs=jnp.ones((T, B, D), int)),
+        TypeError,
+        r"`xs` must be floating \[T, B, D\]; got int32 \(7, 3, 5\). Embed tokens first.",
+    ),
+    "xs: bools": (lambda: unroll(xs=jnp.ones((T, B, D), bool)), TypeError, r"`xs` must be floating"),
+    "xs: complex": (lambda: unroll(xs=jnp.ones((T, B, D), complex)), TypeError, r"`xs` must be floating"),
+    "xs: another float dtype": (
+        lambda: unroll(xs=XS.astype(jnp.bfloat16)),
+        TypeError,
+        r"`xs` must be float32, the dtype of `params`; got bfloat16 \(7, 3, 5\). Cast one to the other.",
+    ),
+    "xs: one axis": (
+        lambda: unroll(xs=jnp.ones(T)),
+        ValueError,
+        r"`xs` must be \[T, B, D\], of at least 2 axes; got float32 \(7,\)",
+    ),
+    "xs: a dict": (lambda: unroll(xs={"tokens": XS}), TypeError, r"`xs` must be an array \[T, B, D\]; got dict"),
+    "xs: a list": (lambda: unroll(xs=[[1.0]]), TypeError, r"`xs` must be an array \[T, B, D\]; got list"),
+    "mask: a list": (lambda: unroll(mask=[True]), TypeError, r"`mask` must be an array \[T, B\]; got list"),
+    "params: another cell's": (
+        lambda: unroll(params=jaxseq.gru(H).init(jax.random.key(0), D)),
+        ValueError,
+        r"`params` must be what cell.init\(key, in_size\) returns.*LstmParams.*got.*GruParams.*another cell's\?",
+    ),
+    "params: of another size": (
+        lambda: unroll(params=jaxseq.lstm(H + 1).init(jax.random.key(0), D)),
+        ValueError,
+        r"`params.w_x` must be \(5, 16\).*got \(5, 20\)",
+    ),
+    "params: without the peepholes": (
+        lambda: unroll(jaxseq.lstm(H, peephole="new")),
+        ValueError,
+        r"`params` must be what cell.init",
+    ),
+    "params: of mixed dtypes": (
+        lambda: unroll(params=PARAMS._replace(b=PARAMS.b.astype(jnp.bfloat16))),
+        TypeError,
+        r"`params` must have one float dtype; got bfloat16, float32",
+    ),
+    "carry: of another cell": (
+        lambda: unroll(carry=jnp.zeros((B, H))),
+        ValueError,
+        r"`carry` must be like cell.carry\(params, \(3,\)\), .*LstmCarry.*Is it another cell's\?",
+    ),
+    "carry: without the batch": (
+        lambda: unroll(carry=CELL.carry(PARAMS)),
+        ValueError,
+        r"`carry.h` must be float32 \(3, 4\) for the batch \(3,\); got float32 \(4,\)",
+    ),
+    "carry: of another batch": (
+        lambda: unroll(carry=CELL.carry(PARAMS, (1,))),
+        ValueError,
+        r"`carry.h` must be float32 \(3, 4\) for the batch \(3,\); got float32 \(1, 4\)",
+    ),
+    "carry: of another dtype": (
+        lambda: unroll(carry=jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), CELL.carry(PARAMS, (B,)))),
+        TypeError,
+        r"`carry.h` must be float32 \(3, 4\); got bfloat16 \(3, 4\)",
+    ),
+    "cell: the factory": (
+        lambda: unroll(jaxseq.lstm),
+        TypeError,
+        r"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got lstm. Did you pass the factory itself",
+    ),
+    "kernel: a name": (
+        lambda: unroll(kernel="bptt"),
+        TypeError,
+        r"`kernel` must be a function of jaxseq.kernels.*; got 'bptt'",
+    ),
+    "step: a sequence": (
+        lambda: step(carry=CELL.carry(PARAMS, (B,)), x=XS),
+        ValueError,
+        r"`carry.h` must be float32 \(7, 3, 4\) for the batch \(7, 3\); got float32 \(3, 4\)",
+    ),
+    "step: integers": (lambda: step(x=jnp.ones((B, D), int)), TypeError, r"`x` must be floating \[B, D\]; got int32"),
+    "step: no axis": (lambda: step(x=jnp.ones(())), ValueError, r"`x` must be \[B, D\], of at least 1 axes"),
+    "step: wrong feature size": (lambda: step(x=jnp.ones((B, D + 1))), ValueError, r"`params.w_x` must be \(6, 16\)"),
+    "lstm: unknown peephole": (
+        lambda: jaxseq.lstm(H, peephole="both"),
+        ValueError,
+        r"`peephole` must be None or 'new' or 'old'; got 'both'",
+    ),
+    "lstm: candidate": (
+        lambda: jaxseq.lstm(H, candidate="tanh"),
+        TypeError,
+        r"`candidate` must be an elementwise function such as jnp.tanh; got 'tanh'",
+    ),
+    "gru: flag": (lambda: jaxseq.gru(H, reset_after="yes"), ValueError, r"`reset_after` must be True or False"),
+    "rnn: activation": (lambda: jaxseq.rnn(H, activation=None), TypeError, r"`activation` must be an elementwise"),
+    "size: 0": (lambda: jaxseq.lstm(0), ValueError, r"`size` must be a positive int; got 0"),
+    "size: negative": (lambda: jaxseq.gru(-1), ValueError, r"`size` must be a positive int; got -1"),
+    "size: float": (lambda: jaxseq.rnn(4.0), TypeError, r"`size` must be a positive int; got 4.0"),
+    "size: bool": (lambda: jaxseq.rnn(True), TypeError, r"`size` must be a positive int; got True"),
+    "in_size: 0": (
+        lambda: CELL.init(jax.random.key(0), 0),
+        ValueError,
+        r"`in_size` must be a positive int; got 0",
+    ),
+    "remat: segment": (lambda: kernels.remat(0), ValueError, r"`segment` must be a positive int; got 0"),
+    "lengths: floats": (
+        lambda: jaxseq.lengths_to_mask(jnp.ones(3), 7),
+        TypeError,
+        r"`lengths` must be integers; got float32",
+    ),
+    "chrono: too short": (
+        lambda: jaxseq.initializers.chrono(2),
+        ValueError,
+        r"`max_length` must be at least 3 steps; got 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gives_its_error(name):
+    call, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("name", ["mask: batch-major", "xs: wrong feature size", "carry: without the batch"])
+def test_the_error_is_the_same_under_jit(name):
+    call, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        jax.jit(call)()
+
+
+def test_a_carry_without_leading_batch_is_refused_under_a_mask_only():
+    counting = jaxseq.Cell(
+        2,
+        lambda key, in_size, dtype=None: jnp.zeros((in_size, 2)),
+        lambda params, batch_shape=(): jnp.zeros(()),
+        lambda params, xs: xs @ params,
+        lambda params, carry, u: (carry + 1, u),
+    )
+    params = counting.init(None, D)
+    carry, _ = jaxseq.unroll(counting, params, XS)
+    assert carry == T
+    with pytest.raises(ValueError, match=r"under a mask or a reset, `carry` must lead with the batch \(3,\); got \(\)"):
+        jaxseq.unroll(counting, params, XS, mask=jnp.ones((T, B), bool))
+
+
+def test_numpy_inputs_are_welcome():
+    carry, ys = jaxseq.unroll(CELL, PARAMS, np.ones((T, B, D), np.float32), mask=np.ones((T, B), bool))
+    want_carry, want_ys = jaxseq.unroll(CELL, PARAMS, XS)
+    zoo.assert_close((carry, ys), (want_carry, want_ys), 1e-6)

@@ -1,0 +1,113 @@
+"""check_bptt passes right cells and names the leaf of wrong ones."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxseq
+from jaxseq import Backward
+from tests import zoo
+
+XS = jax.random.normal(jax.random.key(1), (5, 2, 3))
+CELL = jaxseq.gru(4)
+PARAMS = zoo.random_like(CELL.init(jax.random.key(0), 3), 0)
+BY_HAND = {name: entry.cell for name, entry in zoo.CELLS.items() if entry.cell.backward is not None}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_the_stock_cells_pass(name):
+    params = zoo.random_like(BY_HAND[name].init(jax.random.key(0), 3), 0)
+    mask = jaxseq.lengths_to_mask([5, 3], 5)
+    reset = jnp.zeros((5, 2), bool).at[2].set(True)
+    jaxseq.check_bptt(BY_HAND[name], params, XS, mask=mask, reset=reset, reverse=name != "rnn")
+
+
+def broken(**parts):
+    return CELL._replace(backward=CELL.backward._replace(**parts))
+
+
+def wrong_fwd(params, carry, u):
+    carry, y, saved = CELL.backward.fwd(params, carry, u)
+    return carry, y * 1.001, saved
+
+
+def wrong_bwd(params, saved, d_carry, d_y):
+    d_carry, d_u = CELL.backward.bwd(params, saved, d_carry, d_y)
+    return d_carry * 1.001, d_u
+
+
+def wrong_collect(params, saved, d_us):
+    return CELL.backward.collect(params, saved, d_us)._replace(b_hn=jnp.zeros_like(params.b_hn))
+
+
+def collect_counts_twice(params, saved, d_us):
+    return CELL.backward.collect(params, saved, d_us)._replace(b=d_us.sum((0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"fwd": wrong_fwd}, r"`fwd` differs from `step` in ys, whose largest error is 0.\d+"),
+        ({"bwd": wrong_bwd}, r"differs from autodiff's in .*carry"),
+        ({"collect": wrong_collect}, r"differs from autodiff's in params.b_hn, whose largest error is \d"),
+        ({"collect": collect_counts_twice}, r"differs from autodiff's in params.b, whose largest error is \d"),
+    ],
+    ids=["fwd", "bwd", "collect", "collect_twice"],
+)
+def test_a_wrong_part_is_named(parts, message):
+    with pytest.raises(AssertionError, match=message):
+        jaxseq.check_bptt(broken(**parts), PARAMS, XS)
+
+
+def test_finite_differences_catch_what_autodiff_repeats():
+    """A step whose own derivative is a lie to JAX, with a backward that repeats the lie, fails against differences."""
+
+    @jax.custom_jvp
+    def lying_tanh(a):
+        return jnp.tanh(a)
+
+    lying_tanh.defjvp(lambda primals, tangents: (jnp.tanh(primals[0]), tangents[0]))
+    cell = jaxseq.rnn(4, activation=lying_tanh)
+    with pytest.raises(AssertionError, match=r"along a random direction, differs from finite differences in .*params"):
+        jaxseq.check_bptt(cell, cell.init(jax.random.key(0), 3), XS)
+
+
+def test_a_users_own_backward():
+    """A leaky integrator h' = a h + (1 - a) u with its gradient by hand."""
+
+    def fwd(params, h, u):
+        new = params["a"] * h + (1 - params["a"]) * u
+        return new, new, (h, u)
+
+    def bwd(params, saved, d_carry, d_y):
+        d_h = d_carry + d_y
+        return params["a"] * d_h, (1 - params["a"]) * d_h
+
+    def collect(params, saved, d_us):
+        h, u = saved
+        d_h = d_us / (1 - params["a"])
+        return {"a": (d_h * (h - u)).sum(tuple(range(d_h.ndim - 1))), "w": jnp.zeros_like(params["w"])}
+
+    cell = jaxseq.Cell(
+        2,
+        lambda key, in_size, dtype=None: {
+            "a": jnp.full(2, 0.7, dtype),
+            "w": jax.random.normal(key, (in_size, 2), dtype),
+        },
+        lambda params, batch_shape=(): jnp.zeros((*batch_shape, 2), params["w"].dtype),
+        lambda params, xs: xs @ params["w"],
+        lambda params, carry, u: fwd(params, carry, u)[:2],
+        Backward(fwd, bwd, collect),
+    )
+    params = cell.init(jax.random.key(0), 3, jnp.float32)
+    jaxseq.check_bptt(cell, params, XS)
+    with pytest.raises(AssertionError, match="params"):
+        jaxseq.check_bptt(
+            cell._replace(backward=Backward(fwd, bwd, lambda *a: jax.tree.map(jnp.negative, collect(*a)))), params, XS
+        )
+
+
+def test_a_cell_without_backward_is_refused():
+    cell = zoo.own_lstm(4)
+    with pytest.raises(ValueError, match="no hand-written gradient"):
+        jaxseq.check_bptt(cell, cell.init(jax.random.key(0), 3), XS)

@@ -1,0 +1,98 @@
+"""What sets the kernels apart: memory, forward mode, segments. That they agree is in test_contract."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxseq
+from jaxseq import kernels
+from tests import zoo
+
+CELL = jaxseq.lstm(32)
+PARAMS = CELL.init(jax.random.key(0), 8)
+
+
+def temporary_bytes(kernel, loss, T=4096):
+    def training_step(params, xs):
+        return loss(*jaxseq.unroll(CELL, params, xs, kernel=kernel))
+
+    xs = jax.ShapeDtypeStruct((T, 4, 8), jnp.float32)
+    return jax.jit(jax.grad(training_step)).lower(PARAMS, xs).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_remat_keeps_only_the_borders():
+    def of_last_carry(carry, ys):
+        return jnp.sum(carry.h)
+
+    assert temporary_bytes(kernels.remat(64), of_last_carry) < temporary_bytes(kernels.bptt, of_last_carry) / 25
+
+
+def test_remat_adds_little_to_the_outputs_and_their_cotangents():
+    outputs = 2 * 4096 * 4 * 32 * 4
+    assert temporary_bytes(kernels.remat(64), lambda carry, ys: jnp.mean(ys**2)) < outputs + 2**20
+
+
+def test_weights_cost_one_matmul_each_after_the_loop():
+    """The reverse loop of bptt holds one dot, that of δh; those of the weights stand outside."""
+    xs = jnp.ones((5, 2, 8))
+
+    def dots(jaxpr, inside):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general":
+                yield inside
+            for value in equation.params.values():
+                if hasattr(value, "jaxpr"):
+                    yield from dots(value.jaxpr, inside or equation.primitive.name == "scan")
+
+    def count(kernel):
+        step = jax.grad(lambda params: jaxseq.unroll(CELL, params, xs, kernel=kernel)[1].sum())
+        places = list(dots(jax.make_jaxpr(step)(PARAMS).jaxpr, False))
+        return places.count(True), places.count(False)
+
+    assert count(kernels.bptt) == (2, 3)  # h w_h and δa w_hᵀ; xs w_x, δw_x, δw_h
+    assert count(kernels.scan)[0] == 3  # the last one the gradient of w_h, at every step
+
+
+@settings(max_examples=12)
+@given(st.integers(1, 9), st.integers(1, 9), st.booleans())
+def test_segments_of_any_length_change_nothing(segment, T, reverse):
+    cell = jaxseq.gru(3)
+    params = cell.init(jax.random.key(0), 2)
+    xs = jax.random.normal(jax.random.key(1), (T, 2))
+
+    def loss(params, xs, kernel):
+        carry, ys = jaxseq.unroll(cell, params, xs, reverse=reverse, kernel=kernel)
+        return jnp.sum(jnp.sin(ys)) + jnp.sum(carry)
+
+    got = jax.value_and_grad(loss, (0, 1))(params, xs, kernels.remat(segment))
+    want = jax.value_and_grad(loss, (0, 1))(params, xs, kernels.scan)
+    zoo.assert_close(got, want, 1e-5)
+
+
+def test_forward_mode_of_bptt_is_refused_by_jax():
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda xs: jaxseq.unroll(CELL, PARAMS, xs)[1], (jnp.ones((3, 8)),), (jnp.ones((3, 8)),))
+
+
+def test_a_cell_without_backward_has_forward_mode_with_every_kernel():
+    cell = zoo.own_lstm(3)
+    params = cell.init(jax.random.key(0), 2)
+    xs, tangent = jnp.ones((5, 2)), jnp.full((5, 2), 0.5)
+
+    def push(kernel):
+        return jax.jvp(lambda xs: jaxseq.unroll(cell, params, xs, kernel=kernel)[1], (xs,), (tangent,))[1]
+
+    for kernel in (None, kernels.bptt, kernels.remat(2)):
+        np.testing.assert_allclose(push(kernel), push(kernels.scan), rtol=1e-6)
+
+
+def test_the_program_does_not_grow_with_time():
+    def operations(T, kernel):
+        step = jax.grad(lambda params: jaxseq.unroll(CELL, params, jnp.ones((T, 8)), kernel=kernel)[1].sum())
+        return str(jax.make_jaxpr(step)(PARAMS)).count("\n")
+
+    for kernel in (kernels.scan, kernels.bptt, kernels.remat(10)):
+        assert operations(20, kernel) == operations(2000, kernel)

@@ -1,0 +1,72 @@
+"""The house: a file imports only from rows above its own, and `import jaxseq` brings in jax only."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxseq
+
+ROOT = Path(jaxseq.__file__).parent
+
+ROWS = [
+    "typing",
+    "check",
+    "masking",
+    "initializers",
+    "cells",
+    "kernels",
+    "_unroll",
+    "_check_bptt",
+]
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+
+
+def row_of(module):
+    """The place of `jaxseq.cells._lstm` is that of `cells`."""
+    return ROWS.index(module.split(".")[1])
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_from_rows_above(path):
+    module = ".".join(("jaxseq", *path.relative_to(ROOT).with_suffix("").parts))
+    for name in imported(path):
+        if name.split(".")[0] != "jaxseq":
+            continue
+        own_row = row_of(name) == row_of(module)
+        assert row_of(name) < row_of(module) or (own_row and module.count(".") > 1), f"{module} imports {name}"
+
+
+def test_every_file_has_a_row():
+    assert {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in FILES} == set(ROWS)
+
+
+def test_import_brings_in_jax_only():
+    """Neither what the subpackages need, nor a device, which `import` must leave to the user."""
+    code = """
+import sys, jax
+before = set(sys.modules)
+import jaxseq
+new = {name.split('.')[0] for name in set(sys.modules) - before} - {'jaxseq'}
+print(sorted(new & {'flax', 'optax', 'matplotlib', 'orbax', 'chex', 'scipy', 'torch', 'sklearn'}))
+print(jax._src.xla_bridge.backends_are_initialized())
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split("\n")[:2] == ["[]", "False"]
+
+
+def test_every_public_name_exists_once():
+    assert sorted(set(jaxseq.__all__)) == sorted(jaxseq.__all__)
+    for name in jaxseq.__all__:
+        assert getattr(jaxseq, name) is not None

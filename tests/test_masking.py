@@ -1,0 +1,76 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxseq
+
+
+@given(st.lists(st.integers(-2, 9), min_size=1, max_size=5), st.integers(0, 7))
+def test_lengths_to_mask(lengths, T):
+    mask = jaxseq.lengths_to_mask(np.array(lengths), T)
+    assert mask.dtype == bool
+    assert mask.shape == (T, len(lengths))
+    for b, length in enumerate(lengths):
+        np.testing.assert_array_equal(mask[:, b], [t < length for t in range(T)])
+
+
+def test_lengths_of_any_number_of_axes():
+    mask = jaxseq.lengths_to_mask(jnp.array([[0, 1, 2], [3, 4, 5]]), 5)
+    assert mask.shape == (5, 2, 3)
+    np.testing.assert_array_equal(mask.sum(0), [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(jaxseq.lengths_to_mask(3, 5), [True, True, True, False, False])
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=0, max_size=6))
+def test_last_valid_is_the_output_at_the_last_true_step(rows):
+    mask = np.array(rows, bool).reshape(len(rows), 4)
+    ys = np.random.default_rng(0).normal(size=(*mask.shape, 3)).astype(np.float32)
+    last = jaxseq.last_valid(jnp.where(mask[..., None], ys, jnp.nan), mask)
+    for b in range(4):
+        steps = np.flatnonzero(mask[:, b])
+        want = ys[steps[-1], b] if len(steps) else np.zeros(3)
+        np.testing.assert_array_equal(last[b], want)
+
+
+def test_last_valid_has_a_clean_gradient():
+    mask = jaxseq.lengths_to_mask(jnp.array([2, 0]), 3)
+    ys = jnp.where(mask[..., None], 1.0, jnp.nan) * jnp.ones((3, 2, 4))
+    gradient = jax.grad(lambda ys: jaxseq.last_valid(ys, mask).sum())(ys)
+    want = np.zeros((3, 2, 4))
+    want[1, 0] = 1
+    np.testing.assert_array_equal(gradient, want)
+
+
+@pytest.mark.parametrize("cell", [jaxseq.lstm(4), jaxseq.lstm(4)._replace(backward=None)], ids=["by_hand", "autodiff"])
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf])
+def test_a_reset_cuts_off_a_spoilt_past(cell, junk):
+    """What comes after a reset is clean in value and gradient, even where the sequence before it went to NaN."""
+    params = cell.init(jax.random.key(0), 3)
+    xs = jnp.ones((6, 1, 3)).at[1].set(junk)
+    reset = np.zeros((6, 1), bool)
+    reset[3] = True
+
+    def after(xs):
+        _, ys = jaxseq.unroll(cell, params, xs, reset=reset)
+        return ys[3:].sum()
+
+    value, gradient = jax.value_and_grad(after)(xs)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient[3:]))
+
+
+def test_masked_is_one_object_for_a_cell():
+    assert jaxseq.masking.masked(jaxseq.gru(5)) is jaxseq.masking.masked(jaxseq.gru(5))
+
+
+def test_a_mask_of_none_costs_nothing():
+    """The traced program without a mask and a reset holds no select."""
+    cell = jaxseq.lstm(4)
+    params = cell.init(jax.random.key(0), 3)
+    xs = jnp.ones((5, 2, 3))
+    assert "select_n" not in str(jax.make_jaxpr(lambda params, xs: jaxseq.unroll(cell, params, xs))(params, xs))
+    mask = jnp.ones((5, 2), bool)
+    assert "select_n" in str(jax.make_jaxpr(lambda params, xs: jaxseq.unroll(cell, params, xs, mask=mask))(params, xs))
