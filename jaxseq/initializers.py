@@ -50,7 +50,7 @@ def fan_in_uniform() -> Initializer:
 
     def init(key, shape, dtype=None):
         bound = shape[0] ** -0.5
-        return jax.random.uniform(key, shape, jnp.result_type(float) if dtype is None else dtype, -bound, bound)
+        return jax.nn.initializers.uniform(2 * bound)(key, shape, dtype) - bound
 
     return init
 
@@ -78,8 +78,7 @@ def chrono(max_length: int) -> Initializer:
         raise ValueError(f"`max_length` must be at least 3 steps; got {max_length}")
 
     def init(key, shape, dtype=None):
-        dtype = jnp.result_type(float) if dtype is None else dtype
-        return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, max_length - 1.0))
+        return jnp.log(1 + jax.nn.initializers.uniform(max_length - 2.0)(key, shape, dtype))
 
     return init
 

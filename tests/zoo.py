@@ -26,7 +26,6 @@ def own_lstm(size):
     """A user's own cell: the LSTM whose output gate sees tanh(c_t)."""
 
     def init(key, in_size, dtype=None):
-        dtype = jnp.result_type(float) if dtype is None else dtype
         key_x, key_h, key_o = jax.random.split(key, 3)
         draw = jax.nn.initializers.glorot_uniform()
         return {

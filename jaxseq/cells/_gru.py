@@ -76,7 +76,6 @@ def _gru(size, reset_after, update_writes, candidate):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
         key_x, key_h = jax.random.split(key)
-        dtype = jnp.result_type(float) if dtype is None else dtype
         return GruParams(
             w_x=initializers.per_gate(initializers.glorot_uniform(), 3)(key_x, (in_size, 3 * size), dtype),
             w_h=initializers.per_gate(initializers.orthogonal(), 3)(key_h, (size, 3 * size), dtype),

@@ -87,7 +87,6 @@ def _lstm(size, peephole, candidate, forget_bias):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
         key_x, key_h, key_c = jax.random.split(key, 3)
-        dtype = jnp.result_type(float) if dtype is None else dtype
         glorot = initializers.glorot_uniform()
         return LstmParams(
             w_x=initializers.per_gate(glorot, 4)(key_x, (in_size, 4 * size), dtype),

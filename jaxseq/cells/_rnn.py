@@ -54,7 +54,6 @@ def _rnn(size, activation):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
         key_x, key_h = jax.random.split(key)
-        dtype = jnp.result_type(float) if dtype is None else dtype
         return RnnParams(
             w_x=initializers.glorot_uniform()(key_x, (in_size, size), dtype),
             w_h=initializers.orthogonal()(key_h, (size, size), dtype),
