@@ -185,6 +185,81 @@ def lstm_output_gate_sees_memory():
     return Form(step, back)
 
 
+def lstm_matrix_peepholes():
+    """The textbooks' peepholes: c W_c is added to the gates i f o, w_c [H, 3H]; all three see the memory before."""
+
+    def step(p, carry, x):
+        h, c = carry
+        a_i, a_f, a_g, a_o = np.split(x @ p["w_x"] + p["b"] + h @ p["w_h"], 4)
+        w_ci, w_cf, w_co = np.split(p["w_c"], 3, axis=1)
+        i, f, g, o = sigma(a_i + c @ w_ci), sigma(a_f + c @ w_cf), np.tanh(a_g), sigma(a_o + c @ w_co)
+        c_new = f * c + i * g
+        h_new = o * np.tanh(c_new)
+        return (h_new, c_new), h_new, (x, h, c, i, f, g, o, c_new)
+
+    def back(p, cache, d_carry, d_y):
+        x, h, c, i, f, g, o, c_new = cache
+        w_ci, w_cf, w_co = np.split(p["w_c"], 3, axis=1)
+        d_h_new, d_c_new = d_carry
+        d_h_new = d_h_new + d_y
+        d_c_new = d_c_new + d_h_new * o * (1 - np.tanh(c_new) ** 2)
+        d_a_i = d_c_new * g * i * (1 - i)
+        d_a_f = d_c_new * c * f * (1 - f)
+        d_a_g = d_c_new * i * (1 - g**2)
+        d_a_o = d_h_new * np.tanh(c_new) * o * (1 - o)
+        d_c = d_c_new * f + w_ci @ d_a_i + w_cf @ d_a_f + w_co @ d_a_o
+        d_a = np.concatenate([d_a_i, d_a_f, d_a_g, d_a_o])
+        d_p = {"w_x": np.outer(x, d_a), "w_h": np.outer(h, d_a), "b": d_a}
+        d_p["w_c"] = np.outer(c, np.concatenate([d_a_i, d_a_f, d_a_o]))
+        return d_p, (p["w_h"] @ d_a, d_c), p["w_x"] @ d_a
+
+    return Form(step, back)
+
+
+class Readout(NamedTuple):
+    """A dense layer on one row h [H] and its loss against a target, `w_y [H, K]` and `b_y [K]`.
+
+    predict(p, h) -> y                 loss(y, target) -> number                 back(p, h, y, target) -> (d_p, d_h)
+    """
+
+    predict: object
+    loss: object
+    back: object
+
+
+def _readout(link, loss):
+    """Each link stands beside the loss whose gradient at the logits is y - target."""
+
+    def predict(p, h):
+        return link(h @ p["w_y"] + p["b_y"])
+
+    def back(p, h, y, target):
+        d_logits = y - target
+        return {"w_y": np.outer(h, d_logits), "b_y": d_logits}, p["w_y"] @ d_logits
+
+    return Readout(predict, loss, back)
+
+
+def softmax_readout():
+    """Cross-entropy; the entries of `target` add up to 1."""
+
+    def softmax(s):
+        e = np.exp(s - s.max())
+        return e / e.sum()
+
+    return _readout(softmax, lambda y, target: -np.sum(target * np.log(y)))
+
+
+def sigmoid_readout():
+    """Binary cross-entropy of every output."""
+    return _readout(sigma, lambda y, target: -np.sum(target * np.log(y) + (1 - target) * np.log(1 - y)))
+
+
+def linear_readout():
+    """Half the squared error."""
+    return _readout(lambda s: s, lambda y, target: np.sum((y - target) ** 2) / 2)
+
+
 class Result(NamedTuple):
     carry: tuple  # of [B, H]
     ys: np.ndarray  # [T, B, H]
