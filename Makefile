@@ -16,7 +16,7 @@ help: ## List these commands; ARGS="..." is passed on by demo, test, laws and be
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/examples.installed ## Train a sentiment classifier
-	$(BIN)/python examples/sentiment.py $(ARGS)
+	$(BIN)/python -m examples.sentiment $(ARGS)
 
 test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doctests
 	$(PYTEST) $(ARGS)
