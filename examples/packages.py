@@ -20,7 +20,18 @@ def fetch_sdist(name: str, version: str, sha256: str) -> Path:
     path = folder / f"{name}-{version}.tar.gz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", name, "--dest", str(folder)]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-binary",
+            name,
+            "--dest",
+            str(folder),
+        ]
         result = subprocess.run([*pip, f"{name}=={version}"], capture_output=True, text=True, check=False)
         if result.returncode != 0 or not path.exists():
             raise RuntimeError(f"pip could not download {path.name} into {folder}:\n{result.stderr}")

@@ -3,10 +3,10 @@
     python -m examples.sentiment [--out runs/sentiment] ["a sentence to classify" …]
     python -m examples.sentiment --predict-only "a sentence to classify"
 
-The data are the 10,605 movie-review snippets of Hutto & Gilbert (2014), each with the mean of 20 people's scores; the label
-is the score's sign. A bidirectional GRU reads the words, its outputs are pooled by mean and maximum over the real steps,
-and four such nets, trained in one step by `jax.vmap`, vote. The test part is looked at once, by the model that was
-reloaded from its checkpoint, beside a TF-IDF + logistic regression baseline and the majority class.
+The data are the 10,605 movie-review snippets of Hutto & Gilbert (2014), each with the mean of 20 people's scores; the
+label is the score's sign. A bidirectional GRU reads the words, its outputs are pooled by mean and maximum over the real
+steps, and four such nets, trained in one step by `jax.vmap`, vote. The test part is looked at once, by the model that
+was reloaded from its checkpoint, beside a TF-IDF + logistic regression baseline and the majority class.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -33,9 +33,6 @@ from tqdm import tqdm
 
 import jaxseq
 from examples.packages import fetch_sdist
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
 
 MEMBERS, EMBEDDING, BATCH, BUCKET = 4, 64, 64, 16
 CELL = jaxseq.gru(32)
@@ -128,7 +125,7 @@ def init(key: jax.Array, words: int) -> Params:
 
 
 def classify(params: Params, ids: jax.Array, key: jax.Array | None = None) -> jax.Array:
-    """Returns the logits `[B, 2]` of the sentences `ids [T, B]`; with a key, words and embedding features are dropped."""
+    """Returns the logits `[B, 2]` of the sentences `ids [T, B]`; with a key, some inputs are dropped."""
     mask = ids != PADDING
     if key is not None:
         key, word_key = jax.random.split(key)
@@ -245,14 +242,14 @@ def plot_curves(curves: list[Epoch], path: Path) -> None:
 
 def save(path: Path, params: Params, words: list[str]) -> None:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        items = {"params": ocp.args.StandardSave(params), "words": ocp.args.JsonSave(words)}
+        items = {"params": ocp.args.StandardSave(params), "vocabulary": ocp.args.JsonSave({"words": words})}
         checkpointer.save(path.absolute(), ocp.args.Composite(**items), force=True)
 
 
 def load(path: Path) -> tuple[Params, dict[str, int]]:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        words = checkpointer.restore(path.absolute(), ocp.args.Composite(words=ocp.args.JsonRestore())).words
-        vocabulary = make_vocabulary(words)
+        stored = checkpointer.restore(path.absolute(), ocp.args.Composite(vocabulary=ocp.args.JsonRestore()))
+        vocabulary = make_vocabulary(stored.vocabulary["words"])
         keys = jax.random.split(jax.random.key(0), MEMBERS)
         like = jax.eval_shape(jax.vmap(lambda key: init(key, len(vocabulary) + 2)), keys)
         params = checkpointer.restore(path.absolute(), ocp.args.Composite(params=ocp.args.StandardRestore(like))).params
@@ -277,7 +274,9 @@ def main() -> None:
         start = time.perf_counter()
         examples = load_reviews() if args.data is None else parse_reviews(args.data.read_text())
         train_part, validation, test = split(examples)
-        words = [word for word, _ in Counter(word for text in train_part.texts for word in tokenize(text)).most_common()]
+        words = [
+            word for word, _ in Counter(word for text in train_part.texts for word in tokenize(text)).most_common()
+        ]
         print(f"{len(train_part.texts)} sentences to train on, {len(validation.texts)} to validate, ", end="")
         print(f"{len(test.texts)} to test; {len(words)} words")
         params, curves = train(train_part, validation, make_vocabulary(words), args.epochs)
@@ -295,7 +294,9 @@ def main() -> None:
 
     params, vocabulary = load(checkpoint)
     print()
-    for sentence, (_, positive) in zip(args.sentences, predict(params, encode(args.sentences, vocabulary)), strict=True):
+    for sentence, (_, positive) in zip(
+        args.sentences, predict(params, encode(args.sentences, vocabulary)), strict=True
+    ):
         print(f"{'positive' if positive > 0.5 else 'negative'} {max(positive, 1 - positive):6.1%}  {sentence}")
 
 

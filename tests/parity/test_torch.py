@@ -1,6 +1,6 @@
 """PyTorch's RNN, LSTM and GRU on the same weights: values and gradients, in float64.
 
-PyTorch keeps `weight_ih_l0 [G, D]`, `weight_hh_l0 [G, H]` and two biases, with the gates in our order: i f g o and r z n.
+PyTorch keeps `weight_ih_l0 [G, D]`, `weight_hh_l0 [G, H]` and two biases; its gates are in our order.
 """
 
 import jax
