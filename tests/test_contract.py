@@ -100,7 +100,11 @@ def grouped(*names):
     return pytest.param(*names, marks=pytest.mark.xdist_group(str(names[0])))
 
 
-COMBINATIONS = [Combination(*row) for row in (itertools.product(*AXES.values()) if FULL else pairwise(AXES.values()))]
+COMBINATIONS = [Combination(*row) for row in pairwise(AXES.values())]
+if FULL:
+    COMBINATIONS = sorted(
+        {*COMBINATIONS, *map(Combination._make, itertools.product(*(AXES | {"kernel": KERNELS}).values()))}
+    )
 each_combination = pytest.mark.parametrize(
     "combination",
     [pytest.param(row, marks=pytest.mark.xdist_group(row.cell)) for row in COMBINATIONS],
