@@ -31,7 +31,7 @@ def unroll(
       mask: bool `[T, B]`, True on real steps, of any pattern. On a False step the carry is held and `ys` is zero, and
         whatever stands in `xs` there, NaN too, reaches neither a value nor a gradient.
       reset: bool `[T, B]`, True where a new sequence starts: before such a step, a padded one too, the carry becomes
-        the initial one. With `reverse` it acts where the border is crossed, from t to t - 1.
+        `cell.carry(params, batch_shape)`, not the one passed in. With `reverse` it acts where the border is crossed, from t to t - 1.
       reverse: run from the last step to the first; `ys` stay in the order of `xs`. With a mask of lengths this is the
         reversal within each length.
       kernel: how to run time, see `jaxseq.kernels`; None: `kernels.bptt`, where the cell has no hand-written backward
@@ -42,7 +42,8 @@ def unroll(
       The last carry, and `ys [T, B, H]`.
 
     Raises:
-      TypeError, ValueError: an argument does not fit; nothing is broadcast or cast.
+      TypeError, ValueError: an argument does not fit; nothing is broadcast, and nothing cast but that NumPy's float64
+        becomes JAX's default float.
 
     >>> cell = jaxseq.lstm(4)
     >>> params = cell.init(jax.random.key(0), 3)
@@ -65,12 +66,15 @@ def unroll(
         return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
     kernel = bptt if kernel is None else kernel
     if mask is None and reset is None:
-        return kernel(cell, params, carry, xs, reverse=reverse)
-    check.batch_leads(cell, params, batch)
-    if reset is not None:
-        reset = masking.reset_before_step(reset, reverse)
-    initial = cell.carry(params, batch)
-    return kernel(masking.masked(cell), (params, initial), carry, (xs, mask, reset), reverse=reverse)
+        carry, ys = kernel(cell, params, carry, xs, reverse=reverse)
+    else:
+        check.batch_leads(cell, params, batch)
+        if reset is not None:
+            reset = masking.reset_before_step(reset, reverse)
+        masked_params = params, cell.carry(params, batch)
+        carry, ys = kernel(masking.masked(cell), masked_params, carry, (xs, mask, reset), reverse=reverse)
+    check.outputs(cell, ys, xs.shape[:-1])
+    return carry, ys
 
 
 def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Array) -> tuple[Carry, jax.Array]:
@@ -96,7 +100,9 @@ def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Arr
         if cell.step is None:
             raise ValueError("this Composite is not causal: its output at a step depends on later steps. Use unroll.")
         return cell.step(params, carry, x)
-    return cell.step(params, carry, cell.project(params, x))
+    carry, y = cell.step(params, carry, cell.project(params, x))
+    check.outputs(cell, y, x.shape[:-1])
+    return carry, y
 
 
 def _enter(cell, params, carry, batch):

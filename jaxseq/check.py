@@ -5,6 +5,7 @@ ValueError for shapes and values.
 """
 
 import functools
+import inspect
 import operator
 from typing import Any
 
@@ -41,10 +42,28 @@ def elementwise(name: str, function: Any) -> None:
 
 
 def kernel(kernel: Any) -> None:
-    """Raises unless `kernel` is callable or None."""
-    if kernel is not None and not callable(kernel):
+    """Raises unless `kernel` is None or takes the arguments of a kernel."""
+    if kernel is None:
+        return
+    if not callable(kernel):
+        raise TypeError(f"`kernel` must be a function such as jaxseq.kernels.scan, or None; got {kernel!r}")
+    signature = inspect.signature(kernel)
+    try:
+        signature.bind("cell", "params", "carry", "xs", reverse=False)
+    except TypeError:
         raise TypeError(
-            f"`kernel` must be a function of jaxseq.kernels, or one of your own with their signature; got {kernel!r}"
+            f"`kernel` must take (cell, params, carry, xs, *, reverse); {_kind(kernel)} takes {signature}. "
+            "A factory is called first: kernels.remat(64)."
+        ) from None
+
+
+def outputs(cell: Cell, ys: Any, steps: Shape) -> None:
+    """Raises unless a cell's outputs are `steps` by features, `cell.size` of them: for cells and kernels of one's own."""
+    shape = jnp.shape(ys)
+    if shape[: len(steps)] != steps or shape[len(steps) :][-1:] != (cell.size,):
+        raise ValueError(
+            f"the outputs must be {steps} steps by {cell.size} features, the cell's `size`; its `step`, or the kernel, "
+            f"gave {shape}"
         )
 
 

@@ -53,6 +53,10 @@ class Backward(NamedTuple):
 class Cell(NamedTuple):
     """A recurrent cell: its equations, and nothing else. Static under `jax.jit`; all arguments are passed by position.
 
+    Step and projection are apart because the projection of all steps is one matmul, which a kernel may do before its
+    loop. A cell is known by the identity of its functions: make it once, not at every call, or each call compiles anew.
+    Whoever replaces `step` replaces `backward` with it; `jaxseq.check_bptt` tells whether they fit.
+
     Attributes:
       size: H, the number of features of `y`.
       init: `(key, in_size, dtype=None) -> params`; dtype None is JAX's default float. Traceable by JAX.

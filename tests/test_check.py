@@ -23,6 +23,17 @@ def step(cell=CELL, params=PARAMS, carry=None, x=XS[0]):
     return jaxseq.step(cell, params, carry, x)
 
 
+def counting(size):
+    """A cell of y [B, 2], without params, whose carry counts steps and has no batch."""
+    return jaxseq.Cell(
+        size,
+        lambda key, in_size, dtype=None: PARAMS,
+        lambda params, batch_shape=(): jnp.zeros(()),
+        lambda params, xs: xs[..., :2],
+        lambda params, carry, u: (carry + 1, u),
+    )
+
+
 BAD = {
     "mask: batch-major and float": (
         lambda: unroll(mask=jnp.ones((B, T))),
@@ -127,7 +138,22 @@ BAD = {
     "kernel: a name": (
         lambda: unroll(kernel="bptt"),
         TypeError,
-        r"`kernel` must be a function of jaxseq.kernels.*; got 'bptt'",
+        r"`kernel` must be a function such as jaxseq.kernels.scan, or None; got 'bptt'",
+    ),
+    "kernel: the factory": (
+        lambda: unroll(kernel=kernels.remat),
+        TypeError,
+        r"`kernel` must take \(cell, params, carry, xs, \*, reverse\); remat takes .*segment.* called first: kernels.remat",
+    ),
+    "cell: size is not that of y": (
+        lambda: unroll(counting(size=3)),
+        ValueError,
+        r"the outputs must be \(7, 3\) steps by 3 features, the cell's `size`; .* gave \(7, 3, 2\)",
+    ),
+    "step: size is not that of y": (
+        lambda: step(counting(size=3)),
+        ValueError,
+        r"the outputs must be \(3,\) steps by 3 features, the cell's `size`; .* gave \(3, 2\)",
     ),
     "step: a sequence": (
         lambda: step(carry=CELL.carry(PARAMS, (B,)), x=XS),
@@ -187,18 +213,11 @@ def test_the_error_is_the_same_under_jit(name):
 
 
 def test_a_carry_without_leading_batch_is_refused_under_a_mask_only():
-    counting = jaxseq.Cell(
-        2,
-        lambda key, in_size, dtype=None: jnp.zeros((in_size, 2)),
-        lambda params, batch_shape=(): jnp.zeros(()),
-        lambda params, xs: xs @ params,
-        lambda params, carry, u: (carry + 1, u),
-    )
-    params = counting.init(None, D)
-    carry, _ = jaxseq.unroll(counting, params, XS)
+    cell = counting(size=2)
+    carry, _ = jaxseq.unroll(cell, PARAMS, XS)
     assert carry == T
     with pytest.raises(ValueError, match=r"under a mask or a reset, `carry` must lead with the batch \(3,\); got \(\)"):
-        jaxseq.unroll(counting, params, XS, mask=jnp.ones((T, B), bool))
+        jaxseq.unroll(cell, PARAMS, XS, mask=jnp.ones((T, B), bool))
 
 
 def test_numpy_inputs_are_welcome():

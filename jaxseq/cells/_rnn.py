@@ -1,4 +1,4 @@
-"""The vanilla recurrent cell (Elman 1990).
+"""The vanilla recurrent cell (Elman 1990, there with f = σ).
 
     a_t = x_t W_x + b + h_{t-1} W_h
     h_t = f(a_t)                        y_t = h_t
