@@ -31,7 +31,8 @@ def unroll(
       mask: bool `[T, B]`, True on real steps, of any pattern. On a False step the carry is held and `ys` is zero, and
         whatever stands in `xs` there, NaN too, reaches neither a value nor a gradient.
       reset: bool `[T, B]`, True where a new sequence starts: before such a step, a padded one too, the carry becomes
-        `cell.carry(params, batch_shape)`, not the one passed in. With `reverse` it acts where the border is crossed, from t to t - 1.
+        `cell.carry(params, batch_shape)`, not the one passed in. With `reverse` it acts where the border is
+        crossed, from t to t - 1.
       reverse: run from the last step to the first; `ys` stay in the order of `xs`. With a mask of lengths this is the
         reversal within each length.
       kernel: how to run time, see `jaxseq.kernels`; None: `kernels.bptt`, where the cell has no hand-written backward

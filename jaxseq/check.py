@@ -58,7 +58,7 @@ def kernel(kernel: Any) -> None:
 
 
 def outputs(cell: Cell, ys: Any, steps: Shape) -> None:
-    """Raises unless a cell's outputs are `steps` by features, `cell.size` of them: for cells and kernels of one's own."""
+    """Raises unless a cell's outputs are `steps` by `cell.size` features: a check of cells and kernels of one's own."""
     shape = jnp.shape(ys)
     if shape[: len(steps)] != steps or shape[len(steps) :][-1:] != (cell.size,):
         raise ValueError(

@@ -143,7 +143,7 @@ BAD = {
     "kernel: the factory": (
         lambda: unroll(kernel=kernels.remat),
         TypeError,
-        r"`kernel` must take \(cell, params, carry, xs, \*, reverse\); remat takes .*segment.* called first: kernels.remat",
+        r"`kernel` must take \(cell, params, carry, xs, \*, reverse\); remat takes .*segment.* called first",
     ),
     "cell: size is not that of y": (
         lambda: unroll(counting(size=3)),
