@@ -40,7 +40,7 @@ OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(2e-3, weight
 PADDING, UNKNOWN = 0, 1
 SENTENCES = (
     "A warm, funny and beautifully acted film.",
-    "Two hours of my life that I will never get back.",
+    "A tedious, clumsy mess of a film.",
     "The plot is thin, but the performances are wonderful.",
 )
 
@@ -228,7 +228,7 @@ def plot_curves(curves: list[Epoch], path: Path) -> None:
     left.plot(epochs, [epoch.training_loss for epoch in curves], "o-", label="training (smoothed labels, dropout)")
     left.plot(epochs, [epoch.validation_loss for epoch in curves], "s-", label="validation")
     left.set(title="Loss", ylabel="cross-entropy, nats")
-    left.legend(frameon=False)
+    left.legend(frameon=False, loc="lower left")
     right.plot(epochs, [100 * epoch.validation_accuracy for epoch in curves], "s-", color="C1")
     right.set(title="Accuracy on the validation part", ylabel="%")
     best = 1 + int(np.argmin([epoch.validation_loss for epoch in curves]))
@@ -292,6 +292,8 @@ def main() -> None:
         print_scores(test.labels, predictions)
         print(f"\n{time.perf_counter() - start:.0f} s; wrote {args.out / 'curves.png'} and {checkpoint}")
 
+    if not checkpoint.exists():
+        parser.error(f"there is no checkpoint at {checkpoint}; run once without --predict-only")
     params, vocabulary = load(checkpoint)
     print()
     for sentence, (_, positive) in zip(

@@ -52,6 +52,12 @@ def test_end_to_end(data, tmp_path, monkeypatch, capsys):
     ]
 
 
+def test_predict_only_wants_a_checkpoint(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--predict-only", "--out", tmp_path, "a film")
+    assert "run once without --predict-only" in capsys.readouterr().err
+
+
 def test_a_checkpoint_gives_the_same_probabilities(tmp_path):
     import jax
 
