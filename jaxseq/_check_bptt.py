@@ -40,7 +40,7 @@ def check_bptt(
 
     Raises:
       AssertionError: naming the leaf and the error.
-      TypeError, ValueError: `cell` has no `backward`, or an argument does not fit.
+      TypeError, ValueError: `cell` has no `backward`, there is nothing to check, or an argument does not fit.
 
     >>> cell = jaxseq.gru(4)
     >>> params = cell.init(jax.random.key(0), 3)
@@ -49,6 +49,12 @@ def check_bptt(
     check.net(cell)
     if not isinstance(cell, Cell) or cell.backward is None:
         raise ValueError("`cell` must be a Cell with a `backward`; there is no hand-written gradient to check")
+    leaves = jax.tree.leaves((params, carry))
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
+        raise ValueError("`params` and `carry` must be all floating to be checked against finite differences")
+    if xs.shape[0] < 2 or xs.size == 0 or (mask is not None and not np.any(mask)):
+        raise ValueError(f"there is nothing to check in `xs` {xs.shape} and its mask: give at least 2 real steps")
+    check.parameters(cell, params, xs.shape[-1])
     with jax.enable_x64(True):
         params, xs, carry = _to_float64((params, xs, carry))
         if carry is None:

@@ -29,7 +29,7 @@ def unroll(
       xs: `[T, B, D]`, time-major, in the dtype of `params`. Any number of batch axes, also none; T may be 0.
       carry: the carry to start from; None: `cell.carry(params, batch_shape)`.
       mask: bool `[T, B]`, True on real steps, of any pattern. On a False step the carry is held and `ys` is zero, and
-        whatever stands in `xs` there, NaN too, reaches neither a value nor a gradient.
+        whatever stands in `xs` there, NaN too, reaches neither a value nor a gradient. (The cell sees zeros there.)
       reset: bool `[T, B]`, True where a new sequence starts: before such a step, a padded one too, the carry becomes
         `cell.carry(params, batch_shape)`, not the one passed in. With `reverse` it acts where the border is
         crossed, from t to t - 1.
@@ -60,7 +60,9 @@ def unroll(
     carry = _enter(cell, params, carry, batch)
     mask = check.flags("mask", mask, xs.shape[:-1])
     reset = check.flags("reset", reset, xs.shape[:-1])
+    check.direction(reverse)
     check.kernel(kernel)
+    check.random_key(key)
 
     if isinstance(cell, Composite):
         run = functools.partial(unroll, kernel=kernel)

@@ -35,10 +35,22 @@ def one_of(name: str, value: Any, options: tuple) -> None:
         raise ValueError(f"`{name}` must be {' or '.join(map(repr, options))}; got {value!r}")
 
 
-def elementwise(name: str, function: Any) -> None:
-    """Raises unless `function` is callable."""
-    if not callable(function):
-        raise TypeError(f"`{name}` must be an elementwise function such as jnp.tanh; got {function!r}")
+def function(name: str, value: Any) -> None:
+    """Raises unless `value` is callable."""
+    if not callable(value):
+        raise TypeError(f"`{name}` must be an elementwise function such as jnp.tanh; got {value!r}")
+
+
+def direction(reverse: Any) -> None:
+    """Raises unless `reverse` is a bool that is known when the program is traced."""
+    if not isinstance(reverse, bool | np.bool_):
+        raise TypeError(f"`reverse` must be a Python bool; got {type(reverse).__name__}. Under jit, make it static.")
+
+
+def random_key(key: Any) -> None:
+    """Raises unless `key` is a random key or None."""
+    if key is not None and not isinstance(key, jax.Array):
+        raise TypeError(f"`key` must be a jax.random.key or None; got {type(key).__name__}")
 
 
 def kernel(kernel: Any) -> None:
@@ -60,7 +72,7 @@ def kernel(kernel: Any) -> None:
 def outputs(cell: Cell, ys: Any, steps: Shape) -> None:
     """Raises unless a cell's outputs are `steps` by `cell.size` features: a check of cells and kernels of one's own."""
     shape = jnp.shape(ys)
-    if shape[: len(steps)] != steps or shape[len(steps) :][-1:] != (cell.size,):
+    if len(shape) <= len(steps) or shape[-1] != cell.size:
         raise ValueError(
             f"the outputs must be {steps} steps by {cell.size} features, the cell's `size`; its `step`, or the kernel, "
             f"gave {shape}"
@@ -110,6 +122,8 @@ def parameters(cell: Cell | Composite, params: Params, in_size: int) -> None:
                 f"`params{path}` must be {want.shape} for inputs of D = {in_size} features and this cell; "
                 f"got {jnp.shape(leaf)}. Is the last axis of `xs` the features, and are these the cell's own params?"
             )
+        if jnp.issubdtype(want.dtype, jnp.floating) and not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise TypeError(f"`params{path}` must be floating; got {_shaped(leaf)}")
 
 
 def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) -> None:
@@ -147,9 +161,9 @@ def flags(name: str, flags: Any, steps: Shape) -> jax.Array | None:
 
 def batch_leads(cell: Cell, params: Params, batch: Shape) -> None:
     """Raises unless every leaf of the carry leads with the batch axes, which masks and resets select along."""
-    expected = jax.eval_shape(lambda params: cell.carry(params, batch), params)
-    for path, leaf in _leaves(expected):
-        if leaf.shape[: len(batch)] != batch:
+    expected, one = (jax.eval_shape(lambda params, b=b: cell.carry(params, b), params) for b in (batch, ()))
+    for (path, leaf), row in zip(_leaves(expected), jax.tree.leaves(one), strict=True):
+        if leaf.shape != batch + row.shape:
             raise ValueError(
                 f"under a mask or a reset, `carry{path}` must lead with the batch {batch}; got {leaf.shape}"
             )

@@ -7,7 +7,8 @@ For a step that enters with carry c, with u the projected input and c₀ the ini
     c'     = c' if mask else s             on padding the carry is held
     y      = y' if mask else 0             and nothing comes out
 
-Padded inputs are zeroed before they are projected, so that a NaN there reaches neither a value nor a gradient.
+On padding the cell is handed zeros, inputs and carry, and what it makes of them is dropped: a NaN there reaches neither
+a value nor a gradient. A cell of your own must be finite, with finite derivatives, where x and carry are zero.
 """
 
 import functools
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxseq import check
 from jaxseq.typing import Backward, Cell
 
 
@@ -44,7 +46,11 @@ def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
     Args:
       ys: `[T, B, H]`.
       mask: bool `[T, B]`, of any pattern.
+
+    Raises:
+      TypeError, ValueError: `mask` is not bool, or not of the steps of `ys`.
     """
+    check.flags("mask", mask, ys.shape[:-1])
     steps = jnp.arange(1, ys.shape[0] + 1).reshape(-1, *[1] * (mask.ndim - 1))
     last = jnp.max(jnp.where(mask, steps, 0), axis=0, initial=0)  # counted from 1; 0: no step at all
     return jnp.sum(_where(last == steps, ys, jnp.zeros_like(ys)), axis=0)
@@ -80,7 +86,7 @@ def masked(cell: Cell) -> Cell:
     def project(params, xs):
         params, initial = params
         xs, mask, reset = xs
-        us = cell.project(params, jax.tree.map(lambda x: _keep(mask, x), xs))
+        us = cell.project(params, keep(mask, xs))
         if reset is None:
             return us, mask, None, None
         # The initial carry travels with us, so that its gradient comes back through `project`, summed by JAX.
@@ -94,8 +100,8 @@ def masked(cell: Cell) -> Cell:
     def step(params, carry, u):
         u, mask, reset, restart = u
         start = enter(carry, reset, restart)
-        carry, y = cell.step(params[0], start, u)
-        return _hold(mask, carry, start), _keep(mask, y)
+        carry, y = cell.step(params[0], keep(mask, start), u)
+        return _hold(mask, carry, start), keep(mask, y)
 
     if cell.backward is None:
         return Cell(cell.size, init, carry, project, step)
@@ -104,14 +110,14 @@ def masked(cell: Cell) -> Cell:
     def fwd(params, carry, u):
         u, mask, reset, restart = u
         start = enter(carry, reset, restart)
-        carry, y, saved = cell_fwd(params[0], start, u)
-        return _hold(mask, carry, start), _keep(mask, y), (saved, mask, reset)
+        carry, y, saved = cell_fwd(params[0], keep(mask, start), u)
+        return _hold(mask, carry, start), keep(mask, y), (saved, mask, reset)
 
     def bwd(params, saved, d_carry, d_y):
         saved, mask, reset = saved
         d_start, d_u = cell_bwd(params[0], saved, d_carry, d_y)
         d_start = _hold(mask, d_start, d_carry)
-        d_u = jax.tree.map(lambda d: _keep(mask, d), d_u)
+        d_u = keep(mask, d_u)
         if reset is None:
             return d_start, (d_u, None, None, None)
         zeros = jax.tree.map(jnp.zeros_like, d_start)
@@ -140,9 +146,11 @@ def _hold(mask, new, old):
     return new if mask is None else _choose(mask, new, old)
 
 
-def _keep(mask, x):
-    """The array on real steps, zeros on padding; a mask of None is all real."""
-    return x if mask is None else _where(mask, x, jnp.zeros((), x.dtype))
+def keep(mask: jax.Array | None, tree: Any) -> Any:
+    """The pytree on real steps, zeros on padding; a mask of None is all real."""
+    if mask is None:
+        return tree
+    return jax.tree.map(lambda x: _where(mask, x, jnp.zeros((), x.dtype)), tree)
 
 
 def _over_time(reset, initial, batch_axes):

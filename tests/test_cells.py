@@ -61,3 +61,12 @@ def test_a_cell_is_static_under_jit():
     _, ys = jax.jit(jaxseq.unroll)(cell, params, jnp.ones((5, 2, 3)))
     _, want = jaxseq.unroll(cell, params, jnp.ones((5, 2, 3)))
     np.testing.assert_allclose(ys, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factory", [jaxseq.rnn, jaxseq.lstm, jaxseq.gru])
+def test_the_initial_carry_can_be_donated(factory):
+    cell = factory(4)
+    params = cell.init(KEY, 3)
+    step = jax.jit(lambda carry, x: jaxseq.step(cell, params, carry, x), donate_argnums=0)
+    _, y = step(cell.carry(params, (2,)), jnp.ones((2, 3)))
+    assert np.all(np.isfinite(y))

@@ -145,6 +145,23 @@ BAD = {
         TypeError,
         r"`kernel` must take \(cell, params, carry, xs, \*, reverse\); remat takes .*segment.* called first",
     ),
+    "params: integers": (
+        lambda: unroll(params=PARAMS._replace(w_h=jnp.ones((H, 4 * H), int))),
+        TypeError,
+        r"`params.w_h` must be floating; got int32 \(4, 16\)",
+    ),
+    "reverse: a word": (lambda: unroll(reverse="no"), TypeError, r"`reverse` must be a Python bool; got str"),
+    "reverse: traced": (
+        lambda: jax.jit(lambda reverse: unroll(reverse=reverse))(True),
+        TypeError,
+        r"`reverse` must be a Python bool; got .*Tracer. Under jit, make it static.",
+    ),
+    "key: a number": (lambda: unroll(key=0), TypeError, r"`key` must be a jax.random.key or None; got int"),
+    "last_valid: a row for all": (
+        lambda: jaxseq.last_valid(XS, jnp.ones((1, B), bool)),
+        ValueError,
+        r"`mask` must be bool \[T, B\] = \(7, 3\); got bool \(1, 3\)",
+    ),
     "cell: size is not that of y": (
         lambda: unroll(counting(size=3)),
         ValueError,
@@ -224,3 +241,16 @@ def test_numpy_inputs_are_welcome():
     carry, ys = jaxseq.unroll(CELL, PARAMS, np.ones((T, B, D), np.float32), mask=np.ones((T, B), bool))
     want_carry, want_ys = jaxseq.unroll(CELL, PARAMS, XS)
     zoo.assert_close((carry, ys), (want_carry, want_ys), 1e-6)
+
+
+def test_a_carry_that_only_looks_batched_is_refused_under_a_mask():
+    """A global count of two beside a batch of two."""
+    cell = jaxseq.Cell(
+        2,
+        lambda key, in_size, dtype=None: jnp.zeros((in_size, 2)),
+        lambda params, batch_shape=(): jnp.zeros(2),
+        lambda params, xs: xs @ params,
+        lambda params, carry, u: (carry + 1, u),
+    )
+    with pytest.raises(ValueError, match=r"`carry` must lead with the batch \(2,\); got \(2,\)"):
+        jaxseq.unroll(cell, jnp.zeros((D, 2)), XS[:, :2], mask=jnp.ones((T, 2), bool))

@@ -111,3 +111,41 @@ def test_a_cell_without_backward_is_refused():
     cell = zoo.own_lstm(4)
     with pytest.raises(ValueError, match="no hand-written gradient"):
         jaxseq.check_bptt(cell, cell.init(jax.random.key(0), 3), XS)
+
+
+@pytest.mark.parametrize(
+    ("xs", "options"),
+    [
+        (XS[:1], {}),
+        (XS[:, :0], {}),
+        (XS, {"mask": jnp.zeros((5, 2), bool)}),
+    ],
+    ids=["one step", "no rows", "all masked"],
+)
+def test_a_check_of_nothing_is_refused(xs, options):
+    with pytest.raises(ValueError, match="nothing to check"):
+        jaxseq.check_bptt(CELL, PARAMS, xs, **options)
+
+
+def test_integer_leaves_are_refused():
+    with pytest.raises(ValueError, match="must be all floating"):
+        jaxseq.check_bptt(CELL, PARAMS._replace(b=jnp.zeros(12, int)), XS)
+
+
+def test_activations_need_not_be_elementwise_or_differentiable_forwards():
+    """The backward of an activation is its vjp: softmax, and a straight-through sign that has a custom one."""
+
+    @jax.custom_vjp
+    def sign(a):
+        return jnp.sign(a)
+
+    sign.defvjp(lambda a: (jnp.sign(a), None), lambda _, d: (d,))
+    for activation in (jax.nn.softmax, sign):
+        cell = jaxseq.rnn(4, activation=activation)
+        params = cell.init(jax.random.key(0), 3)
+
+        def loss(params, kernel, cell=cell):
+            return jnp.sum(jnp.sin(jaxseq.unroll(cell, params, XS, kernel=kernel)[1]))
+
+        got, want = (jax.grad(loss)(params, kernel) for kernel in (jaxseq.kernels.bptt, jaxseq.kernels.scan))
+        zoo.assert_close(got, want, 1e-5)

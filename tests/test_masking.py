@@ -62,6 +62,21 @@ def test_a_reset_cuts_off_a_spoilt_past(cell, junk):
     assert np.all(np.isfinite(gradient[3:]))
 
 
+@pytest.mark.parametrize("kernel", [jaxseq.kernels.bptt, jaxseq.kernels.scan])
+@pytest.mark.parametrize("factory", [jaxseq.rnn, jaxseq.lstm, jaxseq.gru])
+def test_a_spoilt_carry_of_an_empty_row_reaches_no_weight(factory, kernel):
+    cell = factory(4)
+    params = cell.init(jax.random.key(0), 3)
+    mask = jaxseq.lengths_to_mask(jnp.array([3, 0]), 3)
+    carry = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), cell.carry(params, (2,)))
+
+    def loss(params):
+        last, ys = jaxseq.unroll(cell, params, jnp.ones((3, 2, 3)), carry, mask=mask, kernel=kernel)
+        return ys.sum() + sum(leaf[0].sum() for leaf in jax.tree.leaves(last))
+
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(jax.grad(loss)(params)))
+
+
 def test_masked_is_one_object_for_a_cell():
     assert jaxseq.masking.masked(jaxseq.gru(5)) is jaxseq.masking.masked(jaxseq.gru(5))
 

@@ -37,8 +37,7 @@ def own_lstm(size):
         }
 
     def carry(params, batch_shape=()):
-        zeros = jnp.zeros((*batch_shape, size), params["w_h"].dtype)
-        return zeros, zeros
+        return tuple(jnp.zeros((*batch_shape, size), params["w_h"].dtype) for _ in range(2))
 
     def project(params, xs):
         return xs @ params["w_x"] + params["b"]

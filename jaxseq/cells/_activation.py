@@ -1,4 +1,4 @@
-"""The gates' sigmoid, and derivatives of elementwise activations for the hand-written backward passes.
+"""The gates' sigmoid, and the backward of any activation, for the hand-written backward passes.
 
 The derivative of tanh, sigmoid and relu follows from the output, so that is all a step saves; for any other activation
 it saves the pre-activation too.
@@ -26,12 +26,12 @@ def sigmoid(a: jax.Array) -> jax.Array:
 
 
 def remember(activation: Activation, a: jax.Array) -> jax.Array | None:
-    """What `slope` needs beside the output: the pre-activation `a`, or None."""
+    """What `activation_back` needs beside the output: the pre-activation `a`, or None."""
     return None if activation in _SLOPE_FROM_OUTPUT else a
 
 
-def slope(activation: Activation, y: jax.Array, a: jax.Array | None) -> jax.Array:
-    """dy/da elementwise, at the output `y` and what `remember` returned."""
+def activation_back(activation: Activation, d: jax.Array, y: jax.Array, a: jax.Array | None) -> jax.Array:
+    """The cotangent of the pre-activation from `d`, that of the output `y`; `a` is what `remember` returned."""
     if a is None:
-        return _SLOPE_FROM_OUTPUT[activation](y)
-    return jax.jvp(activation, (a,), (jnp.ones_like(a),))[1]
+        return d * _SLOPE_FROM_OUTPUT[activation](y)
+    return jax.vjp(activation, a)[1](d.astype(a.dtype))[0]

@@ -1,7 +1,8 @@
 """The three matrix products of a recurrent layer: forward, backward, and the gradient of the weight.
 
 Products accumulate in at least float32 and are returned in that wide dtype: a bfloat16 cell computes its gates in
-float32 and casts once, before the carry. For float32 and float64 every cast here is the identity.
+float32 and casts what it keeps: the projected inputs, the saved values, the carry.
+For float32 and float64 every cast here is the identity.
 """
 
 import jax

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
-from jaxseq.cells._activation import Activation, remember, sigmoid, slope
+from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total
 from jaxseq.typing import Backward, Cell
 
@@ -67,7 +67,7 @@ def gru(size: int, *, reset_after: bool = True, update_writes: bool = False, can
     """
     check.one_of("reset_after", reset_after, (True, False))
     check.one_of("update_writes", update_writes, (True, False))
-    check.elementwise("candidate", candidate)
+    check.function("candidate", candidate)
     return _gru(check.positive_int("size", size), bool(reset_after), bool(update_writes), candidate)
 
 
@@ -116,7 +116,7 @@ def _gru(size, reset_after, update_writes, candidate):
         d_h = d_carry + d_y
         keep, write = (1 - z, z) if update_writes else (z, 1 - z)
         d_z = d_h * ((n - h) if update_writes else (h - n)) * z * (1 - z)
-        d_n = d_h * write * slope(candidate, n, a_n)
+        d_n = activation_back(candidate, d_h * write, n, a_n)
         if reset_after:
             d_r = d_n * m * r * (1 - r)
             d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
-from jaxseq.cells._activation import Activation, remember, sigmoid, slope
+from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total
 from jaxseq.typing import Backward, Cell
 
@@ -78,7 +78,7 @@ def lstm(size: int, *, peephole: str | None = None, candidate: Activation = jnp.
     ((2, 12), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     """
     check.one_of("peephole", peephole, (None, "new", "old"))
-    check.elementwise("candidate", candidate)
+    check.function("candidate", candidate)
     return _lstm(check.positive_int("size", size), peephole, candidate, float(forget_bias))
 
 
@@ -96,8 +96,8 @@ def _lstm(size, peephole, candidate, forget_bias):
         )
 
     def carry(params, batch_shape=()):
-        zeros = jnp.zeros((*batch_shape, size), params.w_h.dtype)
-        return LstmCarry(zeros, zeros)
+        h, c = (jnp.zeros((*batch_shape, size), params.w_h.dtype) for _ in range(2))  # two buffers, for donation
+        return LstmCarry(h, c)
 
     def project(params, xs):
         return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
@@ -138,7 +138,7 @@ def _lstm(size, peephole, candidate, forget_bias):
             d_c = d_c + d_o * w_c[2]
         d_i = d_c * g * i * (1 - i)
         d_f = d_c * c * f * (1 - f)
-        d_g = d_c * i * slope(candidate, g, a_g)
+        d_g = activation_back(candidate, d_c * i, g, a_g)
         d_c_before = d_c * f
         if peephole is not None:
             d_c_before = d_c_before + d_i * w_c[0] + d_f * w_c[1]

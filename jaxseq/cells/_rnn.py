@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
-from jaxseq.cells._activation import Activation, remember, slope
+from jaxseq.cells._activation import Activation, activation_back, remember
 from jaxseq.cells._dense import dense, dense_back, dense_weight
 from jaxseq.typing import Backward, Cell
 
@@ -45,7 +45,7 @@ def rnn(size: int, *, activation: Activation = jnp.tanh) -> Cell:
     >>> [leaf.shape for leaf in params]
     [(2, 3), (3, 3), (3,)]
     """
-    check.elementwise("activation", activation)
+    check.function("activation", activation)
     return _rnn(check.positive_int("size", size), activation)
 
 
@@ -77,7 +77,7 @@ def _rnn(size, activation):
 
     def bwd(params, saved, d_carry, d_y):
         _, y, a = saved
-        d_a = ((d_carry + d_y) * slope(activation, y, a)).astype(y.dtype)
+        d_a = activation_back(activation, d_carry + d_y, y, a).astype(y.dtype)
         return dense_back(d_a, params.w_h).astype(y.dtype), d_a
 
     def collect(params, saved, d_us):
