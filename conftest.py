@@ -1,11 +1,24 @@
 """Fixtures shared by all tests."""
 
+import itertools
+
 import hypothesis
 import jax
 import pytest
 
 hypothesis.settings.register_profile("exact", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("exact")
+
+
+_finished = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _forget_programs():
+    """Drops compiled programs now and then: thousands of them in one process exhaust its memory maps."""
+    yield
+    if next(_finished) % 60 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture
