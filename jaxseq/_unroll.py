@@ -54,6 +54,7 @@ def unroll(
     ((5, 2, 4), (2, 4))
     """
     check.net(cell)
+    params, carry = check.as_jax((params, carry))
     xs = check.inputs("xs", "T, B, D", xs, params)
     check.parameters(cell, params, xs.shape[-1])
     batch = xs.shape[1:-1]
@@ -96,6 +97,7 @@ def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Arr
       TypeError, ValueError: an argument does not fit, or the net is not causal.
     """
     check.net(cell)
+    params, carry = check.as_jax((params, carry))
     x = check.inputs("x", "B, D", x, params)
     check.parameters(cell, params, x.shape[-1])
     carry = _enter(cell, params, carry, x.shape[:-1])

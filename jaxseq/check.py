@@ -86,6 +86,11 @@ def net(cell: Any) -> None:
         raise TypeError(f"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got {_kind(cell)}.{hint}")
 
 
+def as_jax(tree: Any) -> Any:
+    """Returns the pytree with NumPy arrays as JAX's: float64 as the default float."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
 def array(name: str, axes: str, x: Any) -> jax.Array:
     """Returns a JAX or NumPy array as JAX's."""
     if not isinstance(x, jax.Array | np.ndarray):

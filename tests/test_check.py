@@ -238,9 +238,13 @@ def test_a_carry_without_leading_batch_is_refused_under_a_mask_only():
 
 
 def test_numpy_inputs_are_welcome():
-    carry, ys = jaxseq.unroll(CELL, PARAMS, np.ones((T, B, D), np.float32), mask=np.ones((T, B), bool))
-    want_carry, want_ys = jaxseq.unroll(CELL, PARAMS, XS)
-    zoo.assert_close((carry, ys), (want_carry, want_ys), 1e-6)
+    """Also params, carry and inputs in NumPy's float64, which is taken as JAX's default float, without a warning."""
+    params, carry = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (PARAMS, CELL.carry(PARAMS, (B,))))
+    xs, mask = np.ones((T, B, D)), np.ones((T, B), bool)
+    want = jaxseq.unroll(CELL, PARAMS, XS)
+    for first in (None, carry):
+        zoo.assert_close(jaxseq.unroll(CELL, params, xs, first, mask=mask), want, 1e-6)
+        zoo.assert_close(jaxseq.step(CELL, params, first, xs[0])[1], want[1][0], 1e-6)
 
 
 def test_a_carry_that_only_looks_batched_is_refused_under_a_mask():
