@@ -53,12 +53,8 @@ def unroll(
     >>> ys.shape, carry.c.shape
     ((5, 2, 4), (2, 4))
     """
-    check.net(cell)
-    params, carry = check.as_jax((params, carry))
-    xs = check.inputs("xs", "T, B, D", xs, params)
-    check.parameters(cell, params, xs.shape[-1])
+    params, carry, xs = _enter(cell, params, carry, "xs", "T, B, D", xs)
     batch = xs.shape[1:-1]
-    carry = _enter(cell, params, carry, batch)
     mask = check.flags("mask", mask, xs.shape[:-1])
     reset = check.flags("reset", reset, xs.shape[:-1])
     check.direction(reverse)
@@ -96,11 +92,7 @@ def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Arr
     Raises:
       TypeError, ValueError: an argument does not fit, or the net is not causal.
     """
-    check.net(cell)
-    params, carry = check.as_jax((params, carry))
-    x = check.inputs("x", "B, D", x, params)
-    check.parameters(cell, params, x.shape[-1])
-    carry = _enter(cell, params, carry, x.shape[:-1])
+    params, carry, x = _enter(cell, params, carry, "x", "B, D", x)
     if isinstance(cell, Composite):
         if cell.step is None:
             raise ValueError("this Composite is not causal: its output at a step depends on later steps. Use unroll.")
@@ -110,8 +102,14 @@ def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Arr
     return carry, y
 
 
-def _enter(cell, params, carry, batch):
+def _enter(cell, params, carry, name, axes, xs):
+    """Returns params, carry and the inputs `name` of `axes`, checked: what `unroll` and `step` have in common."""
+    check.net(cell)
+    params, carry = check.as_jax((params, carry))
+    xs = check.inputs(name, axes, xs, params)
+    check.parameters(cell, params, xs.shape[-1])
+    batch = xs.shape[1:-1] if axes.startswith("T") else xs.shape[:-1]
     if carry is None:
-        return cell.carry(params, batch)
+        return params, cell.carry(params, batch), xs
     check.carry(cell, params, carry, batch)
-    return carry
+    return params, carry, xs
