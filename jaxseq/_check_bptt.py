@@ -49,6 +49,8 @@ def check_bptt(
     check.net(cell)
     if not isinstance(cell, Cell) or cell.backward is None:
         raise ValueError("`cell` must be a Cell with a `backward`; there is no hand-written gradient to check")
+    with jax.enable_x64(True):
+        xs = check.array("xs", "T, B, D", xs)
     leaves = jax.tree.leaves((params, carry))
     if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
         raise ValueError("`params` and `carry` must be all floating to be checked against finite differences")

@@ -127,6 +127,11 @@ def test_a_check_of_nothing_is_refused(xs, options):
         jaxseq.check_bptt(CELL, PARAMS, xs, **options)
 
 
+def test_a_list_is_refused_as_unroll_does():
+    with pytest.raises(TypeError, match=r"`xs` must be an array \[T, B, D\]; got list"):
+        jaxseq.check_bptt(CELL, PARAMS, [[1.0]])
+
+
 def test_integer_leaves_are_refused():
     with pytest.raises(ValueError, match="must be all floating"):
         jaxseq.check_bptt(CELL, PARAMS._replace(b=jnp.zeros(12, int)), XS)
