@@ -12,6 +12,7 @@ from jaxseq import initializers as initializers
 from jaxseq import kernels as kernels
 from jaxseq import masking as masking
 from jaxseq import typing as typing
+from jaxseq import wrappers as wrappers
 from jaxseq._check_bptt import check_bptt as check_bptt
 from jaxseq._unroll import step as step
 from jaxseq._unroll import unroll as unroll
@@ -27,27 +28,46 @@ from jaxseq.masking import lengths_to_mask as lengths_to_mask
 from jaxseq.typing import Backward as Backward
 from jaxseq.typing import Cell as Cell
 from jaxseq.typing import Composite as Composite
+from jaxseq.typing import Heard as Heard
 from jaxseq.typing import Kernel as Kernel
+from jaxseq.wrappers import Bidirectional as Bidirectional
+from jaxseq.wrappers import LearnedCarry as LearnedCarry
+from jaxseq.wrappers import bidirectional as bidirectional
+from jaxseq.wrappers import dropout as dropout
+from jaxseq.wrappers import learned_carry as learned_carry
+from jaxseq.wrappers import residual as residual
+from jaxseq.wrappers import stack as stack
+from jaxseq.wrappers import zoneout as zoneout
 
 __all__ = [
     "Backward",
+    "Bidirectional",
     "Cell",
     "Composite",
     "GruParams",
+    "Heard",
     "Kernel",
+    "LearnedCarry",
     "LstmCarry",
     "LstmParams",
     "RnnParams",
+    "bidirectional",
     "check_bptt",
+    "dropout",
     "gru",
     "initializers",
     "kernels",
     "last_valid",
+    "learned_carry",
     "lengths_to_mask",
     "lstm",
     "masking",
+    "residual",
     "rnn",
+    "stack",
     "step",
     "typing",
     "unroll",
+    "wrappers",
+    "zoneout",
 ]

@@ -6,7 +6,7 @@ import jax
 
 from jaxseq import check, masking
 from jaxseq.kernels import bptt
-from jaxseq.typing import Carry, Cell, Composite, Kernel, Params
+from jaxseq.typing import Carry, Cell, Composite, Inputs, Kernel, Params
 
 
 def unroll(
@@ -37,7 +37,7 @@ def unroll(
         reversal within each length.
       kernel: how to run time, see `jaxseq.kernels`; None: `kernels.bptt`, where the cell has no hand-written backward
         by JAX's own gradient.
-      key: a key for nets that draw noise (dropout); None: no noise. Cells draw none.
+      key: a key for cells and nets that draw noise (`dropout`, `zoneout`); None: no noise.
 
     Returns:
       The last carry, and `ys [T, B, H]`.
@@ -54,7 +54,6 @@ def unroll(
     ((5, 2, 4), (2, 4))
     """
     params, carry, xs = _enter(cell, params, carry, "xs", "T, B, D", xs)
-    batch = xs.shape[1:-1]
     mask = check.flags("mask", mask, xs.shape[:-1])
     reset = check.flags("reset", reset, xs.shape[:-1])
     check.direction(reverse)
@@ -65,16 +64,24 @@ def unroll(
         run = functools.partial(unroll, kernel=kernel)
         return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
     kernel = bptt if kernel is None else kernel
-    if mask is None and reset is None:
-        carry, ys = kernel(cell, params, carry, xs, reverse=reverse)
-    else:
-        check.batch_leads(cell, params, batch)
-        if reset is not None:
-            reset = masking.reset_before_step(reset, reverse)
-        masked_params = params, cell.carry(params, batch)
-        carry, ys = kernel(masking.masked(cell), masked_params, carry, (xs, mask, reset), reverse=reverse)
+    carry, ys = kernel(*prepare(cell, params, carry, xs, mask, reset, reverse, key), reverse=reverse)
     check.outputs(cell, ys, xs.shape[:-1])
     return carry, ys
+
+
+def prepare(
+    cell: Cell, params: Params, carry: Carry, xs: jax.Array, mask, reset, reverse: bool, key
+) -> tuple[Cell, Params, Carry, Inputs]:
+    """Returns what a kernel is handed: the cell, params, carry and xs that hold noise, mask and resets, if any."""
+    batch, noisy = xs.shape[1:-1], params
+    if key is not None and cell.noise is not None:
+        noisy, xs = cell.noise(key, params, xs)
+    if mask is None and reset is None:
+        return cell, noisy, carry, xs
+    check.batch_leads(cell, params, batch)
+    if reset is not None:
+        reset = masking.reset_before_step(reset, reverse)
+    return masking.masked(cell), (noisy, cell.carry(params, batch)), carry, (xs, mask, reset)
 
 
 def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Array) -> tuple[Carry, jax.Array]:

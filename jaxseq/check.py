@@ -35,6 +35,15 @@ def one_of(name: str, value: Any, options: tuple) -> None:
         raise ValueError(f"`{name}` must be {' or '.join(map(repr, options))}; got {value!r}")
 
 
+def rate(name: str, value: Any) -> float:
+    """Returns `value` as a float in [0, 1)."""
+    if isinstance(value, bool | jax.core.Tracer) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"`{name}` must be a rate, a number in [0, 1); got {value!r}")
+    if not 0 <= value < 1:
+        raise ValueError(f"`{name}` must be a rate in [0, 1); got {value}")
+    return float(value)
+
+
 def function(name: str, value: Any) -> None:
     """Raises unless `value` is callable."""
     if not callable(value):

@@ -65,6 +65,11 @@ class Cell(NamedTuple):
         whole sequence or on one step.
       step: `(params, carry, u) -> (carry, y)`: one step of the recurrence.
       backward: the step's hand-written gradient; with None, JAX differentiates the loop.
+      noise: `(key, params, xs) -> (params, xs)`: draws what the cell needs for a whole sequence, and hands it on with
+        the params (constant in time) or the xs (per step), which the other functions then take in place of the plain
+        ones. It is called once, outside the loop, and only where a key is given; None: the cell draws nothing.
+      hears: True where `step` and `backward` also take a `Heard` for the carry: what the recurrent weights see apart
+        from what is remembered. Recurrent dropout needs that of a cell that remembers in h itself, as the GRU does.
     """
 
     size: int
@@ -73,6 +78,15 @@ class Cell(NamedTuple):
     project: Callable[[Params, Inputs], Inputs]
     step: Callable[[Params, Carry, Inputs], tuple[Carry, jax.Array]]
     backward: Backward | None = None
+    noise: Callable[[jax.Array, Params, Inputs], tuple[Params, Inputs]] | None = None
+    hears: bool = False
+
+
+class Heard(NamedTuple):
+    """A carry, and the h `[B, H]` that the recurrent weights see in place of the carry's own."""
+
+    carry: Carry
+    h: jax.Array
 
 
 @jax.tree_util.register_static

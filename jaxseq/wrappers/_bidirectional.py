@@ -1,0 +1,70 @@
+"""Bidirectional recurrent nets (Schuster & Paliwal 1997): each step sees the whole sequence.
+
+→y = unroll(forward, x)        ←y = unroll(backward, x, reverse)        y = [→y, ←y]  or  →y + ←y
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.typing import Carry, Cell, Composite, Params
+
+
+class Bidirectional(NamedTuple):
+    """The params, or the carries, of the two directions; the backward one's last carry stands at the first step."""
+
+    forward: Params | Carry
+    backward: Params | Carry
+
+
+def bidirectional(
+    forward: Cell | Composite, backward: Cell | Composite | None = None, *, merge: str = "concat"
+) -> Composite:
+    """Returns the net that reads every sequence in both directions; params and carry are `Bidirectional`.
+
+    With masks each sequence is reversed within its own steps, with resets within its own borders. It cannot `step`.
+
+    Args:
+      forward, backward: the nets of the two directions; None: another of the same form, with params of its own.
+      merge: "concat": `ys` are those of `forward` beside those of `backward`; "sum": their sum, of equal sizes.
+
+    Raises:
+      TypeError, ValueError: something else than a cell or a composite, `merge` unknown, sizes that cannot be added.
+
+    >>> net = bidirectional(jaxseq.lstm(4))
+    >>> params = net.init(jax.random.key(0), 3)
+    >>> carry, ys = jaxseq.unroll(net, params, jnp.ones([5, 2, 3]), mask=jaxseq.lengths_to_mask([5, 3], 5))
+    >>> carry.backward.c.shape, ys.shape
+    ((2, 4), (5, 2, 8))
+    """
+    check.net(forward)
+    if backward is None:
+        backward = forward
+    check.net(backward)
+    check.one_of("merge", merge, ("concat", "sum"))
+    if merge == "sum" and forward.size != backward.size:
+        raise ValueError(f"`merge` 'sum' adds outputs of one size; got {forward.size} and {backward.size}")
+    return _bidirectional(forward, backward, merge)
+
+
+@functools.cache
+def _bidirectional(forward, backward, merge):
+    def init(key, in_size, dtype=None):
+        keys = jax.random.split(key)
+        return Bidirectional(forward.init(keys[0], in_size, dtype), backward.init(keys[1], in_size, dtype))
+
+    def carry(params, batch_shape=()):
+        return Bidirectional(forward.carry(params.forward, batch_shape), backward.carry(params.backward, batch_shape))
+
+    def unroll(run, params, xs, carry, *, mask, reset, reverse, key):
+        keys = (None, None) if key is None else jax.random.split(key)
+        flags = {"mask": mask, "reset": reset}
+        ahead, ys = run(forward, params.forward, xs, carry.forward, reverse=reverse, key=keys[0], **flags)
+        back, zs = run(backward, params.backward, xs, carry.backward, reverse=not reverse, key=keys[1], **flags)
+        return Bidirectional(ahead, back), ys + zs if merge == "sum" else jnp.concatenate([ys, zs], axis=-1)
+
+    size = forward.size if merge == "sum" else forward.size + backward.size
+    return Composite(size, init, carry, unroll)

@@ -1,0 +1,76 @@
+"""A learned initial carry: the carry that sequences start from is a parameter, one for all rows."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.typing import Backward, Carry, Cell, Composite, Params
+from jaxseq.wrappers._noise import draw_inner
+
+
+class LearnedCarry(NamedTuple):
+    """The params of the cell, and the carry `[...]` without batch axes that its sequences start from."""
+
+    params: Params
+    carry: Carry
+
+
+def learned_carry(cell: Cell) -> Cell:
+    """Returns `cell` with an initial carry that is learned, at first the cell's own; params are `LearnedCarry`.
+
+    It stands at the start of every sequence: where `unroll` is given no carry, and after each reset.
+
+    Raises:
+      TypeError: `cell` is not a Cell; put it around the cells of a composite.
+
+    >>> cell = learned_carry(jaxseq.gru(4))
+    >>> params = cell.init(jax.random.key(0), 3)
+    >>> def loss(params):
+    ...     carry, ys = jaxseq.unroll(cell, params, jnp.ones([5, 2, 3]))
+    ...     return jnp.sum(ys)
+    >>> jax.grad(loss)(params).carry.shape
+    (4,)
+    """
+    check.net(cell)
+    if isinstance(cell, Composite):
+        raise TypeError("`cell` must be a jaxseq.Cell. Put learned_carry around the composite's cells.")
+    return _learned_carry(cell)
+
+
+@functools.cache
+def _learned_carry(cell):
+    def init(key, in_size, dtype=None):
+        params = cell.init(key, in_size, dtype)
+        return LearnedCarry(params, cell.carry(params))
+
+    def carry(params, batch_shape=()):
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params.carry)
+
+    def project(params, xs):
+        return cell.project(params.params, xs)
+
+    def step(params, carry, u):
+        return cell.step(params.params, carry, u)
+
+    def noise(key, params, xs):
+        noisy, xs = draw_inner(cell, key, params.params, xs)
+        return params._replace(params=noisy), xs
+
+    backward = None
+    if cell.backward is not None:
+
+        def fwd(params, carry, u):
+            return cell.backward.fwd(params.params, carry, u)
+
+        def bwd(params, saved, d_carry, d_y):
+            return cell.backward.bwd(params.params, saved, d_carry, d_y)
+
+        def collect(params, saved, d_us):
+            d_params = cell.backward.collect(params.params, saved, d_us)
+            return LearnedCarry(d_params, jax.tree.map(jnp.zeros_like, params.carry))
+
+        backward = Backward(fwd, bwd, collect)
+    return Cell(cell.size, init, carry, project, step, backward, cell.noise and noise, cell.hears)

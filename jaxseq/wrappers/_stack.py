@@ -1,0 +1,68 @@
+"""Deep recurrent nets (El Hihi & Bengio 1995; Graves 2013): each layer reads the outputs of the one below.
+
+    y^0 = x,    y^l = unroll(cell^l, y^{l-1}),    y = y^N
+
+Layers run one after the other over the whole sequence, so that each one's projection is a single matmul. Equal layers
+share what JAX traces and lowers.
+"""
+
+import functools
+
+import jax
+
+from jaxseq import check
+from jaxseq._unroll import step as step_net
+from jaxseq.typing import Cell, Composite
+
+
+def stack(*cells: Cell | Composite) -> Composite:
+    """Returns the net that feeds each layer's outputs to the next; params and carry are tuples, one entry a layer.
+
+    It steps if every layer does.
+
+    Args:
+      cells: one or more cells or composites, the first one nearest to the inputs.
+
+    Raises:
+      TypeError, ValueError: something else than a cell or a composite, or nothing.
+
+    >>> net = stack(jaxseq.lstm(8), jaxseq.gru(4))
+    >>> params = net.init(jax.random.key(0), 3)
+    >>> (first, second), ys = jaxseq.unroll(net, params, jnp.ones([5, 2, 3]))
+    >>> first.c.shape, second.shape, ys.shape
+    ((2, 8), (2, 4), (5, 2, 4))
+    """
+    if not cells:
+        raise ValueError("`stack` needs at least one cell")
+    for cell in cells:
+        check.net(cell)
+    return _stack(*cells)
+
+
+@functools.cache
+def _stack(*cells):
+    def init(key, in_size, dtype=None):
+        sizes = [in_size, *(cell.size for cell in cells[:-1])]
+        keys = jax.random.split(key, len(cells))
+        return tuple(cell.init(key, size, dtype) for cell, key, size in zip(cells, keys, sizes, strict=True))
+
+    def carry(params, batch_shape=()):
+        return tuple(cell.carry(layer, batch_shape) for cell, layer in zip(cells, params, strict=True))
+
+    def unroll(run, params, xs, carry, *, mask, reset, reverse, key):
+        keys = [None] * len(cells) if key is None else jax.random.split(key, len(cells))
+        last = []
+        for cell, layer, start, key in zip(cells, params, carry, keys, strict=True):
+            end, xs = run(cell, layer, xs, start, mask=mask, reset=reset, reverse=reverse, key=key)
+            last.append(end)
+        return tuple(last), xs
+
+    def step(params, carry, x):
+        after = []
+        for cell, layer, before in zip(cells, params, carry, strict=True):
+            new, x = step_net(cell, layer, before, x)
+            after.append(new)
+        return tuple(after), x
+
+    causal = all(cell.step is not None for cell in cells)
+    return Composite(cells[-1].size, init, carry, unroll, step if causal else None)
