@@ -14,15 +14,25 @@ from jaxseq import masking as masking
 from jaxseq import typing as typing
 from jaxseq import wrappers as wrappers
 from jaxseq._check_bptt import check_bptt as check_bptt
+from jaxseq._stream import stream as stream
 from jaxseq._unroll import step as step
 from jaxseq._unroll import unroll as unroll
+from jaxseq.cells import ConvLstmParams as ConvLstmParams
 from jaxseq.cells import GruParams as GruParams
+from jaxseq.cells import LayerNormGruParams as LayerNormGruParams
+from jaxseq.cells import LayerNormLstmParams as LayerNormLstmParams
 from jaxseq.cells import LstmCarry as LstmCarry
 from jaxseq.cells import LstmParams as LstmParams
 from jaxseq.cells import RnnParams as RnnParams
+from jaxseq.cells import SlstmCarry as SlstmCarry
+from jaxseq.cells import SlstmParams as SlstmParams
+from jaxseq.cells import conv_lstm as conv_lstm
 from jaxseq.cells import gru as gru
+from jaxseq.cells import layer_norm_gru as layer_norm_gru
+from jaxseq.cells import layer_norm_lstm as layer_norm_lstm
 from jaxseq.cells import lstm as lstm
 from jaxseq.cells import rnn as rnn
+from jaxseq.cells import slstm as slstm
 from jaxseq.masking import last_valid as last_valid
 from jaxseq.masking import lengths_to_mask as lengths_to_mask
 from jaxseq.typing import Backward as Backward
@@ -44,28 +54,38 @@ __all__ = [
     "Bidirectional",
     "Cell",
     "Composite",
+    "ConvLstmParams",
     "GruParams",
     "Heard",
     "Kernel",
+    "LayerNormGruParams",
+    "LayerNormLstmParams",
     "LearnedCarry",
     "LstmCarry",
     "LstmParams",
     "RnnParams",
+    "SlstmCarry",
+    "SlstmParams",
     "bidirectional",
     "check_bptt",
+    "conv_lstm",
     "dropout",
     "gru",
     "initializers",
     "kernels",
     "last_valid",
+    "layer_norm_gru",
+    "layer_norm_lstm",
     "learned_carry",
     "lengths_to_mask",
     "lstm",
     "masking",
     "residual",
     "rnn",
+    "slstm",
     "stack",
     "step",
+    "stream",
     "typing",
     "unroll",
     "wrappers",

@@ -99,10 +99,9 @@ def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Arr
     Raises:
       TypeError, ValueError: an argument does not fit, or the net is not causal.
     """
+    check.causal(cell)
     params, carry, x = _enter(cell, params, carry, "x", "B, D", x)
     if isinstance(cell, Composite):
-        if cell.step is None:
-            raise ValueError("this Composite is not causal: its output at a step depends on later steps. Use unroll.")
         return cell.step(params, carry, x)
     carry, y = cell.step(params, carry, cell.project(params, x))
     check.outputs(cell, y, x.shape[:-1])

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseq.typing import Carry, Cell, Composite, Params, Shape
+from jaxseq.typing import Carry, Cell, Composite, Initializer, Params, Shape
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -29,6 +29,13 @@ def positive_int(name: str, value: Any) -> int:
     return number
 
 
+def sequence(name: str, value: Any) -> tuple:
+    """Returns `value` as a tuple."""
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"`{name}` must be a sequence of ints; got {value!r}")
+    return tuple(value)
+
+
 def one_of(name: str, value: Any, options: tuple) -> None:
     """Raises unless `value` is one of `options`."""
     if value not in options:
@@ -42,6 +49,42 @@ def rate(name: str, value: Any) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"`{name}` must be a rate in [0, 1); got {value}")
     return float(value)
+
+
+def positive(name: str, value: Any) -> float:
+    """Returns `value` as a float above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"`{name}` must be a positive number; got {value!r}")
+    if not value > 0:
+        raise ValueError(f"`{name}` must be a positive number; got {value}")
+    return float(value)
+
+
+def bias(name: str, value: Any) -> float | Initializer | None:
+    """Returns a bias to start from, a float, an initialiser or None."""
+    if value is None or callable(value):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"`{name}` must be a number, an initialiser (initializers.chrono(100)) or None; got {value!r}")
+    return float(value)
+
+
+def initializers(**named: Any) -> tuple:
+    """Returns the initialisers in their order; raises unless each can draw an array."""
+    for name, value in named.items():
+        if not callable(value):
+            raise TypeError(
+                f"`{name}` must be an initialiser (key, shape, dtype) -> array, such as initializers.orthogonal(); "
+                f"got {value!r}"
+            )
+        try:
+            inspect.signature(value).bind("key", "shape", "dtype")
+        except TypeError:
+            raise TypeError(
+                f"`{name}` must take (key, shape, dtype); {_kind(value)} takes {inspect.signature(value)}. "
+                "A factory is called first: initializers.orthogonal()."
+            ) from None
+    return tuple(named.values())
 
 
 def function(name: str, value: Any) -> None:
@@ -93,6 +136,13 @@ def net(cell: Any) -> None:
     if not isinstance(cell, Cell | Composite):
         hint = " Did you pass the factory itself? Call it: lstm(256)." if callable(cell) else ""
         raise TypeError(f"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got {_kind(cell)}.{hint}")
+
+
+def causal(cell: Cell | Composite) -> None:
+    """Raises unless `cell` is a Cell or a Composite that can be run step by step."""
+    net(cell)
+    if cell.step is None:
+        raise ValueError("this Composite is not causal: its output at a step depends on later steps. Use unroll.")
 
 
 def as_jax(tree: Any) -> Any:

@@ -9,12 +9,13 @@ Shapes are `[in, out]`: a weight multiplies from the right, `x @ w`.
     scaled_normal   N(0, deviation²)                                                  (the textbooks' N(0, 1/√n))
     chrono          log U(1, max_length − 1): forget biases for memories of every length (Tallec & Ollivier 2018)
 
-All but `scaled_normal` and `chrono` are factories without arguments: `orthogonal()` is an initialiser.
+All are factories: `orthogonal()` is an initialiser. The same arguments give the same object, and so the same cell.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import glorot_normal, glorot_uniform, he_normal, he_uniform
 
 from jaxseq.typing import Initializer
 
@@ -31,6 +32,13 @@ __all__ = [
 ]
 
 
+glorot_uniform = functools.cache(jax.nn.initializers.glorot_uniform)
+glorot_normal = functools.cache(jax.nn.initializers.glorot_normal)
+he_uniform = functools.cache(jax.nn.initializers.he_uniform)
+he_normal = functools.cache(jax.nn.initializers.he_normal)
+
+
+@functools.cache
 def orthogonal(scale: float = 1.0) -> Initializer:
     """Returns an initialiser of `scale` times a matrix whose columns, or rows where those are fewer, are orthonormal.
 
@@ -45,6 +53,7 @@ def orthogonal(scale: float = 1.0) -> Initializer:
     return init
 
 
+@functools.cache
 def fan_in_uniform() -> Initializer:
     """Returns an initialiser of U(±1/√in); `in` is the first axis, also of a bias `[H]`."""
 
@@ -55,24 +64,26 @@ def fan_in_uniform() -> Initializer:
     return init
 
 
+@functools.cache
 def scaled_normal(deviation: float) -> Initializer:
     """Returns an initialiser of N(0, `deviation`²): the argument is the standard deviation, not the variance."""
     return jax.nn.initializers.normal(deviation)
 
 
+@functools.cache
 def chrono(max_length: int) -> Initializer:
     """Returns an initialiser of the forget gate's bias `[H]`, log U(1, `max_length` - 1).
 
-    A unit with forget bias b remembers for about 1 + exp(b) steps. The paper sets
-    the input gate's bias to its negative.
+    A unit with forget bias b remembers for about 1 + exp(b) steps. Given to a cell as `forget_bias`, the gate that
+    writes gets its negative, as in the paper.
 
     Args:
       max_length: the longest dependency to cover, in steps; at least 3.
 
-    >>> cell = jaxseq.lstm(4)
-    >>> params = cell.init(jax.random.key(0), 3)
-    >>> forget = chrono(100)(jax.random.key(1), (4,), params.b.dtype)
-    >>> params = params._replace(b=params.b.at[4:8].set(forget).at[:4].set(-forget))
+    >>> cell = jaxseq.lstm(4, forget_bias=chrono(100))
+    >>> b = cell.init(jax.random.key(0), 3).b
+    >>> bool(jnp.all(b[4:8] == -b[:4])), bool(jnp.all(b[4:8] <= jnp.log(99)))
+    (True, True)
     """
     if max_length < 3:
         raise ValueError(f"`max_length` must be at least 3 steps; got {max_length}")
@@ -81,6 +92,23 @@ def chrono(max_length: int) -> Initializer:
         return jnp.log(1 + jax.nn.initializers.uniform(max_length - 2.0)(key, shape, dtype))
 
     return init
+
+
+def bias(start: float | Initializer, key: jax.Array, shape: tuple[int, ...], dtype=None) -> jax.Array:
+    """Returns the bias that starts as a number or as an initialiser draws it."""
+    return start(key, shape, dtype) if callable(start) else jnp.full(shape, start, dtype)
+
+
+def with_forget_bias(forget_bias: float | Initializer | None, key: jax.Array, b: jax.Array, size: int) -> jax.Array:
+    """Returns the bias `b` of gates of `size`, i f g o or f g o, with the forget gate's part replaced.
+
+    An initialiser's draw goes to the input gate, negated, too (Tallec & Ollivier 2018). None leaves `b` as it is.
+    """
+    if forget_bias is None:
+        return b
+    i, f, rest = jnp.split(b, [b.shape[0] - 3 * size, b.shape[0] - 2 * size])
+    f = bias(forget_bias, key, f.shape, f.dtype)
+    return jnp.concatenate([-f if callable(forget_bias) and i.size else i, f, rest])
 
 
 def per_gate(initializer: Initializer, gates: int) -> Initializer:

@@ -55,52 +55,62 @@ def rnn(activation=tanh):
     return Form(step, back)
 
 
-def lstm(peephole=None, candidate=tanh):
-    """Gates in the order i f g o; see the equations in the step."""
+def lstm(peephole=None, candidate=tanh, coupled=False, clip=np.inf):
+    """Gates in the order i f g o, coupled f g o; projected where p has a w_p; see the equations in the step."""
 
     def step(p, carry, x):
         h, c = carry
-        a_i, a_f, a_g, a_o = np.split(x @ p["w_x"] + p["b"] + h @ p["w_h"], 4)
+        *a_i, a_f, a_g, a_o = np.split(x @ p["w_x"] + p["b"] + h @ p["w_h"], 3 if coupled else 4)
         if peephole:
-            w_i, w_f, w_o = p["w_c"]
-            a_i = a_i + w_i * c
+            *w_i, w_f, w_o = p["w_c"]
+            a_i = [a + w * c for a, w in zip(a_i, w_i, strict=True)]
             a_f = a_f + w_f * c
-        i = sigma(a_i)
         f = sigma(a_f)
+        i = 1 - f if coupled else sigma(a_i[0])
         g = candidate.f(a_g)
-        c_new = f * c + i * g
+        c_free = f * c + i * g
+        c_new = np.clip(c_free, -clip, clip)
         if peephole == "new":
             a_o = a_o + w_o * c_new
         if peephole == "old":
             a_o = a_o + w_o * c
         o = sigma(a_o)
-        h_new = o * np.tanh(c_new)
-        return (h_new, c_new), h_new, (x, h, c, i, f, g, o, c_new, a_g)
+        m = o * np.tanh(c_new)
+        h_new = m @ p["w_p"] if "w_p" in p else m
+        return (h_new, c_new), h_new, (x, h, c, i, f, g, o, c_free, c_new, m, a_g)
 
     def back(p, cache, d_carry, d_y):
-        x, h, c, i, f, g, o, c_new, a_g = cache
+        x, h, c, i, f, g, o, c_free, c_new, m, a_g = cache
         d_h_new, d_c_new = d_carry
         d_h_new = d_h_new + d_y
-        d_o = d_h_new * np.tanh(c_new)
-        d_c_new = d_c_new + d_h_new * o * (1 - np.tanh(c_new) ** 2)
+        d_m = p["w_p"] @ d_h_new if "w_p" in p else d_h_new
+        d_o = d_m * np.tanh(c_new)
+        d_c_new = d_c_new + d_m * o * (1 - np.tanh(c_new) ** 2)
         d_a_o = d_o * o * (1 - o)
         if peephole == "new":
-            d_c_new = d_c_new + d_a_o * p["w_c"][2]
-        d_i = d_c_new * g
-        d_f = d_c_new * c
-        d_g = d_c_new * i
-        d_a_i = d_i * i * (1 - i)
+            d_c_new = d_c_new + d_a_o * p["w_c"][-1]
+        d_c_free = d_c_new * (np.abs(c_free) < clip)
+        d_i = d_c_free * g
+        d_f = d_c_free * c
+        d_g = d_c_free * i
+        if coupled:
+            d_f = d_f - d_i
+        d_a_i = [] if coupled else [d_i * i * (1 - i)]
         d_a_f = d_f * f * (1 - f)
         d_a_g = d_g * candidate.derivative(a_g)
-        d_c = d_c_new * f
+        d_c = d_c_free * f
         if peephole:
-            d_c = d_c + d_a_i * p["w_c"][0] + d_a_f * p["w_c"][1]
+            for d_a, w in zip([*d_a_i, d_a_f], p["w_c"], strict=False):
+                d_c = d_c + d_a * w
         if peephole == "old":
-            d_c = d_c + d_a_o * p["w_c"][2]
-        d_a = np.concatenate([d_a_i, d_a_f, d_a_g, d_a_o])
+            d_c = d_c + d_a_o * p["w_c"][-1]
+        d_a = np.concatenate([*d_a_i, d_a_f, d_a_g, d_a_o])
         d_p = {"w_x": np.outer(x, d_a), "w_h": np.outer(h, d_a), "b": d_a}
         if peephole:
-            d_p["w_c"] = np.stack([d_a_i * c, d_a_f * c, d_a_o * (c_new if peephole == "new" else c)])
+            seen_by_o = c_new if peephole == "new" else c
+            d_p["w_c"] = np.stack([*(d * c for d in [*d_a_i, d_a_f]), d_a_o * seen_by_o])
+        if "w_p" in p:
+            d_p["w_p"] = np.outer(m, d_h_new)
         return d_p, (p["w_h"] @ d_a, d_c), p["w_x"] @ d_a
 
     return Form(step, back)

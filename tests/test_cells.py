@@ -24,8 +24,8 @@ def test_same_options_same_object():
     ("cell", "shapes"),
     [
         (jaxseq.rnn(4), {"w_x": (3, 4), "w_h": (4, 4), "b": (4,)}),
-        (jaxseq.lstm(4), {"w_x": (3, 16), "w_h": (4, 16), "b": (16,), "w_c": None}),
-        (jaxseq.lstm(4, peephole="new"), {"w_x": (3, 16), "w_h": (4, 16), "b": (16,), "w_c": (3, 4)}),
+        (jaxseq.lstm(4), {"w_x": (3, 16), "w_h": (4, 16), "b": (16,), "w_c": None, "w_p": None}),
+        (jaxseq.lstm(4, peephole="new"), {"w_x": (3, 16), "w_h": (4, 16), "b": (16,), "w_c": (3, 4), "w_p": None}),
         (jaxseq.gru(4), {"w_x": (3, 12), "w_h": (4, 12), "b": (12,), "b_hn": (4,)}),
         (jaxseq.gru(4, reset_after=False), {"w_x": (3, 12), "w_h": (4, 12), "b": (12,), "b_hn": None}),
     ],

@@ -20,6 +20,7 @@ ROWS = [
     "kernels",
     "_unroll",
     "_check_bptt",
+    "_stream",
     "wrappers",
 ]
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]

@@ -31,6 +31,6 @@ def dense_weight(x: jax.Array, d: jax.Array) -> jax.Array:
     return product.astype(x.dtype)
 
 
-def total(d: jax.Array, dtype) -> jax.Array:
-    """Returns Σ d over all leading axes, the gradient of a bias, `[..., out]` -> `[out]` in `dtype`."""
-    return d.sum(range(d.ndim - 1), dtype=widen(dtype)).astype(dtype)
+def total(d: jax.Array, dtype, features: int = 1) -> jax.Array:
+    """Returns Σ d over all axes but the last `features`, the gradient of a bias, `[..., out]` -> `[out]` in `dtype`."""
+    return d.sum(range(d.ndim - features), dtype=widen(dtype)).astype(dtype)

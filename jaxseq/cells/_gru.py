@@ -9,6 +9,8 @@
     h_t = (1 - z_t) ⊙ h_{t-1} + z_t ⊙ n_t                 update_writes=True:  z writes
     y_t = h_t                                     W_h = [W_r W_z W_n]
 
+Under recurrent dropout the h_{t-1} beside a weight is the dropped one, and the h_{t-1} in the last line is not.
+
 Backward, with δh the cotangent of h_t from the output and from step t+1, k = z where z keeps and 1 - z where it writes:
 
     δn   = δh ⊙ (1 - k)           δa_n = δn ⊙ candidate'(a_n)
@@ -27,7 +29,7 @@ import jax.numpy as jnp
 from jaxseq import check, initializers
 from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total
-from jaxseq.typing import Backward, Cell
+from jaxseq.typing import Backward, Cell, Heard, Initializer
 
 
 class GruParams(NamedTuple):
@@ -41,6 +43,7 @@ class GruParams(NamedTuple):
 
 class _Saved(NamedTuple):
     h: jax.Array  # h_{t-1}
+    heard: jax.Array | None  # what the gates saw in its place
     r: jax.Array
     z: jax.Array
     n: jax.Array
@@ -48,7 +51,17 @@ class _Saved(NamedTuple):
     a_n: jax.Array | None
 
 
-def gru(size: int, *, reset_after: bool = True, update_writes: bool = False, candidate: Activation = jnp.tanh) -> Cell:
+def gru(
+    size: int,
+    *,
+    reset_after: bool = True,
+    update_writes: bool = False,
+    candidate: Activation = jnp.tanh,
+    forget_bias: float | Initializer | None = None,
+    input_init: Initializer = initializers.glorot_uniform(),
+    recurrent_init: Initializer = initializers.orthogonal(),
+    bias_init: Initializer = jax.nn.initializers.zeros,
+) -> Cell:
     """Returns the GRU cell; its carry is h `[B, H]`.
 
     Args:
@@ -56,9 +69,14 @@ def gru(size: int, *, reset_after: bool = True, update_writes: bool = False, can
       reset_after: True: the reset gate acts on h W_n + b_hn (cuDNN, PyTorch, Keras); False: on h (Cho 2014).
       update_writes: False: h' = (1 - z) n + z h (PyTorch); True: h' = (1 - z) h + z n.
       candidate: the activation of the candidate n, any elementwise function.
+      forget_bias: what `init` writes into the update gate's part of `b`, negated where z writes: the larger, the longer
+        the memory. A number or an initialiser, `initializers.chrono(T)`; None leaves what `bias_init` gave.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h`, and of `b` and `b_hn`, each gate drawn
+        apart.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, `candidate` not a function, a flag not a bool.
+      TypeError, ValueError: `size` is not a positive int, `candidate` or an initialiser not a function, a flag not a
+        bool.
 
     >>> cell = gru(3, reset_after=False)
     >>> params = cell.init(jax.random.key(0), 2)
@@ -68,19 +86,28 @@ def gru(size: int, *, reset_after: bool = True, update_writes: bool = False, can
     check.one_of("reset_after", reset_after, (True, False))
     check.one_of("update_writes", update_writes, (True, False))
     check.function("candidate", candidate)
-    return _gru(check.positive_int("size", size), bool(reset_after), bool(update_writes), candidate)
+    inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
+    forget_bias = check.bias("forget_bias", forget_bias)
+    return _gru(check.positive_int("size", size), bool(reset_after), bool(update_writes), candidate, forget_bias, inits)
 
 
 @functools.cache
-def _gru(size, reset_after, update_writes, candidate):
+def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
+    input_init, recurrent_init, bias_init = inits
+
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
         key_x, key_h = jax.random.split(key)
+        key_b, key_hn, key_z = jax.random.split(jax.random.fold_in(key, 2), 3)
+        b = initializers.per_gate(bias_init, 3)(key_b, (3 * size,), dtype)
+        if forget_bias is not None:
+            keep = initializers.bias(forget_bias, key_z, (size,), dtype)
+            b = b.at[size : 2 * size].set(-keep if update_writes else keep)
         return GruParams(
-            w_x=initializers.per_gate(initializers.glorot_uniform(), 3)(key_x, (in_size, 3 * size), dtype),
-            w_h=initializers.per_gate(initializers.orthogonal(), 3)(key_h, (size, 3 * size), dtype),
-            b=jnp.zeros(3 * size, dtype),
-            b_hn=jnp.zeros(size, dtype) if reset_after else None,
+            w_x=initializers.per_gate(input_init, 3)(key_x, (in_size, 3 * size), dtype),
+            w_h=initializers.per_gate(recurrent_init, 3)(key_h, (size, 3 * size), dtype),
+            b=b,
+            b_hn=bias_init(key_hn, (size,), dtype) if reset_after else None,
         )
 
     def carry(params, batch_shape=()):
@@ -89,22 +116,24 @@ def _gru(size, reset_after, update_writes, candidate):
     def project(params, xs):
         return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
 
-    def fwd(params, h, u):
+    def fwd(params, carry, u):
+        h, heard = carry if isinstance(carry, Heard) else (carry, None)
+        seen = h if heard is None else heard
         w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
         u_rz, u_n = jnp.split(u, [2 * size], axis=-1)
         if reset_after:
-            a = dense(h, params.w_h)
+            a = dense(seen, params.w_h)
             r, z = jnp.split(sigmoid(u_rz + a[..., : 2 * size]), 2, axis=-1)
             m = a[..., 2 * size :] + params.b_hn
             a_n = u_n + r * m
         else:
-            r, z = jnp.split(sigmoid(u_rz + dense(h, w_rz)), 2, axis=-1)
+            r, z = jnp.split(sigmoid(u_rz + dense(seen, w_rz)), 2, axis=-1)
             m = None
-            a_n = u_n + dense((r * h).astype(h.dtype), w_n)
+            a_n = u_n + dense((r * seen).astype(h.dtype), w_n)
         n = candidate(a_n)
         h_new = (1 - z) * h + z * n if update_writes else (1 - z) * n + z * h
         h_new = h_new.astype(h.dtype)
-        saved = _Saved(h, r, z, n, m, remember(candidate, a_n))
+        saved = _Saved(h, heard, r, z, n, m, remember(candidate, a_n))
         return h_new, h_new, jax.tree.map(lambda x: x.astype(h.dtype), saved)
 
     def step(params, carry, u):
@@ -112,7 +141,8 @@ def _gru(size, reset_after, update_writes, candidate):
         return carry, y
 
     def bwd(params, saved, d_carry, d_y):
-        h, r, z, n, m, a_n = saved
+        h, heard, r, z, n, m, a_n = saved
+        seen = h if heard is None else heard
         d_h = d_carry + d_y
         keep, write = (1 - z, z) if update_writes else (z, 1 - z)
         d_z = d_h * ((n - h) if update_writes else (h - n)) * z * (1 - z)
@@ -120,27 +150,30 @@ def _gru(size, reset_after, update_writes, candidate):
         if reset_after:
             d_r = d_n * m * r * (1 - r)
             d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
-            d_h_before = d_h * keep + dense_back(d_a * reset_columns(r), params.w_h)
+            d_seen = dense_back(d_a * reset_columns(r), params.w_h)
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
-            d_reset_h = dense_back(d_n, w_n).astype(h.dtype)
-            d_r = d_reset_h * h * r * (1 - r)
+            d_reset = dense_back(d_n, w_n).astype(h.dtype)
+            d_r = d_reset * seen * r * (1 - r)
             d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
-            d_h_before = d_h * keep + d_reset_h * r + dense_back(d_a[..., : 2 * size], w_rz)
-        return d_h_before.astype(h.dtype), d_a
+            d_seen = d_reset * r + dense_back(d_a[..., : 2 * size], w_rz)
+        if heard is not None:
+            return Heard((d_h * keep).astype(h.dtype), d_seen.astype(h.dtype)), d_a
+        return (d_h * keep + d_seen).astype(h.dtype), d_a
 
     def reset_columns(r):
         """[1 1 r]: takes δa to the cotangent of h_{t-1} W_h, where the reset comes after it."""
         return jnp.concatenate([jnp.ones_like(r), jnp.ones_like(r), r], axis=-1)
 
     def collect(params, saved, d_us):
+        seen = saved.h if saved.heard is None else saved.heard
         if reset_after:
             d_hs = d_us * reset_columns(saved.r)
-            w_h, b_hn = dense_weight(saved.h, d_hs), total(d_hs[..., 2 * size :], params.b_hn.dtype)
+            w_h, b_hn = dense_weight(seen, d_hs), total(d_hs[..., 2 * size :], params.b_hn.dtype)
         else:
             d_rz, d_n = jnp.split(d_us, [2 * size], axis=-1)
-            w_h = jnp.concatenate([dense_weight(saved.h, d_rz), dense_weight(saved.r * saved.h, d_n)], axis=-1)
+            w_h = jnp.concatenate([dense_weight(seen, d_rz), dense_weight(saved.r * seen, d_n)], axis=-1)
             b_hn = None
         return GruParams(jnp.zeros_like(params.w_x), w_h, jnp.zeros_like(params.b), b_hn)
 
-    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect))
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect), hears=True)

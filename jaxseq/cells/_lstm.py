@@ -1,23 +1,28 @@
 """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000).
 
     a_t = x_t W_x + b + h_{t-1} W_h               gates in the order  i f g o
-    i_t = σ(a_i [+ w_i ⊙ c_{t-1}])
+    i_t = σ(a_i [+ w_i ⊙ c_{t-1}])                coupled:  i_t = 1 - f_t,  gates f g o
     f_t = σ(a_f [+ w_f ⊙ c_{t-1}])
     g_t = candidate(a_g)
-    c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
+    c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t               clipped to ±clip
     o_t = σ(a_o [+ w_o ⊙ c_t  if peephole is "new",  + w_o ⊙ c_{t-1}  if "old"])
-    h_t = o_t ⊙ tanh(c_t)                         y_t = h_t
+    m_t = o_t ⊙ tanh(c_t)
+    h_t = m_t,  projected:  m_t W_p               y_t = h_t
 
-The terms in brackets are the peepholes w_c = (w_i, w_f, w_o) (Gers, Schraudolph & Schmidhuber 2002; Graves 2013).
+The terms in brackets are the peepholes w_c = (w_i, w_f, w_o) (Gers, Schraudolph & Schmidhuber 2002; Graves 2013);
+coupled gates are the CIFG of Greff et al. 2017; projection and clipping are those of Sak, Senior & Beaufays 2014.
 
-Backward, with δh and δc the cotangents of h_t and c_t from the output and from step t+1:
+Backward, with δh and δc the cotangents of h_t and c_t from the output and from step t+1; the gates' part stands in
+`_lstm_gates.py`:
 
-    δa_o = δh ⊙ tanh(c_t) ⊙ o (1 - o)
-    δc  += δh ⊙ o ⊙ (1 - tanh²(c_t))  [+ δa_o ⊙ w_o  if "new"]
-    δa_i = δc ⊙ g ⊙ i (1 - i)         δa_f = δc ⊙ c_{t-1} ⊙ f (1 - f)         δa_g = δc ⊙ i ⊙ candidate'(a_g)
-    δc_{t-1} = δc ⊙ f  [+ δa_i ⊙ w_i + δa_f ⊙ w_f  [+ δa_o ⊙ w_o  if "old"]]
+    δm   = δh,  projected:  δh W_pᵀ
+    δo   = δm ⊙ tanh(c_t)             δc += δm ⊙ o ⊙ (1 - tanh²(c_t))
+    δa, δc_{t-1} = gates backward of δo, δc
     δh_{t-1} = δa W_hᵀ
-    δW_h = Σ_t h_{t-1}ᵀ δa_t          δw_i = Σ_t δa_i ⊙ c_{t-1}, and so on
+    δW_h = Σ_t h_{t-1}ᵀ δa_t          δW_p = Σ_t m_tᵀ δh_t          δw_i = Σ_t δa_i ⊙ c_{t-1}, and so on
+
+δW_p needs the δh_t of every step. So the projection has an input too, v_t = 0 in h_t = m_t W_p + v_t, whose cotangent,
+δh_t, comes back with those of the other inputs.
 """
 
 import functools
@@ -27,31 +32,44 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
-from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
-from jaxseq.cells._dense import dense, dense_back, dense_weight, total
-from jaxseq.typing import Backward, Cell
+from jaxseq.cells import _lstm_gates as gates
+from jaxseq.cells._activation import Activation
+from jaxseq.cells._dense import dense, dense_back, dense_weight
+from jaxseq.typing import Backward, Cell, Initializer
 
 
 class LstmParams(NamedTuple):
-    """`w_x [D, 4H]`, `w_h [H, 4H]`, `b [4H]`, gates i f g o; `w_c [3, H]`, the peepholes of i f o, or None."""
+    """`w_x [D, 4H]`, `w_h [H, 4H]`, `b [4H]`, gates i f g o; `w_c [3, H]`, the peepholes of i f o, or None.
+
+    Projected to P features, `w_h` is `[P, 4H]` and `w_p [H, P]`. Coupled, the gates are f g o, of 3H, and the peepholes
+    two, of f and o.
+    """
 
     w_x: jax.Array
     w_h: jax.Array
     b: jax.Array
     w_c: jax.Array | None = None
+    w_p: jax.Array | None = None
 
 
 class LstmCarry(NamedTuple):
-    """The output `h [B, H]` and the memory `c [B, H]`."""
+    """The output `h [B, H]`, projected `[B, P]`, and the memory `c [B, H]`."""
 
     h: jax.Array
     c: jax.Array
 
 
+class _Projected(NamedTuple):
+    """The inputs of a step: of the gates `[..., 4H]` and, zeros, of the projection `[..., P]`."""
+
+    a: jax.Array
+    v: jax.Array
+
+
 class _Saved(NamedTuple):
     h: jax.Array  # h_{t-1}
     c: jax.Array  # c_{t-1}
-    i: jax.Array
+    i: jax.Array | None
     f: jax.Array
     g: jax.Array
     o: jax.Array
@@ -59,18 +77,37 @@ class _Saved(NamedTuple):
     a_g: jax.Array | None
 
 
-def lstm(size: int, *, peephole: str | None = None, candidate: Activation = jnp.tanh, forget_bias: float = 1.0) -> Cell:
+def lstm(
+    size: int,
+    *,
+    peephole: str | None = None,
+    candidate: Activation = jnp.tanh,
+    projection: int | None = None,
+    coupled: bool = False,
+    clip: float | None = None,
+    forget_bias: float | Initializer | None = 1.0,
+    input_init: Initializer = initializers.glorot_uniform(),
+    recurrent_init: Initializer = initializers.orthogonal(),
+    bias_init: Initializer = jax.nn.initializers.zeros,
+) -> Cell:
     """Returns the LSTM cell; its carry is `LstmCarry(h, c)`.
 
     Args:
-      size: H.
+      size: H, the features of the memory, and of the output where it is not projected.
       peephole: None; "new": the gates see the memory, the output gate c_t (Gers, Graves, ONNX); "old": the output gate
         sees c_{t-1}.
       candidate: the activation of the candidate g, any elementwise function; some textbooks print a sigmoid.
-      forget_bias: what `init` writes into the forget gate's part of `b`; the equations add nothing.
+      projection: P, the features of the output and of what the gates see of it (PyTorch's `proj_size`); None: H.
+      coupled: True: one gate forgets what the other writes, i = 1 - f.
+      clip: the memory stays within ±clip; None: it is not clipped.
+      forget_bias: what `init` writes into the forget gate's part of `b`; the equations add nothing. An initialiser,
+        `initializers.chrono(T)`, draws it, and the input gate gets its negative. None leaves what `bias_init` gave.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart; those of
+        `w_c` and `w_p` are `input_init`'s too.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, `peephole` unknown, `candidate` not a function.
+      TypeError, ValueError: `size` or `projection` is not a positive int, `peephole` unknown, `coupled` not a bool,
+        `clip` not positive, `candidate` or an initialiser not a function.
 
     >>> cell = lstm(3)
     >>> params = cell.init(jax.random.key(0), 2)
@@ -79,49 +116,52 @@ def lstm(size: int, *, peephole: str | None = None, candidate: Activation = jnp.
     """
     check.one_of("peephole", peephole, (None, "new", "old"))
     check.function("candidate", candidate)
-    return _lstm(check.positive_int("size", size), peephole, candidate, float(forget_bias))
+    check.one_of("coupled", coupled, (True, False))
+    inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
+    return _lstm(
+        check.positive_int("size", size),
+        gates.GateForm(peephole, candidate, bool(coupled), None if clip is None else check.positive("clip", clip)),
+        None if projection is None else check.positive_int("projection", projection),
+        check.bias("forget_bias", forget_bias),
+        inits,
+    )
 
 
 @functools.cache
-def _lstm(size, peephole, candidate, forget_bias):
+def _lstm(size, form, projection, forget_bias, inits):
+    input_init, recurrent_init, bias_init = inits
+    out = size if projection is None else projection
+
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
         key_x, key_h, key_c = jax.random.split(key, 3)
-        glorot = initializers.glorot_uniform()
+        key_b, key_f, key_p = jax.random.split(jax.random.fold_in(key, 3), 3)
+        b = initializers.per_gate(bias_init, form.gates)(key_b, (form.gates * size,), dtype)
+        peepholes = form.gates - 1
         return LstmParams(
-            w_x=initializers.per_gate(glorot, 4)(key_x, (in_size, 4 * size), dtype),
-            w_h=initializers.per_gate(initializers.orthogonal(), 4)(key_h, (size, 4 * size), dtype),
-            b=jnp.zeros(4 * size, dtype).at[size : 2 * size].set(forget_bias),
-            w_c=None if peephole is None else glorot(key_c, (3, size), dtype),
+            w_x=initializers.per_gate(input_init, form.gates)(key_x, (in_size, form.gates * size), dtype),
+            w_h=initializers.per_gate(recurrent_init, form.gates)(key_h, (out, form.gates * size), dtype),
+            b=initializers.with_forget_bias(forget_bias, key_f, b, size),
+            w_c=None if form.peephole is None else input_init(key_c, (peepholes, size), dtype),
+            w_p=None if projection is None else input_init(key_p, (size, projection), dtype),
         )
 
     def carry(params, batch_shape=()):
-        h, c = (jnp.zeros((*batch_shape, size), params.w_h.dtype) for _ in range(2))  # two buffers, for donation
+        h, c = (jnp.zeros((*batch_shape, features), params.w_h.dtype) for features in (out, size))
         return LstmCarry(h, c)
 
     def project(params, xs):
-        return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
-
-    def peepholes(w_c, c):
-        """What the gates see of c_{t-1}, in the order of the gates."""
-        none = jnp.zeros_like(c)
-        return jnp.concatenate([w_c[0] * c, w_c[1] * c, none, w_c[2] * c if peephole == "old" else none], axis=-1)
+        a = (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+        return a if projection is None else _Projected(a, jnp.zeros((*xs.shape[:-1], projection), xs.dtype))
 
     def fwd(params, carry, u):
         h, c = carry
-        a = u + dense(h, params.w_h)
-        if peephole is not None:
-            a = a + peepholes(params.w_c, c)
-        i, f, _, o = jnp.split(sigmoid(a), 4, axis=-1)  # one pass over the whole block is faster than one a gate
-        _, _, a_g, a_o = jnp.split(a, 4, axis=-1)
-        g = candidate(a_g)
-        c_new = f * c + i * g
-        if peephole == "new":
-            o = sigmoid(a_o + params.w_c[2] * c_new)
+        a, v = (u, None) if projection is None else u
+        c_new, (_, i, f, g, o, a_g) = gates.forward(form, params.w_c, a + dense(h, params.w_h), c)
         tanh_c = jnp.tanh(c_new)
-        h_new = (o * tanh_c).astype(h.dtype)
-        saved = _Saved(h, c, i, f, g, o, tanh_c, remember(candidate, a_g))
-        saved = jax.tree.map(lambda x: x.astype(h.dtype), saved)
+        m = (o * tanh_c).astype(h.dtype)
+        h_new = m if projection is None else (dense(m, params.w_p) + v).astype(h.dtype)
+        saved = jax.tree.map(lambda x: x.astype(h.dtype), _Saved(h, c, i, f, g, o, tanh_c, a_g))
         return LstmCarry(h_new, c_new.astype(h.dtype)), h_new, saved
 
     def step(params, carry, u):
@@ -129,37 +169,24 @@ def _lstm(size, peephole, candidate, forget_bias):
         return carry, y
 
     def bwd(params, saved, d_carry, d_y):
-        w_c = params.w_c
         h, c, i, f, g, o, tanh_c, a_g = saved
         d_h = d_carry.h + d_y
-        d_o = d_h * tanh_c * o * (1 - o)
-        d_c = d_carry.c + d_h * o * (1 - tanh_c * tanh_c)
-        if peephole == "new":
-            d_c = d_c + d_o * w_c[2]
-        d_i = d_c * g * i * (1 - i)
-        d_f = d_c * c * f * (1 - f)
-        d_g = activation_back(candidate, d_c * i, g, a_g)
-        d_c_before = d_c * f
-        if peephole is not None:
-            d_c_before = d_c_before + d_i * w_c[0] + d_f * w_c[1]
-        if peephole == "old":
-            d_c_before = d_c_before + d_o * w_c[2]
-        d_a = jnp.concatenate([d_i, d_f, d_g, d_o], axis=-1)
-        d_h_before = dense_back(d_a, params.w_h).astype(h.dtype)
-        return LstmCarry(d_h_before, d_c_before), d_a
+        d_m = d_h if projection is None else dense_back(d_h, params.w_p).astype(h.dtype)
+        d_c = d_carry.c + d_m * o * (1 - tanh_c * tanh_c)
+        d_a, d_c = gates.backward(form, params.w_c, gates.GatesSaved(c, i, f, g, o, a_g), d_m * tanh_c, d_c)
+        d_before = LstmCarry(dense_back(d_a, params.w_h).astype(h.dtype), d_c)
+        return d_before, d_a if projection is None else _Projected(d_a, d_h)
 
     def collect(params, saved, d_us):
+        d_a, d_h = (d_us, None) if projection is None else d_us
+        h, c, i, f, g, o, tanh_c, a_g = saved
+        gates_saved = gates.GatesSaved(c, i, f, g, o, a_g)
         return LstmParams(
             w_x=jnp.zeros_like(params.w_x),
-            w_h=dense_weight(saved.h, d_us),
+            w_h=dense_weight(h, d_a),
             b=jnp.zeros_like(params.b),
-            w_c=None if peephole is None else peephole_gradient(saved, d_us),
+            w_c=None if form.peephole is None else gates.peephole_gradient(form, gates_saved, d_a),
+            w_p=None if projection is None else dense_weight(o * tanh_c, d_h),
         )
 
-    def peephole_gradient(saved, d_us):
-        d_i, d_f, _, d_o = jnp.split(d_us, 4, axis=-1)
-        seen = saved.f * saved.c + saved.i * saved.g if peephole == "new" else saved.c
-        rows = (d_i * saved.c, d_f * saved.c, d_o * seen)
-        return jnp.stack([total(row, row.dtype) for row in rows])
-
-    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect))
+    return Cell(out, init, carry, project, step, Backward(fwd, bwd, collect))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxseq import check, initializers
 from jaxseq.cells._activation import Activation, activation_back, remember
 from jaxseq.cells._dense import dense, dense_back, dense_weight
-from jaxseq.typing import Backward, Cell
+from jaxseq.typing import Backward, Cell, Initializer
 
 
 class RnnParams(NamedTuple):
@@ -30,15 +30,29 @@ class RnnParams(NamedTuple):
     b: jax.Array
 
 
-def rnn(size: int, *, activation: Activation = jnp.tanh) -> Cell:
+class _Saved(NamedTuple):
+    h: jax.Array  # h_{t-1}
+    y: jax.Array
+    a: jax.Array | None
+
+
+def rnn(
+    size: int,
+    *,
+    activation: Activation = jnp.tanh,
+    input_init: Initializer = initializers.glorot_uniform(),
+    recurrent_init: Initializer = initializers.orthogonal(),
+    bias_init: Initializer = jax.nn.initializers.zeros,
+) -> Cell:
     """Returns the vanilla recurrent cell h_t = f(x_t W_x + b + h_{t-1} W_h); its carry is h `[B, H]`.
 
     Args:
       size: H.
       activation: f, any elementwise function.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, `activation` not a function.
+      TypeError, ValueError: `size` is not a positive int, `activation` or an initialiser not a function.
 
     >>> cell = rnn(3, activation=jax.nn.relu)
     >>> params = cell.init(jax.random.key(0), 2)
@@ -46,18 +60,21 @@ def rnn(size: int, *, activation: Activation = jnp.tanh) -> Cell:
     [(2, 3), (3, 3), (3,)]
     """
     check.function("activation", activation)
-    return _rnn(check.positive_int("size", size), activation)
+    inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
+    return _rnn(check.positive_int("size", size), activation, inits)
 
 
 @functools.cache
-def _rnn(size, activation):
+def _rnn(size, activation, inits):
+    input_init, recurrent_init, bias_init = inits
+
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
         key_x, key_h = jax.random.split(key)
         return RnnParams(
-            w_x=initializers.glorot_uniform()(key_x, (in_size, size), dtype),
-            w_h=initializers.orthogonal()(key_h, (size, size), dtype),
-            b=jnp.zeros(size, dtype),
+            w_x=input_init(key_x, (in_size, size), dtype),
+            w_h=recurrent_init(key_h, (size, size), dtype),
+            b=bias_init(jax.random.fold_in(key, 2), (size,), dtype),
         )
 
     def carry(params, batch_shape=()):
@@ -69,7 +86,7 @@ def _rnn(size, activation):
     def fwd(params, h, u):
         a = u + dense(h, params.w_h)
         y = activation(a).astype(h.dtype)
-        return y, y, (h, y, remember(activation, a))
+        return y, y, _Saved(h, y, remember(activation, a))
 
     def step(params, carry, u):
         carry, y, _ = fwd(params, carry, u)
@@ -81,7 +98,6 @@ def _rnn(size, activation):
         return dense_back(d_a, params.w_h).astype(y.dtype), d_a
 
     def collect(params, saved, d_us):
-        h, _, _ = saved
-        return RnnParams(jnp.zeros_like(params.w_x), dense_weight(h, d_us), jnp.zeros_like(params.b))
+        return RnnParams(jnp.zeros_like(params.w_x), dense_weight(saved.h, d_us), jnp.zeros_like(params.b))
 
     return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect))

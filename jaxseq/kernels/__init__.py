@@ -1,11 +1,12 @@
 """Kernels: ways to run a cell over time, `(cell, params, carry, xs, *, reverse) -> (carry, ys)`.
 
-They agree on every value and gradient, and differ in speed and memory. A function of your own with this signature is a
+They agree on every value; in gradients too, but for `truncated`; and differ in speed and memory. A function of your own with this signature is a
 kernel too. They know neither masks nor resets: `jaxseq.unroll` hands them a cell that does.
 """
 
 from jaxseq.kernels._bptt import bptt as bptt
 from jaxseq.kernels._remat import remat as remat
 from jaxseq.kernels._scan import scan as scan
+from jaxseq.kernels._truncated import truncated as truncated
 
-__all__ = ["bptt", "remat", "scan"]
+__all__ = ["bptt", "remat", "scan", "truncated"]

@@ -1,9 +1,9 @@
 """Nets put together from cells, and cells with something around them.
 
 What works on whole sequences gives a `Composite`: `stack`, `residual`, `bidirectional`, `dropout` of inputs and
-outputs. What works on the carry gives a `Cell`, with a backward where the cell has one: `zoneout`, recurrent `dropout`,
-`learned_carry`. `jaxseq.unroll` takes either, so they nest to any depth; parts run through it in turn, so that a kernel,
-masks, resets and keys reach every cell. Wrappers without params of their own keep the cell's params and carry.
+outputs. What works on the carry gives a `Cell`, with a backward where the cell has one: `zoneout`, `learned_carry`,
+recurrent `dropout`. `jaxseq.unroll` takes either, so they nest to any depth; parts run through it in turn, so that a
+kernel, masks, resets and keys reach every cell. Wrappers without params of their own keep the cell's.
 """
 
 from jaxseq.wrappers._bidirectional import Bidirectional as Bidirectional

@@ -1,0 +1,115 @@
+"""The gates of the LSTM family: from pre-activations and memory to the new memory, elementwise, and back.
+
+    a = [a_i a_f a_g a_o], where the gates are coupled [a_f a_g a_o], along the last axis, plus what the peepholes see
+    i = σ(a_i), coupled: 1 - f      f = σ(a_f)      g = candidate(a_g)
+    c' = f ⊙ c + i ⊙ g, clipped     o = σ(a_o + [w_o ⊙ c'])
+
+Peepholes w_c [K, H] are rows i f o, or f o where coupled; they see c, but with "new" w_o sees c'.
+
+Backward, with δo the cotangent of o and δc that of c':
+
+    δa_o = δo ⊙ o (1 - o)      δc += [δa_o ⊙ w_o]      δc = 0 where c' is clipped
+    δi = δc ⊙ g                δf = δc ⊙ c  [- δi where coupled]      δg = δc ⊙ i
+    δa = (δi, δf, δo) ⊙ σ' and δg ⊙ candidate'
+    δc_before = δc ⊙ f  [+ Σ δa ⊙ w  over the peepholes that see c]
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
+from jaxseq.cells._dense import total
+
+
+class GateForm(NamedTuple):
+    """Which of the family; see `jaxseq.lstm`."""
+
+    peephole: str | None
+    candidate: Activation
+    coupled: bool
+    clip: float | None
+
+    @property
+    def gates(self) -> int:
+        """The number of gates in the pre-activations: 4, or 3 where coupled."""
+        return 3 if self.coupled else 4
+
+
+class GatesSaved(NamedTuple):
+    """What the backward needs, `[..., H]` each."""
+
+    c: jax.Array  # c before
+    i: jax.Array | None  # where not coupled
+    f: jax.Array
+    g: jax.Array
+    o: jax.Array
+    a_g: jax.Array | None
+
+
+def forward(form: GateForm, w_c: jax.Array | None, a: jax.Array, c: jax.Array) -> tuple[jax.Array, GatesSaved]:
+    """Returns the new memory and what is saved, the output gate with it."""
+    if w_c is not None:
+        a = a + jnp.concatenate(_seen(form, [row * c for row in w_c], jnp.zeros_like(c)), axis=-1)
+    gates = jnp.split(sigmoid(a), form.gates, axis=-1)  # one pass over the whole block is faster than one a gate
+    *_, a_g, a_o = jnp.split(a, form.gates, axis=-1)
+    f, o = gates[-3], gates[-1]
+    i = None if form.coupled else gates[0]
+    g = form.candidate(a_g)
+    c_new = f * c + (1 - f if i is None else i) * g
+    if form.clip is not None:
+        c_new = jnp.clip(c_new, -form.clip, form.clip)
+    if form.peephole == "new":
+        o = sigmoid(a_o + w_c[-1] * c_new)
+    return c_new, GatesSaved(c, i, f, g, o, remember(form.candidate, a_g))
+
+
+def backward(
+    form: GateForm, w_c: jax.Array | None, saved: GatesSaved, d_o: jax.Array, d_c: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the cotangents of the pre-activations and of the memory before."""
+    c, i, f, g, o, a_g = saved
+    d_a_o = d_o * o * (1 - o)
+    if form.peephole == "new":
+        d_c = d_c + d_a_o * w_c[-1]
+    if form.clip is not None:
+        d_c = jnp.where(jnp.abs(unclipped(saved)) < form.clip, d_c, 0)
+    if i is None:
+        d_i, i = None, 1 - f
+        d_f = d_c * (c - g)
+    else:
+        d_i, d_f = d_c * g * i * (1 - i), d_c * c
+    d_f = d_f * f * (1 - f)
+    d_c_before = d_c * f
+    d_g = activation_back(form.candidate, d_c * i, g, a_g)
+    d_gates = [d_f, d_g, d_a_o] if d_i is None else [d_i, d_f, d_g, d_a_o]
+    if w_c is not None:
+        peeping = [*d_gates[:-2], *([d_a_o] if form.peephole == "old" else [])]
+        d_c_before = d_c_before + sum(d * row for d, row in zip(peeping, w_c, strict=False))
+    return jnp.concatenate(d_gates, axis=-1), d_c_before
+
+
+def peephole_gradient(form: GateForm, saved: GatesSaved, d_a: jax.Array, features: int = 1) -> jax.Array:
+    """Returns the gradient of `w_c` from all steps' δa; the last `features` axes are those of a row of `w_c`."""
+    *d_gates, _, d_o = jnp.split(d_a, form.gates, axis=-1)
+    seen_by_o = clipped(form, saved) if form.peephole == "new" else saved.c
+    rows = [*(d * saved.c for d in d_gates), d_o * seen_by_o]
+    return jnp.stack([total(row, row.dtype, features) for row in rows])
+
+
+def unclipped(saved: GatesSaved) -> jax.Array:
+    """Returns f ⊙ c + i ⊙ g once more."""
+    return saved.f * saved.c + (1 - saved.f if saved.i is None else saved.i) * saved.g
+
+
+def clipped(form: GateForm, saved: GatesSaved) -> jax.Array:
+    """Returns c' once more."""
+    c_new = unclipped(saved)
+    return c_new if form.clip is None else jnp.clip(c_new, -form.clip, form.clip)
+
+
+def _seen(form, peeped, none):
+    """What the gates see of the memory before, in the order of the gates."""
+    *gates, o = peeped
+    return [*gates, none, o if form.peephole == "old" else none]

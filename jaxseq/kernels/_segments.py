@@ -1,0 +1,36 @@
+"""Running time segment by segment, the loop that `remat` and `truncated` share."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.typing import Carry, Inputs
+
+
+def by_segments(
+    run: Callable[[Carry, Inputs, jax.Array | bool], tuple[Carry, jax.Array]],
+    carry: Carry,
+    xs: Inputs,
+    segment: int,
+    reverse: bool,
+) -> tuple[Carry, jax.Array]:
+    """Applies `run(carry, xs, is_first) -> (carry, ys)` to the segments of `xs` in turn.
+
+    Segments are of `segment` steps, counted from the first step processed; the last may be short.
+    """
+    T = jax.tree.leaves(xs)[0].shape[0]
+    count, rest = divmod(T, segment)
+    if count == 0:
+        return run(carry, xs, True)
+    border = rest if reverse else T - rest
+    early, late = jax.tree.map(lambda x: x[:border], xs), jax.tree.map(lambda x: x[border:], xs)
+    whole, short = (late, early) if reverse else (early, late)
+    whole = jax.tree.map(lambda x: x.reshape(count, segment, *x.shape[1:]), whole)
+    is_first = jnp.arange(count) == (count - 1 if reverse else 0)
+    carry, ys = jax.lax.scan(lambda carry, part: run(carry, *part), carry, (whole, is_first), reverse=reverse)
+    ys = ys.reshape(count * segment, *ys.shape[2:])
+    if rest == 0:
+        return carry, ys
+    carry, ys_short = run(carry, short, False)
+    return carry, jnp.concatenate([ys_short, ys] if reverse else [ys, ys_short])

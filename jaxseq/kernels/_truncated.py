@@ -1,0 +1,50 @@
+"""Truncated backpropagation through time (Williams & Peng 1990): gradients stop at segment borders, values do not change.
+
+forward   as ever: the carry that leaves a segment enters the next one
+backward  δcarry = 0 where a segment's carry came out of the segment before
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.kernels._bptt import bptt
+from jaxseq.kernels._segments import by_segments
+from jaxseq.typing import Kernel
+
+
+def truncated(segment: int) -> Kernel:
+    """Returns the kernel that runs `bptt` and lets no gradient cross from a segment into the one before.
+
+    The gradient by the carry passed in is the first segment's; a cotangent of the last carry goes into the last segment.
+
+    Args:
+      segment: steps in a segment, counted from the first step processed; the last may be short.
+
+    Raises:
+      TypeError, ValueError: `segment` is not a positive int.
+
+    >>> cell = jaxseq.rnn(4)
+    >>> params = cell.init(jax.random.key(0), 3)
+    >>> def last(xs):
+    ...     carry, ys = jaxseq.unroll(cell, params, xs, kernel=truncated(2))
+    ...     return jnp.sum(carry)
+    >>> jnp.any(jax.grad(last)(jnp.ones([6, 3])) != 0, axis=-1).tolist()
+    [False, False, False, False, True, True]
+    """
+    return _truncated(check.positive_int("segment", segment))
+
+
+@functools.cache
+def _truncated(segment):
+    def kernel(cell, params, carry, xs, *, reverse=False):
+        def run(carry, xs, is_first):
+            carry = jax.tree.map(lambda leaf: jnp.where(is_first, leaf, jax.lax.stop_gradient(leaf)), carry)
+            return bptt(cell, params, carry, xs, reverse=reverse)
+
+        return by_segments(run, carry, xs, segment, reverse)
+
+    kernel.__name__ = kernel.__qualname__ = f"truncated({segment})"
+    return jax.jit(kernel, static_argnames=("cell", "reverse"))

@@ -1,0 +1,123 @@
+"""The oracle for nets: layers, directions and residual connections as loops over tests/reference.py's forms.
+
+A net is a pair of functions on whole sequences; params and carries are nested tuples and dicts as the library's are:
+
+    run(p, xs, carry, flags) -> (carry, ys)                 back(p, xs, carry, d_carry, d_ys, flags) -> (d_p, d_carry, d_xs)
+
+`flags` are `mask`, `reset`, `reverse`; `initial` is what `start(p, B)` gives, the carry that a reset puts in place.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tests import reference
+
+
+class Net(NamedTuple):
+    run: object
+    back: object
+    start: object
+
+
+def cell(form, sizes):
+    """One cell, which starts from zeros; `sizes` of the carry's parts."""
+
+    def start(p, B):
+        return tuple(np.zeros((B, size)) for size in sizes)
+
+    def run(p, xs, carry, flags):
+        return tuple(reference.unroll(form, p, xs, carry, initial=start(p, xs.shape[1]), **flags))
+
+    def back(p, xs, carry, d_carry, d_ys, flags):
+        start_carry = start(p, xs.shape[1])
+        gradients = reference.bptt(form, p, xs, carry, d_carry, d_ys, initial=start_carry, **flags)
+        return gradients.params, gradients.carry, gradients.xs
+
+    return Net(run, back, start)
+
+
+def stack(*nets):
+    """Each net reads the outputs of the one before."""
+
+    def start(p, B):
+        return tuple(net.start(layer, B) for net, layer in zip(nets, p, strict=True))
+
+    def run(p, xs, carry, flags):
+        last = []
+        for net, layer, begin in zip(nets, p, carry, strict=True):
+            end, xs = net.run(layer, xs, begin, flags)
+            last.append(end)
+        return tuple(last), xs
+
+    def back(p, xs, carry, d_carry, d_ys, flags):
+        inputs = [xs]
+        for net, layer, begin in zip(nets, p, carry, strict=True):
+            inputs.append(net.run(layer, inputs[-1], begin, flags)[1])
+        d_p, d_first = [], []
+        for place in reversed(range(len(nets))):
+            d_layer, d_begin, d_ys = nets[place].back(
+                p[place], inputs[place], carry[place], d_carry[place], d_ys, flags
+            )
+            d_p.insert(0, d_layer)
+            d_first.insert(0, d_begin)
+        return tuple(d_p), tuple(d_first), d_ys
+
+    return Net(run, back, start)
+
+
+def bidirectional(forward, backward, merge="concat"):
+    """Both directions, beside one another or added."""
+
+    def start(p, B):
+        return forward.start(p[0], B), backward.start(p[1], B)
+
+    def other(flags):
+        return {**flags, "reverse": not flags["reverse"]}
+
+    def run(p, xs, carry, flags):
+        ahead, ys = forward.run(p[0], xs, carry[0], flags)
+        behind, zs = backward.run(p[1], xs, carry[1], other(flags))
+        return (ahead, behind), ys + zs if merge == "sum" else np.concatenate([ys, zs], axis=-1)
+
+    def back(p, xs, carry, d_carry, d_ys, flags):
+        size = forward.run(p[0], xs, carry[0], flags)[1].shape[-1]
+        d_forward, d_backward = (d_ys, d_ys) if merge == "sum" else (d_ys[..., :size], d_ys[..., size:])
+        d_p0, d_carry0, d_xs0 = forward.back(p[0], xs, carry[0], d_carry[0], d_forward, flags)
+        d_p1, d_carry1, d_xs1 = backward.back(p[1], xs, carry[1], d_carry[1], d_backward, other(flags))
+        return (d_p0, d_p1), (d_carry0, d_carry1), d_xs0 + d_xs1
+
+    return Net(run, back, start)
+
+
+def residual(net):
+    """y = x + net(x) on real steps, zero on padding."""
+
+    def real(xs, flags):
+        return xs if flags["mask"] is None else np.where(flags["mask"][..., None], xs, 0)
+
+    def run(p, xs, carry, flags):
+        carry, ys = net.run(p, xs, carry, flags)
+        return carry, ys + real(xs, flags)
+
+    def back(p, xs, carry, d_carry, d_ys, flags):
+        d_p, d_carry, d_xs = net.back(p, xs, carry, d_carry, d_ys, flags)
+        return d_p, d_carry, d_xs + real(d_ys, flags)
+
+    return Net(run, back, net.start)
+
+
+def learned_carry(form):
+    """One cell with a start of its own: p is (params, start, without a batch axis)."""
+
+    def start(p, B):
+        return tuple(np.tile(leaf, (B, 1)) for leaf in p[1])
+
+    def run(p, xs, carry, flags):
+        return tuple(reference.unroll(form, p[0], xs, carry, initial=start(p, xs.shape[1]), **flags))
+
+    def back(p, xs, carry, d_carry, d_ys, flags):
+        gradients = reference.bptt(form, p[0], xs, carry, d_carry, d_ys, initial=start(p, xs.shape[1]), **flags)
+        return (gradients.params, tuple(leaf.sum(0) for leaf in gradients.initial)), gradients.carry, gradients.xs
+
+    return Net(run, back, start)
