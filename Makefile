@@ -39,7 +39,7 @@ check: lint types test ## Check everything: lint, types, test
 bench: $(VENV)/dev.installed ## Run a benchmark: BENCH=unroll, or another of benchmarks/
 	$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
-parity: $(VENV)/parity.installed ## Install PyTorch, which the parity tests compare with
+parity: $(VENV)/parity.installed ## Install PyTorch and Keras, which the parity tests compare with
 
 clean: ## Remove .venv, caches and builds
 	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage

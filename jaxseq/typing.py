@@ -37,7 +37,7 @@ class Backward(NamedTuple):
 
     Attributes:
       fwd: `(params, carry, u) -> (carry, y, saved)`: the cell's `step`, which also returns what `bwd` and `collect`
-        need.
+        need; a wrapper's `saved` is a plain tuple that begins with the inner cell's.
       bwd: `(params, saved, d_carry, d_y) -> (d_carry, d_u)`: the cotangents of the step's results in, those of its
         arguments out. A part of `u` that has no gradient (a bool) gets None.
       collect: `(params, saved, d_us) -> d_params`: the gradients of the weights that `step` uses, zeros for those that

@@ -2,9 +2,11 @@
 
 A net is a pair of functions on whole sequences; params and carries are nested tuples and dicts as the library's are:
 
-    run(p, xs, carry, flags) -> (carry, ys)                 back(p, xs, carry, d_carry, d_ys, flags) -> (d_p, d_carry, d_xs)
+    run(p, xs, carry, flags) -> (carry, ys)
+    back(p, xs, carry, d_carry, d_ys, flags) -> (d_p, d_carry, d_xs)
+    start(p, B) -> the carry that a reset puts in place
 
-`flags` are `mask`, `reset`, `reverse`; `initial` is what `start(p, B)` gives, the carry that a reset puts in place.
+`flags` are `mask`, `reset` and `reverse`.
 """
 
 from typing import NamedTuple

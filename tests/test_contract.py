@@ -1,7 +1,8 @@
-"""The laws, for every cell × kernel × wrapper; a new cell or kernel joins them by an entry in tests/zoo.py.
+"""The laws, for every cell × kernel × wrapper; a new cell, wrapper or kernel joins them by an entry in tests/zoo.py.
 
-`pytest` runs a set of combinations that covers every pair of choices; with JAXSEQ_LAWS=full (`make laws`) the product.
-Masks and resets of all patterns are rows of one batch, so that a combination compiles once.
+`pytest` runs a set of combinations that covers every pair of choices, and holds each of the other laws against the
+plain cells and some others in turn; with JAXSEQ_LAWS=full (`make laws`) it is the product. Masks and resets of all
+patterns are rows of one batch, so that a combination compiles once.
 """
 
 import functools
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import jaxseq
-from tests import reference, zoo
+from tests import zoo
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -52,26 +53,23 @@ RESET = np.array(
 ).T
 
 AXES = {
-    "cell": list(zoo.CELLS),
     "kernel": list(zoo.KERNELS),
     "reverse": [False, True],
     "masked": [False, True],
     "resets": [False, True],
-    "learned": [False, True],
 }
 
 
 class Combination(NamedTuple):
-    cell: str
+    net: str
     kernel: str
     reverse: bool
     masked: bool
     resets: bool
-    learned: bool
 
     def __str__(self):
-        flags = [name for name in ("reverse", "masked", "resets", "learned") if getattr(self, name)]
-        return "-".join([self.cell, self.kernel, *flags])
+        flags = [name for name in ("reverse", "masked", "resets") if getattr(self, name)]
+        return "-".join([self.net, self.kernel, *flags])
 
 
 def pairwise(axes):
@@ -92,29 +90,70 @@ def pairwise(axes):
 
 
 FULL = os.environ.get("JAXSEQ_LAWS") == "full"
-CELLS, KERNELS = AXES["cell"], ["scan", "bptt", "remat"]
+PLAIN = ["rnn", "lstm", "gru", "gru_before", "own"]
+VARIANTS = [cell for cell in zoo.CELLS if cell not in PLAIN]
+KERNELS = ["scan", "bptt", "remat"]
 
 
-def grouped(*names):
+def grouped(name, *others):
     """A parameter that runs where the others of its cell do, so that they share what was compiled."""
-    return pytest.param(*names, marks=pytest.mark.xdist_group(str(names[0])))
+    return pytest.param(name, *others, marks=pytest.mark.xdist_group(base(name)))
 
 
-COMBINATIONS = [Combination(*row) for row in pairwise(AXES.values())]
-if FULL:
-    COMBINATIONS = sorted(
-        {*COMBINATIONS, *map(Combination._make, itertools.product(*(AXES | {"kernel": KERNELS}).values()))}
-    )
+def base(name):
+    """The cell's name, of a wrapped cell too."""
+    return name.removesuffix(")").split("(")[-1]
+
+
+def in_turn(wrappers):
+    """Names of wrapped cells, one a wrapper, for ever: every cell comes to stand in every wrapper."""
+    for round_ in itertools.count():
+        for place, wrapper in enumerate(wrappers):
+            names = zoo.wrapped(wrapper)
+            yield names[(round_ + 7 * place) % len(names)]
+
+
+def combinations():
+    """The cells by pairs of all choices, the wrapped cells by pairs of a wrapper and the rest."""
+    chosen = [Combination(*row) for row in pairwise([list(zoo.CELLS), *AXES.values()])]
+    wrapped = {wrapper: itertools.cycle(zoo.wrapped(wrapper)[place:]) for place, wrapper in enumerate(zoo.WRAPPERS)}
+    axes = [list(zoo.WRAPPERS), KERNELS, *list(AXES.values())[1:]]
+    chosen += [Combination(next(wrapped[wrapper]), *rest) for wrapper, *rest in pairwise(axes)]
+    if FULL:
+        product = itertools.product(zoo.CELLS, KERNELS, *list(AXES.values())[1:])
+        chosen += map(Combination._make, product)
+        flags = itertools.cycle(itertools.product(*list(AXES.values())[1:]))
+        names = itertools.chain.from_iterable(map(zoo.wrapped, zoo.WRAPPERS))
+        chosen += [Combination(name, kernel, *next(flags)) for name, kernel in itertools.product(names, KERNELS)]
+    return sorted(set(chosen))
+
+
+COMBINATIONS = combinations()
 each_combination = pytest.mark.parametrize(
     "combination",
-    [pytest.param(row, marks=pytest.mark.xdist_group(row.cell)) for row in COMBINATIONS],
+    [pytest.param(row, marks=pytest.mark.xdist_group(base(row.net))) for row in COMBINATIONS],
     ids=map(str, COMBINATIONS),
 )
-each_cell = pytest.mark.parametrize("cell_name", [grouped(cell) for cell in CELLS])
-each_cell_and_kernel = pytest.mark.parametrize(
-    ("cell_name", "kernel_name"),
-    [grouped(*pair) for pair in (itertools.product(CELLS, KERNELS) if FULL else zip(CELLS, itertools.cycle(KERNELS)))],
-)
+
+CAUSAL = in_turn([name for name in zoo.WRAPPERS if "bidirectional" not in name])
+ANY = in_turn(list(zoo.WRAPPERS))
+NEXT_VARIANTS = itertools.cycle(VARIANTS)
+
+
+def some(nets):
+    """The nets that a law is held against: the plain cells, three more cells and three wrapped ones; or all cells."""
+    wrapped = [next(nets) for _ in range(len(zoo.WRAPPERS) if FULL else 3)]
+    return [*zoo.CELLS, *wrapped] if FULL else [*PLAIN, *(next(NEXT_VARIANTS) for _ in range(3)), *wrapped]
+
+
+def each_net(nets=ANY):
+    return pytest.mark.parametrize("name", [grouped(name) for name in some(nets)])
+
+
+def each_net_and_kernel(nets=ANY):
+    names = some(nets)
+    pairs = itertools.product(names, KERNELS) if FULL else zip(names, itertools.cycle(KERNELS), strict=False)
+    return pytest.mark.parametrize(("name", "kernel_name"), [grouped(*pair) for pair in pairs])
 
 
 class Problem(NamedTuple):
@@ -151,8 +190,8 @@ def runner(cell, kernel=None, reverse=False):
     return run
 
 
-def find(cell_name, kernel_name="bptt"):
-    return zoo.CELLS[cell_name].cell, zoo.KERNELS[kernel_name]
+def find(name, kernel_name="bptt"):
+    return zoo.find(name).cell, zoo.KERNELS[kernel_name]
 
 
 def poison(problem, mask):
@@ -163,40 +202,35 @@ def poison(problem, mask):
 
 @each_combination
 def test_matches_the_oracle_and_padding_is_as_if_it_were_not_there(combination):
-    entry = zoo.CELLS[combination.cell]
-    cell = learned(entry.cell) if combination.learned else entry.cell
-    run = runner(cell, zoo.KERNELS[combination.kernel], combination.reverse)
+    entry = zoo.find(combination.net)
+    run = runner(entry.cell, zoo.KERNELS[combination.kernel], combination.reverse)
     flags = (MASK if combination.masked else None, RESET if combination.resets else None)
-    problem = make_problem(cell)
+    problem = make_problem(entry.cell)
     got = run(poison(problem, MASK) if combination.masked else problem, *flags)
-    assert_matches_oracle(entry.form, cell, problem, got, *flags, combination)
+    assert_matches_oracle(entry.net, problem, got, *flags, combination.reverse)
     if combination.masked and not combination.resets:
         compact = run(poison(gather_steps(problem, FRONT), SHORT), SHORT)
         assert_same_without_padding(got, compact)
 
 
-learned = functools.cache(zoo.learned_carry)
-
-
-def assert_matches_oracle(form, cell, problem, got, mask, reset, combination):
+def assert_matches_oracle(net, problem, got, mask, reset, reverse):
     (carry, ys), (d_params, d_carry, d_xs) = got
-    params = zoo.as_dict(problem.params[0] if combination.learned else problem.params)
-    first, d_last = (tuple(map(np.asarray, jax.tree.leaves(tree))) for tree in (problem.carry, problem.d_carry))
-    initial = tuple(map(np.asarray, jax.tree.leaves(cell.carry(problem.params, (B,)))))
-    setting = {"initial": initial, "mask": mask, "reset": reset, "reverse": combination.reverse}
+    params = zoo.as_reference(problem.params)
+    structure = jax.tree.structure(net.start(params, B))
+    first, d_last = (
+        jax.tree.unflatten(structure, map(np.asarray, jax.tree.leaves(tree)))
+        for tree in (problem.carry, problem.d_carry)
+    )
+    flags = {"mask": mask, "reset": reset, "reverse": reverse}
     xs, d_ys = np.asarray(problem.xs), np.asarray(problem.d_ys)
-    want = reference.unroll(form, params, xs, first, **setting)
-    gradients = reference.bptt(form, params, xs, first, d_last, d_ys, **setting)
+    want_carry, want_ys = net.run(params, xs, first, flags)
+    want_d_params, want_d_carry, want_d_xs = net.back(params, xs, first, d_last, d_ys, flags)
 
-    zoo.assert_close(ys, want.ys, TOLERANCE, "ys")
-    zoo.assert_close(jax.tree.leaves(carry), want.carry, TOLERANCE, "carry")
-    zoo.assert_close(d_xs, gradients.xs, TOLERANCE, "d_xs")
-    zoo.assert_close(jax.tree.leaves(d_carry), gradients.carry, TOLERANCE, "d_carry")
-    if combination.learned:
-        d_params, d_initial = d_params
-        summed = [leaf.sum(0) for leaf in gradients.initial]
-        zoo.assert_close(jax.tree.leaves(d_initial), summed, TOLERANCE, "d_initial")
-    zoo.assert_close(zoo.as_dict(d_params), gradients.params, TOLERANCE, "d_params")
+    zoo.assert_close(ys, want_ys, TOLERANCE, "ys")
+    zoo.assert_close(jax.tree.leaves(carry), jax.tree.leaves(want_carry), TOLERANCE, "carry")
+    zoo.assert_close(d_xs, want_d_xs, TOLERANCE, "d_xs")
+    zoo.assert_close(jax.tree.leaves(d_carry), jax.tree.leaves(want_d_carry), TOLERANCE, "d_carry")
+    zoo.assert_close(zoo.as_reference(d_params), want_d_params, TOLERANCE, "d_params")
 
 
 #   Every row's real steps moved to the front, and where each of them stood: the padded rows against truncated ones.
@@ -219,19 +253,19 @@ def assert_same_without_padding(padded, compact):
         assert not np.any(np.asarray(array)[~MASK]), name
 
 
-@each_cell_and_kernel
-def test_a_full_mask_and_no_reset_change_nothing(cell_name, kernel_name):
-    cell, kernel = find(cell_name, kernel_name)
+@each_net_and_kernel()
+def test_a_full_mask_and_no_reset_change_nothing(name, kernel_name):
+    cell, kernel = find(name, kernel_name)
     problem = make_problem(cell)
     run = runner(cell, kernel)
     zoo.assert_close(run(problem, np.ones_like(MASK), np.zeros_like(RESET)), run(problem), TOLERANCE)
 
 
-@each_cell
+@each_net()
 @pytest.mark.parametrize("reverse", [False, True])
-def test_packed_with_resets_is_apart(cell_name, reverse):
+def test_packed_with_resets_is_apart(name, reverse):
     """Sequences of 3, 1 and 3 steps packed in a row give what each gives alone."""
-    cell = zoo.CELLS[cell_name].cell
+    cell = zoo.find(name).cell
     problem = make_problem(cell, batch=())
     borders = [0, 3, 4, 7]
     reset = np.zeros(T, bool)
@@ -243,9 +277,9 @@ def test_packed_with_resets_is_apart(cell_name, reverse):
         zoo.assert_close(packed[first:end], apart, TOLERANCE, f"steps {first} to {end}")
 
 
-@each_cell_and_kernel
-def test_reverse_is_the_flip_of_the_flipped(cell_name, kernel_name):
-    cell, kernel = find(cell_name, kernel_name)
+@each_net_and_kernel()
+def test_reverse_is_the_flip_of_the_flipped(name, kernel_name):
+    cell, kernel = find(name, kernel_name)
     problem = make_problem(cell)
     crossings = np.concatenate([np.zeros_like(RESET[:1]), RESET[:0:-1]])  # a border is crossed from t to t-1
     flipped = problem._replace(xs=problem.xs[::-1], d_ys=problem.d_ys[::-1])
@@ -255,10 +289,10 @@ def test_reverse_is_the_flip_of_the_flipped(cell_name, kernel_name):
     zoo.assert_close(got, (want_carry, want_ys, *want), TOLERANCE)
 
 
-@each_cell_and_kernel
+@each_net_and_kernel(CAUSAL)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_chunks_with_the_carry_handed_on_are_the_whole(cell_name, kernel_name, reverse):
-    cell, kernel = find(cell_name, kernel_name)
+def test_chunks_with_the_carry_handed_on_are_the_whole(name, kernel_name, reverse):
+    cell, kernel = find(name, kernel_name)
     problem = make_problem(cell)
 
     def in_chunks(params, carry, xs):
@@ -277,9 +311,9 @@ def test_chunks_with_the_carry_handed_on_are_the_whole(cell_name, kernel_name, r
     zoo.assert_close(run_chunks(problem), runner(cell, kernel, reverse)(problem, MASK), TOLERANCE)
 
 
-@each_cell
-def test_step_repeated_is_unroll(cell_name):
-    cell = zoo.CELLS[cell_name].cell
+@each_net(CAUSAL)
+def test_step_repeated_is_unroll(name):
+    cell = zoo.find(name).cell
     problem = make_problem(cell)
     want_carry, want_ys = jaxseq.unroll(cell, problem.params, problem.xs)
     step = jax.jit(jaxseq.step)
@@ -290,9 +324,9 @@ def test_step_repeated_is_unroll(cell_name):
     zoo.assert_close(carry, want_carry, TOLERANCE)
 
 
-@each_cell_and_kernel
-def test_the_past_does_not_see_the_future(cell_name, kernel_name):
-    cell, kernel = find(cell_name, kernel_name)
+@each_net_and_kernel(CAUSAL)
+def test_the_past_does_not_see_the_future(name, kernel_name):
+    cell, kernel = find(name, kernel_name)
     problem = make_problem(cell)
     t = 4
     blind = problem._replace(d_carry=jax.tree.map(jnp.zeros_like, problem.d_carry), d_ys=problem.d_ys.at[t:].set(0))
@@ -300,15 +334,15 @@ def test_the_past_does_not_see_the_future(cell_name, kernel_name):
     (_, ys), (_, _, d_xs) = run(blind)
     (_, other_ys), _ = run(blind._replace(xs=blind.xs.at[t:].add(1.0)))
     np.testing.assert_array_equal(ys[:t], other_ys[:t])
-    assert np.all(ys[t:] != other_ys[t:]) or cell_name == "rnn_relu"
+    assert np.any(ys[t:] != other_ys[t:])
     assert not np.any(d_xs[t:])
     assert np.any(d_xs[:t])
 
 
-@each_cell_and_kernel
-def test_vmap_is_the_batch(cell_name, kernel_name):
+@each_net_and_kernel()
+def test_vmap_is_the_batch(name, kernel_name):
     """Over sequences, one after the other in an axis, and over params, one set an entry of an axis."""
-    cell, kernel = find(cell_name, kernel_name)
+    cell, kernel = find(name, kernel_name)
     problem = make_problem(cell)
     run = runner(cell, kernel)
     (carry, ys), (d_params, d_carry, d_xs) = run(problem)
@@ -324,10 +358,10 @@ def test_vmap_is_the_batch(cell_name, kernel_name):
         zoo.assert_close(jax.tree.map(lambda leaf, place=place: leaf[place], together), run(other), TOLERANCE)
 
 
-@each_cell
+@each_net()
 @pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
-def test_any_number_of_batch_axes(cell_name, batch):
-    cell = zoo.CELLS[cell_name].cell
+def test_any_number_of_batch_axes(name, batch):
+    cell = zoo.find(name).cell
     problem = make_problem(cell, batch=batch)
     flat = make_problem(cell, batch=(6,))
     rows = 6 if batch else 1
@@ -345,9 +379,9 @@ def test_any_number_of_batch_axes(cell_name, batch):
     zoo.assert_close(got, jax.tree.leaves(want_carry), TOLERANCE, "carry")
 
 
-@each_cell_and_kernel
-def test_no_steps_return_the_carry(cell_name, kernel_name):
-    cell, kernel = find(cell_name, kernel_name)
+@each_net_and_kernel()
+def test_no_steps_return_the_carry(name, kernel_name):
+    cell, kernel = find(name, kernel_name)
     problem = make_problem(cell, steps=0)
     none = np.zeros((0, B), bool)
     for reverse, flags in ((False, ()), (True, (none, none))):
@@ -358,10 +392,10 @@ def test_no_steps_return_the_carry(cell_name, kernel_name):
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(d_params))
 
 
-@each_cell_and_kernel
-def test_bfloat16_stays_bfloat16(cell_name, kernel_name):
+@each_net_and_kernel()
+def test_bfloat16_stays_bfloat16(name, kernel_name):
     """Values and gradients are those of float64, on the same rounded numbers, to bfloat16's error over seven steps."""
-    cell, kernel = find(cell_name, kernel_name)
+    cell, kernel = find(name, kernel_name)
     run = runner(cell, kernel)
     narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), make_problem(cell))
     got = run(narrow, MASK, RESET)
@@ -373,9 +407,9 @@ def test_bfloat16_stays_bfloat16(cell_name, kernel_name):
         assert error <= bound * max(1.0, float(np.abs(exact).max())), (jax.tree_util.keystr(path), error)
 
 
-@each_cell_and_kernel
-def test_second_eager_call_and_gradient_compile_nothing(cell_name, kernel_name, count_compilations):
-    cell, kernel = find(cell_name, kernel_name)
+@each_net_and_kernel()
+def test_second_eager_call_and_gradient_compile_nothing(name, kernel_name, count_compilations):
+    cell, kernel = find(name, kernel_name)
     problem = make_problem(cell)
 
     def call():
@@ -393,9 +427,9 @@ def test_second_eager_call_and_gradient_compile_nothing(cell_name, kernel_name, 
         assert count_compilations(function) == 0
 
 
-@each_cell
-def test_jit_does_not_retrace(cell_name):
-    cell, _ = find(cell_name)
+@each_net()
+def test_jit_does_not_retrace(name):
+    cell, _ = find(name)
     problem = make_problem(cell)
     traces = []
 
@@ -409,10 +443,10 @@ def test_jit_does_not_retrace(cell_name):
     assert len(traces) == 1
 
 
-@each_cell_and_kernel
-def test_gradient_of_gradient(cell_name, kernel_name):
+@each_net_and_kernel()
+def test_gradient_of_gradient(name, kernel_name):
     """Hessian-vector products, reverse over reverse and forward over reverse, are those of plain autodiff."""
-    cell, kernel = find(cell_name, kernel_name)
+    cell, kernel = find(name, kernel_name)
     problem = make_problem(cell)
     direction = zoo.random_like(problem.params, 9)
 
@@ -436,9 +470,9 @@ def test_gradient_of_gradient(cell_name, kernel_name):
     zoo.assert_close(reverse_over_reverse(problem.params, kernel), want, TOLERANCE)
 
 
-@each_cell
-def test_forward_mode_by_the_scan_kernel(cell_name):
-    cell = zoo.CELLS[cell_name].cell
+@each_net()
+def test_forward_mode_by_the_scan_kernel(name):
+    cell = zoo.find(name).cell
     problem = make_problem(cell)
 
     def ys(xs):

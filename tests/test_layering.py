@@ -22,6 +22,7 @@ ROWS = [
     "_check_bptt",
     "_stream",
     "wrappers",
+    "diagnostics",
 ]
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 

@@ -1,7 +1,9 @@
-"""Truncated backpropagation through time (Williams & Peng 1990): gradients stop at segment borders, values do not change.
+"""Truncated backpropagation through time (Williams & Peng 1990): gradients stop at segment borders.
 
-forward   as ever: the carry that leaves a segment enters the next one
-backward  δcarry = 0 where a segment's carry came out of the segment before
+    forward   unchanged: the carry that leaves a segment enters the next one
+    backward  δcarry = 0 where a segment's carry came out of the segment before
+
+The first segment's carry is the one passed in, and keeps its gradient.
 """
 
 import functools
@@ -18,7 +20,7 @@ from jaxseq.typing import Kernel
 def truncated(segment: int) -> Kernel:
     """Returns the kernel that runs `bptt` and lets no gradient cross from a segment into the one before.
 
-    The gradient by the carry passed in is the first segment's; a cotangent of the last carry goes into the last segment.
+    The gradient by the carry passed in is the first segment's; that of the last carry goes into the last segment.
 
     Args:
       segment: steps in a segment, counted from the first step processed; the last may be short.

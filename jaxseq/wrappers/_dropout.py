@@ -13,7 +13,17 @@ import jax
 from jaxseq import check
 from jaxseq._unroll import step as step_net
 from jaxseq.typing import Backward, Cell, Composite, Heard
-from jaxseq.wrappers._noise import apart, beside, draw_inner, drop, leading, named_leaves, replace_leaves
+from jaxseq.wrappers._noise import (
+    Noisy,
+    alone,
+    apart,
+    beside,
+    draw_inner,
+    drop,
+    leading,
+    named_leaves,
+    replace_leaves,
+)
 
 
 def dropout(
@@ -83,13 +93,16 @@ def _outside(cell, inputs, outputs, per_step):
 
 @functools.cache
 def _recurrent(cell, rate, per_step):
+    # One mask for all steps stands beside the params, masks of each step's own beside the xs.
+    of_params, of_xs = (alone, apart) if per_step else (apart, alone)
+
     def init(key, in_size, dtype=None):
         params = cell.init(key, in_size, dtype)
         heard(cell.carry(params))
         return params
 
     def carry(params, batch_shape=()):
-        return cell.carry(apart(params).value, batch_shape)
+        return cell.carry(of_params(params).value, batch_shape)
 
     def noise(key, params, xs):
         key, key_inner = jax.random.split(key)
@@ -97,59 +110,58 @@ def _recurrent(cell, rate, per_step):
         shape = jax.eval_shape(lambda params: heard(cell.carry(params, tuple(batch))), params).shape
         keep = jax.random.bernoulli(key, 1 - rate, (steps, *shape) if per_step else shape)
         params, xs = draw_inner(cell, key_inner, params, xs)
-        return beside(params, keep, None if per_step else keep), beside(xs, keep, keep if per_step else None)
+        return (params, Noisy(xs, keep)) if per_step else (Noisy(params, keep), xs)
 
     def project(params, xs):
-        xs, keep = apart(xs)
-        return beside(cell.project(apart(params).value, xs), keep, keep)
+        xs, keep = of_xs(xs)
+        return beside(cell.project(of_params(params).value, xs), keep, keep)
 
-    def hear(carry, keep):
-        """The carry as the cell takes it, its h dropped for the recurrent weights."""
+    def enter(params, carry, u):
+        """What the cell is given, its h dropped for the recurrent weights; and the mask."""
+        (params, keep), (u, keep_step) = of_params(params), of_xs(u)
+        keep = keep_step if per_step else keep
         if keep is None:
-            return carry
+            return (params, carry, u), None
         remembered, h = carry if isinstance(carry, Heard) else (carry, heard(carry))
         h = drop(keep, rate, h)
-        return Heard(remembered, h) if cell.hears else replace_leaves(remembered, {"h": h})
+        return (params, Heard(remembered, h) if cell.hears else replace_leaves(remembered, {"h": h}), u), keep
 
-    def hear_back(d_carry, keep, was_heard):
-        """The cotangent of what `hear` was given."""
+    def enter_back(d_carry, keep, was_heard):
+        """The cotangent of the carry before `enter`."""
         if keep is None:
             return d_carry
+        if not cell.hears:
+            return replace_leaves(d_carry, {"h": drop(keep, rate, heard(d_carry))})
+        d_remembered, d_h = d_carry.carry, drop(keep, rate, d_carry.h)
         if was_heard:
-            return Heard(d_carry.carry, drop(keep, rate, d_carry.h))
-        if cell.hears:
-            remembered, d_h = d_carry
-            return replace_leaves(remembered, {"h": heard(remembered) + drop(keep, rate, d_h)})
-        return replace_leaves(d_carry, {"h": drop(keep, rate, heard(d_carry))})
+            return Heard(d_remembered, d_h)
+        return replace_leaves(d_remembered, {"h": heard(d_remembered) + d_h})
 
     def step(params, carry, u):
-        params, keep = apart(params)
-        u, keep_step = apart(u)
-        return cell.step(params, hear(carry, keep if keep_step is None else keep_step), u)
+        given, _ = enter(params, carry, u)
+        return cell.step(*given)
 
-    backward = None
-    if cell.backward is not None:
+    if cell.backward is None:
+        return Cell(cell.size, init, carry, project, step, None, noise, cell.hears)
+    cell_fwd, cell_bwd, cell_collect = cell.backward
 
-        def fwd(params, carry, u):
-            params, keep = apart(params)
-            u, keep_step = apart(u)
-            was_heard = () if isinstance(carry, Heard) else None
-            new, y, saved = cell.backward.fwd(params, hear(carry, keep if keep_step is None else keep_step), u)
-            return new, y, (saved, keep_step, was_heard)
+    def fwd(params, carry, u):
+        given, keep = enter(params, carry, u)
+        new, y, saved = cell_fwd(*given)
+        was_heard = () if isinstance(carry, Heard) else None  # of the structure, not of the values
+        return new, y, (saved, keep if per_step else None, was_heard)
 
-        def bwd(params, saved, d_carry, d_y):
-            params, keep = apart(params)
-            saved, keep_step, was_heard = saved
-            d_carry, d_u = cell.backward.bwd(params, saved, d_carry, d_y)
-            d_carry = hear_back(d_carry, keep if keep_step is None else keep_step, was_heard is not None)
-            return d_carry, beside(d_u, None, keep_step)
+    def bwd(params, saved, d_carry, d_y):
+        (params, keep), (saved, keep_step, was_heard) = of_params(params), saved
+        d_carry, d_u = cell_bwd(params, saved, d_carry, d_y)
+        d_carry = enter_back(d_carry, keep_step if per_step else keep, was_heard is not None)
+        return d_carry, beside(d_u, None, keep_step)
 
-        def collect(params, saved, d_us):
-            params, keep = apart(params)
-            return beside(cell.backward.collect(params, saved[0], apart(d_us).value), None, keep)
+    def collect(params, saved, d_us):
+        params, keep = of_params(params)
+        return beside(cell_collect(params, saved[0], of_xs(d_us).value), None, keep)
 
-        backward = Backward(fwd, bwd, collect)
-    return Cell(cell.size, init, carry, project, step, backward, noise, cell.hears)
+    return Cell(cell.size, init, carry, project, step, Backward(fwd, bwd, collect), noise, cell.hears)
 
 
 def heard(carry):

@@ -59,18 +59,18 @@ def _learned_carry(cell):
         noisy, xs = draw_inner(cell, key, params.params, xs)
         return params._replace(params=noisy), xs
 
-    backward = None
-    if cell.backward is not None:
+    drawn = None if cell.noise is None else noise
+    if cell.backward is None:
+        return Cell(cell.size, init, carry, project, step, None, drawn, cell.hears)
+    cell_fwd, cell_bwd, cell_collect = cell.backward
 
-        def fwd(params, carry, u):
-            return cell.backward.fwd(params.params, carry, u)
+    def fwd(params, carry, u):
+        return cell_fwd(params.params, carry, u)
 
-        def bwd(params, saved, d_carry, d_y):
-            return cell.backward.bwd(params.params, saved, d_carry, d_y)
+    def bwd(params, saved, d_carry, d_y):
+        return cell_bwd(params.params, saved, d_carry, d_y)
 
-        def collect(params, saved, d_us):
-            d_params = cell.backward.collect(params.params, saved, d_us)
-            return LearnedCarry(d_params, jax.tree.map(jnp.zeros_like, params.carry))
+    def collect(params, saved, d_us):
+        return LearnedCarry(cell_collect(params.params, saved, d_us), jax.tree.map(jnp.zeros_like, params.carry))
 
-        backward = Backward(fwd, bwd, collect)
-    return Cell(cell.size, init, carry, project, step, backward, cell.noise and noise, cell.hears)
+    return Cell(cell.size, init, carry, project, step, Backward(fwd, bwd, collect), drawn, cell.hears)

@@ -9,15 +9,20 @@ from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
 
 
 class Noisy(NamedTuple):
-    """Params or xs of a wrapped cell, and the noise that its wrapper drew."""
+    """Params or xs of a cell, and beside them the noise that its outermost wrapper drew."""
 
     value: Params | Inputs
     noise: Any
 
 
 def apart(tree: Any) -> Noisy:
-    """Returns params or xs, and the noise beside them or None."""
+    """Returns params or xs, and the noise beside them or None. Only for a wrapper that puts its noise there."""
     return tree if isinstance(tree, Noisy) else Noisy(tree, None)
+
+
+def alone(tree: Any) -> Noisy:
+    """Returns params or xs as they are: what stands beside them is for a cell further inside."""
+    return Noisy(tree, None)
 
 
 def beside(value: Any, noise: Any, drawn: Any) -> Any:

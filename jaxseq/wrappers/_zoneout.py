@@ -87,33 +87,33 @@ def _zoneout(cell, rates):
         new, y = cell.step(params, carry, u)
         return hold(zones, carry, new, y)
 
-    backward = None
-    if cell.backward is not None:
+    if cell.backward is None:
+        return Cell(cell.size, init, cell.carry, project, step, None, noise, cell.hears)
+    cell_fwd, cell_bwd, cell_collect = cell.backward
 
-        def fwd(params, carry, u):
-            u, zones = apart(u)
-            new, y, saved = cell.backward.fwd(params, carry, u)
-            return *hold(zones, carry, new, y), (saved, zones)
+    def fwd(params, carry, u):
+        u, zones = apart(u)
+        new, y, saved = cell_fwd(params, carry, u)
+        return *hold(zones, carry, new, y), (saved, zones)
 
-        def bwd(params, saved, d_carry, d_y):
-            saved, zones = saved
-            d_parts = dict(named_leaves("zoneout", d_carry))
-            if "h" in held:
-                d_parts["h"], d_y = d_parts["h"] + d_y, jnp.zeros_like(d_y)
-            d_new, d_old = {}, {}
-            for name in held:
-                zero = jnp.zeros_like(d_parts[name])
-                d_new[name] = mix(zones, name, zero, d_parts[name])
-                d_old[name] = mix(zones, name, d_parts[name], zero)
-            d_before, d_u = cell.backward.bwd(params, saved, replace_leaves(d_carry, d_new), d_y)
-            remembered = d_before.carry if isinstance(d_before, Heard) else d_before
-            parts = named_leaves("zoneout", remembered)
-            remembered = replace_leaves(remembered, {name: parts[name] + d_old[name] for name in held})
-            d_before = d_before._replace(carry=remembered) if isinstance(d_before, Heard) else remembered
-            return d_before, beside(d_u, None, zones)
+    def bwd(params, saved, d_carry, d_y):
+        saved, zones = saved
+        d_parts = dict(named_leaves("zoneout", d_carry))
+        if "h" in held:
+            d_parts["h"], d_y = d_parts["h"] + d_y, jnp.zeros_like(d_y)
+        d_new, d_old = {}, {}
+        for name in held:
+            zero = jnp.zeros_like(d_parts[name])
+            d_new[name] = mix(zones, name, zero, d_parts[name])
+            d_old[name] = mix(zones, name, d_parts[name], zero)
+        d_before, d_u = cell_bwd(params, saved, replace_leaves(d_carry, d_new), d_y)
+        d_remembered = d_before.carry if isinstance(d_before, Heard) else d_before
+        parts = named_leaves("zoneout", d_remembered)
+        d_remembered = replace_leaves(d_remembered, {name: parts[name] + d_old[name] for name in held})
+        d_before = Heard(d_remembered, d_before.h) if isinstance(d_before, Heard) else d_remembered
+        return d_before, beside(d_u, None, zones)
 
-        def collect(params, saved, d_us):
-            return cell.backward.collect(params, saved[0], apart(d_us).value)
+    def collect(params, saved, d_us):
+        return cell_collect(params, saved[0], apart(d_us).value)
 
-        backward = Backward(fwd, bwd, collect)
-    return Cell(cell.size, init, cell.carry, project, step, backward, noise, cell.hears)
+    return Cell(cell.size, init, cell.carry, project, step, Backward(fwd, bwd, collect), noise, cell.hears)

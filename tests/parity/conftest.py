@@ -1,5 +1,9 @@
 """Peers that are too heavy for `make test`: each file is collected where its peer is installed."""
 
 import importlib.util
+import os
 
-collect_ignore = ["test_torch.py"] if importlib.util.find_spec("torch") is None else []
+PEERS = {"test_torch.py": "torch", "test_keras.py": "keras"}
+collect_ignore = [file for file, peer in PEERS.items() if importlib.util.find_spec(peer) is None]
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # read when keras is imported

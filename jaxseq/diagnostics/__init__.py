@@ -1,0 +1,44 @@
+"""What goes on inside a net: gradient flow, Jacobian spectrum, gates and their saturation, saliency.
+
+Plain functions that return arrays, for your own figures and tests; the `plot_*` function beside each family draws them
+and needs matplotlib, which is imported where it is called.
+
+    norms = diagnostics.gradient_norms(cell, params, xs, loss)         where the gradient vanishes
+    diagnostics.plot_gradient_norms(norms)
+"""
+
+from jaxseq.diagnostics._gates import gate_traces as gate_traces
+from jaxseq.diagnostics._gates import plot_gates as plot_gates
+from jaxseq.diagnostics._gradients import carry_gradients as carry_gradients
+from jaxseq.diagnostics._gradients import gradient_norms as gradient_norms
+from jaxseq.diagnostics._gradients import plot_gradient_norms as plot_gradient_norms
+from jaxseq.diagnostics._jacobians import jacobian_singular_values as jacobian_singular_values
+from jaxseq.diagnostics._jacobians import jacobians as jacobians
+from jaxseq.diagnostics._jacobians import lyapunov_exponents as lyapunov_exponents
+from jaxseq.diagnostics._jacobians import plot_singular_values as plot_singular_values
+from jaxseq.diagnostics._saliency import gradient_times_input as gradient_times_input
+from jaxseq.diagnostics._saliency import integrated_gradients as integrated_gradients
+from jaxseq.diagnostics._saliency import leave_one_out as leave_one_out
+from jaxseq.diagnostics._saliency import plot_saliency as plot_saliency
+from jaxseq.diagnostics._saturation import Saturation as Saturation
+from jaxseq.diagnostics._saturation import plot_saturation as plot_saturation
+from jaxseq.diagnostics._saturation import saturation as saturation
+
+__all__ = [
+    "Saturation",
+    "carry_gradients",
+    "gate_traces",
+    "gradient_norms",
+    "gradient_times_input",
+    "integrated_gradients",
+    "jacobian_singular_values",
+    "jacobians",
+    "leave_one_out",
+    "lyapunov_exponents",
+    "plot_gates",
+    "plot_gradient_norms",
+    "plot_saliency",
+    "plot_saturation",
+    "plot_singular_values",
+    "saturation",
+]

@@ -1,0 +1,125 @@
+"""What the gates do: the values that each step saves for its hand-written backward.
+
+    carry_t, y_t, saved_t = fwd(carry_{t-1}, u_t)
+
+So the values shown are those that the gradient is made of, and no equation is written a second time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq._unroll import unroll
+from jaxseq.masking import keep
+from jaxseq.typing import Carry, Cell, Composite, Params, Saved
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def gate_traces(
+    cell: Cell | Composite,
+    params: Params,
+    xs: jax.Array,
+    carry: Carry | None = None,
+    *,
+    mask: jax.Array | None = None,
+    reset: jax.Array | None = None,
+    reverse: bool = False,
+    key: jax.Array | None = None,
+) -> Any:
+    """Returns what every step of a cell saves for its backward, by name: the gates, and the carry that entered.
+
+    The stock cells name their gates as their equations do: i f g o, and r z n. Each is `[T, B, H]`, zero on padding.
+
+    Args:
+      cell: a Cell with a `backward` that saves a NamedTuple or a dict, or a Composite of such cells.
+      params, xs, carry, mask, reset, reverse, key: as for `jaxseq.unroll`.
+
+    Returns:
+      A dict of arrays; for a Composite a pytree of dicts, each in the place of its cell's carry.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, a cell has no `backward`, or one that saves no names.
+
+    >>> from jaxseq import diagnostics
+    >>> cell = jaxseq.gru(4)
+    >>> params = cell.init(jax.random.key(0), 3)
+    >>> traces = diagnostics.gate_traces(cell, params, jnp.ones([5, 2, 3]))
+    >>> traces["z"].shape
+    (5, 2, 4)
+    """
+    flags = {"mask": mask, "reset": reset, "reverse": reverse}
+    traces, _ = unroll(cell, params, xs, carry, kernel=_saved_as_carry, key=key, **flags)
+    return keep(None if mask is None else jnp.asarray(mask), traces)
+
+
+def plot_gates(gates: Mapping[str, jax.Array], *, axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """Draws each gate of one sequence as a heat map of units over steps, one panel a gate.
+
+    Args:
+      gates: arrays `[T, H]` by name: `{name: traces[name][:, 0] for name in "ifo"}` for the first row of a batch.
+      axes: as many axes as there are gates; None: those of a new figure.
+
+    Returns:
+      The axes, one a gate.
+
+    Raises:
+      ValueError: a gate is not `[T, H]`, or there are not as many axes as gates.
+    """
+    import matplotlib.pyplot as plt
+
+    for name, gate in gates.items():
+        if np.ndim(gate) != 2:
+            raise ValueError(f"`gates['{name}']` must be [T, H], one row of the batch; got {np.shape(gate)}")
+    if axes is None:
+        size = (7, 0.6 + 1.4 * len(gates))
+        panels = plt.subplots(len(gates), sharex=True, squeeze=False, figsize=size, layout="constrained")[1]
+        axes = list(panels[:, 0])
+    if len(axes) != len(gates):
+        raise ValueError(f"`axes` must be one for each of the {len(gates)} gates; got {len(axes)}")
+    for ax, (name, gate) in zip(axes, gates.items(), strict=True):
+        values = np.asarray(gate, np.float64).T
+        if np.all((values >= 0) & (values <= 1)):
+            colors = {"cmap": "viridis", "vmin": 0, "vmax": 1}
+        else:
+            largest = np.max(np.abs(values))
+            colors = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+        image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors)
+        ax.figure.colorbar(image, ax=ax, pad=0.01)
+        ax.set(ylabel="unit")
+        ax.set_title(name, loc="left")
+    axes[-1].set(xlabel="step")
+    return list(axes)
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "reverse"))
+def _saved_as_carry(cell, params, carry, xs, *, reverse=False):
+    """A kernel which returns the saved values in place of the last carry, so that a net puts them in its place."""
+    if cell.backward is None:
+        raise ValueError("gate_traces returns what a cell's `backward` saves; this cell has no hand-written `backward`")
+
+    def step(carry, u):
+        carry, y, saved = cell.backward.fwd(params, carry, u)
+        return carry, (y, saved)
+
+    _, (ys, saved) = jax.lax.scan(step, carry, cell.project(params, xs), reverse=reverse)
+    return _by_name(saved), ys
+
+
+def _by_name(saved: Saved) -> dict[str, Any]:
+    """The names and values of what a cell saves; masks and wrappers put it first in a tuple of their own."""
+    while isinstance(saved, tuple) and saved and not hasattr(saved, "_asdict"):
+        saved = saved[0]
+    named = saved if isinstance(saved, dict) else getattr(saved, "_asdict", dict)()
+    if not named:
+        raise ValueError(
+            "gate_traces needs the names of what a `backward` saves: let `fwd` return a NamedTuple or a dict"
+        )
+    return {name: value for name, value in named.items() if value is not None}

@@ -1,0 +1,148 @@
+"""Which inputs mattered: gradient × input, integrated gradients (Sundararajan et al. 2017), leaving steps out.
+
+    gradient × input         a = x ⊙ ∂s/∂x
+    integrated gradients     a = (x - x₀) ⊙ ∫₀¹ ∂s/∂x at x₀ + α (x - x₀) dα          Σ a = s(x) - s(x₀)
+    leaving out              a_t = s(mask) - s(mask without t)
+
+The integral is a Gauss–Legendre sum, which is exact where the gradient is a polynomial in α of degree below 2 steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+from jaxseq.diagnostics._axes import axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Score = Callable[[jax.Array], jax.Array]
+
+
+def gradient_times_input(score: Score, xs: jax.Array) -> jax.Array:
+    """Returns x ⊙ ∂score/∂x, an array like `xs`: to first order, what each input adds to the score.
+
+    Args:
+      score: `xs -> ` a scalar or `[B]`, the rows apart; what is differentiated is their sum.
+      xs: floating, such as `[T, B, D]`; for tokens, their embeddings.
+
+    Raises:
+      TypeError: `xs` is no floating array.
+
+    >>> from jaxseq import diagnostics
+    >>> diagnostics.gradient_times_input(lambda xs: jnp.sum(xs * jnp.array([1.0, 2.0])), jnp.array([[3.0, 4.0]]))
+    Array([[3., 8.]], dtype=float32)
+    """
+    xs = _floating("xs", xs)
+    return xs * _gradient(score)(xs)
+
+
+def integrated_gradients(
+    score: Score, xs: jax.Array, *, baseline: jax.Array | None = None, steps: int = 32
+) -> jax.Array:
+    """Returns integrated gradients, an array like `xs`, which add up to score(xs) - score(baseline).
+
+    Args:
+      score: `xs -> ` a scalar or `[B]`, the rows apart, so that each row adds up to its own difference.
+      xs: floating, such as `[T, B, D]`; for tokens, their embeddings.
+      baseline: like `xs`, what stands for no input; None: zeros.
+      steps: the points of the sum for the integral, each of them a gradient.
+
+    Raises:
+      TypeError, ValueError: `xs` is no floating array, `baseline` not like it, or `steps` not a positive int.
+
+    >>> from jaxseq import diagnostics
+    >>> diagnostics.integrated_gradients(lambda xs: jnp.sum(xs**3), jnp.array([1.0, 2.0])).round(4)
+    Array([1., 8.], dtype=float32)
+    """
+    xs = _floating("xs", xs)
+    baseline = jnp.zeros_like(xs) if baseline is None else _floating("baseline", baseline)
+    if baseline.shape != xs.shape or baseline.dtype != xs.dtype:
+        raise ValueError(f"`baseline` must be like `xs`, {xs.dtype} {xs.shape}; got {baseline.dtype} {baseline.shape}")
+    points, weights = np.polynomial.legendre.leggauss(check.positive_int("steps", steps))
+    points, weights = jnp.asarray((1 + points) / 2, xs.dtype), jnp.asarray(weights / 2, xs.dtype)
+
+    def add(total, point_weight):
+        point, weight = point_weight
+        return total + weight * _gradient(score)(baseline + point * (xs - baseline)), None
+
+    mean, _ = jax.lax.scan(add, jnp.zeros_like(xs), (points, weights))
+    return (xs - baseline) * mean
+
+
+def leave_one_out(score_of_mask: Score, mask: jax.Array) -> jax.Array:
+    """Returns by how much the score falls without each step, `[T, B]`; zero for steps that are False.
+
+    A masked step is removed, not zeroed, so this is what the net says of the sequence without it. All T masks are
+    scored at once, which takes T times the memory of one.
+
+    Args:
+      score_of_mask: bool `[T, B] -> [B]`, the rows apart: `lambda mask: readout(jaxseq.unroll(..., mask=mask)[1])`.
+      mask: bool `[T, B]`, the real steps.
+
+    Raises:
+      TypeError, ValueError: `mask` is not bool, or the score not one number a row.
+
+    >>> from jaxseq import diagnostics
+    >>> weights = jnp.array([[1.0], [2.0], [3.0]])
+    >>> diagnostics.leave_one_out(lambda mask: jnp.sum(weights * mask, axis=0), jnp.array([[True], [False], [True]]))
+    Array([[1.], [0.], [3.]], dtype=float32)
+    """
+    mask = check.array("mask", "T, B", mask)
+    if mask.ndim < 1:
+        raise ValueError("`mask` must be [T, B]; got a scalar")
+    check.flags("mask", mask, mask.shape)
+    score = score_of_mask(mask)
+    if jnp.shape(score) != mask.shape[1:]:
+        raise ValueError(f"`score_of_mask` must give one number a row, {mask.shape[1:]}; got {jnp.shape(score)}")
+    without = jax.vmap(lambda t: score_of_mask(mask.at[t].set(False)))(jnp.arange(len(mask)))
+    return jnp.where(mask, score - without, 0)
+
+
+def plot_saliency(attributions: jax.Array, *, tokens: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+    """Draws the attributions of one sequence: red what raises the score, blue what lowers it.
+
+    Args:
+      attributions: `[T]`, drawn as bars, or `[T, D]`, as a heat map of features over steps.
+      tokens: a name for each step; None: its number.
+      ax: the axes to draw on; None: those of a new figure.
+
+    Raises:
+      ValueError: `attributions` are not of one sequence, or `tokens` not T.
+    """
+    values = np.asarray(attributions, np.float64)
+    if values.ndim not in (1, 2):
+        raise ValueError(f"`attributions` must be [T] or [T, D], of one row of the batch; got {values.shape}")
+    if tokens is not None and len(tokens) != len(values):
+        raise ValueError(f"`tokens` must name the {len(values)} steps; got {len(tokens)}")
+    ax = axes_or_new(ax)
+    if values.ndim == 1:
+        ax.bar(range(len(values)), values, color=["tab:red" if value > 0 else "tab:blue" for value in values])
+        ax.axhline(0, color="0.4", lw=1)
+        ax.set(ylabel="attribution")
+    else:
+        largest = np.max(np.abs(values))
+        image = ax.imshow(values.T, aspect="auto", interpolation="nearest", cmap="RdBu_r", vmin=-largest, vmax=largest)
+        ax.figure.colorbar(image, ax=ax, pad=0.01, label="attribution")
+        ax.set(ylabel="feature")
+    if tokens is not None:
+        ax.set_xticks(range(len(tokens)), tokens, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set(xlabel="step" if tokens is None else "", title="Which steps mattered")
+    return ax
+
+
+def _gradient(score):
+    return jax.grad(lambda xs: jnp.sum(score(xs)))
+
+
+def _floating(name, xs):
+    xs = check.array(name, "T, B, D", xs)
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise TypeError(f"`{name}` must be floating; got {xs.dtype}. For tokens, attribute to their embeddings.")
+    return xs

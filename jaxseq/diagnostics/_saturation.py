@@ -1,0 +1,79 @@
+"""How often gates saturate (Karpathy, Johnson & Li 2016).
+
+    left_j = share of real steps with gate_j < 0.1             right_j = share with gate_j > 0.9
+
+A unit whose forget gate is right-saturated at nearly all steps remembers for long; one whose forget gate is
+left-saturated at nearly all steps works like a feed-forward unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Saturation(NamedTuple):
+    """The shares `[H]` of steps at which each unit's gate is near its lower end, and near its upper end."""
+
+    left: jax.Array
+    right: jax.Array
+
+
+def saturation(gate: jax.Array, *, low: float = 0.1, high: float = 0.9, mask: jax.Array | None = None) -> Saturation:
+    """Returns the shares of steps at which each unit's gate is below `low`, and above `high`.
+
+    Args:
+      gate: `[T, B, H]`, of any number of batch axes, such as `gate_traces(...)["f"]`.
+      low, high: where saturation begins, at either end.
+      mask: bool `[T, B]`; only True steps count. Where there are none, the shares are zero.
+
+    Raises:
+      TypeError, ValueError: `gate` or `mask` does not fit, or `low` is above `high`.
+
+    >>> from jaxseq import diagnostics
+    >>> diagnostics.saturation(jnp.array([[0.0, 0.5], [1.0, 0.95]]))
+    Saturation(left=Array([0.5, 0. ], dtype=float32), right=Array([0.5, 0.5], dtype=float32))
+    """
+    gate = check.array("gate", "T, B, H", gate)
+    if gate.ndim < 2:
+        raise ValueError(f"`gate` must be [T, B, H], of at least 2 axes; got {gate.shape}")
+    if not low <= high:
+        raise ValueError(f"`low` must not be above `high`; got {low} and {high}")
+    mask = check.flags("mask", mask, gate.shape[:-1])
+    real = jnp.ones(gate.shape[:-1], bool) if mask is None else mask
+    count = jnp.maximum(jnp.sum(real), 1)
+
+    def share(flags):
+        return jnp.sum(flags & real[..., None], axis=range(gate.ndim - 1)) / count
+
+    return Saturation(share(gate < low), share(gate > high))
+
+
+def plot_saturation(saturations: Mapping[str, Saturation], *, ax: Axes | None = None) -> Axes:
+    """Draws each unit as a point: how often its gate is right-saturated against how often it is left-saturated.
+
+    Args:
+      saturations: what `saturation` returned, by the gate's name.
+      ax: the axes to draw on; None: those of a new figure.
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        ax = plt.subplots(figsize=(4.2, 4.2), layout="constrained")[1]
+    ax.plot([0, 1], [1, 0], color="0.4", lw=1, ls="--")  # the shares add up to 1 at most
+    for name, (left, right) in saturations.items():
+        ax.scatter(np.asarray(left), np.asarray(right), s=28, alpha=0.6, lw=0, label=name, clip_on=False, zorder=3)
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title="Saturation of gates")
+    ax.set(xlabel="share of steps left-saturated", ylabel="share of steps right-saturated")
+    ax.grid(alpha=0.3)
+    ax.legend(loc="upper right")
+    return ax

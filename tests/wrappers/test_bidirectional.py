@@ -1,0 +1,73 @@
+"""What `bidirectional` is beside the laws of test_contract: structure, resets, no step, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxseq
+from jaxseq import Bidirectional, bidirectional
+from tests import zoo
+
+KEY = jax.random.key(0)
+
+
+def test_params_and_carry_are_of_two_directions():
+    net = bidirectional(jaxseq.lstm(4), jaxseq.gru(3))
+    params = net.init(KEY, 2)
+    assert isinstance(params, Bidirectional)
+    assert (type(params.forward).__name__, type(params.backward).__name__) == ("LstmParams", "GruParams")
+    carry, ys = jaxseq.unroll(net, params, jnp.ones((5, 2)))
+    assert isinstance(carry, Bidirectional)
+    np.testing.assert_array_equal(carry.forward.h, ys[-1, :4])
+    np.testing.assert_array_equal(carry.backward, ys[0, 4:])
+
+
+def test_directions_of_one_form_start_from_different_weights():
+    params = bidirectional(jaxseq.rnn(4)).init(KEY, 3)
+    assert np.any(params.forward.w_x != params.backward.w_x)
+
+
+def test_same_directions_same_object():
+    assert bidirectional(jaxseq.lstm(4)) is bidirectional(jaxseq.lstm(4), jaxseq.lstm(4), merge="concat")
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum"])
+def test_packed_rows_do_not_see_one_another(merge, x64):
+    """Sequences of 2, 1 and 3 steps packed in a row, in both directions, are as each alone."""
+    net = bidirectional(jaxseq.gru(4), merge=merge)
+    params = zoo.random_like(net.init(KEY, 3), 0)
+    xs = jnp.asarray(np.random.default_rng(1).normal(size=(6, 3)))
+    reset = np.array([True, False, True, True, False, False])
+    _, packed = jaxseq.unroll(net, params, xs, reset=reset)
+    for first, end in ((0, 2), (2, 3), (3, 6)):
+        zoo.assert_close(packed[first:end], jaxseq.unroll(net, params, xs[first:end])[1], 1e-12)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"`merge` must be 'concat' or 'sum'; got 'mean'"):
+        bidirectional(jaxseq.lstm(4), merge="mean")
+    with pytest.raises(ValueError, match=r"adds outputs of one size; got 4 and 3"):
+        bidirectional(jaxseq.lstm(4), jaxseq.gru(3), merge="sum")
+    with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
+        bidirectional("lstm")
+    with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
+        bidirectional(jaxseq.lstm(4), jaxseq.lstm)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda net: net,
+        lambda net: jaxseq.stack(jaxseq.gru(4), net),
+        lambda net: jaxseq.dropout(jaxseq.residual(net), inputs=0.5),
+    ],
+    ids=["alone", "stacked", "nested"],
+)
+def test_it_cannot_step(wrap):
+    net = wrap(bidirectional(jaxseq.gru(2)))
+    params = net.init(KEY, 4)
+    with pytest.raises(ValueError, match=r"this Composite is not causal"):
+        jaxseq.step(net, params, None, jnp.ones(4))
+    with pytest.raises(ValueError, match=r"this Composite is not causal"):
+        jaxseq.stream(net, params, [jnp.ones((2, 4))])

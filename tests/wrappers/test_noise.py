@@ -1,0 +1,278 @@
+"""Dropout and zoneout under a key: the same key gives the same numbers, and means are those of theory.
+
+Sampling errors are held to five standard errors of the mean, over keys that are fixed.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxseq
+from jaxseq import dropout, kernels, zoneout
+from tests import zoo
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+T, B, D, H = 6, 3, 4, 4
+RATE = 0.3
+GRU, LSTM = jaxseq.gru(H), jaxseq.lstm(H)
+
+
+def identity(a):
+    return a
+
+
+LINEAR = jaxseq.rnn(H, activation=identity)
+
+NETS = {
+    "inputs": dropout(GRU, inputs=RATE),
+    "outputs_per_step": dropout(LSTM, outputs=RATE, per_step=True),
+    "recurrent": dropout(LSTM, recurrent=RATE),
+    "recurrent_per_step": dropout(GRU, recurrent=RATE, per_step=True),
+    "recurrent_gru": dropout(GRU, recurrent=RATE),
+    "recurrent_gru_before": dropout(jaxseq.gru(H, reset_after=False), recurrent=RATE),
+    "recurrent_layer_norm_gru": dropout(jaxseq.layer_norm_gru(H), recurrent=RATE),
+    "zoneout": zoneout(LSTM, h=RATE, c=0.5),
+    "zoneout_c": zoneout(LSTM, c=0.5),
+    "zoneout_gru": zoneout(GRU, h=RATE),
+    "zoneout_slstm": zoneout(jaxseq.slstm(H), h=RATE, c=RATE),
+    "dropout_of_zoneout": dropout(zoneout(GRU, h=RATE), recurrent=RATE),
+    "zoneout_of_dropout": zoneout(dropout(GRU, recurrent=RATE), h=RATE),
+    "dropout_twice": dropout(dropout(GRU, recurrent=RATE), recurrent=RATE, per_step=True),
+    "learned": jaxseq.learned_carry(dropout(zoneout(LSTM, c=0.5), recurrent=RATE)),
+    "deep": jaxseq.stack(
+        dropout(GRU, inputs=RATE, recurrent=RATE),
+        jaxseq.bidirectional(jaxseq.residual(zoneout(dropout(LSTM, recurrent=RATE), h=RATE, c=RATE))),
+        dropout(jaxseq.learned_carry(LSTM), outputs=RATE, recurrent=RATE),
+    ),
+}
+MASK = np.random.default_rng(0).random((T, B)) < 0.7
+RESET = np.random.default_rng(1).random((T, B)) < 0.3
+
+
+def make(net):
+    params = zoo.random_like(net.init(jax.random.key(0), D), 0)
+    return params, jnp.asarray(np.random.default_rng(1).normal(size=(T, B, D)))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_kernels_agree_under_a_key_and_numbers_are_those_of_the_key(name):
+    """Values and every gradient, by hand and by autodiff, with masks and resets; another key gives others."""
+    net = NETS[name]
+    params, xs = make(net)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(kernel, key):
+        def loss(params, xs):
+            carry, ys = jaxseq.unroll(net, params, xs, mask=MASK, reset=RESET, kernel=kernel, key=key)
+            return sum(jnp.sum(jnp.sin(leaf + 1)) for leaf in jax.tree.leaves((carry, ys)))
+
+        return jax.value_and_grad(loss, (0, 1))(params, xs)
+
+    want = run(kernels.scan, jax.random.key(5))
+    zoo.assert_close(run(kernels.bptt, jax.random.key(5)), want, 1e-10)
+    zoo.assert_close(run(kernels.remat(4), jax.random.key(5)), want, 1e-10)
+    assert want[0] != run(kernels.scan, jax.random.key(6))[0]
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if "zoneout" not in name and name not in ("learned", "deep")])
+def test_without_a_key_dropout_is_the_net_itself(name):
+    net = NETS[name]
+    inner = {"outputs_per_step": LSTM, "recurrent": LSTM}.get(name, GRU)
+    inner = {"recurrent_gru_before": jaxseq.gru(H, reset_after=False)}.get(name, inner)
+    inner = {"recurrent_layer_norm_gru": jaxseq.layer_norm_gru(H)}.get(name, inner)
+    params, xs = make(net)
+    zoo.assert_close(jaxseq.unroll(net, params, xs), jaxseq.unroll(inner, params, xs), 0)
+
+
+def test_features_are_dropped_at_their_rate_for_all_steps_alike():
+    cell = jaxseq.rnn(50, activation=identity)
+    params = jaxseq.RnnParams(jnp.eye(50), jnp.zeros((50, 50)), jnp.zeros(50))
+    xs = jnp.ones((T, 40, 50))
+    for option in ("inputs", "outputs"):
+        _, ys = jaxseq.unroll(dropout(cell, **{option: RATE}), params, xs, key=jax.random.key(0))
+        np.testing.assert_array_equal(ys, jnp.broadcast_to(ys[0], ys.shape))
+        np.testing.assert_allclose(np.unique(ys), [0, 1 / (1 - RATE)])
+        assert_rate(ys[0] == 0, RATE)
+        assert np.any(ys[0, 0] != ys[0, 1])
+        _, ys = jaxseq.unroll(dropout(cell, **{option: RATE}, per_step=True), params, xs, key=jax.random.key(0))
+        assert_rate(ys == 0, RATE)
+        assert_rate(ys[0] != ys[1], 2 * RATE * (1 - RATE))
+
+
+def assert_rate(events, rate):
+    error = np.sqrt(rate * (1 - rate) / events.size)
+    assert abs(np.mean(events) - rate) < 5 * error
+
+
+def mean_over_keys(net, params, xs, count=4000):
+    """The mean of ys over keys, and its standard error."""
+    keys = jax.random.split(jax.random.key(7), count)
+    ys = jax.jit(jax.vmap(lambda key: jaxseq.unroll(net, params, xs, key=key)[1]))(keys)
+    return ys.mean(0), ys.std(0) / np.sqrt(count)
+
+
+def assert_mean(net, params, xs, want):
+    mean, error = mean_over_keys(net, params, xs)
+    assert np.all(np.abs(mean - want) <= 5 * error + 1e-12)
+
+
+@pytest.mark.parametrize("options", [{"inputs": RATE}, {"outputs": RATE}, {"inputs": RATE, "per_step": True}], ids=str)
+def test_means_of_linear_nets_are_those_without_dropout(options):
+    params, xs = make(LINEAR)
+    assert_mean(dropout(LINEAR, **options), params, xs, jaxseq.unroll(LINEAR, params, xs)[1])
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_means_of_recurrent_dropout(per_step):
+    """With W_h = w I, h_T = Σ (w m)^k x: E[m^k] is 1 for masks of each step's own, (1 - rate)^{1-k} for one mask."""
+    w = 0.5
+    params = jaxseq.RnnParams(jnp.eye(H), w * jnp.eye(H), jnp.zeros(H))
+    moments = np.array([1.0 if per_step or k == 0 else (1 - RATE) ** (1 - k) for k in range(T)])
+    want = np.cumsum(w ** np.arange(T) * moments)
+    xs = jnp.ones((T, B, H))
+    assert_mean(dropout(LINEAR, recurrent=RATE, per_step=per_step), params, xs, want[:, None, None])
+
+
+def test_mean_of_zoneout_is_what_it_gives_without_a_key():
+    """For a linear cell, whose mean carry goes through the cell as it is."""
+    params, xs = make(LINEAR)
+    net = zoneout(LINEAR, h=RATE)
+    assert_mean(net, params, xs, jaxseq.unroll(net, params, xs)[1])
+
+
+def test_zoneout_holds_entries_at_its_rates():
+    net = zoneout(jaxseq.lstm(50), h=0.2, c=0.6)
+    params = net.init(jax.random.key(0), D)
+    carry = jaxseq.LstmCarry(jnp.full((40, 50), 7.0), jnp.full((40, 50), 9.0))
+    last, ys = jaxseq.unroll(net, params, jnp.ones((1, 40, D)), carry, key=jax.random.key(0))
+    assert_rate(last.h == 7, 0.2)
+    assert_rate(last.c == 9, 0.6)
+    np.testing.assert_array_equal(ys[0], last.h)
+
+
+def test_zoneout_without_a_key_is_the_mean_of_old_and_new():
+    params, xs = make(LSTM)
+    carry = zoo.random_like(LSTM.carry(params, (B,)), 2)
+    new, _ = jaxseq.step(LSTM, params, carry, xs[0])
+    held, y = jaxseq.step(zoneout(LSTM, h=0.2, c=0.6), params, carry, xs[0])
+    zoo.assert_close(held, jaxseq.LstmCarry(0.2 * carry.h + 0.8 * new.h, 0.6 * carry.c + 0.4 * new.c), 1e-15)
+    zoo.assert_close(y, held.h, 0)
+
+
+@pytest.mark.parametrize("cell", [GRU, jaxseq.layer_norm_gru(H), zoneout(GRU, h=0.1)], ids=["gru", "norm", "zoneout"])
+def test_recurrent_dropout_leaves_the_memory_of_a_gru_alone(cell):
+    """With an update gate that keeps everything, h comes through any number of steps as it is."""
+    params = cell.init(jax.random.key(0), D)
+    params = params._replace(b=params.b.at[H : 2 * H].set(100.0))
+    h = jax.random.normal(jax.random.key(1), (B, H))
+    for per_step in (False, True):
+        net = dropout(cell, recurrent=0.5, per_step=per_step)
+        last, _ = jaxseq.unroll(net, params, jnp.ones((100, B, D)), h, key=jax.random.key(2))
+        zoo.assert_close(last, h, 1e-12)
+
+
+@pytest.mark.parametrize("name", ["gru", "gru_before", "lstm", "rnn"])
+def test_recurrent_weights_see_what_was_not_dropped(name):
+    """One step against the cell's own weights with rows removed, which is what a dropped unit is to them."""
+    cell = zoo.CELLS[name].cell
+    params, xs = make(cell)
+    carry = zoo.random_like(cell.carry(params, (B,)), 2)
+    net = dropout(cell, recurrent=RATE)
+    key = jax.random.key(3)
+    noisy, _ = net.noise(key, params, xs[:1])
+    got, _ = jaxseq.unroll(net, params, xs[:1], carry, key=key)
+    for row in range(B):
+        kept = params._replace(w_h=params.w_h * noisy.noise[row][:, None] / (1 - RATE))
+        want, _ = jaxseq.step(cell, kept, carry, xs[0])
+        zoo.assert_close(*(jax.tree.map(lambda leaf, row=row: leaf[row], tree) for tree in (got, want)), 1e-12)
+
+
+def test_chunks_draw_anew_and_rows_apart():
+    net = dropout(GRU, recurrent=RATE)
+    params, xs = make(net)
+    keys = jax.random.split(jax.random.key(0))
+    first, second = (jaxseq.unroll(net, params, xs[:, :1].repeat(2, axis=1), key=key)[1] for key in keys)
+    assert np.any(first != second)
+    assert np.any(first[:, 0] != first[:, 1])
+
+
+def test_rate_zero_is_the_cell_itself():
+    assert dropout(GRU) is GRU
+    assert zoneout(GRU, h=0) is GRU
+    assert dropout(GRU, recurrent=0.3) is dropout(GRU, recurrent=0.3, inputs=0)
+
+
+@pytest.mark.parametrize("rate", [1, 1.5, -0.1, float("nan")])
+def test_rates_out_of_range(rate):
+    with pytest.raises(ValueError, match=r"`recurrent` must be a rate in \[0, 1\)"):
+        dropout(GRU, recurrent=rate)
+    with pytest.raises(ValueError, match=r"`c` must be a rate in \[0, 1\)"):
+        zoneout(LSTM, c=rate)
+
+
+def test_errors():
+    with pytest.raises(TypeError, match=r"`inputs` must be a rate"):
+        dropout(GRU, inputs="0.1")
+    with pytest.raises(TypeError, match=r"`outputs` must be a rate"):
+        dropout(GRU, outputs=True)
+    with pytest.raises(ValueError, match=r"`per_step` must be True or False"):
+        dropout(GRU, inputs=0.1, per_step="yes")
+    with pytest.raises(ValueError, match=r"`recurrent` acts inside a cell; this is a Composite"):
+        dropout(jaxseq.stack(GRU), recurrent=0.1)
+    with pytest.raises(TypeError, match=r"Put zoneout around the composite's cells"):
+        zoneout(jaxseq.stack(GRU), h=0.1)
+    with pytest.raises(TypeError, match=r"Put learned_carry around the composite's cells"):
+        jaxseq.learned_carry(jaxseq.stack(GRU))
+    for wrapper in (dropout, zoneout, jaxseq.learned_carry):
+        with pytest.raises(TypeError, match=r"`cell` must be a jaxseq.Cell"):
+            wrapper("gru")
+    own = zoo.CELLS["own"].cell
+    with pytest.raises(ValueError, match=r"`dropout` acts on parts of the carry by name.*got a tuple"):
+        dropout(own, recurrent=0.1).init(jax.random.key(0), D)
+    with pytest.raises(ValueError, match=r"`zoneout` acts on parts of the carry by name.*got a tuple"):
+        zoneout(own, h=0.1).init(jax.random.key(0), D)
+    with pytest.raises(ValueError, match=r"`zoneout` of `c` needs a carry with it; this one has h"):
+        zoneout(GRU, c=0.1).init(jax.random.key(0), D)
+
+
+def test_names_of_a_carry_of_your_own():
+    """A dict's keys are names as a NamedTuple's fields are; one without `h` has nothing to drop."""
+    own = zoo.CELLS["own"].cell
+
+    def renamed(*names):
+        return own._replace(
+            carry=lambda params, batch=(): dict(zip(names, own.carry(params, batch), strict=True)),
+            step=lambda params, carry, u: rename(own.step(params, tuple(carry[name] for name in names), u), names),
+        )
+
+    def rename(result, names):
+        carry, y = result
+        return dict(zip(names, carry, strict=True)), y
+
+    named = renamed("h", "c")
+    params, xs = make(own)
+    net = dropout(zoneout(named, h=RATE, c=RATE), recurrent=RATE)
+    carry, ys = jaxseq.unroll(net, params, xs, key=jax.random.key(0), mask=MASK)
+    assert set(carry) == {"h", "c"}
+    assert np.all(np.isfinite(ys))
+    with pytest.raises(ValueError, match=r"`recurrent` drops the carry's `h`; this one has 'memory', 'output'"):
+        dropout(renamed("memory", "output"), recurrent=0.1).init(jax.random.key(0), D)
+
+
+def test_zoneout_of_outputs_that_are_not_h():
+    cell = zoo.CELLS["lstm"].cell
+    doubled = cell._replace(
+        size=2 * cell.size,
+        step=lambda params, carry, u: (lambda new: (new, jnp.concatenate(new, axis=-1)))(
+            cell.step(params, carry, u)[0]
+        ),
+        backward=None,
+    )
+    with pytest.raises(ValueError, match=r"`zoneout` of `h` needs outputs that are h"):
+        zoneout(doubled, h=0.1).init(jax.random.key(0), D)
+    params, xs = make(doubled)
+    assert jaxseq.unroll(zoneout(doubled, c=0.1), params, xs)[1].shape == (T, B, 2 * cell.size)

@@ -1,0 +1,84 @@
+"""What `stack` and `residual` are beside the laws of test_contract: sizes, structure and errors."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxseq
+from jaxseq import residual, stack
+from tests import zoo
+
+KEY = jax.random.key(0)
+
+
+def test_params_and_carry_are_tuples_and_each_layer_has_its_own():
+    net = stack(jaxseq.lstm(4), jaxseq.lstm(4), jaxseq.gru(3))
+    params = net.init(KEY, 4)
+    assert [type(layer).__name__ for layer in params] == ["LstmParams", "LstmParams", "GruParams"]
+    assert params[2].w_x.shape == (4, 9)
+    assert np.any(params[0].w_x != params[1].w_x)
+    assert [leaf.shape for leaf in jax.tree.leaves(net.carry(params, (2,)))] == [(2, 4)] * 4 + [(2, 3)]
+    assert net.size == 3
+
+
+def test_same_layers_same_object():
+    assert stack(jaxseq.lstm(4), jaxseq.gru(3)) is stack(jaxseq.lstm(4), jaxseq.gru(3))
+    assert residual(jaxseq.gru(3)) is residual(jaxseq.gru(3))
+
+
+def test_one_layer_is_the_cell():
+    cell = jaxseq.gru(4)
+    params, xs = cell.init(KEY, 3), jax.random.normal(KEY, (5, 2, 3))
+    (carry,), ys = jaxseq.unroll(stack(cell), (params,), xs)
+    zoo.assert_close((carry, ys), jaxseq.unroll(cell, params, xs), 0)
+
+
+def test_every_layer_is_run_by_the_kernel_that_was_chosen():
+    seen = []
+
+    def kernel(cell, params, carry, xs, *, reverse=False):
+        seen.append((cell.size, reverse))
+        return jaxseq.kernels.scan(cell, params, carry, xs, reverse=reverse)
+
+    net = stack(jaxseq.gru(4), jaxseq.bidirectional(jaxseq.rnn(3)), residual(jaxseq.lstm(6)))
+    jaxseq.unroll(net, net.init(KEY, 2), jnp.ones((3, 2)), kernel=kernel)
+    assert seen == [(4, False), (3, False), (3, True), (6, False)]
+
+
+def test_residual_adds_x_on_real_steps_only():
+    net = residual(jaxseq.gru(3))
+    params = zoo.random_like(net.init(KEY, 3), 0)
+    xs = jnp.full((4, 3), jnp.nan).at[:2].set(1.0)
+    mask = np.array([True, True, False, False])
+    _, ys = jaxseq.unroll(net, params, xs, mask=mask)
+    _, inner = jaxseq.unroll(jaxseq.gru(3), params, xs, mask=mask)
+    np.testing.assert_array_equal(ys[:2], inner[:2] + 1)
+    np.testing.assert_array_equal(ys[2:], 0)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"at least one cell"):
+        stack()
+    with pytest.raises(TypeError, match=re.escape("Call it: lstm(256)")):
+        stack(jaxseq.lstm(3), jaxseq.lstm)
+    with pytest.raises(TypeError, match=r"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got list"):
+        stack([jaxseq.lstm(3)])
+    with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
+        residual(3)
+    with pytest.raises(ValueError, match=r"x must have its cell's 4 features; got 3"):
+        residual(jaxseq.gru(4)).init(KEY, 3)
+    net = residual(jaxseq.gru(4))
+    with pytest.raises(ValueError, match=r"x must have its cell's 4 features; got 3"):
+        jaxseq.unroll(net, net.init(KEY, 4), jnp.ones((5, 3)))
+
+
+def test_a_stack_of_another_depth_is_not_accepted():
+    net = stack(jaxseq.gru(4), jaxseq.gru(4))
+    params = net.init(KEY, 3)
+    with pytest.raises(ValueError, match=r"`params` must be what cell.init"):
+        jaxseq.unroll(net, params[:1], jnp.ones((5, 3)))
+    with pytest.raises(ValueError, match=r"`carry` must be like cell.carry"):
+        jaxseq.unroll(net, params, jnp.ones((5, 3)), net.carry(params)[0])
