@@ -16,6 +16,12 @@ def test_same_options_same_object():
     assert jaxseq.gru(7) is jaxseq.gru(7, reset_after=True, update_writes=np.False_)
     assert jaxseq.rnn(7) is jaxseq.rnn(7, activation=jnp.tanh)
     assert jaxseq.kernels.remat(5) is jaxseq.kernels.remat(segment=5)
+    assert jaxseq.lstm(7, projection=3, clip=1) is jaxseq.lstm(7, clip=1.0, projection=3, coupled=False)
+    assert jaxseq.conv_lstm((2, 3), 4) is jaxseq.conv_lstm([2, 3], 4, window=[3, 3])
+    assert jaxseq.slstm(4) is jaxseq.slstm(4, heads=1, forget="sigmoid")
+    orthogonal, chrono = jaxseq.initializers.orthogonal, jaxseq.initializers.chrono
+    assert jaxseq.gru(7) is jaxseq.gru(7, recurrent_init=orthogonal())
+    assert jaxseq.lstm(7, forget_bias=chrono(50)) is jaxseq.lstm(7, forget_bias=chrono(50))
     assert jaxseq.lstm(7) is not jaxseq.lstm(8)
     assert jaxseq.lstm(7) != jaxseq.lstm(7, peephole="new")
 
@@ -28,8 +34,38 @@ def test_same_options_same_object():
         (jaxseq.lstm(4, peephole="new"), {"w_x": (3, 16), "w_h": (4, 16), "b": (16,), "w_c": (3, 4), "w_p": None}),
         (jaxseq.gru(4), {"w_x": (3, 12), "w_h": (4, 12), "b": (12,), "b_hn": (4,)}),
         (jaxseq.gru(4, reset_after=False), {"w_x": (3, 12), "w_h": (4, 12), "b": (12,), "b_hn": None}),
+        (
+            jaxseq.lstm(4, projection=2, coupled=True, peephole="old"),
+            {"w_x": (3, 12), "w_h": (2, 12), "b": (12,), "w_c": (2, 4), "w_p": (4, 2)},
+        ),
+        (
+            jaxseq.layer_norm_lstm(4),
+            {"w_x": (3, 16), "w_h": (4, 16), "b": (16,), "s_x": (16,), "s_h": (16,), "s_c": (4,), "b_c": (4,)},
+        ),
+        (
+            jaxseq.layer_norm_gru(4),
+            {"w_x": (3, 12), "w_h": (4, 12), "b": (12,), "b_hn": (4,), "s_x": (12,), "s_h": (12,)},
+        ),
+        (jaxseq.conv_lstm((3,), 4), {"w_x": (3, 1, 16), "w_h": (3, 4, 16), "b": (16,), "w_c": None}),
+        (
+            jaxseq.conv_lstm((3,), 4, window=5, peephole=True),
+            {"w_x": (5, 1, 16), "w_h": (5, 4, 16), "b": (16,), "w_c": (3, 3, 4)},
+        ),
+        (jaxseq.slstm(4, heads=2), {"w_x": (3, 16), "w_h": (2, 2, 8), "b": (16,)}),
     ],
-    ids=["rnn", "lstm", "lstm_new", "gru", "gru_before"],
+    ids=[
+        "rnn",
+        "lstm",
+        "lstm_new",
+        "gru",
+        "gru_before",
+        "lstm_all",
+        "norm_lstm",
+        "norm_gru",
+        "conv",
+        "conv_c",
+        "slstm",
+    ],
 )
 def test_params_layout(cell, shapes):
     params = cell.init(KEY, 3)
@@ -63,7 +99,172 @@ def test_a_cell_is_static_under_jit():
     np.testing.assert_allclose(ys, want, rtol=1e-6)
 
 
-@pytest.mark.parametrize("factory", [jaxseq.rnn, jaxseq.lstm, jaxseq.gru])
+FACTORIES = {
+    "rnn": jaxseq.rnn,
+    "lstm": jaxseq.lstm,
+    "gru": jaxseq.gru,
+    "layer_norm_lstm": jaxseq.layer_norm_lstm,
+    "layer_norm_gru": jaxseq.layer_norm_gru,
+    "conv_lstm": lambda channels, **options: jaxseq.conv_lstm((3,), channels, **options),
+    "slstm": jaxseq.slstm,
+}
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_every_role_has_its_initialiser(name):
+    """Constants that tell the roles apart; the forget bias is told apart by `test_forget_biases`."""
+
+    def constant(value):
+        return lambda key, shape, dtype=None: jnp.full(shape, value, dtype)
+
+    roles = {"input_init": constant(1.0), "recurrent_init": constant(2.0), "bias_init": constant(3.0)}
+    bias = {} if name == "rnn" else {"forget_bias": None}
+    params = FACTORIES[name](4, **roles, **bias).init(KEY, 3)
+    assert np.all(params.w_x == 1)
+    assert np.all(params.w_h == 2)
+    assert np.all(params.b == 3)
+    assert np.all(getattr(params, "b_hn", 3) == 3)
+
+
+@pytest.mark.parametrize("name", [name for name in FACTORIES if name != "rnn"])
+def test_forget_biases(name):
+    """A number, an initialiser, which the gate that writes gets negated, or what the bias's own initialiser gave."""
+    gates = 3 if "gru" in name else 4
+    keep, write = (1, None) if gates == 3 else (1, 0)
+    for start in (2.5, jaxseq.initializers.chrono(50)):
+        b = np.split(np.asarray(FACTORIES[name](4, forget_bias=start).init(KEY, 3).b), gates)
+        if start == 2.5:
+            assert np.all(b[keep] == 2.5)
+            assert all(np.all(part == 0) for gate, part in enumerate(b) if gate != keep)
+        else:
+            assert np.all((b[keep] >= 0) & (b[keep] <= np.log(49)))
+            assert np.unique(b[keep]).size == 4
+            assert write is None or np.all(b[write] == -b[keep])
+            assert all(np.all(part == 0) for gate, part in enumerate(b) if gate not in (keep, write))
+
+
+def test_the_forget_bias_of_other_conventions():
+    b = jaxseq.gru(2, update_writes=True, forget_bias=1.5).init(KEY, 3).b
+    np.testing.assert_array_equal(b, [0, 0, -1.5, -1.5, 0, 0])  # where z writes, a small z keeps
+    b = jaxseq.lstm(2, coupled=True, forget_bias=1.5).init(KEY, 3).b
+    np.testing.assert_array_equal(b, [1.5, 1.5, 0, 0, 0, 0])
+    f = np.split(np.asarray(jaxseq.lstm(2, coupled=True, forget_bias=jaxseq.initializers.chrono(9)).init(KEY, 3).b), 3)
+    assert np.all(f[0] > 0)
+    assert not np.any(f[1:])
+
+
+def test_clipping_bounds_the_memory():
+    cell = jaxseq.lstm(4, clip=0.5)
+    params = cell.init(KEY, 3)._replace(b=jnp.full(16, 9.0))
+    carry, _ = jaxseq.unroll(cell, params, jnp.ones((6, 2, 3)))
+    np.testing.assert_array_equal(carry.c, np.full((2, 4), 0.5, np.float32))
+
+
+def test_exponential_gates_do_not_overflow():
+    """Gates of ±500, whose exponentials are beyond float32, give the plain ratio and finite gradients."""
+    for forget in ("sigmoid", "exponential"):
+        cell = jaxseq.slstm(1, forget=forget)
+        for i, f in ((500.0, 500.0), (-500.0, -500.0), (500.0, -500.0), (-500.0, 500.0)):
+            params = jaxseq.SlstmParams(jnp.zeros((1, 4)), jnp.zeros((1, 1, 4)), jnp.array([i, f, 0.3, 0.2]))
+            (_, ys), pull = jax.vjp(lambda params, cell=cell: jaxseq.unroll(cell, params, jnp.ones((5, 1))), params)
+            # All writes are alike, so c / n is g whatever the gates do.
+            np.testing.assert_allclose(ys, np.full((5, 1), jax.nn.sigmoid(0.2) * np.tanh(0.3)), rtol=1e-6)
+            gradients = pull((cell.carry(params), jnp.ones_like(ys)))
+            assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+
+
+def test_slstm_is_its_equations_without_the_stabiliser(x64):
+    cell = jaxseq.slstm(4, heads=2)
+    params = cell.init(KEY, 3)
+    xs = jax.random.normal(KEY, (9, 3))
+    _, ys = jaxseq.unroll(cell, params, xs)
+    h, c, n = jnp.zeros(4), jnp.zeros(4), jnp.zeros(4)
+    for x, y in zip(xs, ys, strict=True):
+        recurrent = [(part @ w).reshape(4, 2) for part, w in zip(h.reshape(2, 2), params.w_h, strict=True)]
+        a = x @ params.w_x + params.b + jnp.concatenate(recurrent, axis=1).ravel()
+        i, f, g, o = jnp.split(a, 4)
+        c = jax.nn.sigmoid(f) * c + jnp.exp(i) * jnp.tanh(g)
+        n = jax.nn.sigmoid(f) * n + jnp.exp(i)
+        h = jax.nn.sigmoid(o) * c / n
+        np.testing.assert_allclose(y, h, rtol=1e-12)
+
+
+def test_convolution_with_a_window_of_one_is_an_lstm_at_every_pixel(x64):
+    conv, plain = jaxseq.conv_lstm((2, 3), 4, window=1), jaxseq.lstm(4)
+    params = conv.init(KEY, 2 * 3 * 5)
+    xs = jax.random.normal(KEY, (7, 2, 3, 5))
+    _, ys = jaxseq.unroll(conv, params, xs.reshape(7, -1))
+    pixel = jaxseq.LstmParams(params.w_x[0, 0], params.w_h[0, 0], params.b)
+    _, want = jaxseq.unroll(plain, pixel, xs)
+    np.testing.assert_allclose(ys.reshape(7, 2, 3, 4), want, rtol=1e-12)
+
+
+def test_convolutions_are_those_of_scipy(x64):
+    """One step in two dimensions from a carry, each channel by scipy's own correlation."""
+    from scipy.signal import correlate
+
+    cell = jaxseq.conv_lstm((4, 5), 2, window=(3, 5))
+    params = cell.init(KEY, 4 * 5 * 3)
+    x, h = jax.random.normal(KEY, (4, 5, 3)), jax.random.normal(KEY, (4, 5, 2))
+
+    def convolve(image, w):
+        return sum(
+            np.stack([correlate(image[..., i], w[..., i, o], mode="same") for o in range(w.shape[-1])], axis=-1)
+            for i in range(w.shape[-2])
+        )
+
+    x, h, w_x, w_h = (np.asarray(array) for array in (x, h, params.w_x, params.w_h))
+    i, _f, g, o = np.split(convolve(x, w_x) + params.b + convolve(h, w_h), 4, axis=-1)
+    c = jax.nn.sigmoid(i) * np.tanh(g)
+    want = jax.nn.sigmoid(o) * np.tanh(c)
+    _, y = jaxseq.step(cell, params, jaxseq.LstmCarry(jnp.asarray(h.ravel()), jnp.zeros(40)), jnp.asarray(x.ravel()))
+    np.testing.assert_allclose(y.reshape(4, 5, 2), want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (2, 2, 2)], ids=str)
+def test_images_of_one_to_three_axes(shape):
+    cell = jaxseq.conv_lstm(shape, 2, peephole=True)
+    params = cell.init(KEY, 3 * np.prod(shape))
+    carry, ys = jaxseq.unroll(cell, params, jnp.ones((4, 2, 3 * np.prod(shape))))
+    assert cell.size == 2 * np.prod(shape)
+    assert ys.shape == (4, 2, cell.size)
+    np.testing.assert_array_equal(carry.h, ys[-1])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: jaxseq.lstm(4, projection=0), ValueError, "`projection` must be a positive int; got 0"),
+        (lambda: jaxseq.lstm(4, projection=2.0), TypeError, "`projection` must be a positive int; got 2.0"),
+        (lambda: jaxseq.lstm(4, coupled="yes"), ValueError, "`coupled` must be True or False; got 'yes'"),
+        (lambda: jaxseq.lstm(4, clip=0), ValueError, "`clip` must be a positive number; got 0"),
+        (lambda: jaxseq.lstm(4, clip="1"), TypeError, "`clip` must be a positive number; got '1'"),
+        (lambda: jaxseq.lstm(4, forget_bias="1"), TypeError, "`forget_bias` must be a number, an initialiser"),
+        (lambda: jaxseq.gru(4, forget_bias=True), TypeError, "`forget_bias` must be a number, an initialiser"),
+        (lambda: jaxseq.rnn(4, input_init="glorot"), TypeError, "`input_init` must be an initialiser .* got 'glorot'"),
+        (
+            lambda: jaxseq.gru(4, recurrent_init=jaxseq.initializers.orthogonal),
+            TypeError,
+            "`recurrent_init` must take .key, shape, dtype.; orthogonal takes .*A factory is called first",
+        ),
+        (lambda: jaxseq.layer_norm_lstm(0), ValueError, "`size` must be a positive int"),
+        (lambda: jaxseq.layer_norm_gru(4, bias_init=0), TypeError, "`bias_init` must be an initialiser"),
+        (lambda: jaxseq.slstm(4, heads=3), ValueError, "`heads` must divide `size`; got 3 heads of 4 features"),
+        (lambda: jaxseq.slstm(4, forget="exp"), ValueError, "`forget` must be 'sigmoid' or 'exponential'; got 'exp'"),
+        (lambda: jaxseq.conv_lstm(8, 4), TypeError, "`shape` must be a sequence of ints; got 8"),
+        (lambda: jaxseq.conv_lstm((8, 0), 4), ValueError, "`shape` must be a positive int; got 0"),
+        (lambda: jaxseq.conv_lstm((2, 2, 2, 2), 4), ValueError, "`shape` must have one to three sizes"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, window=(3,)), ValueError, "have a size for each of the 2 axes"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, peephole="new"), ValueError, "`peephole` must be True or False"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4).init(KEY, 65), ValueError, "a multiple of 64 features; got 65"),
+    ],
+)
+def test_errors_of_the_factories(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
 def test_the_initial_carry_can_be_donated(factory):
     cell = factory(4)
     params = cell.init(KEY, 3)

@@ -35,18 +35,25 @@ def definitions(text):
 page = definitions(PAGE)
 
 
+class Layer(NamedTuple):
+    """The cell that the page names, and its equations."""
+
+    cell: jaxseq.Cell
+    form: reference.Form
+
+
 class Row(NamedTuple):
     """Layers from the lowest up, and what reads the highest: None stands for random cotangents."""
 
-    layers: list[zoo.Entry]
+    layers: list[Layer]
     readout: str | None = None
 
 
 def row(cell, form, readout=None):
-    return Row([zoo.Entry(cell, form)], readout)
+    return Row([Layer(cell, form)], readout)
 
 
-sigmoid_unit = zoo.Entry(jaxseq.rnn(1, activation=jax.nn.sigmoid), reference.rnn(reference.sigmoid))
+sigmoid_unit = Layer(jaxseq.rnn(1, activation=jax.nn.sigmoid), reference.rnn(reference.sigmoid))
 sigmoid_cell = jaxseq.rnn(H, activation=jax.nn.sigmoid)
 
 ROWS = {
@@ -142,7 +149,7 @@ def run(row, given, asked):
 
 def run_oracle(row, given, asked):
     """The same by tests/reference.py."""
-    params = [zoo.as_dict(p) for p in given.params]
+    params = [zoo.as_reference(p) for p in given.params]
     carries, d_carries = ([as_tuple(carry) for carry in tree] for tree in (given.carries, asked.d_carries))
     inputs, last = [np.asarray(given.xs)], []
     for (_, form), p, carry in zip(row.layers, params, carries, strict=True):
@@ -152,7 +159,7 @@ def run_oracle(row, given, asked):
     ys = inputs.pop()
     total = sum(np.vdot(*pair) for pair in zip(jax.tree.leaves(last), jax.tree.leaves(d_carries), strict=True))
 
-    dense = zoo.as_dict(given.readout)
+    dense = zoo.as_reference(given.readout)
     d_dense = {name: np.zeros_like(value) for name, value in dense.items()}
     predictions, d_ys = None, asked.d_ys
     if row.readout is None:
@@ -191,7 +198,7 @@ def test_values_and_gradients_are_the_oracles(name):
     (want_total, want_values), want = run_oracle(row, given, asked)
     zoo.assert_close((total, values), (want_total, want_values), TOLERANCE, "loss, (carries, ys, predictions)")
     for place, (got_params, want_params) in enumerate(zip(gradients.params, want.params, strict=True)):
-        zoo.assert_close(zoo.as_dict(got_params), want_params, TOLERANCE, f"d_params of layer {place}")
+        zoo.assert_close(zoo.as_reference(got_params), want_params, TOLERANCE, f"d_params of layer {place}")
     zoo.assert_close(gradients.carries, want.carries, TOLERANCE, "d_carries")
     zoo.assert_close(gradients.readout, want.readout, TOLERANCE, "d_readout")
     zoo.assert_close(gradients.xs, want.xs, TOLERANCE, "d_xs")
@@ -305,9 +312,9 @@ def test_bptt_as_printed_lacks_what_comes_back(steps):
             outputs = jax.nn.sigmoid(ys @ given.readout["w_y"] + given.readout["b_y"])
             return jnp.sum((outputs - targets) ** 2) / 2
 
-        return zoo.as_dict(jax.grad(loss)(params))
+        return zoo.as_reference(jax.grad(loss)(params))
 
-    numbers = (zoo.as_dict(params), zoo.as_dict(given.readout), np.asarray(xs), np.asarray(carry), targets)
+    numbers = (zoo.as_reference(params), zoo.as_reference(given.readout), np.asarray(xs), np.asarray(carry), targets)
     printed, correct = (bptt_of_some_textbooks(*numbers, flag) for flag in (False, True))
     zoo.assert_close(gradient(sigmoid_cell), correct, TOLERANCE, "correct")
     zoo.assert_close(gradient(page.cut(sigmoid_cell)), printed, TOLERANCE, "printed")
@@ -414,7 +421,7 @@ def test_worked_numbers():
     start = jaxseq.LstmCarry(h=jnp.array([0.1, 0.2, 0.3]), c=jnp.array([0.4, 0.5, 0.6]))
     params = jaxseq.LstmParams(w_x=jnp.zeros((1, 12)), w_h=jnp.tile(0.7 * jnp.eye(3), 4), b=jnp.full(12, -2.0))
     carry, y = jaxseq.step(jaxseq.lstm(3), params, start, jnp.zeros(1))
-    want, _, _ = reference.lstm().step(zoo.as_dict(params), as_tuple(start), np.zeros(1))
+    want, _, _ = reference.lstm().step(zoo.as_reference(params), as_tuple(start), np.zeros(1))
     zoo.assert_close((carry, y), (want, want[0]), 1e-14)
     gate = 1 / (1 + e**1.93)
     np.testing.assert_allclose(carry.c[0], gate * 0.4 + gate * math.tanh(-1.93), rtol=1e-13)

@@ -1,5 +1,7 @@
 """What sets the kernels apart: memory, forward mode, segments. That they agree is in test_contract."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +74,75 @@ def test_segments_of_any_length_change_nothing(segment, T, reverse):
     zoo.assert_close(got, want, 1e-5)
 
 
+@pytest.mark.parametrize("name", ["lstm", "deep(gru)"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("segment", [3, 4, 7, 20])
+def test_truncated_stops_gradients_at_borders_and_changes_no_value(name, reverse, segment, x64):
+    """Against chunks with the carry handed on as a constant: every gradient, the first carry's too."""
+    cell = zoo.find(name).cell
+    T, B = 8, 3
+    params = zoo.random_like(cell.init(jax.random.key(0), 3), 0)
+    carry = zoo.random_like(cell.carry(params, (B,)), 1)
+    generator = np.random.default_rng(2)
+    xs, mask, reset = (
+        jnp.asarray(generator.normal(size=(T, B, 3))),
+        generator.random((T, B)) < 0.7,
+        generator.random((T, B)) < 0.3,
+    )
+    borders = [*range(0, T, segment), T]
+    chunks = [slice(*pair) for pair in itertools.pairwise(borders)]
+    if reverse:
+        chunks = [slice(T - chunk.stop, T - chunk.start) for chunk in chunks]
+
+    def loss(carry, ys):
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)))
+
+    def truncated(params, carry, xs):
+        flags = {"mask": mask, "reset": reset, "reverse": reverse}
+        carry, ys = jaxseq.unroll(cell, params, xs, carry, **flags, kernel=kernels.truncated(segment))
+        return loss(carry, ys), (carry, ys)
+
+    def in_chunks(params, carry, xs):
+        ys = jnp.zeros((T, B, cell.size))
+        for place, chunk in enumerate(chunks):
+            if place:
+                carry = jax.lax.stop_gradient(carry)
+            before = reset[chunk]
+            if reverse and chunk.stop < T:  # the border between chunks is crossed by hand
+                crossing = jnp.asarray(reset[chunk.stop])
+                start = cell.carry(params, (B,))
+                carry = jax.tree.map(lambda new, old: jnp.where(crossing[:, None], new, old), start, carry)  # noqa: B023
+            flags = {"mask": mask[chunk], "reset": before, "reverse": reverse}
+            carry, part = jaxseq.unroll(cell, params, xs[chunk], carry, **flags, kernel=kernels.scan)
+            ys = ys.at[chunk].set(part)
+        return loss(carry, ys), (carry, ys)
+
+    got, want = (
+        jax.jit(jax.value_and_grad(run, (0, 1, 2), has_aux=True))(params, carry, xs) for run in (truncated, in_chunks)
+    )
+    zoo.assert_close(got, want, 1e-12)
+
+
+def test_truncated_to_the_whole_is_bptt(x64):
+    """A segment as long as the sequence, or longer, cuts nothing."""
+    params, xs = zoo.random_like(PARAMS, 0), jnp.asarray(np.random.default_rng(1).normal(size=(6, 2, 8)), jnp.float32)
+
+    def gradient(kernel):
+        return jax.grad(lambda params: jaxseq.unroll(CELL, params, xs, kernel=kernel)[1].sum())(params)
+
+    for segment in (6, 100):
+        zoo.assert_close(gradient(kernels.truncated(segment)), gradient(kernels.bptt), 0)
+
+
+@pytest.mark.parametrize("kernel", [kernels.remat, kernels.truncated])
+def test_segments_are_positive_ints(kernel):
+    assert kernel(5) is kernel(segment=np.int64(5))
+    with pytest.raises(ValueError, match=r"`segment` must be a positive int; got 0"):
+        kernel(0)
+    with pytest.raises(TypeError, match=r"`segment` must be a positive int; got 2.5"):
+        kernel(2.5)
+
+
 def test_forward_mode_of_bptt_is_refused_by_jax():
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(lambda xs: jaxseq.unroll(CELL, PARAMS, xs)[1], (jnp.ones((3, 8)),), (jnp.ones((3, 8)),))
@@ -94,5 +165,5 @@ def test_the_program_does_not_grow_with_time():
         step = jax.grad(lambda params: jaxseq.unroll(CELL, params, jnp.ones((T, 8)), kernel=kernel)[1].sum())
         return str(jax.make_jaxpr(step)(PARAMS)).count("\n")
 
-    for kernel in (kernels.scan, kernels.bptt, kernels.remat(10)):
+    for kernel in (kernels.scan, kernels.bptt, kernels.remat(10), kernels.truncated(10)):
         assert operations(20, kernel) == operations(2000, kernel)

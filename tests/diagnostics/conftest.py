@@ -1,10 +1,10 @@
+import matplotlib
 import pytest
 
 
 @pytest.fixture
 def plt():
     """Matplotlib's pyplot without a window; the figures of a test are closed after it."""
-    matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
