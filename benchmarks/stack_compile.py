@@ -26,9 +26,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     print(measure.describe_machine())
-    print(
-        f"LSTM, T = {T}, B = {B}, D = H = {args.size}, float32, {args.rounds} rounds; ms, medians; ratios to the first\n"
-    )
+    print(f"LSTM, T = {T}, B = {B}, D = H = {args.size}, float32, {args.rounds} rounds; ms\n")
     compiled = {depth: [] for depth in args.depths}
     for _ in range(args.rounds + 1):  # the first one warms XLA up
         for depth in args.depths:

@@ -58,7 +58,7 @@ def test_weights_cost_one_matmul_each_after_the_loop():
     assert count(kernels.scan)[0] == 3  # the last one the gradient of w_h, at every step
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.integers(1, 9), st.integers(1, 9), st.booleans())
 def test_segments_of_any_length_change_nothing(segment, T, reverse):
     cell = jaxseq.gru(3)
@@ -74,9 +74,8 @@ def test_segments_of_any_length_change_nothing(segment, T, reverse):
     zoo.assert_close(got, want, 1e-5)
 
 
-@pytest.mark.parametrize("name", ["lstm", "deep(gru)"])
+@pytest.mark.parametrize(("name", "segment"), [("lstm", 3), ("lstm", 4), ("lstm", 7), ("gru", 20), ("deep(gru)", 3)])
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("segment", [3, 4, 7, 20])
 def test_truncated_stops_gradients_at_borders_and_changes_no_value(name, reverse, segment, x64):
     """Against chunks with the carry handed on as a constant: every gradient, the first carry's too."""
     cell = zoo.find(name).cell
@@ -163,7 +162,13 @@ def test_a_cell_without_backward_has_forward_mode_with_every_kernel():
 def test_the_program_does_not_grow_with_time():
     def operations(T, kernel):
         step = jax.grad(lambda params: jaxseq.unroll(CELL, params, jnp.ones((T, 8)), kernel=kernel)[1].sum())
-        return str(jax.make_jaxpr(step)(PARAMS)).count("\n")
+        return count(jax.make_jaxpr(step)(PARAMS).jaxpr)
+
+    def count(jaxpr):
+        inside = (
+            value.jaxpr for equation in jaxpr.eqns for value in equation.params.values() if hasattr(value, "jaxpr")
+        )
+        return len(jaxpr.eqns) + sum(map(count, inside))
 
     for kernel in (kernels.scan, kernels.bptt, kernels.remat(10), kernels.truncated(10)):
         assert operations(20, kernel) == operations(2000, kernel)
