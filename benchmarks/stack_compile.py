@@ -4,8 +4,8 @@
 
 The first call of a training step (loss mean(ys²) and gradients of all params) of LSTM layers with as many inputs as
 units: tracing, lowering and compiling, apart, from empty caches; the contenders take turns. `stack` is `jaxseq.stack`,
-a layer after the other; `loop` is one `jax.lax.scan` over the stacked params of all layers, whose body XLA compiles once.
-Then the time to run, so that nothing that is saved in compiling is paid for there.
+a layer after the other; `loop` is one `jax.lax.scan` over the stacked params of all layers, whose body XLA compiles
+once. Then the time to run, so that nothing that is saved in compiling is paid for there.
 """
 
 import argparse

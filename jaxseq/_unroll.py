@@ -99,11 +99,11 @@ def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Arr
     Raises:
       TypeError, ValueError: an argument does not fit, or the net is not causal.
     """
-    check.causal(cell)
+    one_step = check.causal(cell)
     params, carry, x = _enter(cell, params, carry, "x", "B, D", x)
     if isinstance(cell, Composite):
-        return cell.step(params, carry, x)
-    carry, y = cell.step(params, carry, cell.project(params, x))
+        return one_step(params, carry, x)
+    carry, y = one_step(params, carry, cell.project(params, x))
     check.outputs(cell, y, x.shape[:-1])
     return carry, y
 

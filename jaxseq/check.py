@@ -7,13 +7,14 @@ ValueError for shapes and values.
 import functools
 import inspect
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseq.typing import Carry, Cell, Composite, Initializer, Params, Shape
+from jaxseq.typing import Carry, Cell, Composite, Params, Shape
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -44,7 +45,7 @@ def one_of(name: str, value: Any, options: tuple) -> None:
 
 def rate(name: str, value: Any) -> float:
     """Returns `value` as a float in [0, 1)."""
-    if isinstance(value, bool | jax.core.Tracer) or not isinstance(value, int | float | np.number):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"`{name}` must be a rate, a number in [0, 1); got {value!r}")
     if not 0 <= value < 1:
         raise ValueError(f"`{name}` must be a rate in [0, 1); got {value}")
@@ -60,7 +61,7 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
-def bias(name: str, value: Any) -> float | Initializer | None:
+def bias(name: str, value: Any) -> Any:
     """Returns a bias to start from, a float, an initialiser or None."""
     if value is None or callable(value):
         return value
@@ -138,11 +139,12 @@ def net(cell: Any) -> None:
         raise TypeError(f"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got {_kind(cell)}.{hint}")
 
 
-def causal(cell: Cell | Composite) -> None:
-    """Raises unless `cell` is a Cell or a Composite that can be run step by step."""
+def causal(cell: Any) -> Callable:
+    """Returns the `step` of a Cell or a causal Composite."""
     net(cell)
     if cell.step is None:
         raise ValueError("this Composite is not causal: its output at a step depends on later steps. Use unroll.")
+    return cell.step
 
 
 def as_jax(tree: Any) -> Any:

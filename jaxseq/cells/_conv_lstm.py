@@ -42,7 +42,7 @@ class ConvLstmParams(NamedTuple):
 class _Saved(NamedTuple):
     h: jax.Array  # h_{t-1}, flat
     c: jax.Array  # c_{t-1}, an image, as the rest
-    i: jax.Array
+    i: jax.Array | None
     f: jax.Array
     g: jax.Array
     o: jax.Array
@@ -161,11 +161,11 @@ def _conv_lstm(shape, channels, window, peephole, forget_bias, inits):
         return LstmCarry(d_h, flat(d_c)), d_a
 
     def collect(params, saved, d_us):
-        h, *rest = saved
-        gates_saved = gates.GatesSaved(*rest[:-1], None)
+        h, c, i, f, g, o, _ = saved
         (w_h,) = jax.linear_transpose(lambda w: convolve(h, w), params.w_h)(d_us)
         w_c = None
         if peephole:
+            gates_saved = gates.GatesSaved(c, i, f, g, o, None)
             w_c = gates.peephole_gradient(form, gates_saved, d_us, features=1 + len(shape))
         return ConvLstmParams(jnp.zeros_like(params.w_x), w_h, jnp.zeros_like(params.b), w_c)
 

@@ -51,7 +51,7 @@ class _Inputs(NamedTuple):
 class _Saved(NamedTuple):
     h: jax.Array  # h_{t-1}
     c: jax.Array  # c_{t-1}
-    i: jax.Array
+    i: jax.Array | None
     f: jax.Array
     g: jax.Array
     o: jax.Array

@@ -156,11 +156,11 @@ def _lstm(size, form, projection, forget_bias, inits):
 
     def fwd(params, carry, u):
         h, c = carry
-        a, v = (u, None) if projection is None else u
+        a, v = u if isinstance(u, _Projected) else (u, None)
         c_new, (_, i, f, g, o, a_g) = gates.forward(form, params.w_c, a + dense(h, params.w_h), c)
         tanh_c = jnp.tanh(c_new)
         m = (o * tanh_c).astype(h.dtype)
-        h_new = m if projection is None else (dense(m, params.w_p) + v).astype(h.dtype)
+        h_new = m if v is None else (dense(m, params.w_p) + v).astype(h.dtype)
         saved = jax.tree.map(lambda x: x.astype(h.dtype), _Saved(h, c, i, f, g, o, tanh_c, a_g))
         return LstmCarry(h_new, c_new.astype(h.dtype)), h_new, saved
 
@@ -178,7 +178,7 @@ def _lstm(size, form, projection, forget_bias, inits):
         return d_before, d_a if projection is None else _Projected(d_a, d_h)
 
     def collect(params, saved, d_us):
-        d_a, d_h = (d_us, None) if projection is None else d_us
+        d_a, d_h = d_us if isinstance(d_us, _Projected) else (d_us, None)
         h, c, i, f, g, o, tanh_c, a_g = saved
         gates_saved = gates.GatesSaved(c, i, f, g, o, a_g)
         return LstmParams(
@@ -186,7 +186,7 @@ def _lstm(size, form, projection, forget_bias, inits):
             w_h=dense_weight(h, d_a),
             b=jnp.zeros_like(params.b),
             w_c=None if form.peephole is None else gates.peephole_gradient(form, gates_saved, d_a),
-            w_p=None if projection is None else dense_weight(o * tanh_c, d_h),
+            w_p=None if d_h is None else dense_weight(o * tanh_c, d_h),
         )
 
     return Cell(out, init, carry, project, step, Backward(fwd, bwd, collect))

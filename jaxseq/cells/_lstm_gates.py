@@ -60,7 +60,7 @@ def forward(form: GateForm, w_c: jax.Array | None, a: jax.Array, c: jax.Array) -
     c_new = f * c + (1 - f if i is None else i) * g
     if form.clip is not None:
         c_new = jnp.clip(c_new, -form.clip, form.clip)
-    if form.peephole == "new":
+    if w_c is not None and form.peephole == "new":
         o = sigmoid(a_o + w_c[-1] * c_new)
     return c_new, GatesSaved(c, i, f, g, o, remember(form.candidate, a_g))
 
@@ -71,7 +71,7 @@ def backward(
     """Returns the cotangents of the pre-activations and of the memory before."""
     c, i, f, g, o, a_g = saved
     d_a_o = d_o * o * (1 - o)
-    if form.peephole == "new":
+    if w_c is not None and form.peephole == "new":
         d_c = d_c + d_a_o * w_c[-1]
     if form.clip is not None:
         d_c = jnp.where(jnp.abs(unclipped(saved)) < form.clip, d_c, 0)
