@@ -10,7 +10,15 @@ Computed on c exp(-m) and n exp(-m), which leaves h as it is and overflows nowhe
 
     m_t = max(log f_t + m_{t-1}, a_i)     i'_t = exp(a_i - m_t)     f'_t = exp(log f_t + m_{t-1} - m_t)
 
-Where nothing has been written, n = 0, the first of the two is -∞. Then n_t ≥ 1 ever after. JAX differentiates the loop.
+Where nothing has been written, n = 0, the first of the two, κ_t, is -∞. Then n_t ≥ 1 ever after.
+
+Backward, with δh, δc, δn, δm the cotangents of what step t hands on, and s = 1 where κ_t is the larger, 0 where a_i is:
+
+    δo  = δh ⊙ c_t / n_t        δc += δh ⊙ o / n_t        δn -= δh ⊙ h_t / n_t
+    δκ  = (δc ⊙ c_{t-1} + δn ⊙ n_{t-1}) ⊙ f'              δa_i = (δc ⊙ g + δn) ⊙ i'
+    δm -= δκ + δa_i             δκ += s ⊙ δm              δa_i += (1 - s) ⊙ δm
+    δa_f = δκ ⊙ (1 - σ(a_f)), exponential: δκ             δa_g = δc ⊙ i' ⊙ (1 - g²)       δa_o = δo ⊙ o (1 - o)
+    δc_{t-1} = δc ⊙ f'          δn_{t-1} = δn ⊙ f'        δm_{t-1} = δκ                   δh_{t-1} = δa W_hᵀ
 """
 
 import functools
@@ -22,7 +30,7 @@ import jax.numpy as jnp
 from jaxseq import check, initializers
 from jaxseq.cells._activation import sigmoid
 from jaxseq.cells._dense import dense, widen
-from jaxseq.typing import Cell, Initializer
+from jaxseq.typing import Backward, Cell, Initializer
 
 
 class SlstmParams(NamedTuple):
@@ -40,6 +48,18 @@ class SlstmCarry(NamedTuple):
     c: jax.Array
     n: jax.Array
     m: jax.Array
+
+
+class _Saved(NamedTuple):
+    h: jax.Array  # h_{t-1}
+    c: jax.Array  # c_{t-1}
+    n: jax.Array  # n_{t-1}
+    i: jax.Array  # stabilised, as f
+    f: jax.Array
+    g: jax.Array
+    o: jax.Array
+    slope: jax.Array | None  # d log f / d a_f; None: 1
+    share: jax.Array  # d m_t / d κ_t
 
 
 def slstm(
@@ -100,24 +120,60 @@ def _slstm(size, heads, forget, forget_bias, inits):
     def project(params, xs):
         return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
 
-    def recur(params, h):
-        """Returns h W_h `[..., 4H]`, gate by gate, of all heads."""
-        per_head = h.reshape(*h.shape[:-1], heads, width)
-        a = jnp.einsum("...hi,hio->...ho", per_head, params.w_h, preferred_element_type=widen(h.dtype))
-        a = a.reshape(*h.shape[:-1], heads, 4, width)
-        return jnp.swapaxes(a, -3, -2).reshape(*h.shape[:-1], 4 * size)
+    def by_head(a):
+        """`[..., 4H]`, gate by gate, to `[..., heads, 4H / heads]`, head by head."""
+        a = a.reshape(*a.shape[:-1], 4, heads, width)
+        return jnp.swapaxes(a, -3, -2).reshape(*a.shape[:-3], heads, 4 * width)
 
-    def step(params, carry, u):
+    def by_gate(a):
+        """The inverse of `by_head`."""
+        a = a.reshape(*a.shape[:-1], 4, width)
+        return jnp.swapaxes(a, -3, -2).reshape(*a.shape[:-3], 4 * size)
+
+    def heads_of(h):
+        return h.reshape(*h.shape[:-1], heads, width)
+
+    def fwd(params, carry, u):
         h, c, n, m = carry
-        a_i, a_f, a_g, a_o = jnp.split(u + recur(params, h), 4, axis=-1)
-        log_f = jax.nn.log_sigmoid(a_f) if forget == "sigmoid" else a_f
+        wide = widen(h.dtype)
+        recurrent = jnp.einsum("...hi,hio->...ho", heads_of(h), params.w_h, preferred_element_type=wide)
+        a = u + by_gate(recurrent)
+        a_i, a_f, a_g, _ = jnp.split(a, 4, axis=-1)
+        _, slope, _, o = jnp.split(sigmoid(a), 4, axis=-1)
+        log_f, slope = (jax.nn.log_sigmoid(a_f), 1 - slope) if forget == "sigmoid" else (a_f, None)
         kept = jnp.where(n > 0, log_f + m, -jnp.inf)
         m_new = jnp.maximum(kept, a_i)
-        f, i = jnp.exp(kept - m_new), jnp.exp(a_i - m_new)
-        c_new = f * c + i * jnp.tanh(a_g)
-        n_new = f * n + i
-        h_new = sigmoid(a_o) * c_new / n_new
-        carry = jax.tree.map(lambda x: x.astype(h.dtype), SlstmCarry(h_new, c_new, n_new, m_new))
-        return carry, carry.h
+        f, i, g = jnp.exp(kept - m_new), jnp.exp(a_i - m_new), jnp.tanh(a_g)
+        c_new, n_new = f * c + i * g, f * n + i
+        new = SlstmCarry(o * c_new / n_new, c_new, n_new, m_new)
+        share = jnp.where(kept > a_i, 1.0, jnp.where(kept == a_i, 0.5, 0.0))
+        saved = _Saved(h, c, n, i, f, g, o, slope, share)
+        new, saved = jax.tree.map(lambda x: x.astype(h.dtype), (new, saved))
+        return new, new.h, saved
 
-    return Cell(size, init, carry, project, step)
+    def step(params, carry, u):
+        carry, y, _ = fwd(params, carry, u)
+        return carry, y
+
+    def bwd(params, saved, d_carry, d_y):
+        h, c, n, i, f, g, o, slope, share = saved
+        n_new = f * n + i
+        ratio = (f * c + i * g) / n_new
+        d_h = d_carry.h + d_y
+        d_c = d_carry.c + d_h * o / n_new
+        d_n = d_carry.n - d_h * o * ratio / n_new
+        d_kept, d_i = (d_c * c + d_n * n) * f, (d_c * g + d_n) * i
+        d_m = d_carry.m - d_kept - d_i
+        d_kept = jnp.where(n > 0, d_kept + share * d_m, 0)
+        d_i = d_i + (1 - share) * d_m
+        d_f = d_kept if slope is None else d_kept * slope
+        d_a = jnp.concatenate([d_i, d_f, d_c * i * (1 - g * g), d_h * ratio * o * (1 - o)], axis=-1)
+        d_h = jnp.einsum("...ho,hio->...hi", by_head(d_a), params.w_h).reshape(h.shape)
+        return SlstmCarry(d_h, d_c * f, d_n * f, d_kept), d_a
+
+    def collect(params, saved, d_us):
+        h, d_a = (x.reshape(-1, *x.shape[-2:]) for x in (heads_of(saved.h), by_head(d_us)))
+        w_h = jnp.einsum("thi,tho->hio", h, d_a, preferred_element_type=widen(h.dtype)).astype(h.dtype)
+        return SlstmParams(jnp.zeros_like(params.w_x), w_h, jnp.zeros_like(params.b))
+
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect))
