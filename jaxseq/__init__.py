@@ -8,6 +8,7 @@
 The words and axis letters are those of `jaxseq.typing`.
 """
 
+from jaxseq import diagnostics as diagnostics
 from jaxseq import initializers as initializers
 from jaxseq import kernels as kernels
 from jaxseq import masking as masking
@@ -69,6 +70,7 @@ __all__ = [
     "bidirectional",
     "check_bptt",
     "conv_lstm",
+    "diagnostics",
     "dropout",
     "gru",
     "initializers",

@@ -84,7 +84,9 @@ def prepare(
     return masking.masked(cell), (noisy, cell.carry(params, batch)), carry, (xs, mask, reset)
 
 
-def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Array) -> tuple[Carry, jax.Array]:
+def step(
+    cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None
+) -> tuple[Carry, jax.Array]:
     """Runs `cell` over one step: streaming with the numbers of `unroll`. Put it under `jax.jit` with your own code.
 
     Args:
@@ -92,6 +94,7 @@ def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Arr
       params: what `cell.init` returned.
       carry: the carry so far; None starts a sequence.
       x: `[B, D]`, any number of batch axes, also none.
+      reset: bool `[B]`, True where a new sequence starts with this step.
 
     Returns:
       The next carry, and `y [B, H]`.
@@ -101,6 +104,9 @@ def step(cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Arr
     """
     one_step = check.causal(cell)
     params, carry, x = _enter(cell, params, carry, "x", "B, D", x)
+    reset = check.flags("reset", reset, x.shape[:-1], "B")
+    if reset is not None:
+        carry = masking.start_again(reset, cell.carry(params, x.shape[:-1]), carry)
     if isinstance(cell, Composite):
         return one_step(params, carry, x)
     carry, y = one_step(params, carry, cell.project(params, x))

@@ -207,11 +207,11 @@ def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) ->
             raise TypeError(f"`carry{path}` must be {_shaped(want)}; got {_shaped(leaf)}")
 
 
-def flags(name: str, flags: Any, steps: Shape) -> jax.Array | None:
-    """Returns `flags`, bool `[T, B]` of shape `steps`, or None."""
+def flags(name: str, flags: Any, steps: Shape, axes: str = "T, B") -> jax.Array | None:
+    """Returns `flags`, bool of the shape `steps`, with the axes of `axes`, or None."""
     if flags is None:
         return None
-    flags = array(name, "T, B", flags)
+    flags = array(name, axes, flags)
     if flags.dtype == bool and flags.shape == steps:
         return flags
     hint = ""
@@ -222,7 +222,7 @@ def flags(name: str, flags: Any, steps: Shape) -> jax.Array | None:
     elif flags.dtype != bool:
         hint = f" Cast it: {name}.astype(bool)."
     error = TypeError if flags.dtype != bool else ValueError
-    raise error(f"`{name}` must be bool [T, B] = {steps}; got {_shaped(flags)}.{hint}")
+    raise error(f"`{name}` must be bool [{axes}] = {steps}; got {_shaped(flags)}.{hint}")
 
 
 def batch_leads(cell: Cell, params: Params, batch: Shape) -> None:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.typing import Backward, Cell
+from jaxseq.typing import Backward, Carry, Cell
 
 
 def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
@@ -43,6 +43,9 @@ def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
 def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
     """Returns each row's output at its last True step, `[B, H]`; zeros where a row has none.
 
+    Of a bidirectional net this is where the backward direction starts; what it has read stands in `ys` at a row's first
+    step, and in its last carry.
+
     Args:
       ys: `[T, B, H]`.
       mask: bool `[T, B]`, of any pattern.
@@ -65,6 +68,11 @@ def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
     if not reverse:
         return reset
     return jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
+
+
+def start_again(reset: jax.Array, initial: Carry, carry: Carry) -> Carry:
+    """Returns the initial carry in the rows where `reset` is True, the other one elsewhere."""
+    return _choose(reset, initial, carry)
 
 
 @functools.cache

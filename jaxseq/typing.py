@@ -68,8 +68,9 @@ class Cell(NamedTuple):
       noise: `(key, params, xs) -> (params, xs)`: draws what the cell needs for a whole sequence, and hands it on with
         the params (constant in time) or the xs (per step), which the other functions then take in place of the plain
         ones. It is called once, outside the loop, and only where a key is given; None: the cell draws nothing.
-      hears: True where `step` and `backward` also take a `Heard` for the carry: what the recurrent weights see apart
-        from what is remembered. Recurrent dropout needs that of a cell that remembers in h itself, as the GRU does.
+      hears: for recurrent dropout, which drops what the recurrent weights see, not what is remembered. True: h is both,
+        as in the GRU, and `step` and `backward` also take a `Heard` for the carry. False: h is not remembered, as in
+        the RNN. None: not said; then the `h` of a carry of named parts is dropped, and an array is refused.
     """
 
     size: int
@@ -79,7 +80,7 @@ class Cell(NamedTuple):
     step: Callable[[Params, Carry, Inputs], tuple[Carry, jax.Array]]
     backward: Backward | None = None
     noise: Callable[[jax.Array, Params, Inputs], tuple[Params, Inputs]] | None = None
-    hears: bool = False
+    hears: bool | None = None
 
 
 class Heard(NamedTuple):

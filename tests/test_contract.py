@@ -310,13 +310,14 @@ def test_chunks_with_the_carry_handed_on_are_the_whole(name, kernel_name, revers
 def test_step_repeated_is_unroll(name):
     cell = zoo.find(name).cell
     problem = make_problem(cell)
-    want_carry, want_ys = jaxseq.unroll(cell, problem.params, problem.xs)
     step = jax.jit(jaxseq.step)
-    carry = None
-    for x, want in zip(problem.xs, want_ys, strict=True):
-        carry, y = step(cell, problem.params, carry, x)
-        zoo.assert_close(y, want, TOLERANCE)
-    zoo.assert_close(carry, want_carry, TOLERANCE)
+    for resets in (None, RESET):
+        want_carry, want_ys = jaxseq.unroll(cell, problem.params, problem.xs, reset=resets)
+        carry = None
+        for t, (x, want) in enumerate(zip(problem.xs, want_ys, strict=True)):
+            carry, y = step(cell, problem.params, carry, x, reset=None if resets is None else resets[t])
+            zoo.assert_close(y, want, TOLERANCE)
+        zoo.assert_close(carry, want_carry, TOLERANCE)
 
 
 @each_net_and_kernel(CAUSAL)

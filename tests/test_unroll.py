@@ -7,6 +7,7 @@ import pytest
 
 import jaxseq
 from jaxseq import Composite, kernels
+from tests import zoo
 
 KEY = jax.random.key(0)
 
@@ -112,3 +113,17 @@ def test_a_composite_is_static_under_jit_and_checked():
         jaxseq.unroll(NET, PARAMS, jnp.ones((6, 3, 9)))
     with pytest.raises(ValueError, match=r"`carry\[1\]\[0\]` must be float32 \(3, 3\)"):
         jaxseq.unroll(NET, PARAMS, XS, NET.carry(PARAMS, (3,))[:1] + NET.carry(PARAMS, (2,))[1:])
+
+
+def test_step_starts_again_in_the_rows_that_are_reset():
+    """In nets too, and from a learned carry."""
+    net = jaxseq.stack(jaxseq.learned_carry(jaxseq.gru(4)), jaxseq.lstm(3))
+    params = zoo.random_like(net.init(jax.random.key(0), 2), 0)
+    carry = zoo.random_like(net.carry(params, (3,)), 1)
+    x, reset = jnp.ones((3, 2)), jnp.array([True, False, True])
+    got = jaxseq.step(net, params, carry, x, reset=reset)
+    fresh, held = jaxseq.step(net, params, None, x), jaxseq.step(net, params, carry, x)
+    for row, want in enumerate((fresh, held, fresh)):
+        zoo.assert_close(*(jax.tree.map(lambda leaf, row=row: leaf[row], tree) for tree in (got, want)), 1e-6)
+    with pytest.raises(ValueError, match=r"`reset` must be bool \[B\] = \(3,\); got bool \(1,\)"):
+        jaxseq.step(net, params, carry, x, reset=reset[:1])

@@ -63,7 +63,8 @@ def conv_lstm(
     """Returns the convolutional LSTM cell for images of `shape`; its carry is `LstmCarry(h, c)`.
 
     Inputs and outputs are flat: xs `[T, B, height, width, 3]` go in as `xs.reshape(T, B, -1)`, and the outputs are
-    `ys.reshape(T, B, height, width, channels)`. `cell.size` is height · width · channels.
+    `ys.reshape(T, B, height, width, channels)`. `cell.size` is height · width · channels. In both directions add the
+    outputs, `bidirectional(cell, merge="sum")`: "concat" puts one whole image behind the other, not channel by channel.
 
     Args:
       shape: (height, width), or the sizes of one to three spatial axes.
@@ -71,8 +72,8 @@ def conv_lstm(
       window: the sizes of the convolutions' windows, or one for all axes.
       peephole: True: the gates see the memory, the output gate c_t.
       forget_bias: what `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart; that of
-        `w_c` is zeros.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart;
+        Glorot-uniform, Glorot-uniform, zeros. `w_c` starts at zero.
 
     Raises:
       TypeError, ValueError: sizes that are not positive ints, or not one to three; an initialiser that is not a
@@ -110,7 +111,8 @@ def _conv_lstm(shape, channels, window, peephole, forget_bias, inits):
         in_channels, rest = divmod(check.positive_int("in_size", in_size), pixels)
         if rest or not in_channels:
             raise ValueError(
-                f"inputs must be whole images of {shape}, flat: a multiple of {pixels} features; got {in_size}"
+                f"inputs must be whole images of {shape}, flat: a multiple of {pixels} features; got {in_size}. "
+                "Flatten them: xs.reshape(T, B, -1)."
             )
         key_x, key_h, key_b, key_f = jax.random.split(key, 4)
         return ConvLstmParams(

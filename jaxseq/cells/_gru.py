@@ -72,7 +72,7 @@ def gru(
       forget_bias: what `init` writes into the update gate's part of `b`, negated where z writes: the larger, the longer
         the memory. A number or an initialiser, `initializers.chrono(T)`; None leaves what `bias_init` gave.
       input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h`, and of `b` and `b_hn`, each gate drawn
-        apart.
+        apart; Glorot-uniform, orthogonal, zeros.
 
     Raises:
       TypeError, ValueError: `size` is not a positive int, `candidate` or an initialiser not a function, a flag not a

@@ -63,7 +63,7 @@ def layer_norm_gru(
       size: H.
       forget_bias: what `init` writes into the update gate's part of `b`, as for `jaxseq.gru`.
       input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h`, and of `b` and `b_hn`, each gate drawn
-        apart.
+        apart; Glorot-uniform, orthogonal, zeros.
 
     Raises:
       TypeError, ValueError: `size` is not a positive int, an initialiser not a function.

@@ -75,7 +75,8 @@ def layer_norm_lstm(
     Args:
       size: H.
       forget_bias: what `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart;
+        Glorot-uniform, orthogonal, zeros.
 
     Raises:
       TypeError, ValueError: `size` is not a positive int, an initialiser not a function.

@@ -102,8 +102,8 @@ def lstm(
       clip: the memory stays within ±clip; None: it is not clipped.
       forget_bias: what `init` writes into the forget gate's part of `b`; the equations add nothing. An initialiser,
         `initializers.chrono(T)`, draws it, and the input gate gets its negative. None leaves what `bias_init` gave.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart; those of
-        `w_c` and `w_p` are `input_init`'s too.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart;
+        Glorot-uniform, orthogonal, zeros. `w_c` and `w_p` are drawn by `input_init` too.
 
     Raises:
       TypeError, ValueError: `size` or `projection` is not a positive int, `peephole` unknown, `coupled` not a bool,

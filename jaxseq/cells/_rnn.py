@@ -49,7 +49,8 @@ def rnn(
     Args:
       size: H.
       activation: f, any elementwise function.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`; Glorot-uniform, orthogonal,
+        zeros.
 
     Raises:
       TypeError, ValueError: `size` is not a positive int, `activation` or an initialiser not a function.
@@ -100,4 +101,4 @@ def _rnn(size, activation, inits):
     def collect(params, saved, d_us):
         return RnnParams(jnp.zeros_like(params.w_x), dense_weight(saved.h, d_us), jnp.zeros_like(params.b))
 
-    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect))
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect), hears=False)

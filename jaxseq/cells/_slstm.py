@@ -79,7 +79,8 @@ def slstm(
       heads: the recurrent weights connect a unit with those of its own head only.
       forget: the forget gate's activation, "sigmoid" or "exponential".
       forget_bias: what `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate and head drawn apart.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate and head drawn apart;
+        Glorot-uniform, orthogonal, zeros.
 
     Raises:
       TypeError, ValueError: `size` or `heads` is not a positive int, `heads` does not divide `size`, `forget` unknown,

@@ -36,7 +36,8 @@ def gate_traces(
 ) -> Any:
     """Returns what every step of a cell saves for its backward, by name: the gates, and the carry that entered.
 
-    The stock cells name their gates as their equations do: i f g o, and r z n. Each is `[T, B, H]`, zero on padding.
+    The stock cells name their gates as their equations do: i f g o, and r z n. Each is `[T, B, H]`, zero on padding; so
+    is what else a cell saves, named in its file.
 
     Args:
       cell: a Cell with a `backward` that saves a NamedTuple or a dict, or a Composite of such cells.
@@ -57,6 +58,8 @@ def gate_traces(
     """
     flags = {"mask": mask, "reset": reset, "reverse": reverse}
     traces, _ = unroll(cell, params, xs, carry, kernel=_saved_as_carry, key=key, **flags)
+    steps = jnp.shape(xs)[:-1]
+    traces = jax.tree.map(lambda leaf: leaf.reshape(*steps, -1), traces)  # a ConvLSTM's are images
     return keep(None if mask is None else jnp.asarray(mask), traces)
 
 
@@ -65,6 +68,7 @@ def plot_gates(gates: Mapping[str, jax.Array], *, axes: Sequence[Axes] | None = 
 
     Args:
       gates: arrays `[T, H]` by name: `{name: traces[name][:, 0] for name in "ifo"}` for the first row of a batch.
+        NaN is grey: `jnp.where(mask[:, :1], gate, jnp.nan)` shows padding, whose traces are zero.
       axes: as many axes as there are gates; None: those of a new figure.
 
     Returns:
@@ -86,11 +90,13 @@ def plot_gates(gates: Mapping[str, jax.Array], *, axes: Sequence[Axes] | None = 
         raise ValueError(f"`axes` must be one for each of the {len(gates)} gates; got {len(axes)}")
     for ax, (name, gate) in zip(axes, gates.items(), strict=True):
         values = np.asarray(gate, np.float64).T
-        if np.all((values >= 0) & (values <= 1)):
+        shown = values[np.isfinite(values)]
+        if np.all((shown >= 0) & (shown <= 1)):
             colors = {"cmap": "viridis", "vmin": 0, "vmax": 1}
         else:
-            largest = np.max(np.abs(values))
+            largest = np.max(np.abs(shown))
             colors = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+        ax.set_facecolor("0.85")  # behind NaN
         image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors)
         ax.figure.colorbar(image, ax=ax, pad=0.01)
         ax.set(ylabel="unit")
@@ -103,7 +109,10 @@ def plot_gates(gates: Mapping[str, jax.Array], *, axes: Sequence[Axes] | None = 
 def _saved_as_carry(cell, params, carry, xs, *, reverse=False):
     """A kernel which returns the saved values in place of the last carry, so that a net puts them in its place."""
     if cell.backward is None:
-        raise ValueError("gate_traces returns what a cell's `backward` saves; this cell has no hand-written `backward`")
+        raise ValueError(
+            "gate_traces returns what a cell's `backward` saves; this cell has no hand-written `backward`; "
+            "gradient_norms and jacobians need none"
+        )
 
     def step(carry, u):
         carry, y, saved = cell.backward.fwd(params, carry, u)

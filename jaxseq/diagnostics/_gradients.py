@@ -141,7 +141,8 @@ def plot_gradient_norms(norms: Carry, *, ax: Axes | None = None) -> Axes:
         rows = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
         least = np.min(rows, axis=1, where=rows > 0, initial=np.inf)  # a zero would take the band to -∞
         mean, least, most = (_above_zero(values) for values in (rows.mean(axis=1), least, rows.max(axis=1)))
-        (line,) = ax.plot(mean, label=label)
+        marker = "o" if np.sum(np.isfinite(mean)) == 1 else None  # a single point is no line
+        (line,) = ax.plot(mean, label=label, marker=marker, markersize=4)
         ax.fill_between(range(len(rows)), least, most, color=line.get_color(), alpha=0.2, lw=0)
         if np.any(mean > 0):  # an axis without a number above zero cannot be logarithmic
             ax.set_yscale("log")

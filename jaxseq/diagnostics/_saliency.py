@@ -132,7 +132,8 @@ def plot_saliency(attributions: jax.Array, *, tokens: Sequence[str] | None = Non
         ax.figure.colorbar(image, ax=ax, pad=0.01, label="attribution")
         ax.set(ylabel="feature")
     if tokens is not None:
-        ax.set_xticks(range(len(tokens)), tokens, rotation=45, ha="right", rotation_mode="anchor")
+        size = min(10, 300 / max(len(tokens), 1))  # points: as wide as a step
+        ax.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", rotation_mode="anchor", fontsize=size)
     ax.set(xlabel="step" if tokens is None else "", title="Which steps mattered")
     return ax
 

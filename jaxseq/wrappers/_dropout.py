@@ -43,7 +43,7 @@ def dropout(
       cell: a cell or, without `recurrent`, a composite.
       inputs, outputs: the rates at which features of xs and ys are dropped; with either the result is a Composite.
       recurrent: the rate for what the recurrent weights see of the carry: its `h`, or the carry if that is an array. A
-        cell of your own in which `h` is also what is remembered takes a `Heard` and says so by `hears`.
+        cell of your own whose carry is an array says by its `hears` whether it remembers in it.
       per_step: draw new masks at every step instead of one for the sequence.
 
     Raises:
@@ -98,7 +98,7 @@ def _recurrent(cell, rate, per_step):
 
     def init(key, in_size, dtype=None):
         params = cell.init(key, in_size, dtype)
-        heard(cell.carry(params))
+        heard(cell.carry(params), cell.hears)
         return params
 
     def carry(params, batch_shape=()):
@@ -164,9 +164,15 @@ def _recurrent(cell, rate, per_step):
     return Cell(cell.size, init, carry, project, step, Backward(fwd, bwd, collect), noise, cell.hears)
 
 
-def heard(carry):
+def heard(carry, hears=False):
     """The leaf of a carry that its recurrent weights see."""
     leaves = named_leaves("dropout", carry)
     if "h" not in leaves:
         raise ValueError(f"`recurrent` drops the carry's `h`; this one has {', '.join(map(repr, leaves))}")
+    if hears is None and leaves is not carry and not hasattr(carry, "_asdict"):
+        raise ValueError(
+            "`recurrent` drops what the recurrent weights see, not what is remembered; this cell's carry is one array, "
+            "which may be both. Say which: Cell(..., hears=False) where the weights alone see it; with hears=True "
+            "`step` takes a jaxseq.Heard(carry, h), and shows h to its weights"
+        )
     return leaves["h"]

@@ -34,6 +34,8 @@ def stack(*cells: Cell | Composite) -> Composite:
     """
     if not cells:
         raise ValueError("`stack` needs at least one cell")
+    if isinstance(cells[0], list) or type(cells[0]) is tuple:
+        raise TypeError("`stack` takes cells one by one; got a list of them. Write stack(*cells).")
     for cell in cells:
         check.net(cell)
     return _stack(*cells)

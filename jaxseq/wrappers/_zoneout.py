@@ -18,7 +18,8 @@ from jaxseq.wrappers._noise import Noisy, apart, beside, draw_inner, leading, na
 def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Cell:
     """Returns `cell` with zoneout, at random where `unroll` is given a key, in the mean without one.
 
-    Params and carry are the cell's. With `h`, the outputs are the new `h`, as they are in the stock cells.
+    Params and carry are the cell's. With `h`, the outputs are the new `h` in place of the cell's own: give it only to
+    cells whose outputs are their h, as those of the stock cells are.
 
     Args:
       cell: a Cell whose carry is an array, which is `h`, or a NamedTuple or dict with the parts named here.

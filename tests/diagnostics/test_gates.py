@@ -189,3 +189,22 @@ def test_plot_takes_axes(plt):
         diagnostics.plot_gates({"i": jnp.ones((4, 3))}, axes=axes)
     with pytest.raises(ValueError, match=r"`gates\['i'\]` must be \[T, H\], one row of the batch; got \(4, 2, 3\)"):
         diagnostics.plot_gates({"i": jnp.ones((4, 2, 3))})
+
+
+def test_traces_of_images_are_flat():
+    """A ConvLSTM's gates are as its outputs, `[T, B, H]`, and h is their product."""
+    cell = jaxseq.conv_lstm((2,), 2)
+    params = cell.init(jax.random.key(0), 2)
+    xs = jax.random.normal(jax.random.key(1), (T, B, 2))
+    traces = diagnostics.gate_traces(cell, params, xs)
+    _, ys = jaxseq.unroll(cell, params, xs)
+    np.testing.assert_allclose(traces["o"] * traces["tanh_c"], ys, rtol=1e-12)
+    assert diagnostics.saturation(traces["f"]).left.shape == (4,)
+
+
+def test_plot_leaves_what_is_nan_grey(plt):
+    gate = np.array([[0.2, 0.9], [np.nan, np.nan]])
+    for values, limits in ((gate, (0, 1)), (-2 * gate, (-1.8, 1.8))):
+        (ax,) = diagnostics.plot_gates({"f": values})
+        assert ax.images[0].get_clim() == limits
+        assert np.ma.getmaskarray(ax.images[0].get_array()).tolist() == [[False, True], [False, True]]

@@ -263,6 +263,36 @@ def test_names_of_a_carry_of_your_own():
         dropout(renamed("memory", "output"), recurrent=0.1).init(jax.random.key(0), D)
 
 
+def test_an_array_carry_says_whether_it_is_remembered():
+    """A cell that remembers in the h that its weights see would explode, were it dropped and scaled at every step."""
+
+    def leaky(params, carry, u):
+        remembered, h = carry if isinstance(carry, jaxseq.Heard) else (carry, carry)
+        y = 0.95 * remembered + 0.05 * jnp.tanh(u + h @ params["h"])
+        return y, y
+
+    def keeper(hears):
+        return jaxseq.Cell(
+            size=H,
+            init=lambda key, in_size, dtype=None: {"h": jnp.eye(H, dtype=dtype), "x": jnp.eye(in_size, H, dtype=dtype)},
+            carry=lambda params, batch_shape=(): jnp.zeros((*batch_shape, H), params["h"].dtype),
+            project=lambda params, xs: xs @ params["x"],
+            step=leaky,
+            hears=hears,
+        )
+
+    with pytest.raises(ValueError, match=r"this cell's carry is one array, which may be both. Say which"):
+        dropout(keeper(None), recurrent=0.2).init(jax.random.key(0), D)
+    xs = jnp.ones((300, B, D))
+
+    def largest(hears):
+        net = dropout(keeper(hears), recurrent=0.2)
+        return jnp.abs(jaxseq.unroll(net, net.init(jax.random.key(0), D), xs, key=jax.random.key(1))[1]).max()
+
+    assert largest(True) <= 1
+    assert largest(False) > 1e20
+
+
 def test_zoneout_of_outputs_that_are_not_h():
     cell = zoo.CELLS["lstm"].cell
     doubled = cell._replace(

@@ -64,8 +64,9 @@ def test_errors():
         stack()
     with pytest.raises(TypeError, match=re.escape("Call it: lstm(256)")):
         stack(jaxseq.lstm(3), jaxseq.lstm)
-    with pytest.raises(TypeError, match=r"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got list"):
-        stack([jaxseq.lstm(3)])
+    for cells in ([jaxseq.lstm(3)], (jaxseq.lstm(3), jaxseq.gru(3))):
+        with pytest.raises(TypeError, match=r"Write stack\(\*cells\)"):
+            stack(cells)
     with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
         residual(3)
     with pytest.raises(ValueError, match=r"x must have its cell's 4 features; got 3"):
