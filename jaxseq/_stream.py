@@ -4,6 +4,8 @@ import functools
 from collections.abc import Iterable, Iterator
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxseq import check
 from jaxseq._unroll import unroll
@@ -39,11 +41,17 @@ def stream(
     True
     """
     check.causal(cell)
+    if isinstance(chunks, jax.Array | np.ndarray) or not isinstance(chunks, Iterable):
+        raise TypeError(
+            f"`chunks` must be an iterable of arrays [t, B, D]; got {type(chunks).__name__}. For one array: [xs]"
+        )
     return _chunk_by_chunk(cell, params, chunks, carry)
 
 
 def _chunk_by_chunk(cell, params, chunks, carry):
     for xs in chunks:
+        if carry is None and jnp.ndim(xs) >= 2:  # so that the first chunk runs the program of the others
+            carry = cell.carry(params, jnp.shape(xs)[1:-1])
         carry, ys = _run_chunk(cell, *check.as_jax((params, xs, carry)))
         yield carry, ys
 

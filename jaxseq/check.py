@@ -6,6 +6,7 @@ ValueError for shapes and values.
 
 import functools
 import inspect
+import numbers
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +33,7 @@ def positive_int(name: str, value: Any) -> int:
 
 def sequence(name: str, value: Any) -> tuple:
     """Returns `value` as a tuple."""
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, tuple | list | np.ndarray):
         raise TypeError(f"`{name}` must be a sequence of ints; got {value!r}")
     return tuple(value)
 
@@ -45,7 +46,7 @@ def one_of(name: str, value: Any, options: tuple) -> None:
 
 def rate(name: str, value: Any) -> float:
     """Returns `value` as a float in [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if not _is_number(value):
         raise TypeError(f"`{name}` must be a rate, a number in [0, 1); got {value!r}")
     if not 0 <= value < 1:
         raise ValueError(f"`{name}` must be a rate in [0, 1); got {value}")
@@ -54,7 +55,7 @@ def rate(name: str, value: Any) -> float:
 
 def positive(name: str, value: Any) -> float:
     """Returns `value` as a float above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if not _is_number(value):
         raise TypeError(f"`{name}` must be a positive number; got {value!r}")
     if not value > 0:
         raise ValueError(f"`{name}` must be a positive number; got {value}")
@@ -64,8 +65,9 @@ def positive(name: str, value: Any) -> float:
 def bias(name: str, value: Any) -> Any:
     """Returns a bias to start from, a float, an initialiser or None."""
     if value is None or callable(value):
+        _hashable(name, value)
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if not _is_number(value):
         raise TypeError(f"`{name}` must be a number, an initialiser (initializers.chrono(100)) or None; got {value!r}")
     return float(value)
 
@@ -78,13 +80,16 @@ def initializers(**named: Any) -> tuple:
                 f"`{name}` must be an initialiser (key, shape, dtype) -> array, such as initializers.orthogonal(); "
                 f"got {value!r}"
             )
+        signature = _signature(value)
         try:
-            inspect.signature(value).bind("key", "shape", "dtype")
+            if signature is not None:
+                signature.bind("key", "shape", "dtype")
         except TypeError:
             raise TypeError(
-                f"`{name}` must take (key, shape, dtype); {_kind(value)} takes {inspect.signature(value)}. "
+                f"`{name}` must take (key, shape, dtype); {_kind(value)} takes {signature}. "
                 "A factory is called first: initializers.orthogonal()."
             ) from None
+        _hashable(name, value)
     return tuple(named.values())
 
 
@@ -92,6 +97,7 @@ def function(name: str, value: Any) -> None:
     """Raises unless `value` is callable."""
     if not callable(value):
         raise TypeError(f"`{name}` must be an elementwise function such as jnp.tanh; got {value!r}")
+    _hashable(name, value)
 
 
 def direction(reverse: Any) -> None:
@@ -112,9 +118,10 @@ def kernel(kernel: Any) -> None:
         return
     if not callable(kernel):
         raise TypeError(f"`kernel` must be a function such as jaxseq.kernels.scan, or None; got {kernel!r}")
-    signature = inspect.signature(kernel)
+    signature = _signature(kernel)
     try:
-        signature.bind("cell", "params", "carry", "xs", reverse=False)
+        if signature is not None:
+            signature.bind("cell", "params", "carry", "xs", reverse=False)
     except TypeError:
         raise TypeError(
             f"`kernel` must take (cell, params, carry, xs, *, reverse); {_kind(kernel)} takes {signature}. "
@@ -125,7 +132,7 @@ def kernel(kernel: Any) -> None:
 def outputs(cell: Cell, ys: Any, steps: Shape) -> None:
     """Raises unless a cell's outputs are `steps` by `cell.size` features: a check of cells and kernels of one's own."""
     shape = jnp.shape(ys)
-    if len(shape) <= len(steps) or shape[-1] != cell.size:
+    if shape != (*steps, cell.size):
         raise ValueError(
             f"the outputs must be {steps} steps by {cell.size} features, the cell's `size`; its `step`, or the kernel, "
             f"gave {shape}"
@@ -238,6 +245,26 @@ def batch_leads(cell: Cell, params: Params, batch: Shape) -> None:
 @functools.lru_cache(maxsize=1024)
 def _expected_parameters(cell, in_size):
     return jax.eval_shape(lambda key: cell.init(key, in_size), jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _hashable(name, value):
+    """Cells are told apart by what they are made of, so that has to have a hash."""
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be hashable, as functions are; {_kind(value)} is not") from None
+
+
+def _signature(value):
+    """The signature of a callable; None for one that keeps it to itself."""
+    try:
+        return inspect.signature(value)
+    except ValueError:
+        return None
 
 
 def _float_dtype(params):

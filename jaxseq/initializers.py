@@ -32,18 +32,42 @@ __all__ = [
 ]
 
 
-glorot_uniform = functools.cache(jax.nn.initializers.glorot_uniform)
-glorot_normal = functools.cache(jax.nn.initializers.glorot_normal)
-he_uniform = functools.cache(jax.nn.initializers.he_uniform)
-he_normal = functools.cache(jax.nn.initializers.he_normal)
+def glorot_uniform() -> Initializer:
+    """Returns the initialiser of U(±√(6 / (in + out)))."""
+    return _GLOROT_UNIFORM
 
 
-@functools.cache
+def glorot_normal() -> Initializer:
+    """Returns the initialiser of N(0, 2 / (in + out)), truncated at two deviations."""
+    return _GLOROT_NORMAL
+
+
+def he_uniform() -> Initializer:
+    """Returns the initialiser of U(±√(6 / in))."""
+    return _HE_UNIFORM
+
+
+def he_normal() -> Initializer:
+    """Returns the initialiser of N(0, 2 / in), truncated at two deviations."""
+    return _HE_NORMAL
+
+
+_GLOROT_UNIFORM = jax.nn.initializers.glorot_uniform()
+_GLOROT_NORMAL = jax.nn.initializers.glorot_normal()
+_HE_UNIFORM = jax.nn.initializers.he_uniform()
+_HE_NORMAL = jax.nn.initializers.he_normal()
+
+
 def orthogonal(scale: float = 1.0) -> Initializer:
     """Returns an initialiser of `scale` times a matrix whose columns, or rows where those are fewer, are orthonormal.
 
     Also for dtypes narrower than float32, in which no QR decomposition exists: it is drawn in float32 and cast.
     """
+    return _orthogonal(float(scale))
+
+
+@functools.cache
+def _orthogonal(scale):
     draw = jax.nn.initializers.orthogonal(scale)
 
     def init(key, shape, dtype=None):
@@ -64,13 +88,14 @@ def fan_in_uniform() -> Initializer:
     return init
 
 
-@functools.cache
 def scaled_normal(deviation: float) -> Initializer:
     """Returns an initialiser of N(0, `deviation`²): the argument is the standard deviation, not the variance."""
-    return jax.nn.initializers.normal(deviation)
+    return _scaled_normal(float(deviation))
 
 
-@functools.cache
+_scaled_normal = functools.cache(jax.nn.initializers.normal)
+
+
 def chrono(max_length: int) -> Initializer:
     """Returns an initialiser of the forget gate's bias `[H]`, log U(1, `max_length` - 1).
 
@@ -87,9 +112,14 @@ def chrono(max_length: int) -> Initializer:
     """
     if max_length < 3:
         raise ValueError(f"`max_length` must be at least 3 steps; got {max_length}")
+    return _chrono(float(max_length))
+
+
+@functools.cache
+def _chrono(max_length):
 
     def init(key, shape, dtype=None):
-        return jnp.log(1 + jax.nn.initializers.uniform(max_length - 2.0)(key, shape, dtype))
+        return jnp.log(1 + jax.nn.initializers.uniform(max_length - 2)(key, shape, dtype))
 
     return init
 

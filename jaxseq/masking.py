@@ -35,6 +35,8 @@ def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
     [[1, 0], [1, 0], [0, 0]]
     """
     lengths = jnp.asarray(lengths)
+    if lengths.size == 0:
+        lengths = lengths.astype(int)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"`lengths` must be integers; got {lengths.dtype}")
     return jnp.arange(T).reshape(T, *[1] * lengths.ndim) < lengths

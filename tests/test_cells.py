@@ -271,3 +271,60 @@ def test_the_initial_carry_can_be_donated(factory):
     step = jax.jit(lambda carry, x: jaxseq.step(cell, params, carry, x), donate_argnums=0)
     _, y = step(cell.carry(params, (2,)), jnp.ones((2, 3)))
     assert np.all(np.isfinite(y))
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 6), (3, 0, 6)], ids=["no steps", "no rows"])
+@pytest.mark.parametrize("cell", [jaxseq.conv_lstm((2, 3), 2), jaxseq.slstm(4), jaxseq.layer_norm_gru(4)])
+def test_nothing_to_do(cell, shape):
+    params = cell.init(KEY, 6)
+    carry, ys = jaxseq.unroll(cell, params, jnp.zeros(shape))
+    assert ys.shape == (*shape[:2], cell.size)
+    assert jax.tree.leaves(carry)[0].shape == (shape[1], cell.size)
+
+
+def test_a_memory_that_stands_on_its_bound(x64):
+    """There JAX's clip passes half of the gradient; by hand it is the same half."""
+    cell = jaxseq.lstm(1, clip=1.0)
+    params = jaxseq.LstmParams(jnp.zeros((1, 4)), jnp.zeros((1, 4)), jnp.array([-800.0, 800.0, 0.0, 0.0]))
+
+    def gradient(kernel):
+        start = jaxseq.LstmCarry(jnp.zeros(1), jnp.ones(1))
+        return jax.grad(lambda start: jaxseq.unroll(cell, params, jnp.ones((3, 1)), start, kernel=kernel)[0].c[0])(
+            start
+        )
+
+    np.testing.assert_array_equal(gradient(jaxseq.kernels.scan).c, [0.125])
+    np.testing.assert_array_equal(gradient(jaxseq.kernels.bptt).c, [0.125])
+
+
+def test_what_a_cell_is_made_of_has_a_hash():
+    """A callable without one is refused by name; one whose signature is its own affair is taken."""
+
+    class Unhashable(list):
+        def __call__(self, key, shape, dtype=None):
+            return jnp.zeros(shape, dtype)
+
+    for make in (
+        lambda: jaxseq.lstm(4, input_init=Unhashable()),
+        lambda: jaxseq.gru(4, forget_bias=Unhashable()),
+        lambda: jaxseq.rnn(4, activation=Unhashable()),
+    ):
+        with pytest.raises(TypeError, match=r"`(input_init|forget_bias|activation)` must be hashable"):
+            make()
+    for uncalled in (jaxseq.initializers.glorot_uniform, jaxseq.initializers.he_normal):
+        with pytest.raises(TypeError, match="A factory is called first"):
+            jaxseq.lstm(4, input_init=uncalled)
+    assert jaxseq.lstm(4, recurrent_init=jaxseq.initializers.orthogonal(1)) is jaxseq.lstm(4)
+    assert jaxseq.initializers.chrono(50) is jaxseq.initializers.chrono(max_length=50)
+
+
+def test_numpy_sizes_of_images():
+    assert jaxseq.conv_lstm(np.array([4, 5]), 2, window=np.int64(3)) is jaxseq.conv_lstm((4, 5), 2)
+
+
+def test_of_a_learned_carry_donated_the_params_stay():
+    cell = jaxseq.learned_carry(jaxseq.gru(4))
+    params = cell.init(KEY, 3)
+    step = jax.jit(lambda params, carry, x: jaxseq.step(cell, params, carry, x), donate_argnums=1)
+    step(params, cell.carry(params), jnp.ones(3))
+    assert np.all(np.isfinite(params.carry))

@@ -32,7 +32,9 @@ def test_it_compiles_once_for_a_size(count_compilations):
     def run():
         return [ys for _, ys in jaxseq.stream(NET, PARAMS, [XS[:5], XS[5:10]])]
 
-    run()
+    NET.carry(PARAMS, (2,))
+    jax.block_until_ready((XS[:5], XS[5:10]))
+    assert count_compilations(run) == 1
     assert count_compilations(run) == 0
 
 
@@ -64,5 +66,8 @@ def test_numpy_chunks():
 def test_errors():
     with pytest.raises(TypeError, match=r"`cell` must be a jaxseq.Cell"):
         jaxseq.stream("lstm", PARAMS, [XS])
+    for chunks in (XS, np.asarray(XS), 5):
+        with pytest.raises(TypeError, match=r"`chunks` must be an iterable of arrays \[t, B, D\]; got"):
+            jaxseq.stream(NET, PARAMS, chunks)
     with pytest.raises(ValueError, match=r"`xs` must be"):
         next(jaxseq.stream(NET, PARAMS, [XS[0, 0]]))

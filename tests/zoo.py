@@ -137,10 +137,10 @@ def recurrently_dropped(entry):
 
 
 def zoned(entry):
-    """The mean of zoneout, of the parts h and c."""
+    """The mean of zoneout, of the parts h and c; of h where the other parts are scaled by one another."""
     sizes = [part.shape[-1] for part in entry.net.start(None, 1)]
-    rates = {"h": 0.2} if len(sizes) == 1 else {"h": 0.2, "c": 0.3}
-    form = reference_forms.zoneout(entry.form, *[*rates.values(), 0.0, 0.0][: len(sizes)])
+    rates = {"h": 0.2, "c": 0.3} if len(sizes) == 2 else {"h": 0.2}
+    form = reference_forms.zoneout(entry.form, *[*rates.values(), 0.0, 0.0, 0.0][: len(sizes)])
     return Entry(jaxseq.zoneout(entry.cell, **rates), reference_nets.cell(form, sizes), form)
 
 

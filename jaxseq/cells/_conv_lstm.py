@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxseq import check, initializers
 from jaxseq.cells import _lstm_gates as gates
@@ -88,7 +89,7 @@ def conv_lstm(
     shape = tuple(check.positive_int("shape", side) for side in check.sequence("shape", shape))
     if not 1 <= len(shape) <= 3:
         raise ValueError(f"`shape` must have one to three sizes, such as (height, width); got {shape}")
-    sides = (window,) * len(shape) if isinstance(window, int) else check.sequence("window", window)
+    sides = (window,) * len(shape) if isinstance(window, int | np.integer) else check.sequence("window", window)
     if len(sides) != len(shape):
         raise ValueError(f"`window` must be an int or have a size for each of the {len(shape)} axes; got {window}")
     window = tuple(check.positive_int("window", side) for side in sides)
@@ -127,18 +128,18 @@ def _conv_lstm(shape, channels, window, peephole, forget_bias, inits):
         return LstmCarry(h, c)
 
     def image(x):
-        return x.reshape(*x.shape[:-1], *shape, -1)
+        return x.reshape(*x.shape[:-1], *shape, x.shape[-1] // pixels)
 
     def flat(x):
-        return x.reshape(*x.shape[: -1 - len(shape)], -1)
+        return x.reshape(*x.shape[: -1 - len(shape)], pixels * x.shape[-1])
 
     def convolve(x, w):
         """`[..., pixels · in]`, `[*window, in, out]` -> `[..., *shape, out]`."""
-        pixels_in = image(x)
-        images = pixels_in.reshape(-1, *pixels_in.shape[-1 - len(shape) :])
+        lead = x.shape[:-1]
+        images = x.reshape(math.prod(lead), *shape, x.shape[-1] // pixels)
         ones = (1,) * len(shape)
         convolved = jax.lax.conv_general_dilated(images, w, ones, "SAME", dimension_numbers=layout)
-        return convolved.reshape(*x.shape[:-1], *convolved.shape[1:])
+        return convolved.reshape(*lead, *convolved.shape[1:])
 
     def project(params, xs):
         return convolve(xs, params.w_x) + params.b

@@ -133,7 +133,7 @@ def _layer_norm_gru(size, forget_bias, inits):
         d_h = d_carry + d_y
         d_n = d_h * (1 - z) * (1 - n * n)
         d_z = d_h * (h - n) * z * (1 - z)
-        d_r = d_n * (params.s_h * normal)[..., 2 * size :] * r * (1 - r) + d_n * params.b_hn * r * (1 - r)
+        d_r = d_n * ((params.s_h * normal)[..., 2 * size :] + params.b_hn) * r * (1 - r)
         d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
         d_seen = dense_back(normalise_blocks_back(params.s_h * recurrent_part(d_a, r), saved), params.w_h)
         d_h = d_h * z

@@ -74,7 +74,8 @@ def backward(
     if w_c is not None and form.peephole == "new":
         d_c = d_c + d_a_o * w_c[-1]
     if form.clip is not None:
-        d_c = jnp.where(jnp.abs(unclipped(saved)) < form.clip, d_c, 0)
+        size = jnp.abs(unclipped(saved))  # where it is just the bound, JAX's clip passes half
+        d_c = d_c * jnp.where(size < form.clip, 1, jnp.where(size == form.clip, 0.5, 0)).astype(d_c.dtype)
     if i is None:
         d_i, i = None, 1 - f
         d_f = d_c * (c - g)

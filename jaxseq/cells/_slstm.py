@@ -74,6 +74,8 @@ def slstm(
 ) -> Cell:
     """Returns the sLSTM cell; its carry is `SlstmCarry(h, c, n, m)`.
 
+    Of a learned initial carry only h is learned: where n = 0 nothing is in memory.
+
     Args:
       size: H.
       heads: the recurrent weights connect a unit with those of its own head only.

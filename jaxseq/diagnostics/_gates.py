@@ -36,8 +36,8 @@ def gate_traces(
 ) -> Any:
     """Returns what every step of a cell saves for its backward, by name: the gates, and the carry that entered.
 
-    The stock cells name their gates as their equations do: i f g o, and r z n. Each is `[T, B, H]`, zero on padding; so
-    is what else a cell saves, named in its file.
+    The stock cells name their gates as their equations do: i f g o, and r z n. Each is `[T, B, H]`, zero on padding.
+    What else a cell saves, named in its file, is `[T, B, features]`.
 
     Args:
       cell: a Cell with a `backward` that saves a NamedTuple or a dict, or a Composite of such cells.

@@ -149,4 +149,4 @@ def _square(jacobians):
     jacobians = check.array("jacobians", "T, n, n", jacobians)
     if jacobians.ndim != 3 or jacobians.shape[1] != jacobians.shape[2]:
         raise ValueError(f"`jacobians` must be [T, n, n]; got {jacobians.shape}")
-    return jacobians
+    return jacobians.astype(jnp.promote_types(jacobians.dtype, jnp.float32))  # decompositions know no narrower ones

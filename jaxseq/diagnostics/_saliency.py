@@ -40,7 +40,7 @@ def gradient_times_input(score: Score, xs: jax.Array) -> jax.Array:
     Array([[3., 8.]], dtype=float32)
     """
     xs = _floating("xs", xs)
-    return xs * _gradient(score)(xs)
+    return _attribute(xs, _gradient(score)(xs))
 
 
 def integrated_gradients(
@@ -66,14 +66,15 @@ def integrated_gradients(
     if baseline.shape != xs.shape or baseline.dtype != xs.dtype:
         raise ValueError(f"`baseline` must be like `xs`, {xs.dtype} {xs.shape}; got {baseline.dtype} {baseline.shape}")
     points, weights = np.polynomial.legendre.leggauss(check.positive_int("steps", steps))
-    points, weights = jnp.asarray((1 + points) / 2, xs.dtype), jnp.asarray(weights / 2, xs.dtype)
+    wide = jnp.promote_types(xs.dtype, jnp.float32)
+    points, weights = jnp.asarray((1 + points) / 2, xs.dtype), jnp.asarray(weights / 2, wide)
 
     def add(total, point_weight):
         point, weight = point_weight
         return total + weight * _gradient(score)(baseline + point * (xs - baseline)), None
 
-    mean, _ = jax.lax.scan(add, jnp.zeros_like(xs), (points, weights))
-    return (xs - baseline) * mean
+    mean, _ = jax.lax.scan(add, jnp.zeros(xs.shape, wide), (points, weights))
+    return _attribute(xs - baseline, mean).astype(xs.dtype)
 
 
 def leave_one_out(score_of_mask: Score, mask: jax.Array) -> jax.Array:
@@ -98,6 +99,8 @@ def leave_one_out(score_of_mask: Score, mask: jax.Array) -> jax.Array:
     if mask.ndim < 1:
         raise ValueError("`mask` must be [T, B]; got a scalar")
     check.flags("mask", mask, mask.shape)
+    if len(mask) == 0:
+        return jnp.zeros(mask.shape)
     score = score_of_mask(mask)
     if jnp.shape(score) != mask.shape[1:]:
         raise ValueError(f"`score_of_mask` must give one number a row, {mask.shape[1:]}; got {jnp.shape(score)}")
@@ -136,6 +139,11 @@ def plot_saliency(attributions: jax.Array, *, tokens: Sequence[str] | None = Non
         ax.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", rotation_mode="anchor", fontsize=size)
     ax.set(xlabel="step" if tokens is None else "", title="Which steps mattered")
     return ax
+
+
+def _attribute(xs, gradient):
+    """The product; zero where there is no gradient, as on padding, whatever stands there."""
+    return jnp.where(gradient == 0, 0, xs * gradient)
 
 
 def _gradient(score):

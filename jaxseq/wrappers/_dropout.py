@@ -2,8 +2,7 @@
 
     x̃_t = x_t ⊙ m_x          y_t = ỹ_t ⊙ m_y          a_t = W x̃_t + U (h_{t-1} ⊙ m_h)          m ∈ {0, 1 / (1 - rate)}
 
-m_h stands before the recurrent weights only. What a cell remembers, the c of an LSTM and the h that a GRU's update gate
-keeps, is not dropped: dropped and scaled at every step with one mask, it would vanish or grow without bound.
+m_x and m_y are drawn here; m_h, inside the cell, in `_recurrent_dropout.py`.
 """
 
 import functools
@@ -12,18 +11,9 @@ import jax
 
 from jaxseq import check
 from jaxseq._unroll import step as step_net
-from jaxseq.typing import Backward, Cell, Composite, Heard
-from jaxseq.wrappers._noise import (
-    Noisy,
-    alone,
-    apart,
-    beside,
-    draw_inner,
-    drop,
-    leading,
-    named_leaves,
-    replace_leaves,
-)
+from jaxseq.typing import Cell, Composite
+from jaxseq.wrappers._noise import drop
+from jaxseq.wrappers._recurrent_dropout import recurrent_dropout
 
 
 def dropout(
@@ -65,7 +55,7 @@ def dropout(
                 "`recurrent` acts inside a cell; this is a Composite. Put it around the cells: "
                 "stack(dropout(lstm(8), recurrent=0.3), ...)"
             )
-        cell = _recurrent(cell, recurrent, bool(per_step))
+        cell = recurrent_dropout(cell, recurrent, bool(per_step))
     return _outside(cell, inputs, outputs, bool(per_step)) if inputs or outputs else cell
 
 
@@ -89,90 +79,3 @@ def _outside(cell, inputs, outputs, per_step):
         return step_net(cell, params, carry, x)
 
     return Composite(cell.size, cell.init, cell.carry, unroll, None if cell.step is None else step)
-
-
-@functools.cache
-def _recurrent(cell, rate, per_step):
-    # One mask for all steps stands beside the params, masks of each step's own beside the xs.
-    of_params, of_xs = (alone, apart) if per_step else (apart, alone)
-
-    def init(key, in_size, dtype=None):
-        params = cell.init(key, in_size, dtype)
-        heard(cell.carry(params), cell.hears)
-        return params
-
-    def carry(params, batch_shape=()):
-        return cell.carry(of_params(params).value, batch_shape)
-
-    def noise(key, params, xs):
-        key, key_inner = jax.random.split(key)
-        steps, *batch = leading(xs)
-        shape = jax.eval_shape(lambda params: heard(cell.carry(params, tuple(batch))), params).shape
-        keep = jax.random.bernoulli(key, 1 - rate, (steps, *shape) if per_step else shape)
-        params, xs = draw_inner(cell, key_inner, params, xs)
-        return (params, Noisy(xs, keep)) if per_step else (Noisy(params, keep), xs)
-
-    def project(params, xs):
-        xs, keep = of_xs(xs)
-        return beside(cell.project(of_params(params).value, xs), keep, keep)
-
-    def enter(params, carry, u):
-        """What the cell is given, its h dropped for the recurrent weights; and the mask."""
-        (params, keep), (u, keep_step) = of_params(params), of_xs(u)
-        keep = keep_step if per_step else keep
-        if keep is None:
-            return (params, carry, u), None
-        remembered, h = carry if isinstance(carry, Heard) else (carry, heard(carry))
-        h = drop(keep, rate, h)
-        return (params, Heard(remembered, h) if cell.hears else replace_leaves(remembered, {"h": h}), u), keep
-
-    def enter_back(d_carry, keep, was_heard):
-        """The cotangent of the carry before `enter`."""
-        if keep is None:
-            return d_carry
-        if not cell.hears:
-            return replace_leaves(d_carry, {"h": drop(keep, rate, heard(d_carry))})
-        d_remembered, d_h = d_carry.carry, drop(keep, rate, d_carry.h)
-        if was_heard:
-            return Heard(d_remembered, d_h)
-        return replace_leaves(d_remembered, {"h": heard(d_remembered) + d_h})
-
-    def step(params, carry, u):
-        given, _ = enter(params, carry, u)
-        return cell.step(*given)
-
-    if cell.backward is None:
-        return Cell(cell.size, init, carry, project, step, None, noise, cell.hears)
-    cell_fwd, cell_bwd, cell_collect = cell.backward
-
-    def fwd(params, carry, u):
-        given, keep = enter(params, carry, u)
-        new, y, saved = cell_fwd(*given)
-        was_heard = () if isinstance(carry, Heard) else None  # of the structure, not of the values
-        return new, y, (saved, keep if per_step else None, was_heard)
-
-    def bwd(params, saved, d_carry, d_y):
-        (params, keep), (saved, keep_step, was_heard) = of_params(params), saved
-        d_carry, d_u = cell_bwd(params, saved, d_carry, d_y)
-        d_carry = enter_back(d_carry, keep_step if per_step else keep, was_heard is not None)
-        return d_carry, beside(d_u, None, keep_step)
-
-    def collect(params, saved, d_us):
-        params, keep = of_params(params)
-        return beside(cell_collect(params, saved[0], of_xs(d_us).value), None, keep)
-
-    return Cell(cell.size, init, carry, project, step, Backward(fwd, bwd, collect), noise, cell.hears)
-
-
-def heard(carry, hears=False):
-    """The leaf of a carry that its recurrent weights see."""
-    leaves = named_leaves("dropout", carry)
-    if "h" not in leaves:
-        raise ValueError(f"`recurrent` drops the carry's `h`; this one has {', '.join(map(repr, leaves))}")
-    if hears is None and leaves is not carry and not hasattr(carry, "_asdict"):
-        raise ValueError(
-            "`recurrent` drops what the recurrent weights see, not what is remembered; this cell's carry is one array, "
-            "which may be both. Say which: Cell(..., hears=False) where the weights alone see it; with hears=True "
-            "`step` takes a jaxseq.Heard(carry, h), and shows h to its weights"
-        )
-    return leaves["h"]

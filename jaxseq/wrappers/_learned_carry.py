@@ -47,6 +47,8 @@ def _learned_carry(cell):
         return LearnedCarry(params, cell.carry(params))
 
     def carry(params, batch_shape=()):
+        if not batch_shape:  # a copy, so that who donates a carry keeps the params
+            return jax.tree.map(jnp.copy, params.carry)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params.carry)
 
     def project(params, xs):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
+from jaxseq.typing import Carry, Cell, Heard, Inputs, Params, Shape
 
 
 class Noisy(NamedTuple):
@@ -64,3 +64,28 @@ def replace_leaves(carry: Carry, leaves: dict[str, jax.Array]) -> Carry:
     if isinstance(carry, dict):
         return {**carry, **leaves}
     return carry._replace(**leaves) if hasattr(carry, "_replace") else leaves.get("h", carry)
+
+
+def remembered(carry: Carry | Heard) -> Carry:
+    """Returns the carry without what is heard in place of its h."""
+    return carry.carry if isinstance(carry, Heard) else carry
+
+
+def show(cell: Cell, carry: Carry | Heard) -> Carry | Heard:
+    """Returns the carry as `cell` takes it: one that does not hear finds what is heard in the place of h."""
+    if not isinstance(carry, Heard) or cell.hears:
+        return carry
+    return replace_leaves(carry.carry, {"h": carry.h})
+
+
+def show_back(cell: Cell, d_carry: Carry | Heard, was_heard: bool) -> Carry | Heard:
+    """Returns the cotangent of what `show` was given."""
+    if not was_heard or cell.hears:
+        return d_carry
+    d_h = named_leaves("Heard", d_carry)["h"]
+    return Heard(replace_leaves(d_carry, {"h": jnp.zeros_like(d_h)}), d_h)
+
+
+def mark(carry: Carry | Heard) -> tuple | None:
+    """Returns what tells `bwd` whether the carry was a `Heard`: a difference in structure, which a loop can save."""
+    return () if isinstance(carry, Heard) else None

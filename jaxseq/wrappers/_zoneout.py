@@ -11,8 +11,21 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq.cells import SlstmCarry
 from jaxseq.typing import Backward, Cell, Composite, Heard
-from jaxseq.wrappers._noise import Noisy, apart, beside, draw_inner, leading, named_leaves, replace_leaves
+from jaxseq.wrappers._noise import (
+    Noisy,
+    apart,
+    beside,
+    draw_inner,
+    leading,
+    mark,
+    named_leaves,
+    remembered,
+    replace_leaves,
+    show,
+    show_back,
+)
 
 
 def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Cell:
@@ -47,7 +60,12 @@ def _zoneout(cell, rates):
 
     def init(key, in_size, dtype=None):
         params = cell.init(key, in_size, dtype)
-        parts = named_leaves("zoneout", cell.carry(params))
+        carry = cell.carry(params)
+        parts = named_leaves("zoneout", carry)
+        if "c" in held and isinstance(carry, SlstmCarry):
+            raise ValueError(
+                "`zoneout` of `c` is not for the sLSTM: its c and n are scaled by their own step's exp(-m)"
+            )
         for name in held:
             if name not in parts:
                 raise ValueError(f"`zoneout` of `{name}` needs a carry with it; this one has {', '.join(parts)}")
@@ -78,27 +96,28 @@ def _zoneout(cell, rates):
         return jnp.where(zones[name], old, new)
 
     def hold(zones, carry, new, y):
-        old = named_leaves("zoneout", carry.carry if isinstance(carry, Heard) else carry)
+        old = named_leaves("zoneout", remembered(carry))
         parts = named_leaves("zoneout", new)
         mixed = {name: mix(zones, name, old[name], parts[name]) for name in held}
         return replace_leaves(new, mixed), mixed.get("h", y)
 
     def step(params, carry, u):
         u, zones = apart(u)
-        new, y = cell.step(params, carry, u)
+        new, y = cell.step(params, show(cell, carry), u)
         return hold(zones, carry, new, y)
 
+    hears = True if "h" in held else cell.hears  # an h that is held is remembered, in an LSTM too
     if cell.backward is None:
-        return Cell(cell.size, init, cell.carry, project, step, None, noise, cell.hears)
+        return Cell(cell.size, init, cell.carry, project, step, None, noise, hears)
     cell_fwd, cell_bwd, cell_collect = cell.backward
 
     def fwd(params, carry, u):
         u, zones = apart(u)
-        new, y, saved = cell_fwd(params, carry, u)
-        return *hold(zones, carry, new, y), (saved, zones)
+        new, y, saved = cell_fwd(params, show(cell, carry), u)
+        return *hold(zones, carry, new, y), (saved, zones, mark(carry))
 
     def bwd(params, saved, d_carry, d_y):
-        saved, zones = saved
+        saved, zones, was_heard = saved
         d_parts = dict(named_leaves("zoneout", d_carry))
         if "h" in held:
             d_parts["h"], d_y = d_parts["h"] + d_y, jnp.zeros_like(d_y)
@@ -108,7 +127,8 @@ def _zoneout(cell, rates):
             d_new[name] = mix(zones, name, zero, d_parts[name])
             d_old[name] = mix(zones, name, d_parts[name], zero)
         d_before, d_u = cell_bwd(params, saved, replace_leaves(d_carry, d_new), d_y)
-        d_remembered = d_before.carry if isinstance(d_before, Heard) else d_before
+        d_before = show_back(cell, d_before, was_heard is not None)
+        d_remembered = remembered(d_before)
         parts = named_leaves("zoneout", d_remembered)
         d_remembered = replace_leaves(d_remembered, {name: parts[name] + d_old[name] for name in held})
         d_before = Heard(d_remembered, d_before.h) if isinstance(d_before, Heard) else d_remembered
@@ -117,4 +137,4 @@ def _zoneout(cell, rates):
     def collect(params, saved, d_us):
         return cell_collect(params, saved[0], apart(d_us).value)
 
-    return Cell(cell.size, init, cell.carry, project, step, Backward(fwd, bwd, collect), noise, cell.hears)
+    return Cell(cell.size, init, cell.carry, project, step, Backward(fwd, bwd, collect), noise, hears)

@@ -148,3 +148,9 @@ def test_plot_draws_each_singular_value(plt):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["norm kept", "largest", "smallest"]
     assert diagnostics.plot_singular_values(values[:, :1], ax=ax) is ax
     ax.figure.canvas.draw()
+
+
+def test_narrow_jacobians_are_widened():
+    narrow = jnp.stack([jnp.diag(jnp.array([0.5, 2.0]))] * 3).astype(jnp.bfloat16)
+    np.testing.assert_allclose(diagnostics.jacobian_singular_values(narrow)[-1], [8, 0.125], rtol=1e-6)
+    np.testing.assert_allclose(diagnostics.lyapunov_exponents(narrow), [np.log(2), -np.log(2)], rtol=1e-6)

@@ -38,8 +38,12 @@ NETS = {
     "zoneout": zoneout(LSTM, h=RATE, c=0.5),
     "zoneout_c": zoneout(LSTM, c=0.5),
     "zoneout_gru": zoneout(GRU, h=RATE),
-    "zoneout_slstm": zoneout(jaxseq.slstm(H), h=RATE, c=RATE),
+    "zoneout_slstm": zoneout(jaxseq.slstm(H), h=RATE),
     "dropout_of_zoneout": dropout(zoneout(GRU, h=RATE), recurrent=RATE),
+    "dropout_of_zoneout_lstm": dropout(zoneout(LSTM, h=RATE, c=RATE), recurrent=RATE),
+    "dropout_of_zoneout_twice": dropout(
+        zoneout(dropout(zoneout(LSTM, h=RATE), recurrent=RATE), c=RATE), recurrent=RATE
+    ),
     "zoneout_of_dropout": zoneout(dropout(GRU, recurrent=RATE), h=RATE),
     "dropout_twice": dropout(dropout(GRU, recurrent=RATE), recurrent=RATE, per_step=True),
     "learned": jaxseq.learned_carry(dropout(zoneout(LSTM, c=0.5), recurrent=RATE)),
@@ -175,6 +179,20 @@ def test_recurrent_dropout_leaves_the_memory_of_a_gru_alone(cell):
         zoo.assert_close(last, h, 1e-12)
 
 
+@pytest.mark.parametrize(
+    "cell", [jaxseq.rnn(H), LSTM, GRU, jaxseq.layer_norm_lstm(H)], ids=["rnn", "lstm", "gru", "norm"]
+)
+@pytest.mark.parametrize("per_step", [False, True])
+def test_an_h_that_zoneout_holds_is_remembered_and_not_dropped(cell, per_step):
+    """Held at nearly every step it comes through as it was; dropped and scaled at each it would explode."""
+    net = dropout(zoneout(cell, h=1 - 1e-9), recurrent=0.5, per_step=per_step)
+    params = net.init(jax.random.key(0), D)
+    carry = zoo.random_like(net.carry(params, (B,)), 1)
+    last, _ = jaxseq.unroll(net, params, jnp.ones((100, B, D)), carry, key=jax.random.key(2))
+    h = lambda carry: carry if hasattr(carry, "shape") else carry.h
+    zoo.assert_close(h(last), h(carry), 1e-12)
+
+
 @pytest.mark.parametrize("name", ["gru", "gru_before", "lstm", "rnn"])
 def test_recurrent_weights_see_what_was_not_dropped(name):
     """One step against the cell's own weights with rows removed, which is what a dropped unit is to them."""
@@ -235,6 +253,8 @@ def test_errors():
         dropout(own, recurrent=0.1).init(jax.random.key(0), D)
     with pytest.raises(ValueError, match=r"`zoneout` acts on parts of the carry by name.*got a tuple"):
         zoneout(own, h=0.1).init(jax.random.key(0), D)
+    with pytest.raises(ValueError, match=r"`zoneout` of `c` is not for the sLSTM"):
+        zoneout(jaxseq.slstm(H), c=0.1).init(jax.random.key(0), D)
     with pytest.raises(ValueError, match=r"`zoneout` of `c` needs a carry with it; this one has h"):
         zoneout(GRU, c=0.1).init(jax.random.key(0), D)
 
