@@ -27,7 +27,7 @@ laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and k
 lint: $(VENV)/dev.installed ## Check style and format
 	@$(BIN)/ruff check; style=$$?; $(BIN)/ruff format --check && exit $$style
 
-types: $(VENV)/dev.installed ## Check types
+types: $(VENV)/dev.installed $(VENV)/plot.installed ## Check types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/dev.installed ## Sort imports and format

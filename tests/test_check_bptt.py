@@ -12,9 +12,13 @@ XS = jax.random.normal(jax.random.key(1), (5, 2, 3))
 CELL = jaxseq.gru(4)
 PARAMS = zoo.random_like(CELL.init(jax.random.key(0), 3), 0)
 BY_HAND = {name: entry.cell for name, entry in zoo.CELLS.items() if entry.cell.backward is not None}
+# Finite differences once for each piece of code; the rest differ by an activation, and test_contract has them all.
+DIFFERENT = [
+    name for name in BY_HAND if name.split("_")[-1] not in ("relu", "sigmoid", "writes", "tanh", "exponential")
+]
 
 
-@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("name", DIFFERENT)
 def test_the_stock_cells_pass(name):
     params = zoo.random_like(BY_HAND[name].init(jax.random.key(0), 3), 0)
     # Away from the sLSTM's n = 0, where nothing has been written yet, and from which there is only one direction.
