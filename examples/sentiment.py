@@ -133,9 +133,8 @@ def classify(params: Params, ids: jax.Array, key: jax.Array | None = None) -> ja
     xs = params.embedding[ids]
     if key is not None:
         xs *= jax.random.bernoulli(key, 0.3, xs.shape[1:]) / 0.3  # one mask for all steps (Gal & Ghahramani 2016)
-    _, forward = jaxseq.unroll(CELL, params.forward, xs, mask=mask)
-    _, backward = jaxseq.unroll(CELL, params.backward, xs, mask=mask, reverse=True)
-    ys = jnp.concatenate([forward, backward], axis=-1)
+    directions = jaxseq.Bidirectional(params.forward, params.backward)
+    _, ys = jaxseq.unroll(jaxseq.bidirectional(CELL), directions, xs, mask=mask)
     mean = ys.sum(0) / jnp.maximum(mask.sum(0), 1)[:, None]
     maximum = jnp.where(mask[..., None], ys, -1.0).max(0)
     return jnp.concatenate([mean, maximum], axis=-1) @ params.w + params.b

@@ -4,11 +4,10 @@ import functools
 from collections.abc import Iterable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
-from jaxseq._unroll import unroll
+from jaxseq._unroll import enter, unroll
 from jaxseq.kernels import scan
 from jaxseq.typing import Carry, Cell, Composite, Params
 
@@ -50,8 +49,8 @@ def stream(
 
 def _chunk_by_chunk(cell, params, chunks, carry):
     for xs in chunks:
-        if carry is None and jnp.ndim(xs) >= 2:  # so that the first chunk runs the program of the others
-            carry = cell.carry(params, jnp.shape(xs)[1:-1])
+        if carry is None:  # the first chunk runs the program of the others, which is handed a carry
+            params, carry, xs = enter(cell, params, None, "xs", "T, B, D", xs)
         carry, ys = _run_chunk(cell, *check.as_jax((params, xs, carry)))
         yield carry, ys
 

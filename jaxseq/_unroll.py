@@ -53,7 +53,7 @@ def unroll(
     >>> ys.shape, carry.c.shape
     ((5, 2, 4), (2, 4))
     """
-    params, carry, xs = _enter(cell, params, carry, "xs", "T, B, D", xs)
+    params, carry, xs = enter(cell, params, carry, "xs", "T, B, D", xs)
     mask = check.flags("mask", mask, xs.shape[:-1])
     reset = check.flags("reset", reset, xs.shape[:-1])
     check.direction(reverse)
@@ -64,12 +64,12 @@ def unroll(
         run = functools.partial(unroll, kernel=kernel)
         return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
     kernel = bptt if kernel is None else kernel
-    carry, ys = kernel(*prepare(cell, params, carry, xs, mask, reset, reverse, key), reverse=reverse)
+    carry, ys = kernel(*_prepare(cell, params, carry, xs, mask, reset, reverse, key), reverse=reverse)
     check.outputs(cell, ys, xs.shape[:-1])
     return carry, ys
 
 
-def prepare(
+def _prepare(
     cell: Cell, params: Params, carry: Carry, xs: jax.Array, mask, reset, reverse: bool, key
 ) -> tuple[Cell, Params, Carry, Inputs]:
     """Returns what a kernel is handed: the cell, params, carry and xs that hold noise, mask and resets, if any."""
@@ -103,10 +103,10 @@ def step(
       TypeError, ValueError: an argument does not fit, or the net is not causal.
     """
     one_step = check.causal(cell)
-    params, carry, x = _enter(cell, params, carry, "x", "B, D", x)
+    params, carry, x = enter(cell, params, carry, "x", "B, D", x)
     reset = check.flags("reset", reset, x.shape[:-1], "B")
     if reset is not None:
-        carry = masking.start_again(reset, cell.carry(params, x.shape[:-1]), carry)
+        carry = masking.choose(reset, cell.carry(params, x.shape[:-1]), carry)
     if isinstance(cell, Composite):
         return one_step(params, carry, x)
     carry, y = one_step(params, carry, cell.project(params, x))
@@ -114,7 +114,7 @@ def step(
     return carry, y
 
 
-def _enter(cell, params, carry, name, axes, xs):
+def enter(cell, params, carry, name, axes, xs):
     """Returns params, carry and the inputs `name` of `axes`, checked: what `unroll` and `step` have in common."""
     check.net(cell)
     params, carry = check.as_jax((params, carry))

@@ -146,6 +146,13 @@ def net(cell: Any) -> None:
         raise TypeError(f"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got {_kind(cell)}.{hint}")
 
 
+def inside(wrapper: str, cell: Any) -> None:
+    """Raises unless `cell` is a Cell, which `wrapper` works inside of."""
+    net(cell)
+    if isinstance(cell, Composite):
+        raise TypeError(f"`cell` must be a jaxseq.Cell. Put {wrapper} around the composite's cells.")
+
+
 def causal(cell: Any) -> Callable:
     """Returns the `step` of a Cell or a causal Composite."""
     net(cell)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.typing import Backward, Carry, Cell
+from jaxseq.typing import Backward, Cell
 
 
 def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
@@ -72,11 +72,6 @@ def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
     return jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
 
 
-def start_again(reset: jax.Array, initial: Carry, carry: Carry) -> Carry:
-    """Returns the initial carry in the rows where `reset` is True, the other one elsewhere."""
-    return _choose(reset, initial, carry)
-
-
 @functools.cache
 def masked(cell: Cell) -> Cell:
     """Returns `cell` under masks and resets, for a kernel to run; its `Backward` is derived from the cell's.
@@ -105,7 +100,7 @@ def masked(cell: Cell) -> Cell:
         return us, mask, reset, restart
 
     def enter(carry, reset, restart):
-        return carry if reset is None else _choose(reset, restart, carry)
+        return carry if reset is None else choose(reset, restart, carry)
 
     def step(params, carry, u):
         u, mask, reset, restart = u
@@ -131,7 +126,7 @@ def masked(cell: Cell) -> Cell:
         if reset is None:
             return d_start, (d_u, None, None, None)
         zeros = jax.tree.map(jnp.zeros_like, d_start)
-        return _choose(reset, zeros, d_start), (d_u, None, None, _choose(reset, d_start, zeros))
+        return choose(reset, zeros, d_start), (d_u, None, None, choose(reset, d_start, zeros))
 
     def collect(params, saved, d_us):
         params, initial = params
@@ -146,14 +141,14 @@ def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:
     return jnp.where(flags.reshape(flags.shape + (1,) * (on_true.ndim - flags.ndim)), on_true, on_false)
 
 
-def _choose(flags, on_true, on_false):
-    """`_where` over pytrees."""
+def choose(flags: jax.Array, on_true: Any, on_false: Any) -> Any:
+    """Returns one pytree where the leading flags are True, the other one elsewhere."""
     return jax.tree.map(functools.partial(_where, flags), on_true, on_false)
 
 
 def _hold(mask, new, old):
     """The new pytree on real steps, the old one on padding; a mask of None is all real."""
-    return new if mask is None else _choose(mask, new, old)
+    return new if mask is None else choose(mask, new, old)
 
 
 def keep(mask: jax.Array | None, tree: Any) -> Any:

@@ -56,13 +56,11 @@ def forward(form: GateForm, w_c: jax.Array | None, a: jax.Array, c: jax.Array) -
     *_, a_g, a_o = jnp.split(a, form.gates, axis=-1)
     f, o = gates[-3], gates[-1]
     i = None if form.coupled else gates[0]
-    g = form.candidate(a_g)
-    c_new = f * c + (1 - f if i is None else i) * g
-    if form.clip is not None:
-        c_new = jnp.clip(c_new, -form.clip, form.clip)
+    saved = GatesSaved(c, i, f, form.candidate(a_g), o, remember(form.candidate, a_g))
+    c_new = clipped(form, saved)
     if w_c is not None and form.peephole == "new":
-        o = sigmoid(a_o + w_c[-1] * c_new)
-    return c_new, GatesSaved(c, i, f, g, o, remember(form.candidate, a_g))
+        saved = saved._replace(o=sigmoid(a_o + w_c[-1] * c_new))
+    return c_new, saved
 
 
 def backward(
@@ -100,12 +98,12 @@ def peephole_gradient(form: GateForm, saved: GatesSaved, d_a: jax.Array, feature
 
 
 def unclipped(saved: GatesSaved) -> jax.Array:
-    """Returns f ⊙ c + i ⊙ g once more."""
+    """Returns f ⊙ c + i ⊙ g."""
     return saved.f * saved.c + (1 - saved.f if saved.i is None else saved.i) * saved.g
 
 
 def clipped(form: GateForm, saved: GatesSaved) -> jax.Array:
-    """Returns c' once more."""
+    """Returns c', the new memory."""
     c_new = unclipped(saved)
     return c_new if form.clip is None else jnp.clip(c_new, -form.clip, form.clip)
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq._unroll import unroll
+from jaxseq.kernels._bptt import forward
 from jaxseq.masking import keep
 from jaxseq.typing import Carry, Cell, Composite, Params, Saved
 
@@ -114,11 +115,7 @@ def _saved_as_carry(cell, params, carry, xs, *, reverse=False):
             "gradient_norms and jacobians need none"
         )
 
-    def step(carry, u):
-        carry, y, saved = cell.backward.fwd(params, carry, u)
-        return carry, (y, saved)
-
-    _, (ys, saved) = jax.lax.scan(step, carry, cell.project(params, xs), reverse=reverse)
+    (_, ys), (_, saved) = forward(cell, reverse, params, carry, cell.project(params, xs))
     return _by_name(saved), ys
 
 

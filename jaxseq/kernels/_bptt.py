@@ -32,7 +32,9 @@ def _loop(cell, reverse, params, carry, us):
     return jax.lax.scan(lambda carry, u: cell.step(params, carry, u), carry, us, reverse=reverse)
 
 
-def _forward(cell, reverse, params, carry, us):
+def forward(cell, reverse, params, carry, us):
+    """Returns `(carry, ys), (params, saved)`: the loop by the cell's `fwd`, with what every step saved."""
+
     def step(carry, u):
         carry, y, saved = cell.backward.fwd(params, carry, u)
         return carry, (y, saved)
@@ -53,4 +55,4 @@ def _backward(cell, reverse, residuals, cotangents):
     return cell.backward.collect(params, saved, d_us), d_carry, d_us
 
 
-_loop.defvjp(_forward, _backward)
+_loop.defvjp(forward, _backward)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.typing import Backward, Carry, Cell, Composite, Params
+from jaxseq.typing import Backward, Carry, Cell, Params
 from jaxseq.wrappers._noise import draw_inner
 
 
@@ -34,9 +34,7 @@ def learned_carry(cell: Cell) -> Cell:
     >>> jax.grad(loss)(params).carry.shape
     (4,)
     """
-    check.net(cell)
-    if isinstance(cell, Composite):
-        raise TypeError("`cell` must be a jaxseq.Cell. Put learned_carry around the composite's cells.")
+    check.inside("learned_carry", cell)
     return _learned_carry(cell)
 
 

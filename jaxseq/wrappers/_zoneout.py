@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq.cells import SlstmCarry
-from jaxseq.typing import Backward, Cell, Composite, Heard
+from jaxseq.typing import Backward, Cell, Heard
 from jaxseq.wrappers._noise import (
     Noisy,
     apart,
@@ -46,9 +46,7 @@ def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Cell:
     >>> params = cell.init(jax.random.key(0), 3)
     >>> carry, ys = jaxseq.unroll(cell, params, jnp.ones([5, 2, 3]), key=jax.random.key(1))
     """
-    check.net(cell)
-    if isinstance(cell, Composite):
-        raise TypeError("`cell` must be a jaxseq.Cell. Put zoneout around the composite's cells.")
+    check.inside("zoneout", cell)
     rates = {name: check.rate(name, rate) for name, rate in (("h", h), ("c", c))}
     rates = tuple((name, rate) for name, rate in rates.items() if rate)
     return _zoneout(cell, rates) if rates else cell
