@@ -228,9 +228,9 @@ def flags(name: str, flags: Any, steps: Shape, axes: str = "T, B") -> jax.Array 
     flags = array(name, axes, flags)
     if flags.dtype == bool and flags.shape == steps:
         return flags
-    hint = ""
-    if flags.shape != steps and flags.shape[:2] == steps[1::-1]:
-        hint = " Did you pass batch-major?"
+    hint, other_order = "", {"T, B": "batch-major", "B, T": "time-major"}.get(axes)
+    if other_order and flags.shape != steps and flags.shape[:2] == steps[1::-1]:
+        hint = f" Did you pass {other_order}?"
     elif flags.shape != steps:
         hint = " Nothing is broadcast."
     elif flags.dtype != bool:

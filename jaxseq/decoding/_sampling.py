@@ -1,0 +1,106 @@
+"""Sampling from logits: temperature, the k best (Fan et al. 2018), the nucleus (Holtzman et al. 2020).
+
+    p = softmax(logits / temperature)
+    top_k   keeps the k most probable
+    top_p   keeps the fewest most probable ones whose sum reaches p, of what `top_k` has left, scaled to sum 1
+
+Among equals the lower id counts as the more probable. Temperature 0 is the limit: greedy.
+"""
+
+import numbers
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+
+
+def filter_logits(
+    logits: jax.Array,
+    *,
+    temperature: float | jax.Array = 1.0,
+    top_k: int | None = None,
+    top_p: float | jax.Array | None = None,
+) -> jax.Array:
+    """Returns logits / temperature, `[..., V]`, with -inf in place of what is never to be drawn; the best always stays.
+
+    Args:
+      logits: float `[..., V]`.
+      temperature: a number of at least 0; at 0 only the best stays, undivided.
+      top_k: how many to keep, an int; above V it keeps all.
+      top_p: the probability to keep, a number in (0, 1]; 1 keeps all.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit. A traced `temperature` or `top_p` is not looked at.
+
+    >>> filter_logits(jnp.array([1.0, 3.0, 2.0]), top_k=2)
+    Array([-inf,   3.,   2.], dtype=float32)
+    """
+    logits = check.array("logits", "..., V", logits)
+    if not jnp.issubdtype(logits.dtype, jnp.floating) or logits.ndim < 1:
+        raise TypeError(f"`logits` must be floating [..., V]; got {logits.dtype} {logits.shape}")
+    _within("temperature", temperature, "of at least 0", lambda number: 0 <= number < float("inf"))
+    _within("top_p", top_p, "in (0, 1]", lambda number: 0 < number <= 1)
+    top_k = None if top_k is None else check.positive_int("top_k", top_k)
+
+    greedy = jnp.asarray(temperature) == 0
+    best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
+    logits = (logits / jnp.where(greedy, 1, temperature)).astype(logits.dtype)
+    kept = best | ~greedy
+    if top_k is not None or top_p is not None:
+        kept &= _most_probable(logits, top_k, top_p)
+    return jnp.where(kept, logits, -jnp.inf)
+
+
+def sample(
+    key: jax.Array | None,
+    logits: jax.Array,
+    *,
+    temperature: float | jax.Array = 1.0,
+    top_k: int | None = None,
+    top_p: float | jax.Array | None = None,
+) -> jax.Array:
+    """Returns ids drawn from `softmax(filter_logits(logits, ...))`, int32 `[...]`.
+
+    Args:
+      key: a key; None where `temperature` is the number 0, which draws nothing.
+      logits, temperature, top_k, top_p: as `filter_logits` takes them.
+
+    Raises:
+      TypeError, ValueError: as `filter_logits`; no key where one is needed.
+
+    >>> sample(None, jnp.array([[0.1, 0.6, 0.3]]), temperature=0)
+    Array([1], dtype=int32)
+    """
+    check.random_key(key)
+    if key is None and not (isinstance(temperature, numbers.Real) and temperature == 0):
+        raise ValueError("`key` must be a jax.random.key; only temperature=0, which is greedy, goes without")
+    logits = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    if key is None:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))  # the noise added to a bfloat16 would be coarse
+    return jax.random.categorical(key, wide).astype(jnp.int32)
+
+
+def _most_probable(logits, top_k, top_p):
+    """Bool like `logits`: True for what both rules keep."""
+    order = jnp.argsort(logits, axis=-1, descending=True, stable=True)
+    rank = jnp.argsort(order, axis=-1)
+    kept = rank < (logits.shape[-1] if top_k is None else top_k)
+    if top_p is None:
+        return kept
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    p = jax.nn.softmax(jnp.where(kept, logits, -jnp.inf).astype(wide), axis=-1)
+    sums = jnp.cumsum(jnp.take_along_axis(p, order, axis=-1), axis=-1)
+    before = jnp.take_along_axis(jnp.pad(sums, [(0, 0)] * (sums.ndim - 1) + [(1, 0)]), rank, axis=-1)
+    return kept & ((before < top_p) | (rank == 0) | (jnp.asarray(top_p) >= 1))
+
+
+def _within(name, value, where, holds):
+    """Raises unless `value` is a number that `holds`, None, or an array, which may be traced."""
+    if value is None or isinstance(value, jax.Array):
+        return
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be a number {where}; got {value!r}")
+    if not holds(value):
+        raise ValueError(f"`{name}` must be a number {where}; got {value}")

@@ -1,0 +1,74 @@
+"""The recurrent layer of Flax Linen: any jaxseq cell or net with its params, batch-major."""
+
+import jax
+from flax import linen
+
+from jaxseq import check
+from jaxseq.nn import _batch_major
+from jaxseq.typing import Carry, Cell, Composite, Kernel
+
+
+class Recurrent(linen.Module):
+    """A cell or a net of cells as a Flax Linen module: `xs [B, T, D]` in, `ys [B, T, H]` out.
+
+    Its variables are `{"params": {"weights": cell.init(...)}}`, in the cell's own structure. Any number of batch axes,
+    also none; T may be 0. Noise (dropout, zoneout) is drawn where a key is given, and only there.
+
+    Attributes:
+      cell: a Cell or a Composite.
+      kernel: how to run time, see `jaxseq.kernels`; None: the default of `jaxseq.unroll`.
+      param_dtype: the dtype of the params and of the computation; None: JAX's default float.
+
+    >>> from jaxseq.linen import Recurrent
+    >>> layer = Recurrent(jaxseq.lstm(4))
+    >>> variables = layer.init(jax.random.key(0), jnp.ones([2, 5, 3]))
+    >>> layer.apply(variables, jnp.ones([2, 5, 3])).shape
+    (2, 5, 4)
+    >>> carry, ys = layer.apply(variables, jnp.ones([2, 5, 3]), method="unroll")
+    """
+
+    cell: Cell | Composite
+    kernel: Kernel | None = None
+    param_dtype: jax.typing.DTypeLike | None = None
+
+    def __call__(
+        self,
+        xs: jax.Array,
+        carry: Carry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
+
+    @linen.compact
+    def unroll(
+        self,
+        xs: jax.Array,
+        carry: Carry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Carry, jax.Array]:
+        """Returns the last carry, and the outputs of all steps `[B, T, H]`.
+
+        Args:
+          xs: `[B, T, D]`, in the dtype of the params.
+          carry: the carry to start from; None: the initial one.
+          mask: bool `[B, T]`, True on real steps, of any pattern. On the others the carry is held and the output zero.
+          reset: bool `[B, T]`, True where a new sequence starts.
+          key: a key for cells and nets that draw noise; None: no noise.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        check.net(self.cell)
+        check.kernel(self.kernel)
+        xs = check.array("xs", "B, T, D", xs)
+        if xs.ndim < 1:
+            raise ValueError("`xs` must be [B, T, D], of at least 2 axes; got a scalar")
+        params = self.param("weights", self.cell.init, xs.shape[-1], self.param_dtype)
+        return _batch_major.unroll(self.cell, params, xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key)

@@ -1,0 +1,147 @@
+"""Autoregressive forecasting: one step at a time, each forecast fed back as the next input."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.nn._heads import POINT, Head, checked_head
+from jaxseq.nn._layers import causal, linear, some_steps
+from jaxseq.nn._pooling import last_pool
+from jaxseq.nn._recurrent import Recurrent
+from jaxseq.typing import Carry, Cell, Composite, Kernel
+
+
+class AutoregressiveForecaster(nnx.Module):
+    """Causal recurrent layer, linear layer, head: what the next step will be, after each step.
+
+    Args:
+      cell: a Cell or a causal Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      features: K, of the inputs, which are the targets.
+      head: what is said of each number, with P parameters: `nn.Point()`, `nn.Quantiles(levels)`, `nn.Gaussian()`.
+      kernel, param_dtype: as in `nn.Recurrent`.
+      rngs: draws the params.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, or the net is not causal.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> model = nn.AutoregressiveForecaster(jaxseq.gru(8), 3, head=nn.Gaussian(), rngs=nnx.Rngs(0))
+    >>> xs = jnp.ones([2, 48, 3])
+    >>> model.forecast(xs, 12).shape
+    (2, 12, 3, 2)
+    >>> model.sample_paths(xs, 12, key=jax.random.key(0), paths=100).shape
+    (100, 2, 12, 3)
+    """
+
+    def __init__(
+        self,
+        cell: Cell | Composite,
+        features: int,
+        *,
+        head: Head = POINT,
+        kernel: Kernel | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        causal(cell)
+        self.head = checked_head(head)
+        self.recurrent = Recurrent(cell, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.output = linear(cell.size, features * head.size, param_dtype, rngs)
+
+    def __call__(
+        self,
+        xs: jax.Array,
+        carry: Carry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns the head's parameters for the step after each step, `[B, T, K, P]`.
+
+        Args:
+          xs: `[B, T, K]`.
+          carry, mask, reset, key: as in `nn.Recurrent.unroll`.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        return self._parameters(self.recurrent(xs, carry, mask=mask, reset=reset, key=key))
+
+    def forecast(
+        self, xs: jax.Array, horizon: int, *, mask: jax.Array | None = None, carry: Carry | None = None
+    ) -> jax.Array:
+        """Returns the head's parameters for the steps after `xs`, `[B, horizon, K, P]`, each step's point fed back.
+
+        Those of the first step are what the model says; those of later ones take the points before them for certain.
+        For the spread at every step, use `sample_paths`.
+
+        Args:
+          xs: `[B, T, K]`.
+          horizon: how many steps to forecast.
+          mask: bool `[B, T]`, True on real steps, of any pattern; each row needs one.
+          carry: the carry to start from; None: the initial one.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit, or `xs` have no steps.
+        """
+        horizon = check.positive_int("horizon", horizon)
+
+        def advance(state, _):
+            carry, parameters = state
+            return self._step(carry, self.head.point(parameters)), parameters
+
+        _, parameters = jax.lax.scan(advance, self._read(xs, mask, carry), length=horizon)
+        return jnp.moveaxis(parameters, 0, -3)
+
+    def sample_paths(
+        self,
+        xs: jax.Array,
+        horizon: int,
+        *,
+        key: jax.Array,
+        paths: int,
+        mask: jax.Array | None = None,
+        carry: Carry | None = None,
+    ) -> jax.Array:
+        """Returns what may come after `xs`, `[paths, B, horizon, K]`: each path feeds back what it has drawn.
+
+        Args:
+          xs, horizon, mask, carry: as in `forecast`.
+          key: a key.
+          paths: how many to draw.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit, `xs` have no steps, or the head cannot be sampled.
+        """
+        horizon, paths = check.positive_int("horizon", horizon), check.positive_int("paths", paths)
+        if key is None:
+            raise TypeError("`key` must be a jax.random.key; got NoneType")
+        check.random_key(key)
+        start = self._read(xs, mask, carry)
+
+        def advance(state, key):
+            carry, parameters = state
+            x = self.head.sample(key, parameters)
+            return self._step(carry, x), x
+
+        def path(key):
+            return jnp.moveaxis(jax.lax.scan(advance, start, jax.random.split(key, horizon))[1], 0, -2)
+
+        return jax.vmap(path)(jax.random.split(key, paths))
+
+    def _read(self, xs, mask, carry):
+        """The carry after `xs`, and the parameters of the step after them."""
+        carry, ys = self.recurrent.unroll(xs, carry, mask=mask)
+        some_steps("xs", ys.shape[-2])
+        return carry, self._parameters(last_pool(ys, mask))
+
+    def _step(self, carry, x):
+        carry, y = self.recurrent.step(carry, x)
+        return carry, self._parameters(y)
+
+    def _parameters(self, ys):
+        raw = self.output(ys)
+        return self.head.parameters(raw.reshape(*raw.shape[:-1], raw.shape[-1] // self.head.size, self.head.size))

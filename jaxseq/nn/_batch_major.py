@@ -1,0 +1,44 @@
+"""The border between batch-major `[B, T, D]`, which Flax users have, and time-major, which `jaxseq.unroll` takes.
+
+The transposition happens here, once, and so do the checks whose words depend on the order of axes.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq._unroll import unroll as unroll_time_major
+from jaxseq.typing import Carry, Cell, Composite, Kernel, Params
+
+
+def unroll(
+    cell: Cell | Composite,
+    params: Params,
+    xs: jax.Array,
+    carry: Carry | None,
+    *,
+    mask: jax.Array | None,
+    reset: jax.Array | None,
+    kernel: Kernel | None,
+    key: jax.Array | None,
+) -> tuple[Carry, jax.Array]:
+    """Returns what `jaxseq.unroll` does, for `xs [B, T, D]`, `mask` and `reset` bool `[B, T]`: `(carry, ys [B, T, H])`.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    xs = check.inputs("xs", "B, T, D", xs, params)
+    if xs.ndim < 2:
+        raise ValueError(f"`xs` must be [B, T, D], of at least 2 axes; got {xs.dtype} {xs.shape}")
+    mask, reset = (check.flags(name, f, xs.shape[:-1], "B, T") for name, f in (("mask", mask), ("reset", reset)))
+    carry, ys = unroll_time_major(
+        cell,
+        params,
+        jnp.moveaxis(xs, -2, 0),
+        carry,
+        mask=None if mask is None else jnp.moveaxis(mask, -1, 0),
+        reset=None if reset is None else jnp.moveaxis(reset, -1, 0),
+        kernel=kernel,
+        key=key,
+    )
+    return carry, jnp.moveaxis(ys, 0, -2)

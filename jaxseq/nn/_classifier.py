@@ -1,0 +1,82 @@
+"""Sequence classification: one of K classes for a whole sequence."""
+
+import jax
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.nn._layers import inputs, linear, optional_embedding
+from jaxseq.nn._pooling import AttentionPool, last_of, max_pool, mean_max_pool, mean_pool
+from jaxseq.nn._recurrent import Recurrent
+from jaxseq.typing import Carry, Cell, Composite, Kernel
+
+POOLINGS = ("last", "mean", "max", "mean_max", "attention")
+
+
+class SequenceClassifier(nnx.Module):
+    """Embedding (for ids), recurrent layer, pooling, linear layer: one row of logits a sequence.
+
+    Args:
+      cell: a Cell or a Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      in_features: D, of the inputs or of their embeddings.
+      classes: K.
+      pooling: "last", "mean", "max", "mean_max" or "attention", see `nn.last_pool` and its kin. "last" of a net that
+        is not causal is `nn.ends_pool`: a backward direction has read all of a row at its first step.
+      vocabulary: the number of ids; None: inputs are floats.
+      kernel, param_dtype: as in `nn.Recurrent`.
+      rngs: draws the params.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> model = nn.SequenceClassifier(jaxseq.gru(8), 4, 2, vocabulary=100, pooling="attention", rngs=nnx.Rngs(0))
+    >>> model(jnp.array([[5, 9, 2], [7, 0, 0]]), mask=jnp.array([[True, True, True], [True, False, False]])).shape
+    (2, 2)
+    """
+
+    def __init__(
+        self,
+        cell: Cell | Composite,
+        in_features: int,
+        classes: int,
+        *,
+        pooling: str = "last",
+        vocabulary: int | None = None,
+        kernel: Kernel | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        check.one_of("pooling", pooling, POOLINGS)
+        self.recurrent = Recurrent(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
+        H = cell.size
+        if pooling == "last":
+            self.pool, features = last_of(cell)
+        elif pooling == "attention":
+            self.pool, features = AttentionPool(H, param_dtype=param_dtype, rngs=rngs), H
+        else:
+            pools = {"mean": (mean_pool, H), "max": (max_pool, H), "mean_max": (mean_max_pool, 2 * H)}
+            self.pool, features = pools[pooling]
+        self.head = linear(features, check.positive_int("classes", classes), param_dtype, rngs)
+
+    def __call__(
+        self,
+        xs: jax.Array,
+        carry: Carry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns logits `[B, K]`; those of a row without a real step are the head's bias.
+
+        Args:
+          xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
+          carry, mask, reset, key: as in `nn.Recurrent.unroll`.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        ys = self.recurrent(inputs(self.embedding, xs, mask), carry, mask=mask, reset=reset, key=key)
+        return self.head(self.pool(ys, mask))

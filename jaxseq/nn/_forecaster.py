@@ -1,0 +1,82 @@
+"""Direct forecasting: all steps of the horizon at once, from what was read of the past."""
+
+import jax
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.nn._heads import POINT, Head, checked_head
+from jaxseq.nn._layers import inputs, linear, optional_embedding
+from jaxseq.nn._pooling import last_of
+from jaxseq.nn._recurrent import Recurrent
+from jaxseq.typing import Carry, Cell, Composite, Kernel
+
+
+class Forecaster(nnx.Module):
+    """Recurrent layer, its last real output, linear layer, head: each target at each step of the horizon.
+
+    Of a net that is not causal, the outputs at both ends are read (`nn.ends_pool`).
+
+    Args:
+      cell: a Cell or a Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      in_features: D, of the inputs or of their embeddings.
+      horizon: how many steps to forecast.
+      targets: K, how many numbers a step.
+      head: what is said of each number, with P parameters: `nn.Point()`, `nn.Quantiles(levels)`, `nn.Gaussian()`.
+      vocabulary: the number of ids; None: inputs are floats.
+      kernel, param_dtype: as in `nn.Recurrent`.
+      rngs: draws the params.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> model = nn.Forecaster(jaxseq.lstm(8), 3, 12, head=nn.Quantiles((0.1, 0.5, 0.9)), rngs=nnx.Rngs(0))
+    >>> parameters = model(jnp.ones([2, 48, 3]))
+    >>> lower, upper = model.head.interval(parameters, 0.8)
+    >>> parameters.shape, lower.shape
+    ((2, 12, 1, 3), (2, 12, 1))
+    """
+
+    def __init__(
+        self,
+        cell: Cell | Composite,
+        in_features: int,
+        horizon: int,
+        *,
+        targets: int = 1,
+        head: Head = POINT,
+        vocabulary: int | None = None,
+        kernel: Kernel | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.horizon = check.positive_int("horizon", horizon)
+        self.targets = check.positive_int("targets", targets)
+        self.head = checked_head(head)
+        self.recurrent = Recurrent(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
+        self.pool, features = last_of(cell)
+        self.output = linear(features, self.horizon * self.targets * head.size, param_dtype, rngs)
+
+    def __call__(
+        self,
+        xs: jax.Array,
+        carry: Carry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns the head's parameters, `[B, horizon, K, P]`; a row without a real step gives those of the bias.
+
+        Args:
+          xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
+          carry, mask, reset, key: as in `nn.Recurrent.unroll`.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        ys = self.recurrent(inputs(self.embedding, xs, mask), carry, mask=mask, reset=reset, key=key)
+        raw = self.output(self.pool(ys, mask))
+        return self.head.parameters(raw.reshape(*raw.shape[:-1], self.horizon, self.targets, self.head.size))

@@ -1,0 +1,186 @@
+"""What a forecaster says of a number to come: its value, quantiles of it, or a normal distribution.
+
+    Point      ŷ
+    Quantiles  q_1 = a_1,  q_i = q_{i-1} + softplus(a_i): they never cross
+    Gaussian   N(μ, σ²),   σ = softplus(a) + 0.001
+
+A head turns P raw outputs a into P parameters, along the last axis. Every head is static and holds no arrays.
+"""
+
+import dataclasses
+import math
+import numbers
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+
+from jaxseq import check
+
+LEAST_DEVIATION = 1e-3
+
+
+@runtime_checkable
+class Head(Protocol):
+    """How raw outputs are read; one of your own has these methods, is hashable and holds no arrays."""
+
+    @property
+    def size(self) -> int:
+        """P, the number of raw outputs and of parameters a target."""
+        ...
+
+    def parameters(self, raw: jax.Array) -> jax.Array:
+        """Returns the parameters `[..., P]` that the raw outputs `[..., P]` stand for."""
+        ...
+
+    def point(self, parameters: jax.Array) -> jax.Array:
+        """Returns one value `[...]`, the best guess."""
+        ...
+
+    def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
+        """Returns the lower and the upper end `[...]` of the central interval that holds `coverage`, in (0, 1)."""
+        ...
+
+    def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
+        """Returns a value `[...]` drawn from what the parameters say."""
+        ...
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """The value alone: parameters `[..., 1]`. It knows no interval and cannot be sampled."""
+
+    @property
+    def size(self) -> int:
+        """P = 1."""
+        return 1
+
+    def parameters(self, raw: jax.Array) -> jax.Array:
+        """Returns `raw`, `[..., 1]`."""
+        return raw
+
+    def point(self, parameters: jax.Array) -> jax.Array:
+        """Returns the value, `[...]`."""
+        return parameters[..., 0]
+
+    def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
+        """Raises a ValueError."""
+        raise ValueError("`Point` says nothing of how sure it is; take nn.Quantiles() or nn.Gaussian() as the head")
+
+    def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
+        """Raises a ValueError."""
+        raise ValueError("`Point` has no distribution to draw from; take nn.Quantiles() or nn.Gaussian() as the head")
+
+
+POINT = Point()
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Quantiles:
+    """The quantiles of the given levels: parameters `[..., Q]`, which rise along the last axis.
+
+    Attributes:
+      levels: rising numbers in (0, 1), 0.5 among them.
+
+    Raises:
+      TypeError, ValueError: `levels` are something else.
+
+    >>> from jaxseq import nn
+    >>> head = nn.Quantiles((0.1, 0.5, 0.9))
+    >>> head.interval(jnp.array([1.0, 2.0, 4.0]), 0.8)
+    (Array(1., dtype=float32), Array(4., dtype=float32))
+    """
+
+    levels: tuple[float, ...] = (0.1, 0.5, 0.9)
+
+    def __post_init__(self):
+        if not isinstance(self.levels, tuple | list) or not all(isinstance(n, numbers.Real) for n in self.levels):
+            raise TypeError(f"`levels` must be a sequence of numbers; got {self.levels!r}")
+        levels = tuple(map(float, self.levels))
+        if not all(a < b for a, b in zip((0.0, *levels), (*levels, 1.0), strict=True)) or 0.5 not in levels:
+            raise ValueError(f"`levels` must rise, lie in (0, 1) and contain 0.5, the point; got {levels}")
+        object.__setattr__(self, "levels", levels)
+
+    @property
+    def size(self) -> int:
+        """P = Q."""
+        return len(self.levels)
+
+    def parameters(self, raw: jax.Array) -> jax.Array:
+        """Returns the quantiles `[..., Q]`."""
+        return jnp.cumsum(jnp.concatenate([raw[..., :1], jax.nn.softplus(raw[..., 1:])], axis=-1), axis=-1)
+
+    def point(self, parameters: jax.Array) -> jax.Array:
+        """Returns the median, `[...]`."""
+        return parameters[..., self.levels.index(0.5)]
+
+    def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
+        """Returns the quantiles of levels (1 - coverage) / 2 and (1 + coverage) / 2, `[...]` each.
+
+        Raises:
+          TypeError, ValueError: `coverage` is not in (0, 1), or one of the two levels is not among `levels`.
+        """
+        _coverage(coverage)
+        return self._quantile(parameters, (1 - coverage) / 2), self._quantile(parameters, (1 + coverage) / 2)
+
+    def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
+        """Returns values `[...]` by the inverse of the distribution: linear between the levels, flat beyond them."""
+        u = jax.random.uniform(key, parameters.shape[:-1], parameters.dtype)
+        levels = jnp.asarray(self.levels, parameters.dtype)
+        passed = jnp.clip((u[..., None] - levels[:-1]) / jnp.diff(levels), 0, 1)  # of each stretch between two levels
+        return parameters[..., 0] + jnp.sum(passed * jnp.diff(parameters, axis=-1), axis=-1)
+
+    def _quantile(self, parameters, wanted):
+        for index, level in enumerate(self.levels):
+            if math.isclose(level, wanted, abs_tol=1e-9):
+                return parameters[..., index]
+        raise ValueError(f"`coverage` needs the level {wanted:.6g}, which is not among `levels` = {self.levels}")
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """A normal distribution: parameters `[..., 2]`, the mean and the standard deviation."""
+
+    @property
+    def size(self) -> int:
+        """P = 2."""
+        return 2
+
+    def parameters(self, raw: jax.Array) -> jax.Array:
+        """Returns the mean and the deviation, of at least 0.001, `[..., 2]`."""
+        return jnp.stack([raw[..., 0], jax.nn.softplus(raw[..., 1]) + LEAST_DEVIATION], axis=-1)
+
+    def point(self, parameters: jax.Array) -> jax.Array:
+        """Returns the mean, `[...]`."""
+        return parameters[..., 0]
+
+    def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
+        """Returns the mean minus and plus the deviations that hold `coverage`, `[...]` each.
+
+        Raises:
+          TypeError, ValueError: `coverage` is not in (0, 1).
+        """
+        _coverage(coverage)
+        reach = norm.ppf((1 + coverage) / 2).astype(parameters.dtype) * parameters[..., 1]
+        return parameters[..., 0] - reach, parameters[..., 0] + reach
+
+    def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
+        """Returns values `[...]` of the normal distribution."""
+        noise = jax.random.normal(key, parameters.shape[:-1], parameters.dtype)
+        return parameters[..., 0] + parameters[..., 1] * noise
+
+
+def checked_head(head: Head) -> Head:
+    """Returns `head`; raises unless it is one."""
+    if isinstance(head, type) or not isinstance(head, Head):
+        raise TypeError(f"`head` must be a head such as nn.Point(), nn.Quantiles() or nn.Gaussian(); got {head!r}")
+    return head
+
+
+def _coverage(coverage):
+    if not 0 < check.positive("coverage", coverage) < 1:
+        raise ValueError(f"`coverage` must be in (0, 1); got {coverage}")

@@ -1,0 +1,110 @@
+"""The recurrent layer of Flax NNX: any jaxseq cell or net with its params, batch-major."""
+
+import jax
+from flax import nnx
+
+from jaxseq import check
+from jaxseq._unroll import step
+from jaxseq.nn import _batch_major
+from jaxseq.typing import Carry, Cell, Composite, Kernel, Params, Shape
+
+
+class Recurrent(nnx.Module):
+    """A cell or a net of cells as a Flax NNX module: `xs [B, T, D]` in, `ys [B, T, H]` out.
+
+    Any number of batch axes, also none; T may be 0. Noise (dropout, zoneout) is drawn where a key is given, and only
+    there: `train()` and `eval()` change nothing.
+
+    Args:
+      cell: a Cell or a Composite.
+      in_features: D.
+      kernel: how to run time, see `jaxseq.kernels`; None: the default of `jaxseq.unroll`.
+      param_dtype: the dtype of the params and of the computation; None: JAX's default float.
+      rngs: draws the params.
+
+    Attributes:
+      params: what `cell.init` returns, in its own structure, each leaf an `nnx.Param`: `layer.params.w_x`.
+      cell, kernel: as given; static.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> layer = nn.Recurrent(jaxseq.lstm(4), 3, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones([2, 5, 3])).shape, layer.params.w_x.shape
+    ((2, 5, 4), (3, 16))
+    """
+
+    def __init__(
+        self,
+        cell: Cell | Composite,
+        in_features: int,
+        *,
+        kernel: Kernel | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        check.net(cell)
+        check.kernel(kernel)
+        self.cell = cell
+        self.kernel = kernel
+        params = cell.init(rngs.params(), check.positive_int("in_features", in_features), param_dtype)
+        self.params = nnx.data(jax.tree.map(nnx.Param, params))
+
+    def __call__(
+        self,
+        xs: jax.Array,
+        carry: Carry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
+
+    def unroll(
+        self,
+        xs: jax.Array,
+        carry: Carry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Carry, jax.Array]:
+        """Returns the last carry, and the outputs of all steps `[B, T, H]`.
+
+        Args:
+          xs: `[B, T, D]`, in the dtype of the params.
+          carry: the carry to start from; None: the initial one.
+          mask: bool `[B, T]`, True on real steps, of any pattern. On the others the carry is held and the output zero.
+          reset: bool `[B, T]`, True where a new sequence starts.
+          key: a key for cells and nets that draw noise; None: no noise.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        return _batch_major.unroll(
+            self.cell, self._arrays(), xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key
+        )
+
+    def step(self, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
+        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+
+        Args:
+          carry: the carry so far; None starts a sequence.
+          x: `[B, D]`.
+          reset: bool `[B]`, True where a new sequence starts with this step.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit, or the net is not causal.
+        """
+        return step(self.cell, self._arrays(), carry, x, reset=reset)
+
+    def initial_carry(self, batch_shape: Shape = ()) -> Carry:
+        """Returns the carry that sequences start from."""
+        return self.cell.carry(self._arrays(), batch_shape)
+
+    def _arrays(self) -> Params:
+        return jax.tree.map(lambda param: param[...], self.params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

@@ -1,0 +1,66 @@
+"""Sequence tagging: one of K tags for each step."""
+
+import jax
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.nn._layers import inputs, linear, optional_embedding
+from jaxseq.nn._recurrent import Recurrent
+from jaxseq.typing import Carry, Cell, Composite, Kernel
+
+
+class SequenceTagger(nnx.Module):
+    """Embedding (for ids), recurrent layer, linear layer: one row of logits a step.
+
+    Args:
+      cell: a Cell or a Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      in_features: D, of the inputs or of their embeddings.
+      tags: K.
+      vocabulary: the number of ids; None: inputs are floats.
+      kernel, param_dtype: as in `nn.Recurrent`.
+      rngs: draws the params.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> model = nn.SequenceTagger(jaxseq.bidirectional(jaxseq.lstm(8)), 4, 5, vocabulary=100, rngs=nnx.Rngs(0))
+    >>> model(jnp.array([[5, 9, 2], [7, 0, 0]])).shape
+    (2, 3, 5)
+    """
+
+    def __init__(
+        self,
+        cell: Cell | Composite,
+        in_features: int,
+        tags: int,
+        *,
+        vocabulary: int | None = None,
+        kernel: Kernel | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.recurrent = Recurrent(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
+        self.head = linear(cell.size, check.positive_int("tags", tags), param_dtype, rngs)
+
+    def __call__(
+        self,
+        xs: jax.Array,
+        carry: Carry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns logits `[B, T, K]`; those on padding are the head's bias.
+
+        Args:
+          xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
+          carry, mask, reset, key: as in `nn.Recurrent.unroll`.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        return self.head(self.recurrent(inputs(self.embedding, xs, mask), carry, mask=mask, reset=reset, key=key))

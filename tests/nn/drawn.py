@@ -1,0 +1,16 @@
+"""Modules with random params, for which nothing has to be compiled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+
+def drawn(make, *arguments, seed=0, scale=0.5, **options):
+    """The module `make(..., rngs=rngs)`, its params normal; biases too, so that none hides behind a zero."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: make(*arguments, rngs=nnx.Rngs(0), **options)))
+    generator = np.random.default_rng(seed)
+    return nnx.merge(
+        graph,
+        jax.tree.map(lambda leaf: jnp.asarray(generator.normal(0, scale, leaf.shape).astype(leaf.dtype)), state),
+    )

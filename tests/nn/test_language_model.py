@@ -1,0 +1,126 @@
+"""The language model: streaming, tied weights, and what it writes against a plain Python loop."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxseq
+from jaxseq import decoding, nn
+from tests.nn.drawn import drawn
+
+V = 7
+NET = jaxseq.gru(4)
+PROMPT = np.random.default_rng(0).integers(0, V, (3, 4))
+MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 1]], bool)
+
+
+@functools.cache
+def model_of(tied=False, features=3):
+    return drawn(nn.LanguageModel, NET, V, features, tied=tied, seed=4, scale=2)
+
+
+run = nnx.jit(lambda model, ids, mask=None: model.unroll(ids, mask=mask))
+generate = nnx.jit(nn.LanguageModel.generate, static_argnames=("length", "temperature", "top_k"))
+
+
+def test_step_repeated_is_unroll():
+    model = model_of()
+    want_carry, want = run(model, PROMPT)
+    step = nnx.jit(lambda model, carry, ids, reset: model.step(carry, ids, reset=reset))
+    carry, logits = np.zeros((3, 4), np.float32), []
+    for t in range(4):
+        carry, row = step(model, carry, PROMPT[:, t], np.zeros(3, bool))
+        logits.append(row)
+    np.testing.assert_allclose(jnp.stack(logits, 1), want, atol=1e-6)
+    np.testing.assert_allclose(carry, want_carry, atol=1e-6)
+    reset = np.array([True, False, True])
+    _, fresh = step(model, carry, PROMPT[:, 0], reset)
+    np.testing.assert_allclose(fresh[0], want[0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("features", [3, 4])
+def test_tied_weights_are_one_param_with_one_gradient(features):
+    """The gradient is the sum of those of the two places where the matrix stands."""
+    model = model_of(True, features)
+    names = {path[0] for path, _ in nnx.to_flat_state(nnx.state(model))}
+    assert names == ({"embedding", "recurrent"} if features == 4 else {"embedding", "recurrent", "head"})
+    gradient = nnx.jit(nnx.grad(lambda model: jnp.sum(model(PROMPT) ** 2)))(model).embedding.embedding[...]
+
+    def apart(read, written):
+        _, ys = jaxseq.unroll(NET, params, jnp.swapaxes(read[PROMPT], 0, 1))
+        ys = ys if model.head is None else ys @ model.head.kernel[...] + model.head.bias[...]
+        return jnp.sum((ys @ written.T) ** 2)
+
+    params = jax.tree.map(lambda p: p[...], model.recurrent.params, is_leaf=lambda p: isinstance(p, nnx.Param))
+    matrix = model.embedding.embedding[...]
+    d_read, d_written = jax.jit(jax.grad(apart, argnums=(0, 1)))(matrix, matrix)
+    np.testing.assert_allclose(gradient, d_read + d_written, rtol=1e-4, atol=1e-5)
+
+
+def test_greedy_is_a_plain_loop_of_argmax_over_the_whole_sequence():
+    model, length = model_of(), 6
+    want = []
+    for ids, mask in zip(PROMPT, MASK, strict=True):
+        text = np.zeros((1, 4 + length), int)  # one shape for all, padded at the end
+        real = int(mask.sum())
+        text[0, :real] = ids[mask]
+        for n in range(real, real + length):
+            text[0, n] = np.argmax(run(model, text, np.arange(4 + length)[None] < n)[1][0, n - 1])
+        want.append(text[0, real : real + length])
+    got = generate(model, np.where(MASK, PROMPT, -1), length, mask=MASK, temperature=0)
+    np.testing.assert_array_equal(got, want)
+    assert len(np.unique(want)) > 2  # not one id over and over
+
+
+def test_samples_are_those_of_a_plain_loop():
+    model, key, length = model_of(), jax.random.key(3), 4
+    options = {"temperature": 0.8, "top_k": 5, "top_p": 0.9}
+    carry = np.full((3, 4), 0.3, np.float32)
+    got = generate(model, PROMPT, length, key=key, carry=carry, **options)
+
+    @nnx.jit
+    def by_hand(model):
+        state, logits = model.unroll(PROMPT, carry)
+        logits, ids = logits[:, -1], []
+        for step_key in jax.random.split(key, length):
+            ids.append(decoding.sample(step_key, logits, **options))
+            state, logits = model.step(state, ids[-1])
+        return jnp.stack(ids, 1)
+
+    np.testing.assert_array_equal(got, by_hand(model))
+    assert got.dtype == jnp.int32
+
+
+def test_a_prompt_may_come_without_batch_axes():
+    model = model_of()
+    want = generate(model, PROMPT, 3, temperature=0)[1]
+    np.testing.assert_array_equal(generate(model, PROMPT[1], 3, temperature=0), want)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: nn.LanguageModel(jaxseq.bidirectional(NET), V, 3, rngs=nnx.Rngs(0)),
+            ValueError,
+            "`cell` must be causal; this Composite reads ahead, as bidirectional does",
+        ),
+        (lambda: nn.LanguageModel(NET, V, 3, tied="yes", rngs=nnx.Rngs(0)), ValueError, "`tied` must be True or"),
+        (lambda: nn.LanguageModel(NET, 0, 3, rngs=nnx.Rngs(0)), ValueError, "`vocabulary` must be a positive int"),
+        (lambda: model_of()(PROMPT * 1.0), TypeError, r"`ids` must be int ids \[B, T\]; got float32 \(3, 4\)"),
+        (lambda: model_of().step(None, PROMPT * 1.0), TypeError, r"`ids` must be int ids \[B\]"),
+        (lambda: model_of().generate(PROMPT[:, :0], 3, temperature=0), ValueError, "`prompt` must hold at least one"),
+        (lambda: model_of().generate(PROMPT, 0, temperature=0), ValueError, "`length` must be a positive int; got 0"),
+        (lambda: model_of().generate(PROMPT, 3), ValueError, "`key` must be a jax.random.key; only temperature=0"),
+        (lambda: model_of().generate(PROMPT, 3, key=0), TypeError, "`key` must be a jax.random.key or None"),
+        (lambda: model_of().generate(PROMPT * 1.0, 3), TypeError, r"`prompt` must be int ids \[B, P\]"),
+        (lambda: model_of().generate(jnp.array(1), 3), ValueError, r"`prompt` must be int ids \[B, P\], of at least"),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        jax.eval_shape(call)
