@@ -1,0 +1,89 @@
+"""From raw data to batches: what stands between a file and a training loop.
+
+Text and series become ids and columns (`Vocabulary`, `words`, `Normalizer`, `fill_missing`, `windows`, `cyclic`), parts
+(`split`, `split_in_time`, `unique`), padded or packed arrays (`pad`, `pack`) and batches (`batches`, `bucketed`,
+`streams`, each a `Loader`), which `prefetch` sends to the device. `time_mask`, `feature_mask`, `jitter` and
+`token_dropout` augment them there. Sound becomes frames of features: `read_wav`, `frames`, `log_mel`, `mfcc`, `deltas`.
+
+All is batch-major, `[B, T, D]`. What is done on the host is NumPy, and the same at every run.
+"""
+
+from jaxseq.data._audio import deltas as deltas
+from jaxseq.data._audio import frame_count as frame_count
+from jaxseq.data._audio import frame_mask as frame_mask
+from jaxseq.data._audio import frames as frames
+from jaxseq.data._audio import log_mel as log_mel
+from jaxseq.data._audio import mel_filters as mel_filters
+from jaxseq.data._audio import mfcc as mfcc
+from jaxseq.data._audio import power_spectrogram as power_spectrogram
+from jaxseq.data._audio import preemphasis as preemphasis
+from jaxseq.data._augment import feature_mask as feature_mask
+from jaxseq.data._augment import jitter as jitter
+from jaxseq.data._augment import time_mask as time_mask
+from jaxseq.data._augment import token_dropout as token_dropout
+from jaxseq.data._bucketed import bucketed as bucketed
+from jaxseq.data._loader import Batch as Batch
+from jaxseq.data._loader import Loader as Loader
+from jaxseq.data._loader import batches as batches
+from jaxseq.data._packing import Packed as Packed
+from jaxseq.data._packing import pack as pack
+from jaxseq.data._packing import place as place
+from jaxseq.data._packing import unpack as unpack
+from jaxseq.data._padding import Padded as Padded
+from jaxseq.data._padding import pad as pad
+from jaxseq.data._padding import unpad as unpad
+from jaxseq.data._prefetch import prefetch as prefetch
+from jaxseq.data._series import Filled as Filled
+from jaxseq.data._series import Normalizer as Normalizer
+from jaxseq.data._series import Windows as Windows
+from jaxseq.data._series import cyclic as cyclic
+from jaxseq.data._series import fill_missing as fill_missing
+from jaxseq.data._series import windows as windows
+from jaxseq.data._splits import split as split
+from jaxseq.data._splits import split_in_time as split_in_time
+from jaxseq.data._splits import unique as unique
+from jaxseq.data._streams import streams as streams
+from jaxseq.data._vocabulary import Vocabulary as Vocabulary
+from jaxseq.data._vocabulary import words as words
+from jaxseq.data._wav import read_wav as read_wav
+
+__all__ = [
+    "Batch",
+    "Filled",
+    "Loader",
+    "Normalizer",
+    "Packed",
+    "Padded",
+    "Vocabulary",
+    "Windows",
+    "batches",
+    "bucketed",
+    "cyclic",
+    "deltas",
+    "feature_mask",
+    "fill_missing",
+    "frame_count",
+    "frame_mask",
+    "frames",
+    "jitter",
+    "log_mel",
+    "mel_filters",
+    "mfcc",
+    "pack",
+    "pad",
+    "place",
+    "power_spectrogram",
+    "preemphasis",
+    "prefetch",
+    "read_wav",
+    "split",
+    "split_in_time",
+    "streams",
+    "time_mask",
+    "token_dropout",
+    "unique",
+    "unpack",
+    "unpad",
+    "windows",
+    "words",
+]

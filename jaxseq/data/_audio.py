@@ -1,0 +1,274 @@
+"""Features of sound: spectrograms, log-mel energies, cepstral coefficients (MFCC) and their changes in time.
+
+    frame_t = signal[t hop : t hop + size]                          those that lie wholly inside the signal
+    P_t[k]  = |Σ_n window[n] frame_t[n] exp(-2πi k n / fft_size)|²  the power spectrum, zero-padded, not scaled
+    M_t[m]  = log max(Σ_k P_t[k] filter_m[k], floor)                log-mel energies, natural logarithm
+    mel(f)  = 2595 log₁₀(1 + f / 700)                               O'Shaughnessy's formula, HTK's; not Slaney's
+    C_t[j]  = Σ_m √(2 / bands) cos(π j (m + ½) / bands) M_t[m]      the orthonormal DCT-II, over √2 at j = 0
+    Δ_t     = Σ_n n (x_{t+n} - x_{t-n}) / 2 Σ_n n²,  n = 1 … width  the slope of the line through 2 width + 1 steps
+
+Filters are triangles, straight in Hz, of height 1, between neighbouring points evenly spaced in mel (Davis &
+Mermelstein 1980). Time is the last axis of a signal `[..., N]` and the last but one of features `[..., T, F]`, behind
+any batch axes. A frame depends on its own samples only, so in a padded batch the frames that `frame_mask` marks are
+those of each signal alone.
+"""
+
+import math
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+
+Count = TypeVar("Count", int, jax.Array, np.ndarray)
+
+_COSINE = {"hann": 0.5, "hamming": 0.54}
+
+
+def frame_count(n: Count, size: int, hop: int) -> Count:
+    """Returns how many frames lie wholly inside n samples: 1 + ⌊(n - size) / hop⌋, none below `size`.
+
+    Args:
+      n: an int, or lengths, an int array.
+      size, hop: samples a frame, and from one to the next.
+
+    Raises:
+      TypeError, ValueError: `size` or `hop` is not a positive int.
+
+    >>> from jaxseq import data
+    >>> data.frame_count(1000, 400, 160)
+    4
+    """
+    size, hop = check.positive_int("size", size), check.positive_int("hop", hop)
+    return (n >= size) * (1 + (n - size) // hop)
+
+
+def frames(signal: jax.Array, size: int, hop: int) -> jax.Array:
+    """Returns the frames `[..., T, size]` of a signal, T = `frame_count(N, size, hop)`.
+
+    Samples after the last whole frame are left out, and a signal shorter than a frame has none: pad it (`jnp.pad`)
+    where they are to count.
+
+    Args:
+      signal: `[..., N]`.
+      size, hop: samples a frame, and from one to the next.
+
+    Raises:
+      TypeError, ValueError: `signal` is no array of at least 1 axis, or `size` or `hop` is not a positive int.
+
+    >>> from jaxseq import data
+    >>> data.frames(jnp.arange(6), 3, 2).tolist()
+    [[0, 1, 2], [2, 3, 4]]
+    """
+    signal = check.array("signal", "..., N", signal)
+    if signal.ndim == 0:
+        raise ValueError("`signal` must be [..., N], of at least 1 axis; got ()")
+    starts = hop * np.arange(frame_count(signal.shape[-1], size, hop))
+    return signal[..., starts[:, None] + np.arange(size)]
+
+
+def frame_mask(mask: jax.Array, size: int, hop: int) -> jax.Array:
+    """Returns which frames hold real samples only, bool `[..., T]`.
+
+    Args:
+      mask: bool `[..., N]`, True = a real sample.
+      size, hop: as in `frames`.
+
+    Raises:
+      TypeError, ValueError: `mask` is not bool of at least 1 axis, or `size` or `hop` is not a positive int.
+    """
+    mask = check.array("mask", "..., N", mask)
+    check.flags("mask", mask, mask.shape, "..., N")
+    return jnp.all(frames(mask, size, hop), axis=-1)
+
+
+def preemphasis(signal: jax.Array, *, coefficient: float = 0.97) -> jax.Array:
+    """Returns y_t = x_t - coefficient x_{t-1}, y_0 = x_0, `[..., N]`.
+
+    Args:
+      signal: float32 or float64 `[..., N]`.
+      coefficient: in [0, 1).
+
+    Raises:
+      TypeError, ValueError: `signal` or `coefficient` does not fit.
+    """
+    signal = _signal(signal)
+    coefficient = check.rate("coefficient", coefficient)
+    return jnp.concatenate([signal[..., :1], signal[..., 1:] - coefficient * signal[..., :-1]], axis=-1)
+
+
+def power_spectrogram(
+    signal: jax.Array, size: int, hop: int, *, fft_size: int | None = None, window: str | jax.Array = "hann"
+) -> jax.Array:
+    """Returns |FFT|² of windowed frames, `[..., T, fft_size // 2 + 1]`, not scaled.
+
+    Args:
+      signal: float32 or float64 `[..., N]`.
+      size, hop: samples a frame, and from one to the next.
+      fft_size: frames are padded to it with zeros; None: the next power of two from `size`.
+      window: "hann" or "hamming", periodic, or an array `[size]` such as `scipy.signal.get_window` gives.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    signal = _signal(signal)
+    fft_size, weights = _fft_size(fft_size, size), _window(window, size).astype(signal.dtype)
+    spectrum = jnp.fft.rfft(frames(signal, size, hop) * weights, n=fft_size)
+    return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+
+
+def mel_filters(bands: int, fft_size: int, rate: float, *, low: float = 0.0, high: float | None = None) -> np.ndarray:
+    """Returns the triangular filters, float64 `[fft_size // 2 + 1, bands]`: `power @ filters` are mel energies.
+
+    Args:
+      bands: how many.
+      fft_size: that of the power spectrum.
+      rate: samples a second, Hz.
+      low, high: where the first triangle begins and the last one ends, Hz; None: half the rate.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, or a band is so narrow that no frequency of the FFT lies in it.
+    """
+    bands, fft_size = check.positive_int("bands", bands), check.positive_int("fft_size", fft_size)
+    rate = check.positive("rate", rate)
+    high = rate / 2 if high is None else check.positive("high", high)
+    if not 0 <= low < high <= rate / 2:
+        raise ValueError(f"`low` and `high` must be 0 ≤ low < high ≤ rate / 2 = {rate / 2}; got {low} and {high}")
+    first, last = 2595 * np.log10(1 + np.array([low, high]) / 700)
+    mels = np.linspace(first, last, bands + 2)
+    left, centre, right = (700 * (10 ** (mels[i : i + bands] / 2595) - 1) for i in range(3))
+    hertz = np.fft.rfftfreq(fft_size, 1 / rate)[:, None]
+    filters = np.maximum(0, np.minimum((hertz - left) / (centre - left), (right - hertz) / (right - centre)))
+    reached = np.any(filters > 0, axis=0)
+    if not np.all(reached):
+        raise ValueError(
+            f"band {np.argmin(reached)} of {bands} holds no frequency of the FFT, "
+            f"which are {rate / fft_size:.3g} Hz apart. Take fewer `bands` or a larger `fft_size`."
+        )
+    return filters
+
+
+def log_mel(
+    signal: jax.Array,
+    rate: float,
+    *,
+    bands: int = 40,
+    size_seconds: float = 0.025,
+    hop_seconds: float = 0.010,
+    fft_size: int | None = None,
+    window: str | jax.Array = "hann",
+    low: float = 0.0,
+    high: float | None = None,
+    floor: float = 1e-10,
+) -> jax.Array:
+    """Returns the natural logarithm of mel energies, `[..., T, bands]`.
+
+    Args:
+      signal: float32 or float64 `[..., N]`.
+      rate: samples a second, Hz.
+      bands: how many mel bands.
+      size_seconds, hop_seconds: a frame, and from one to the next, rounded to samples.
+      fft_size, window: as in `power_spectrogram`.
+      low, high: as in `mel_filters`.
+      floor: the least energy, for the logarithm; below it gradients are zero.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from jaxseq import data
+    >>> data.mfcc(data.log_mel(jnp.zeros([2, 16_000]), 16_000)).shape
+    (2, 98, 13)
+    """
+    rate, floor = check.positive("rate", rate), check.positive("floor", floor)
+    size, hop = (
+        check.positive_int(f"{name} × rate", round(check.positive(name, seconds) * rate))
+        for name, seconds in (("size_seconds", size_seconds), ("hop_seconds", hop_seconds))
+    )
+    fft_size = _fft_size(fft_size, size)
+    power = power_spectrogram(signal, size, hop, fft_size=fft_size, window=window)
+    energies = power @ mel_filters(bands, fft_size, rate, low=low, high=high).astype(power.dtype)
+    return jnp.log(jnp.maximum(energies, floor))
+
+
+def mfcc(log_mels: jax.Array, *, coefficients: int = 13) -> jax.Array:
+    """Returns the first cepstral coefficients, `[..., T, coefficients]`: the orthonormal DCT-II of log-mel energies.
+
+    Args:
+      log_mels: float32 or float64 `[..., T, bands]`, what `log_mel` returns.
+      coefficients: how many, from the zeroth on, the frame's mean log energy times √bands.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    log_mels = _signal(log_mels, "log_mels", "..., T, bands")
+    coefficients = check.positive_int("coefficients", coefficients)
+    if coefficients > log_mels.shape[-1]:
+        raise ValueError(f"`coefficients` must be at most the bands, {log_mels.shape[-1]}; got {coefficients}")
+    return jax.scipy.fft.dct(log_mels, type=2, norm="ortho")[..., :coefficients]
+
+
+def deltas(features: jax.Array, *, width: int = 2, mask: jax.Array | None = None) -> jax.Array:
+    """Returns how fast features change, a step, `[..., T, F]`; twice applied, their acceleration.
+
+    Beyond either end, the first and the last step stand for what is missing.
+
+    Args:
+      features: float `[..., T, F]`.
+      width: steps on either side that the slope is taken over.
+      mask: bool `[..., T]`, real steps in one run, as padding at an end leaves them; zero where it is False.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    features = _signal(features, "features", "..., T, F")
+    if features.ndim < 2:
+        raise ValueError(f"`features` must be [..., T, F], of at least 2 axes; got {features.shape}")
+    width = check.positive_int("width", width)
+    mask = check.flags("mask", mask, features.shape[:-1], "..., T")
+    if features.size == 0:
+        return features
+    real = jnp.ones(features.shape[:-1], bool) if mask is None else mask
+    features = jnp.where(real[..., None], features, 0)
+    first = jnp.argmax(real, axis=-1, keepdims=True)
+    last = real.shape[-1] - 1 - jnp.argmax(real[..., ::-1], axis=-1, keepdims=True)
+
+    def at(shift):
+        steps = jnp.clip(jnp.arange(real.shape[-1]) + shift, first, last)
+        return jnp.take_along_axis(features, steps[..., None], axis=-2)
+
+    slopes = [n * (at(n) - at(-n)) for n in range(1, width + 1)]
+    return jnp.where(real[..., None], sum(slopes) / (2 * sum(n * n for n in range(1, width + 1))), 0)
+
+
+def _signal(x: jax.Array, name: str = "signal", axes: str = "..., N") -> jax.Array:
+    x = check.array(name, axes, x)
+    if x.dtype not in (jnp.float32, jnp.float64):
+        raise TypeError(
+            f"`{name}` must be float32 or float64 [{axes}]; got {x.dtype} {x.shape}. Scale PCM samples to ±1."
+        )
+    if x.ndim == 0:
+        raise ValueError(f"`{name}` must be [{axes}], of at least 1 axis; got ()")
+    return x
+
+
+def _fft_size(fft_size: int | None, size: int) -> int:
+    size = check.positive_int("size", size)
+    if fft_size is None:
+        return 2 ** math.ceil(math.log2(size))
+    fft_size = check.positive_int("fft_size", fft_size)
+    if fft_size < size:
+        raise ValueError(f"`fft_size` must hold a frame of {size} samples; got {fft_size}")
+    return fft_size
+
+
+def _window(window: str | jax.Array, size: int) -> jax.Array:
+    if isinstance(window, str):
+        check.one_of("window", window, tuple(_COSINE))
+        a = _COSINE[window]
+        return jnp.asarray(a - (1 - a) * np.cos(2 * np.pi * np.arange(size) / size))
+    window = check.array("window", "size", window)
+    if window.shape != (size,):
+        raise ValueError(f"`window` must be [size] = ({size},), one weight a sample; got {window.shape}")
+    return window

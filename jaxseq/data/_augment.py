@@ -1,0 +1,142 @@
+"""Augmentation on the device: pure functions of a key, for use inside a jitted loss.
+
+Without a key they return what they are given, so that one loss serves training and validation. Arrays are batch-major,
+[B, T, D], and padding is left as it is. Spans of steps and of features are those of SpecAugment (Park et al. 2019): the
+width w is uniform in 0 … `width`, the start uniform in 0 … n - w, where n is the number of real steps or of features.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxseq import check
+from jaxseq.data._check import natural
+
+
+def time_mask(
+    key: jax.Array | None,
+    xs: jax.Array,
+    *,
+    spans: int,
+    width: int,
+    mask: jax.Array | None = None,
+    value: ArrayLike = 0.0,
+) -> jax.Array:
+    """Returns xs with some spans of steps hidden in each row, each of them within the row's real steps.
+
+    Args:
+      key: a random key; None: nothing is hidden.
+      xs: `[B, T, D]`.
+      spans: spans a row; they may overlap.
+      width: the greatest width of a span, in steps; in a row that is shorter, the row's steps.
+      mask: bool `[B, T]`, of any pattern; None: every step is real.
+      value: what hides a step: a number, or `[D]`, such as the mean.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> xs = time_mask(jax.random.key(0), jnp.ones([2, 100, 3]), spans=2, width=20)
+    >>> bool(jnp.all(xs.min(axis=2) == xs.max(axis=2))), bool(xs.mean() > 0.6)
+    (True, True)
+    """
+    xs, mask = _sequences(key, xs, mask)
+    spans, width = check.positive_int("spans", spans), check.positive_int("width", width)
+    if key is None:
+        return xs
+    real = jnp.ones(xs.shape[:2], bool) if mask is None else mask
+    hidden = _spans(key, jnp.cumsum(real, axis=1) - 1, real.sum(axis=1), spans, width) & real
+    return jnp.where(hidden[..., None], jnp.asarray(value, xs.dtype), xs)
+
+
+def feature_mask(key: jax.Array | None, xs: jax.Array, *, spans: int, width: int, value: ArrayLike = 0.0) -> jax.Array:
+    """Returns xs with some spans of neighbouring features hidden in each row, at all of its steps.
+
+    Args:
+      key: a random key; None: nothing is hidden.
+      xs: `[B, T, D]`, such as spectrograms.
+      spans: spans a row; they may overlap.
+      width: the greatest width of a span, in features; at most D.
+      value: what hides a feature: a number, or `[D]`.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    xs, _ = _sequences(key, xs, None)
+    spans, width = check.positive_int("spans", spans), check.positive_int("width", width)
+    B, _, D = xs.shape
+    if width > D:
+        raise ValueError(f"`width` must be at most D = {D}, the features there are; got {width}")
+    if key is None:
+        return xs
+    hidden = _spans(key, jnp.broadcast_to(jnp.arange(D), (B, D)), jnp.full(B, D), spans, width)
+    return jnp.where(hidden[:, None], jnp.asarray(value, xs.dtype), xs)
+
+
+def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns xs with Gaussian noise added at the real steps.
+
+    Args:
+      key: a random key; None: no noise.
+      xs: `[B, T, D]`.
+      scale: the noise's standard deviation, in the units of xs: a number, or `[D]`.
+      mask: bool `[B, T]`; None: every step is real.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    xs, mask = _sequences(key, xs, mask)
+    if jnp.shape(scale) not in ((), xs.shape[2:]):
+        raise ValueError(f"`scale` must be a number, or [D] = {xs.shape[2:]}; got the shape {jnp.shape(scale)}")
+    if key is None:
+        return xs
+    noisy = xs + jnp.asarray(scale, xs.dtype) * jax.random.normal(key, xs.shape, xs.dtype)
+    return noisy if mask is None else jnp.where(mask[..., None], noisy, xs)
+
+
+def token_dropout(
+    key: jax.Array | None, ids: jax.Array, rate: float, unknown: int, *, mask: jax.Array | None = None
+) -> jax.Array:
+    """Returns ids of which each real one is replaced by `unknown` with the probability `rate`.
+
+    A net that is trained so knows what to make of a word that it has not seen, and leans less on single words.
+
+    Args:
+      key: a random key; None: nothing is replaced.
+      ids: ints `[B, T]`.
+      rate: in [0, 1).
+      unknown: the id to replace them by, 1 in a `Vocabulary`.
+      mask: bool `[B, T]`; None: every token is real.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    check.random_key(key)
+    ids = check.array("ids", "B, T", ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"`ids` must be integers [B, T]; got {ids.dtype}")
+    rate, unknown = check.rate("rate", rate), natural("unknown", unknown)
+    mask = check.flags("mask", mask, ids.shape, "B, T")
+    if key is None:
+        return ids
+    dropped = jax.random.bernoulli(key, rate, ids.shape)
+    return jnp.where(dropped if mask is None else dropped & mask, jnp.asarray(unknown, ids.dtype), ids)
+
+
+def _sequences(key, xs, mask):
+    check.random_key(key)
+    xs = check.array("xs", "B, T, D", xs)
+    if xs.ndim != 3:
+        raise ValueError(f"`xs` must be [B, T, D]; got {xs.shape}")
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise TypeError(f"`xs` must be floating [B, T, D]; got {xs.dtype}")
+    return xs, check.flags("mask", mask, xs.shape[:2], "B, T")
+
+
+def _spans(key, place, n, spans, width):
+    """Where the spans lie, bool like `place [B, L]`, which counts what is real in a row; `n [B]` is how many are."""
+    key_width, key_start = jax.random.split(key)
+    shape, n = (len(n), spans), n[:, None]
+    widths = jnp.minimum(jax.random.randint(key_width, shape, 0, width + 1), n)
+    starts = jax.random.randint(key_start, shape, 0, n - widths + 1)[..., None]
+    inside = (starts <= place[:, None]) & (place[:, None] < starts + widths[..., None])
+    return inside.any(axis=1)

@@ -1,0 +1,96 @@
+"""Batches of sequences of about one length, so that little is padding and few shapes are compiled."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxseq import check
+from jaxseq.data import _check
+from jaxseq.data._loader import Loader, free, random, some, take
+from jaxseq.data._padding import lay
+
+
+def bucketed(
+    sequences: Sequence[ArrayLike] | Mapping[str, Sequence[ArrayLike]],
+    arrays: Mapping[str, ArrayLike],
+    batch_size: int,
+    *,
+    multiple: int = 16,
+    seed: int | None = None,
+) -> Loader:
+    """Returns the loader of sequences in which those of about one length come together, padded at the end.
+
+    Batches are dicts of `"xs" [B, T, ...]`, `"mask"` bool `[B, T]`, the `arrays [B, ...]`, and `"real"` bool `[B]`. T
+    is a multiple of `multiple`, and all epochs have the same shapes. Where N is no multiple of B, the batch with the
+    shortest sequences is filled with rows that are all padding, False in `"real"`.
+
+    Args:
+      sequences: N sequences `[T_i, ...]`, named "xs"; or a dict of such lists by name, each of the same lengths, such
+        as tokens and their tags. Integers become int32.
+      arrays: a dict of arrays `[N, ...]`, one entry a sequence; may be empty. `{"index": np.arange(N)}` tells, in
+        evaluation, which sequence a row is.
+      batch_size: B.
+      multiple: T is rounded up to a multiple of it.
+      seed: shuffles, each epoch anew, the sequences of about one length, and the batches. None: the longest sequences
+        come first.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit; there is no sequence; a name is taken.
+
+    >>> loader = bucketed([[1, 2, 3], [4], [5, 6]], {"labels": [0, 1, 0]}, 2, multiple=2)
+    >>> [(batch["xs"].tolist(), batch["labels"].tolist()) for batch in loader.epoch(0)]
+    [([[1, 2, 3, 0], [4, 0, 0, 0]], [0, 1]), ([[5, 6], [0, 0]], [0, 0])]
+    """
+    named = _read(sequences)
+    arrays = _check.examples("arrays", arrays)
+    N = _check.same_size({name: len(rows) for name, rows in (named | arrays).items()})
+    free(["mask", "real", *named], arrays)
+    free(["mask", "real"], named)
+    lengths = _one_length(named)
+    B, seed = check.positive_int("batch_size", batch_size), _check.seed(seed)
+    multiple = check.positive_int("multiple", multiple)
+    padded = np.maximum(-(-lengths // multiple), 1) * multiple
+    count = -(-some(N) // B)
+
+    def plan(number):
+        order, turns = np.arange(N), np.arange(count)
+        if seed is not None:
+            source = random(seed, number)
+            order, turns = source.permutation(N), source.permutation(count)
+        order = order[np.argsort(-padded[order], kind="stable")]
+
+        def batch(i):
+            rows = order[turns[i] * B :][:B]
+            shape = (B, int(padded[rows[0]]))
+            at = range(len(rows)), [0] * len(rows), shape, 0
+            laid = {name: lay([sequence[row] for row in rows], *at) for name, sequence in named.items()}
+            real_steps = np.zeros(B, int)
+            real_steps[: len(rows)] = lengths[rows]
+            return {**laid, "mask": np.arange(shape[1]) < real_steps[:, None], **take(arrays, rows, B)}
+
+        return batch
+
+    return Loader(count, plan)
+
+
+def _read(sequences):
+    if not isinstance(sequences, Mapping):
+        return {"xs": _check.ragged("sequences", sequences)}
+    if not sequences:
+        raise ValueError("`sequences` must have at least one list of sequences; got an empty dict")
+    return {name: _check.ragged(f"sequences[{name!r}]", rows) for name, rows in sequences.items()}
+
+
+def _one_length(named):
+    """The length of each sequence, the same under every name."""
+    (first, rows), *others = named.items()
+    lengths = np.array([len(row) for row in rows], int)
+    for name, rows in others:
+        for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            if len(row) != length:
+                raise ValueError(
+                    f"sequences must be of one length under every name; number {i} has {length} steps in {first!r}, "
+                    f"{len(row)} in {name!r}"
+                )
+    return lengths

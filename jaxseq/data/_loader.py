@@ -1,0 +1,132 @@
+"""Loaders: the batches of an epoch, the same at every run, from any batch on.
+
+What an epoch holds is a function of the seed, the epoch's number and nothing else. A run that was stopped goes on at
+(epoch, batch) with the batches it would have had, and does not make those before them.
+
+    for number in range(epochs):
+        for batch in loader.epoch(number):
+            ...
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxseq import check
+from jaxseq.data import _check
+
+Batch: TypeAlias = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loader:
+    """What gives the batches of any epoch; `len` is their number, in each.
+
+    `batches`, `bucketed` and `streams` make one. For data of your own, so may you:
+
+    Attributes:
+      count: batches in an epoch.
+      plan: `(number) -> (i) -> batch`: of an epoch's number, the function that makes its batch i, a dict of arrays.
+        Both are pure.
+    """
+
+    count: int
+    plan: Callable[[int], Callable[[int], Batch]]
+
+    def __len__(self):
+        return self.count
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Returns the batches of epoch `number`, counted from 0, without the first `start`.
+
+        Raises:
+          TypeError, ValueError: an argument is no int from 0 on; `start` is past the end.
+        """
+        number, start = _check.natural("number", number), _check.natural("start", start)
+        if start > self.count:
+            raise ValueError(f"`start` must be at most {self.count}, the batches of an epoch; got {start}")
+        return map(self.plan(number), range(start, self.count))
+
+    def map(self, function: Callable[[Batch], Batch]) -> "Loader":
+        """Returns the loader whose batches are `function(batch)`, which must be pure.
+
+        >>> loader = batches({"xs": np.arange(4)}, 2).map(lambda batch: {**batch, "squares": batch["xs"] ** 2})
+        >>> [batch["squares"].tolist() for batch in loader.epoch(0)]
+        [[0, 1], [4, 9]]
+        """
+        if not callable(function):
+            raise TypeError(f"`function` must be (batch) -> batch; got {function!r}")
+
+        def plan(number):
+            make = self.plan(number)
+            return lambda i: function(make(i))
+
+        return Loader(self.count, plan)
+
+
+def batches(arrays: Mapping[str, ArrayLike], batch_size: int, *, seed: int | None = None, last: str = "drop") -> Loader:
+    """Returns the loader of examples that are alike, in dicts of arrays `[B, ...]`.
+
+    Args:
+      arrays: a dict of arrays `[N, ...]`, one entry an example.
+      batch_size: B.
+      seed: shuffles each epoch anew; None: the examples come in order.
+      last: what becomes of the last N mod B examples. "drop": they are left out of this epoch. "keep": they come in a
+        batch of their own, which compiles anew. "pad": rows of zeros fill it up, and each batch has the key `"real"`,
+        bool `[B]`, False for those.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit; there is no example, or no whole batch and `last` is "drop".
+
+    >>> loader = batches({"xs": np.arange(5)}, 3, last="pad")
+    >>> [(batch["xs"].tolist(), batch["real"].astype(int).tolist()) for batch in loader.epoch(0)]
+    [([0, 1, 2], [1, 1, 1]), ([3, 4, 0], [1, 1, 0])]
+    """
+    arrays = _check.examples("arrays", arrays)
+    B, seed = check.positive_int("batch_size", batch_size), _check.seed(seed)
+    check.one_of("last", last, ("drop", "keep", "pad"))
+    N = some(len(next(iter(arrays.values()), ())))
+    if last == "drop" and N < B:
+        raise ValueError(f"`batch_size` {B} is above N = {N}, so that no batch is whole; use `last` 'keep' or 'pad'")
+    if last == "pad":
+        free(["real"], arrays)
+
+    def plan(number):
+        order = np.arange(N) if seed is None else random(seed, number).permutation(N)
+
+        def batch(i):
+            rows = order[i * B : (i + 1) * B]
+            return take(arrays, rows, B) if last == "pad" else {name: array[rows] for name, array in arrays.items()}
+
+        return batch
+
+    return Loader(N // B if last == "drop" else -(-N // B), plan)
+
+
+def some(N: int) -> int:
+    """Returns N; raises where there is nothing to make batches of."""
+    if not N:
+        raise ValueError("there are no examples to make batches of")
+    return N
+
+
+def random(seed: int, number: int) -> np.random.Generator:
+    """Returns the random numbers of an epoch."""
+    return np.random.default_rng([seed, number])
+
+
+def free(own: Iterable[str], names: Iterable[str]) -> None:
+    """Raises where a user's name is that of an array which a loader adds."""
+    for name in own:
+        if name in names:
+            raise ValueError(f"the name {name!r} is taken: the loader adds an array of this name. Choose another.")
+
+
+def take(arrays: Batch, rows: np.ndarray, size: int) -> Batch:
+    """Returns the rows of each array, zeros after them to make `size` of them, and which are `"real"`."""
+    empty = size - len(rows)
+    batch = {name: np.pad(a[rows], [(0, empty), *[(0, 0)] * (a.ndim - 1)]) for name, a in arrays.items()}
+    return {**batch, "real": np.arange(size) < len(rows)}

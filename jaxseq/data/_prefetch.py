@@ -1,0 +1,71 @@
+"""Prefetching: the next batches are made and sent to the device while this one is computed on."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterable
+from typing import Any
+
+import jax
+
+from jaxseq import check
+
+
+def prefetch(
+    batches: Iterable[Any], size: int = 2, *, sharding: jax.sharding.Sharding | None = None
+) -> Generator[Any, None, None]:
+    """Returns the batches, in their order, as arrays on the device; a thread runs ahead by `size` of them.
+
+    An exception in the making of a batch is raised here, after the batches before it, with its traceback. The thread
+    starts with the first batch that is asked for. It ends with the last one, or when the result is closed or dropped,
+    as when a loop over it is left; `batches`, if a generator, is then closed too. A batch in the making is waited for.
+
+    Args:
+      batches: pytrees of arrays, such as `loader.epoch(number)`.
+      size: how many batches are made, or in the making, before they are asked for.
+      sharding: where they go, one that fits every array, such as the split of its first axis; None: JAX's default
+        device.
+
+    Raises:
+      TypeError, ValueError: `size` is no positive int, `batches` cannot be iterated over.
+
+    >>> [int(batch["xs"].sum()) for batch in prefetch([{"xs": jnp.ones(3)}, {"xs": jnp.ones(5)}])]
+    [3, 5]
+    """
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"`batches` must be an iterable, such as loader.epoch(0); got {type(batches).__name__}")
+    return _run_ahead(iter(batches), check.positive_int("size", size), sharding)
+
+
+def _run_ahead(batches, size, sharding):
+    ready = queue.SimpleQueue()  # (batch, None), or (None, what ended it)
+    room = threading.Semaphore(size)
+    stopped = threading.Event()
+    settings = jax.config  # which may be set for this thread only
+    x64, device = settings.jax_enable_x64, settings.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+
+    def work():
+        try:
+            with jax.enable_x64(x64), jax.default_device(device):
+                while room.acquire() and not stopped.is_set():
+                    ready.put((jax.device_put(next(batches), sharding), None))
+        except BaseException as ending:
+            ready.put((None, ending))
+        finally:
+            if hasattr(batches, "close"):
+                batches.close()
+
+    worker = threading.Thread(target=work, name="jaxseq-prefetch", daemon=True)
+    worker.start()
+    try:
+        while True:
+            batch, ending = ready.get()
+            if isinstance(ending, StopIteration):
+                return
+            if ending is not None:
+                raise ending
+            room.release()
+            yield batch
+    finally:
+        stopped.set()
+        room.release()
+        worker.join()

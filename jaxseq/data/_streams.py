@@ -1,0 +1,67 @@
+"""Streams: a long text in rows that go on from batch to batch, for nets whose carry does so too."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxseq import check
+from jaxseq.data import _check
+from jaxseq.data._loader import Loader
+
+
+def streams(ids: ArrayLike | Sequence[ArrayLike], batch_size: int, length: int) -> Loader:
+    """Returns the loader of a language model that carries its state: B streams, each batch the next piece of all.
+
+    Batches are dicts of `"xs"` and `"targets"`, the token after each, int32 `[B, T]`; `"reset"`, True where a document
+    starts, and at the start of an epoch; and `"mask"`, False behind the end of a stream. Read in order, with the carry
+    handed on, a row goes on from one batch to the next. Every token is predicted once an epoch, but for the first of
+    each document.
+
+    Args:
+      ids: one document, ints `[N]`, or a list of documents. The last token of a document predicts nothing: an end that
+        is to be predicted is a token of its own.
+      batch_size: B.
+      length: T.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit; no document has two tokens.
+
+    >>> loader = streams(np.arange(7), 2, 2)
+    >>> [batch["xs"].tolist() for batch in loader.epoch(0)]
+    [[[0, 1], [3, 4]], [[2, 0], [5, 0]]]
+    >>> [batch["targets"].tolist() for batch in loader.epoch(0)]
+    [[[1, 2], [4, 5]], [[3, 0], [6, 0]]]
+    """
+    B, T = check.positive_int("batch_size", batch_size), check.positive_int("length", length)
+    documents = [document for document in _documents(ids) if len(document) > 1]
+    if not documents:
+        raise ValueError("`ids` must have a document of two tokens at least: one to read, and one to predict")
+    xs = np.concatenate([document[:-1] for document in documents])
+    targets = np.concatenate([document[1:] for document in documents])
+    starts = np.zeros(len(xs), bool)
+    starts[np.cumsum([0, *[len(document) - 1 for document in documents[:-1]]])] = True
+    steps = -(-len(xs) // B)  # of a stream; the last ones may be shorter
+
+    def batch(i):
+        step = i * T + np.arange(T)
+        place = np.arange(B)[:, None] * steps + step
+        mask = (step < steps) & (place < len(xs))
+        place = np.where(mask, place, 0)
+        reset = np.where(mask, starts[place], False) | (step == 0)
+        return {
+            "xs": np.where(mask, xs[place], 0),
+            "targets": np.where(mask, targets[place], 0),
+            "reset": reset,
+            "mask": mask,
+        }
+
+    return Loader(-(-steps // T), lambda number: batch)
+
+
+def _documents(ids):
+    """The documents as int32 arrays."""
+    _check.many("ids", ids, "ids, or of documents of ids")
+    if len(ids) and np.ndim(ids[0]) == 0 and not isinstance(ids[0], str):
+        return [_check.ids("ids", ids)]
+    return [_check.ids(f"ids[{i}]", document) for i, document in enumerate(ids)]
