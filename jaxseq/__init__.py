@@ -6,7 +6,12 @@
     carry, y = jaxseq.step(cell, params, carry, x)     # streaming: the same cell, one step
 
 The words and axis letters are those of `jaxseq.typing`.
+
+Around that core, in subpackages which are imported when they are first used: `jaxseq.nn` and `jaxseq.linen`, Flax
+modules; `jaxseq.data`; `jaxseq.train`; `jaxseq.decoding`.
 """
+
+import importlib
 
 from jaxseq import diagnostics as diagnostics
 from jaxseq import initializers as initializers
@@ -93,3 +98,10 @@ __all__ = [
     "wrappers",
     "zoneout",
 ]
+
+
+def __getattr__(name: str):
+    """Imports a subpackage that needs more than JAX when it is first used."""
+    if name in ("data", "decoding", "linen", "nn", "train"):
+        return importlib.import_module(f"jaxseq.{name}")
+    raise AttributeError(f"module 'jaxseq' has no attribute {name!r}")

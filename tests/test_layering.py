@@ -23,6 +23,11 @@ ROWS = [
     "_stream",
     "wrappers",
     "diagnostics",
+    "decoding",
+    "nn",
+    "linen",
+    "data",
+    "train",
 ]
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 
@@ -73,3 +78,19 @@ def test_every_public_name_exists_once():
     assert sorted(set(jaxseq.__all__)) == sorted(jaxseq.__all__)
     for name in jaxseq.__all__:
         assert getattr(jaxseq, name) is not None
+
+
+def test_subpackages_are_imported_when_first_used():
+    code = """
+import jaxseq
+print([getattr(jaxseq, name).__name__ for name in ('data', 'decoding', 'linen', 'nn', 'train')])
+try:
+    jaxseq.nothing
+except AttributeError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == [
+        "['jaxseq.data', 'jaxseq.decoding', 'jaxseq.linen', 'jaxseq.nn', 'jaxseq.train']",
+        "module 'jaxseq' has no attribute 'nothing'",
+    ]

@@ -1,0 +1,63 @@
+"""Training: a jitted step, the loop around it, losses, metrics, checkpoints, fine-tuning, ensembles, compression.
+
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
+    step = train.make_step(loss_fn, optimizer)              loss_fn(params, batch, key) -> (loss, {"accuracy": ...})
+    state = train.init(params, optimizer, jax.random.key(0))
+    result = train.fit(step, state, batches, epochs=10, validate=train.evaluator(loss_fn, validation_batches))
+    train.save("model", result.params, {"words": words})
+
+Params are any pytree of arrays: of a cell, or an `nnx.State` from `nnx.split(model, nnx.Param)`. Optimizers, schedules
+and clipping are optax's.
+"""
+
+from jaxseq.train import adapters as adapters
+from jaxseq.train import callbacks as callbacks
+from jaxseq.train import compression as compression
+from jaxseq.train import curves as curves
+from jaxseq.train import groups as groups
+from jaxseq.train import losses as losses
+from jaxseq.train import metrics as metrics
+from jaxseq.train._evaluate import evaluator as evaluator
+from jaxseq.train._fit import Fit as Fit
+from jaxseq.train._fit import NonFiniteError as NonFiniteError
+from jaxseq.train._fit import fit as fit
+from jaxseq.train._run import Checkpoints as Checkpoints
+from jaxseq.train._step import Report as Report
+from jaxseq.train._step import TrainState as TrainState
+from jaxseq.train._step import init as init
+from jaxseq.train._step import make_step as make_step
+from jaxseq.train._store import Stored as Stored
+from jaxseq.train._store import TornError as TornError
+from jaxseq.train._store import load as load
+from jaxseq.train._store import load_info as load_info
+from jaxseq.train._store import save as save
+from jaxseq.train.ensemble import average as average
+from jaxseq.train.groups import by_path as by_path
+from jaxseq.train.groups import per_group as per_group
+
+__all__ = [
+    "Checkpoints",
+    "Fit",
+    "NonFiniteError",
+    "Report",
+    "Stored",
+    "TornError",
+    "TrainState",
+    "adapters",
+    "average",
+    "by_path",
+    "callbacks",
+    "compression",
+    "curves",
+    "evaluator",
+    "fit",
+    "groups",
+    "init",
+    "load",
+    "load_info",
+    "losses",
+    "make_step",
+    "metrics",
+    "per_group",
+    "save",
+]

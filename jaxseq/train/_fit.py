@@ -1,0 +1,206 @@
+"""The loop around the step: epochs, rows of a history, validation, early stop, checkpoints, and what to do about NaN.
+
+Killed at any moment and started again, a run that has checkpoints ends with the very bits of one that was not killed;
+see `_run`.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+from jaxseq.data import prefetch
+from jaxseq.train._batches import Loader, as_loader
+from jaxseq.train._report import numbers, sums
+from jaxseq.train._run import Checkpoints, Row, Run, resume, store
+from jaxseq.train._step import Report, TrainState
+from jaxseq.train.metrics import merge
+from jaxseq.typing import Params
+
+
+class Fit(NamedTuple):
+    """What came of a run, or has so far."""
+
+    state: TrainState
+    params: Params
+    """Those of the best row by validation; without validation, the last."""
+    history: list[Row]
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or gradient was not finite. The update was not made: `state` is that before it, but for the step's number.
+
+    Attributes:
+      step: the number of the step, from 0, as `state.step` counts.
+      epoch: its epoch, from 0.
+      index: the number of the batch in the epoch, from 0.
+      batch: the batch itself.
+      state: the `TrainState`.
+      report: the step's `Report`.
+    """
+
+    def __init__(self, message: str, step: int, epoch: int, index: int, batch: Any, state: TrainState, report: Report):
+        super().__init__(message)
+        self.step, self.epoch, self.index = step, epoch, index
+        self.batch, self.state, self.report = batch, state, report
+
+
+def fit(
+    step: Callable[[TrainState, Any], tuple[TrainState, Report]],
+    state: TrainState,
+    batches: Loader | Sequence[Any],
+    *,
+    epochs: int,
+    every: int | None = None,
+    validate: Callable[[Params], dict[str, float]] | None = None,
+    monitor: str = "loss",
+    better: Literal["lower", "higher"] = "lower",
+    patience: int | None = None,
+    callbacks: Sequence[Callable[[Fit], Any]] = (),
+    checkpoints: Checkpoints | None = None,
+    nonfinite: Literal["stop", "skip"] = "stop",
+    progress: bool = False,
+) -> Fit:
+    """Trains for `epochs`, and returns the last state, the best params and the history.
+
+    A row of the history is closed every so many steps: `{"step": ..., "epoch": ..., "seconds": ..., "loss": ...,
+    "gradient_norm": ..., "skipped": ..., **aux}`, over the steps since the row before, and what `validate` gives, as
+    `"validation/<name>"`.
+
+    Args:
+      step: of `make_step`.
+      state: of `init`; its buffers are given away.
+      batches: a loader of `jaxseq.data`, or a list of batches, taken in order in every epoch.
+      epochs: in all, those before a resumption among them.
+      every: steps to a row; None: an epoch. The last row may be of fewer.
+      validate: `params -> {name: number}`, called at each row; see `evaluator`.
+      monitor: the number of `validate` by which params are the best.
+      better: whether a lower or a higher one is.
+      patience: rows without a better one after which to stop; None: never.
+      callbacks: functions of the `Fit` so far, called after each row; one that returns True ends the run.
+      checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder.
+      nonfinite: what a loss or gradient that is not finite does: "stop" raises `NonFiniteError`, "skip" leaves that
+        update out and warns, naming step and batch. Either way params and optimizer stay as they were.
+      progress: shows a bar, by tqdm, where standard error is a terminal.
+
+    Raises:
+      NonFiniteError: see `nonfinite`.
+      ValueError: an argument is none of those named, the monitored number is not there, or the checkpoints are of
+        another run: other shapes, or other batches to an epoch.
+    """
+    loader = as_loader(batches)
+    epochs = check.positive_int("epochs", epochs)
+    every = len(loader) if every is None else check.positive_int("every", every)
+    check.one_of("better", better, ("lower", "higher"))
+    check.one_of("nonfinite", nonfinite, ("stop", "skip"))
+    if patience is not None:
+        patience = check.positive_int("patience", patience)
+        if validate is None:
+            raise ValueError("`patience` needs `validate`, which says what is better")
+    for callback in callbacks:
+        check.function("callbacks", callback)
+
+    run = Run(state, None)
+    if checkpoints is not None:
+        run = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader))
+    total, seconds_before = epochs * len(loader), run.history[-1]["seconds"] if run.history else 0.0
+    started = time.perf_counter()
+    with _bar(total, run.position, progress) as bar:
+        while run.position < total and not run.ended:
+            epoch, index = divmod(run.position, len(loader))
+            with closing(prefetch(loader.epoch(epoch, index))) as ready:
+                for batch in ready:
+                    run = _advance(run, step, batch, len(loader), nonfinite)
+                    at_row = run.position % every == 0 or run.position == total
+                    if at_row:
+                        seconds = seconds_before + time.perf_counter() - started
+                        row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
+                        run = _close_row(run, row, validate, monitor, better, patience)
+                        told = [callback(_fitted(run)) for callback in callbacks]
+                        run = run._replace(ended=run.ended or any(answer is True for answer in told))
+                    if checkpoints and (at_row or (checkpoints.every and run.position % checkpoints.every == 0)):
+                        store(checkpoints, run, len(loader))
+                    if bar is not None:
+                        bar.update()
+                        if at_row:
+                            bar.set_postfix({name: f"{run.history[-1][name]:.4g}" for name in _shown(run.history[-1])})
+                    if run.ended:
+                        break
+                else:
+                    if run.position != (epoch + 1) * len(loader):
+                        raise ValueError(
+                            f"`batches` has {len(loader)} batches an epoch by its len; epoch {epoch} ended after "
+                            f"{run.position - epoch * len(loader)}"
+                        )
+    return _fitted(run)
+
+
+def _advance(run, step, batch, epoch_size, nonfinite):
+    """One step, its report added to the sums."""
+    state, report = step(run.state, batch)
+    if not np.all(report.finite):
+        epoch, index = divmod(run.position, epoch_size)
+        number = int(np.max(state.step)) - 1
+        message = f"not finite at step {number} (epoch {epoch}, batch {index}): {_faults(state.params, report)}"
+        if nonfinite == "stop":
+            raise NonFiniteError(message, number, epoch, index, batch, state, report)
+        warnings.warn(f"{message}. The update was left out.", RuntimeWarning, stacklevel=3)
+    return run._replace(state=state, sums=_add(run.sums, report), position=run.position + 1)
+
+
+@jax.jit
+def _add(before, report):
+    return sums(report) if before is None else merge(before, sums(report))
+
+
+def _close_row(run, row, validate, monitor, better, patience):
+    """Adds a row to the history, and keeps the params if it is the best."""
+    row |= numbers(run.sums)
+    run = run._replace(sums=None, history=[*run.history, row])
+    if validate is None:
+        return run
+    row |= {f"validation/{name}": float(value) for name, value in validate(run.state.params).items()}
+    name = f"validation/{monitor}"
+    if name not in row:
+        given = ", ".join(name.removeprefix("validation/") for name in row if name.startswith("validation/"))
+        raise ValueError(f"`monitor` must be a number that `validate` gives: {given}; got {monitor!r}")
+    values = [(1 if better == "lower" else -1) * row[name] for row in run.history]
+    best = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
+    if best == len(values) - 1 or run.best is None:
+        run = run._replace(best=jax.tree.map(jnp.copy, run.state.params))
+    return run._replace(ended=patience is not None and len(values) - 1 - best >= patience)
+
+
+def _fitted(run):
+    return Fit(run.state, run.state.params if run.best is None else run.best, run.history)
+
+
+def _faults(params, report):
+    """What was not finite: the loss, and gradients by name."""
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    finite = np.asarray(report.finite_leaves).reshape(-1, len(paths)).T
+    gradients = [f"params{path}" for path, fine in zip(paths, finite, strict=True) if not fine.all()]
+    loss = f"the loss is {np.asarray(report.loss)}"
+    return f"{loss}; so are the gradients of {', '.join(gradients)}" if gradients else loss
+
+
+def _sums_like(step, state, loader):
+    return jax.eval_shape(lambda state, batch: sums(step(state, batch)[1]), state, next(iter(loader.epoch(0))))
+
+
+def _shown(row):
+    return [name for name in ("loss", "validation/loss") if name in row]
+
+
+def _bar(total, position, progress):
+    if not progress:
+        return nullcontext()
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=position, unit="step", disable=None)

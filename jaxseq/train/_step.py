@@ -1,0 +1,201 @@
+"""One training step: loss, gradients, update.
+
+A `TrainState` is everything that a run carries from step to step, and `step` is a pure function of it and a batch:
+
+    key_t           = fold_in(key, t)
+    loss, gradients = value_and_grad(loss_fn)(params, batch, key_t)
+    updates, opt'   = optimizer.update(gradients, opt, params)
+    params'         = params + updates        where the loss and every gradient are finite; else params and opt stay
+    t'              = t + 1
+
+What a loss hands from batch to batch without a gradient, the carry of a recurrent net over a long text or a running
+mean, travels in the state too.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxseq import check
+from jaxseq.train.metrics import Mean, merge
+from jaxseq.typing import Params
+
+LossFn = Callable[..., tuple]
+"""`(params, batch, key) -> (loss, aux)`, or with a carry `(params, batch, key, carry) -> (loss, aux, carry)`."""
+
+
+class TrainState(NamedTuple):
+    """What a run carries from step to step; of an ensemble, every leaf leads with the members."""
+
+    params: Params
+    opt_state: optax.OptState
+    step: jax.Array
+    """int32 []: the steps taken, counting those that were skipped."""
+    key: jax.Array
+    """Of the whole run; step t draws from `fold_in(key, t)`."""
+    carry: Any = None
+    """What `loss_fn` hands from batch to batch; None: nothing."""
+
+
+class Report(NamedTuple):
+    """What a step tells about itself; of an ensemble, every leaf leads with the members."""
+
+    loss: jax.Array
+    """[]: the mean over the batch."""
+    weight: jax.Array
+    """[]: what the batch counts in a mean over batches: the count of a loss given as a `Mean`, else 1."""
+    aux: Any
+    gradient_norm: jax.Array
+    """[]: the global norm, before the optimizer clips it."""
+    finite: jax.Array
+    """bool []: the loss and all gradients were; otherwise params and optimizer were left as they stood."""
+    finite_leaves: jax.Array
+    """bool [leaves of params]: whose gradients were."""
+
+
+def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array, *, carry: Any = None) -> TrainState:
+    """The state before the first step. What is given is copied, because steps give its buffers away.
+
+    For an ensemble, vmap it over keys: `jax.vmap(lambda key: init(make_params(key), optimizer, key))(keys)`.
+
+    Args:
+      params: any pytree of arrays: a NamedTuple, a tuple of them, an `nnx.State` from `nnx.split(model, nnx.Param)`.
+      optimizer: of optax.
+      key: a `jax.random.key`.
+      carry: a pytree of arrays that `loss_fn` takes as its fourth argument and returns, of the same shapes, as its
+        third result; no gradient goes through it from one step to the one before. None: `loss_fn` has neither.
+
+    Raises:
+      TypeError: a leaf of params is not floating, or the key is not one.
+    """
+    if not jax.tree.leaves(params):
+        raise ValueError("`params` must hold arrays; got none")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            name = jax.tree_util.keystr(path)
+            raise TypeError(f"`params{name}` must be floating to be trained; got {jnp.result_type(leaf)}")
+    if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise TypeError(f"`key` must be a jax.random.key(seed); got {type(key).__name__}")
+    params, key, carry = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (params, key, carry))
+    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), key, carry)
+
+
+def make_step(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    ensemble: bool = False,
+) -> Callable[[TrainState, Any], tuple[TrainState, Report]]:
+    """A jitted training step `(state, batch) -> (state, report)`.
+
+    The state's buffers are donated: use the state that is returned, not the one that was passed. A step whose loss or
+    gradient is not finite changes nothing but the step's number, and says so in `report.finite`; look at it, or leave
+    that to `fit`, which stops or warns.
+
+    Args:
+      loss_fn: `(params, batch, key) -> (loss, aux)`. The loss is a scalar, or a `metrics.Mean`, whose total and count
+        make the mean exact over batches of different size. aux is any pytree; `fit` reports those of its leaves that
+        are metrics or scalars. The key is None in evaluation.
+      optimizer: of optax, the one that `init` was given.
+      accumulate: n > 1 takes batches whose leaves are `[n, ...]`, n microbatches of equal shape, and makes one update
+        of them: the gradient of their mean, weighted by count where the loss is a `Mean`. Metrics in aux are
+        added, scalars averaged, other leaves stacked `[n, ...]`.
+      ensemble: steps all members at once, by `jax.vmap` over the state; they see the same batch, each with its own
+        key.
+
+    Raises:
+      TypeError: the loss is neither a floating scalar nor a Mean, or not given together with an aux.
+      ValueError: a batch's leaf does not lead with `accumulate`.
+    """
+    accumulate = check.positive_int("accumulate", accumulate)
+
+    def total(params, batch, key, carry):
+        loss, aux, carry = apply_loss(loss_fn, params, batch, key, carry)
+        return loss.total, (loss.count, aux, carry)
+
+    def differentiate(params, batch, key, carry):
+        (loss, (count, aux, carry)), gradients = jax.value_and_grad(total, has_aux=True)(params, batch, key, carry)
+        return (loss, count, gradients), aux, carry
+
+    def accumulated(params, batches, key, carry):
+        _check_microbatches(batches, accumulate)
+
+        def add(sums_and_carry, batch_and_key):
+            sums, carry = sums_and_carry
+            batch, key = batch_and_key
+            more, aux, carry = differentiate(params, batch, key, carry)
+            return (merge(sums, more), carry), aux
+
+        first = jax.tree.map(lambda leaf: leaf[0], batches)
+        shapes, _, _ = jax.eval_shape(differentiate, params, first, key, carry)
+        sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (sums, carry), aux = jax.lax.scan(add, (sums, carry), (batches, jax.random.split(key, accumulate)))
+        return sums, jax.tree.map(_add_up, aux, is_leaf=_is_metric), carry
+
+    def step(state, batch):
+        gradients_of = differentiate if accumulate == 1 else accumulated
+        key = jax.random.fold_in(state.key, state.step)
+        (loss, count, gradients), aux, carry = gradients_of(state.params, batch, key, state.carry)
+        divisor = jnp.where(count == 0, 1, count)
+        loss = loss / divisor
+        gradients = jax.tree.map(lambda leaf: (leaf / divisor).astype(leaf.dtype), gradients)
+        finite_leaves = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradients)])
+        finite = jnp.isfinite(loss) & jnp.all(finite_leaves)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new, old = (params, opt_state, carry), (state.params, state.opt_state, state.carry)
+        params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
+        report = Report(loss, count, aux, optax.tree.norm(gradients), finite, finite_leaves)
+        return TrainState(params, opt_state, state.step + 1, state.key, carry), report
+
+    return jax.jit(jax.vmap(step, in_axes=(0, None)) if ensemble else step, donate_argnums=0)
+
+
+def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | None, carry: Any) -> tuple[Mean, Any, Any]:
+    """Calls `loss_fn` and returns its loss as a Mean, its aux and its carry; raises where they are no such things."""
+    arguments, results = (4, "(loss, aux, carry)") if carry is not None else (3, "(loss, aux)")
+    result = loss_fn(*(params, batch, key, carry)[:arguments])
+    if type(result) is not tuple or len(result) != arguments - 1:
+        kind = f"a tuple of {len(result)}" if type(result) is tuple else type(result).__name__
+        raise TypeError(f"`loss_fn` must return {results}; got {kind}. An aux of nothing is {{}}.")
+    loss, aux, *rest = result
+    new_carry = rest[0] if rest else None
+    _check_carry(new_carry, carry)
+    if isinstance(loss, Mean):
+        return loss, aux, new_carry
+    if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        raise TypeError(
+            f"the loss of `loss_fn` must be a floating scalar or a metrics.Mean; got {jnp.result_type(loss)} "
+            f"{jnp.shape(loss)}. Reduce it: losses.mean(values, mask)."
+        )
+    return Mean(loss, jnp.ones((), jnp.result_type(loss))), aux, new_carry
+
+
+def _check_carry(new, old):
+    """A carry of another shape would compile a program a step, and could not be stored."""
+    shapes = [jax.tree.map(lambda leaf: f"{jnp.result_type(leaf)} {jnp.shape(leaf)}", tree) for tree in (new, old)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"`loss_fn` must return a carry like the one it was given, {shapes[1]}; got {shapes[0]}")
+
+
+def _check_microbatches(batches, accumulate):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batches):
+        if jnp.shape(leaf)[:1] != (accumulate,):
+            raise ValueError(
+                f"`batch{jax.tree_util.keystr(path)}` must lead with accumulate = {accumulate} microbatches; "
+                f"got {jnp.shape(leaf)}. Reshape [{accumulate} * B, ...] to [{accumulate}, B, ...]."
+            )
+
+
+def _is_metric(value):
+    return hasattr(value, "value")
+
+
+def _add_up(value):
+    if _is_metric(value):
+        return jax.tree.map(lambda leaf: leaf.sum(0), value)
+    return value.mean(0) if value.ndim == 1 and jnp.issubdtype(value.dtype, jnp.floating) else value

@@ -1,0 +1,98 @@
+"""Low-rank adaptation, LoRA (Hu et al. 2021): fine-tunes a matrix by a product of two thin ones, itself held fixed.
+
+    Ŵ = W + scale · a b          W [in, out]     a [in, r] ~ N(0, 1 / in)     b [r, out] = 0
+
+The adapters are a pytree apart from the params, and `apply` gives params back. So any cell or model runs adapted, the
+gradient by the adapters alone trains them, and the params that `apply` gives last are the merged ones to deploy.
+
+Recurrent weights stand here with their gates side by side, `[H, 4H]` in an LSTM, and the rank is that of the whole: the
+gates share a, so r directions of h, and each has its own H columns of b: r (H + 4H) numbers in place of H · 4H.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check, initializers
+from jaxseq.train.groups import matrices
+from jaxseq.typing import Params
+
+
+class Adapter(NamedTuple):
+    """The change a b of one matrix [in, out]: `a [in, r]`, `b [r, out]`."""
+
+    a: jax.Array
+    b: jax.Array
+
+
+def init(key: jax.Array, params: Params, rank: int, *, where: str | Sequence[str] | None = None) -> Any:
+    """Returns the adapters of `params`: an `Adapter` in place of each adapted matrix, None of other leaves.
+
+    At the start b is zero, so that the adapted params are `params`.
+
+    Args:
+      key: draws a.
+      params: a pytree of arrays; adapters have the dtypes of their matrices.
+      rank: r.
+      where: a pattern of paths, or several, see `groups.by_path`; None: every matrix.
+
+    Raises:
+      TypeError, ValueError: `rank` is not a positive int or exceeds a side of a matrix; `where` selects what is not a
+        matrix, or there is none.
+
+    >>> params = jaxseq.lstm(8).init(jax.random.key(0), 5)
+    >>> adapters = init(jax.random.key(1), params, 2, where="w_h")
+    >>> adapters.w_x is None, adapters.w_h.a.shape, adapters.w_h.b.shape
+    (True, (8, 2), (2, 32))
+    """
+    check.positive_int("rank", rank)
+    chosen = matrices(params, where)
+    if not any(jax.tree.leaves(chosen)):
+        raise ValueError("`params` must have a floating matrix to adapt; got none")
+    keys = iter(jax.random.split(key, sum(jax.tree.leaves(chosen))))
+
+    def adapter(w, adapted):
+        if not adapted:
+            return None
+        if rank > min(w.shape):
+            raise ValueError(
+                f"`rank` must be at most the shorter side of each matrix; got {rank} for one of {w.shape}. "
+                "Select matrices by `where`."
+            )
+        draw = initializers.scaled_normal(w.shape[0] ** -0.5)
+        return Adapter(draw(next(keys), (w.shape[0], rank), w.dtype), jnp.zeros((rank, w.shape[1]), w.dtype))
+
+    return jax.tree.map(adapter, params, chosen)
+
+
+def apply(params: Params, adapters: Any, *, scale: float = 1.0) -> Params:
+    """Returns `params` with W + scale · a b in place of each matrix that has an adapter, in the dtype of W.
+
+    Args:
+      params: those that `init` was given.
+      adapters: what `init` returned, or trained.
+      scale: a number, the paper's α / r.
+
+    Raises:
+      ValueError: `adapters` are not those of `params`.
+
+    >>> params = jaxseq.lstm(8).init(jax.random.key(0), 5)
+    >>> adapters = init(jax.random.key(1), params, 2)
+    >>> bool(jnp.all(apply(params, adapters).w_h == params.w_h))
+    True
+    """
+
+    def adapted(adapter, w):
+        if adapter is None:
+            return w
+        shape = (adapter.a.shape[0], adapter.b.shape[1])
+        if getattr(w, "shape", None) != shape:
+            raise ValueError(
+                f"`params` must have a matrix {shape} where that is its adapter's shape; got "
+                f"{getattr(w, 'shape', type(w).__name__)}. Are the adapters another model's, or the params quantised?"
+            )
+        return (w + scale * (adapter.a @ adapter.b)).astype(w.dtype)
+
+    return jax.tree.map(adapted, adapters, params, is_leaf=lambda node: node is None or isinstance(node, Adapter))

@@ -1,0 +1,50 @@
+"""What `fit` may call after each row of its history: functions of the `Fit` so far.
+
+A callback of one's own is any such function; one that returns True ends the run.
+"""
+
+import csv as _csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxseq.train._fit import Fit
+
+
+def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
+    """Writes the history to a CSV file, a line a row.
+
+    The file is replaced in one stroke and always holds the whole history, so that it has no line twice after a run was
+    resumed. A row without some number leaves its field empty.
+    """
+    path = Path(path)
+
+    def write(fit):
+        names = list(dict.fromkeys(name for row in fit.history for name in row))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.new")
+        with new.open("w", newline="", encoding="utf-8") as file:
+            writer = _csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(fit.history)
+        new.replace(path)
+
+    return write
+
+
+def tensorboard(writer: Any) -> Callable[[Fit], None]:
+    """Writes each row's numbers as scalars for TensorBoard.
+
+    Args:
+      writer: a `tensorboardX.SummaryWriter(folder)` (`pip install 'jaxseq[logging]'`), or any with its `add_scalar`; it
+        is the caller's to close, best by `with`.
+    """
+
+    def write(fit):
+        row = fit.history[-1]
+        for name, value in row.items():
+            if name != "step":
+                writer.add_scalar(name, value, row["step"])
+
+    return write

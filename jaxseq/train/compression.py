@@ -1,0 +1,198 @@
+"""Smaller models after training: int8 weights, and weights of which most are zero.
+
+Quantisation is symmetric:
+
+    s = max |w| / 127          q = round(w / s), int8          ŵ = s q          |w − ŵ| ≤ s / 2
+
+One scale serves a column of a matrix: y_j = Σ_i x_i w_ij keeps it outside its sum, and the large weights of one output
+feature do not coarsen those of another. An embedding table `[V, D]` gives out rows, so it takes a scale a row: a token
+keeps its own range; and where the table, transposed, is the output's matrix too, its rows are the columns there.
+
+Pruning is by magnitude (Han et al. 2015): the smallest weights become zero. Fine-tuning after it regains much;
+`keep_zeros` at the end of the optimiser's chain keeps them zero.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxseq import check
+from jaxseq.train.groups import matrices
+from jaxseq.typing import Params
+
+
+class Quantized(NamedTuple):
+    """A matrix in int8: `values [in, out]`, `scale [1, out]` or `[in, 1]` in the dtype that the matrix had."""
+
+    values: jax.Array
+    scale: jax.Array
+
+
+def quantize(
+    params: Params, *, where: str | Sequence[str] | None = None, rows: str | Sequence[str] | None = None
+) -> Params:
+    """Returns `params` with each selected matrix as `Quantized`; other leaves stay.
+
+    The result is a pytree of arrays, to be saved and handed to jitted functions as any other. A scale below the normal
+    floats counts as zero. Call it outside jit: it looks at values.
+
+    Args:
+      params: a pytree of arrays.
+      where: a pattern of paths, or several, see `groups.by_path`; None: every matrix.
+      rows: the pattern or patterns of those that take a scale a row, embedding tables; None: none.
+
+    Raises:
+      TypeError: a matrix is float16, in which scales underflow.
+      ValueError: there is no matrix, or a weight is NaN or infinite; `where` selects what is not a matrix; `rows`
+        does, or what `where` leaves out.
+
+    >>> params = jaxseq.lstm(8).init(jax.random.key(0), 5)
+    >>> small = quantize(params)
+    >>> small.w_h.values.dtype, small.w_h.scale.shape, size(params), size(small)
+    (dtype('int8'), (1, 32), 1792, 800)
+    """
+    chosen = _finite_matrices(params, where)
+    by_row = jax.tree.map(lambda _: False, params) if rows is None else matrices(params, rows)
+    if any(row and not taken for row, taken in zip(*map(jax.tree.leaves, (by_row, chosen)), strict=True)):
+        raise ValueError(f"`rows` must be among the matrices that `where` selects; got {rows!r} and {where!r}")
+
+    def small(w, taken, row):
+        if not taken:
+            return w
+        if w.dtype == jnp.float16:
+            raise TypeError("`params` must not be float16, in which scales underflow. Cast to float32 or bfloat16.")
+        wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+        scale = (jnp.max(jnp.abs(wide), axis=1 if row else 0, keepdims=True, initial=0) / 127).astype(w.dtype)
+        scale = jnp.where(scale < jnp.finfo(w.dtype).tiny, 0, scale)
+        # what has no scale is zero; 127 at most, also where a scale in bfloat16 was rounded down
+        values = jnp.round(wide / jnp.where(scale == 0, jnp.inf, scale).astype(wide.dtype))
+        return Quantized(jnp.clip(values, -127, 127).astype(jnp.int8), scale)
+
+    return jax.tree.map(small, params, chosen, by_row)
+
+
+def dequantize(tree: Params) -> Params:
+    """Returns the params that `quantize` made small, in the dtypes that they had.
+
+    Called within a jitted function, so that what lies in memory between calls is int8.
+
+    >>> small = quantize({"w": jnp.array([[1.27, 0.0], [-0.31, 0.0]])})
+    >>> print(dequantize(small)["w"])
+    [[ 1.27  0.  ]
+     [-0.31  0.  ]]
+    """
+
+    def full(leaf):
+        return leaf.values.astype(leaf.scale.dtype) * leaf.scale if isinstance(leaf, Quantized) else leaf
+
+    return jax.tree.map(full, tree, is_leaf=lambda node: isinstance(node, Quantized))
+
+
+def prune(params: Params, sparsity: float, *, where: str | Sequence[str] | None = None, scope: str = "leaf") -> Params:
+    """Returns `params` with the smallest weights of the selected matrices zero.
+
+    Of n weights, `round(sparsity * n)` are taken, by magnitude, of equal ones the first; zeros are among the smallest.
+    Call it outside jit: it looks at values.
+
+    Args:
+      params: a pytree of arrays.
+      sparsity: the share to become zero, in [0, 1).
+      where: a pattern of paths, or several, see `groups.by_path`; None: every matrix.
+      scope: "leaf": the share of each matrix; "global": of all together, in which each keeps what is large.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit; there is no matrix, or a weight is NaN or infinite.
+
+    >>> prune({"w": jnp.array([[3.0, -0.1], [0.2, -2.0]])}, 0.5)["w"].tolist()
+    [[3.0, 0.0], [0.0, -2.0]]
+    """
+    sparsity = check.rate("sparsity", sparsity)
+    check.one_of("scope", scope, ("leaf", "global"))
+    chosen = _finite_matrices(params, where)
+    if scope == "leaf":
+        return jax.tree.map(lambda w, taken: _without_smallest([w], sparsity)[0] if taken else w, params, chosen)
+    leaves, structure = jax.tree.flatten(params)
+    taken = jax.tree.leaves(chosen)
+    pruned = iter(_without_smallest([w for w, t in zip(leaves, taken, strict=True) if t], sparsity))
+    return jax.tree.unflatten(structure, [next(pruned) if t else w for w, t in zip(leaves, taken, strict=True)])
+
+
+def masks(params: Params, *, where: str | Sequence[str] | None = None) -> Any:
+    """Returns a bool array for each leaf: False where a weight of a selected matrix is zero, True elsewhere.
+
+    >>> masks({"b": jnp.zeros(2), "w": jnp.array([[3.0, 0.0]])})
+    {'b': Array([ True,  True], dtype=bool), 'w': Array([[ True, False]], dtype=bool)}
+    """
+
+    def mask(w, taken):
+        return w != 0 if taken else jnp.ones(jnp.shape(w), bool)
+
+    return jax.tree.map(mask, params, matrices(params, where))
+
+
+def keep_zeros(*, where: str | Sequence[str] | None = None) -> optax.GradientTransformation:
+    """Returns the transformation, last in a chain, that holds the zeros of pruned matrices at zero.
+
+    It stores nothing: what is zero in the params that `update` is given stays zero, and nothing else is touched. So a
+    selected matrix must not have started at zero, as LoRA's b does. With `where` None biases are not selected.
+
+    >>> optimizer = optax.chain(optax.sgd(0.5), keep_zeros())
+    >>> params = {"w": jnp.array([[3.0, 0.0]])}
+    >>> updates, _ = optimizer.update({"w": jnp.ones([1, 2])}, optimizer.init(params), params)
+    >>> print(updates["w"])
+    [[-0.5  0. ]]
+    """
+
+    def update(updates, state, params=None):
+        if params is None:
+            raise ValueError("keep_zeros needs the params: optimizer.update(gradients, state, params)")
+        kept = jax.tree.map(lambda free, update: jnp.where(free, update, 0), masks(params, where=where), updates)
+        return kept, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def size(params: Params) -> int:
+    """Returns the bytes of all arrays in `params`, `Quantized` ones too."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+
+
+def sparse_size(params: Params) -> int:
+    """Returns the bytes of `params` in a form that leaves zeros out: for each array a bit an entry, and those not zero.
+
+    An array that is smaller as it stands counts as it stands. It is the size of a file or a message: programs run on
+    dense arrays.
+
+    >>> pruned = prune(jaxseq.lstm(8).init(jax.random.key(0), 5), 0.9)
+    >>> size(pruned), sparse_size(pruned)
+    (1792, 256)
+    """
+
+    def smaller(leaf):
+        return min(leaf.nbytes, int(jnp.count_nonzero(leaf)) * leaf.dtype.itemsize + -(-leaf.size // 8))
+
+    return sum(smaller(leaf) for leaf in jax.tree.leaves(params))
+
+
+def _without_smallest(weights, sparsity):
+    """The matrices with zeros for that share of all their entries together."""
+    magnitudes = jnp.concatenate([jnp.abs(w).ravel() for w in weights])
+    smallest = jnp.argsort(magnitudes, stable=True)[: round(sparsity * magnitudes.size)]
+    keep = jnp.ones(magnitudes.size, bool).at[smallest].set(False)
+    parts = jnp.split(keep, np.cumsum([w.size for w in weights])[:-1])
+    return [jnp.where(part.reshape(w.shape), w, 0) for part, w in zip(parts, weights, strict=True)]
+
+
+def _finite_matrices(params, where):
+    chosen = matrices(params, where)
+    taken = [w for w, taken in zip(*map(jax.tree.leaves, (params, chosen)), strict=True) if taken]
+    if not taken:
+        raise ValueError("`params` must have a floating matrix to make smaller; got none")
+    for w in taken:
+        if not jnp.all(jnp.isfinite(w)):
+            raise ValueError(f"`params` must be finite; got NaN or inf in a matrix of {w.shape}. Did training diverge?")
+    return chosen

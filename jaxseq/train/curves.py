@@ -1,0 +1,43 @@
+"""Pictures of a run's history, by matplotlib (`pip install 'jaxseq[plot]'`)."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxseq.train._run import Row
+
+
+def plot(history: Sequence[Row], path: str | os.PathLike | None = None, *, names: Sequence[str] = ("loss",)) -> Any:
+    """Draws numbers of the history over the steps, training and validation together, and returns the figure.
+
+    Args:
+      history: of `Fit`, or the rows of a CSV file as numbers.
+      path: where to save it, a PNG or another format that matplotlib knows by its suffix; None: nowhere.
+      names: a panel each: `"accuracy"` shows that of training and `"validation/accuracy"`, what there is of both.
+
+    Raises:
+      ValueError: the history is empty, or has no such name.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    if not history:
+        raise ValueError("`history` must have rows; got none")
+    figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for label, key, marker in (("training", name, "o"), ("validation", f"validation/{name}", "s")):
+            points = [(row["step"], row[key]) for row in history if key in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=label)
+        if not axes.lines:
+            given = ", ".join(dict.fromkeys(name.removeprefix("validation/") for row in history for name in row))
+            raise ValueError(f"`names` must be among those of the history, {given}; got {name!r}")
+        axes.set(xlabel="step", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    return figure

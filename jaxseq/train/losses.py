@@ -1,0 +1,213 @@
+"""Losses, element by element, and what reduces them to one number.
+
+Each loss has one value a step and is zero where the mask is False; what stands there (NaN, inf, an id out of range)
+reaches neither a value nor a gradient. So `jnp.sum` adds up the real steps, and `mean` averages over them:
+
+    loss = losses.mean(losses.cross_entropy(logits, labels, mask=mask), mask=mask) + 1e-4 * losses.l2(params)
+
+Arrays have one shape, and a mask has it too: nothing is broadcast. They are computed in the dtype of the predictions,
+but in float32 for bfloat16 and float16; targets are cast to it. The time axis may stand anywhere.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxseq import check, masking
+from jaxseq.train._elementwise import floating, floats, integers, wide
+from jaxseq.typing import Params
+
+
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, *, smoothing: float = 0.0, mask: jax.Array | None = None
+) -> jax.Array:
+    """Returns the cross entropy `[...]`, in nats, of softmax(logits) with the labels.
+
+    A label out of range on a real step gives NaN, a negative one too.
+
+    Args:
+      logits: float `[..., K]`.
+      labels: int `[...]`, in 0 … K - 1.
+      smoothing: the share of the target spread evenly over all K labels (Szegedy et al. 2016).
+      mask: bool `[...]`.
+
+    Raises:
+      TypeError, ValueError: dtypes, shapes or `smoothing` do not fit.
+
+    >>> from jaxseq.train import losses
+    >>> losses.cross_entropy(jnp.zeros([2, 4]), jnp.array([3, -1]), mask=jnp.array([True, False]))
+    Array([1.3862944, 0.       ], dtype=float32)
+    """
+    smoothing = check.rate("smoothing", smoothing)
+    logits, labels = check.array("logits", "..., K", logits), check.array("labels", "...", labels)
+    floating("logits", logits)
+    labels = integers("labels", labels)
+    if logits.ndim == 0 or logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"`logits` must be [..., K], one axis more than `labels` [...] = {labels.shape}; got {logits.shape}"
+        )
+    mask = check.flags("mask", mask, labels.shape, "...")
+    logits, labels = masking.keep(mask, (logits.astype(wide(logits)), labels))
+    labels = jnp.where(labels < 0, logits.shape[-1], labels)  # JAX would count a negative index from the end
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if smoothing:
+        even = jax.nn.logsumexp(logits, axis=-1) - jnp.mean(logits, axis=-1)
+        loss = (1 - smoothing) * loss + smoothing * even
+    return masking.keep(mask, loss)
+
+
+def binary_cross_entropy(logits: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns the cross entropy `[...]`, in nats, of sigmoid(logits) with the labels.
+
+    Args:
+      logits: float `[...]`.
+      labels: `[...]`, bools, or probabilities in [0, 1].
+      mask: bool `[...]`.
+
+    Raises:
+      TypeError, ValueError: dtypes or shapes do not fit.
+    """
+    return _elementwise(optax.sigmoid_binary_cross_entropy, mask, logits=logits, labels=labels)
+
+
+def squared_error(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns (predictions - targets)², `[...]`.
+
+    Args:
+      predictions: float `[...]`.
+      targets: `[...]`.
+      mask: bool `[...]`.
+
+    Raises:
+      TypeError, ValueError: dtypes or shapes do not fit.
+
+    >>> from jaxseq.train import losses
+    >>> losses.squared_error(jnp.ones([3]), jnp.ones([3, 1]))
+    Traceback (most recent call last):
+    ValueError: `targets` must have the shape of `predictions`, (3,); got (3, 1). Nothing is broadcast.
+    """
+    return _elementwise(optax.squared_error, mask, predictions=predictions, targets=targets)
+
+
+def absolute_error(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns |predictions - targets|, `[...]`; arguments and errors as in `squared_error`."""
+    return _elementwise(lambda p, t: jnp.abs(p - t), mask, predictions=predictions, targets=targets)
+
+
+def huber(
+    predictions: jax.Array, targets: jax.Array, *, delta: float = 1.0, mask: jax.Array | None = None
+) -> jax.Array:
+    """Returns e² / 2 where |e| ≤ delta, delta (|e| - delta / 2) beyond, `[...]` (Huber 1964).
+
+    `delta` is positive; other arguments and errors as in `squared_error`.
+    """
+    delta = check.positive("delta", delta)
+    return _elementwise(
+        lambda p, t: optax.huber_loss(p, t, delta=delta), mask, predictions=predictions, targets=targets
+    )
+
+
+def quantile(
+    predictions: jax.Array, targets: jax.Array, levels: Sequence[float], *, mask: jax.Array | None = None
+) -> jax.Array:
+    """Returns the pinball loss max(q e, (q - 1) e), e = target - prediction, *averaged over the Q levels*, `[...]`.
+
+    Its minimiser is the q-quantile (Koenker & Bassett 1978): at q = 0.5 it is half the absolute error.
+
+    Args:
+      predictions: float `[..., Q]`, one quantile for each level.
+      targets: `[...]`.
+      levels: Q numbers between 0 and 1.
+      mask: bool `[...]`.
+
+    Raises:
+      TypeError, ValueError: dtypes, shapes or levels do not fit.
+    """
+    q = np.asarray(levels, float)
+    if q.ndim != 1 or not q.size or not np.all((q > 0) & (q < 1)):
+        raise ValueError(f"`levels` must be numbers between 0 and 1, such as [0.1, 0.5, 0.9]; got {levels}")
+    predictions, targets = check.array("predictions", "..., Q", predictions), check.array("targets", "...", targets)
+    floating("predictions", predictions)
+    if predictions.shape != (*targets.shape, q.size):
+        raise ValueError(
+            f"`predictions` must be [..., Q] = {(*targets.shape, q.size)}, the shape of `targets` by the {q.size} "
+            f"`levels`; got {predictions.shape}"
+        )
+    mask = check.flags("mask", mask, targets.shape, "...")
+    dtype = wide(predictions)
+    predictions, targets = masking.keep(mask, (predictions.astype(dtype), targets.astype(dtype)))
+    error = targets[..., None] - predictions
+    q = q.astype(dtype)
+    return masking.keep(mask, jnp.mean(jnp.maximum(q * error, (q - 1) * error), axis=-1))
+
+
+def gaussian_nll(mean: jax.Array, std: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns -log N(targets; mean, std²), `[...]`, in nats, with the constant ½ log 2π.
+
+    Args:
+      mean: float `[...]`.
+      std: `[...]`, positive, such as a softplus gives.
+      targets: `[...]`.
+      mask: bool `[...]`.
+
+    Raises:
+      TypeError, ValueError: dtypes or shapes do not fit.
+    """
+
+    def nll(mean, std, targets):
+        std = std if mask is None else jnp.where(mask, std, 1)
+        return 0.5 * jnp.square((targets - mean) / std) + jnp.log(std) + 0.5 * math.log(2 * math.pi)
+
+    return _elementwise(nll, mask, mean=mean, std=std, targets=targets)
+
+
+def mean(values: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns the mean of the values on real steps; 0, with zero gradients, where there are none.
+
+    It is added up and returned in float32 for bfloat16 and float16.
+
+    Args:
+      values: `[...]`.
+      mask: bool `[...]`.
+
+    Raises:
+      TypeError, ValueError: `mask` is not bool `[...]`.
+    """
+    values = check.array("values", "...", values)
+    mask = check.flags("mask", mask, values.shape, "...")
+    count = values.size if mask is None else jnp.sum(mask)
+    return jnp.sum(masking.keep(mask, values), dtype=wide(values)) / jnp.maximum(count, 1)
+
+
+def l1(params: Params) -> jax.Array:
+    """Returns the sum of |w| over all weight matrices: the float leaves of at least two axes.
+
+    Biases and the scales of norms, of one axis, are left alone. To choose otherwise, pass the leaves that are to count.
+    """
+    return _over_matrices(jnp.abs, params)
+
+
+def l2(params: Params) -> jax.Array:
+    """Returns the sum of w² over all weight matrices: the float leaves of at least two axes.
+
+    Biases and the scales of norms, of one axis, are left alone. To choose otherwise, pass the leaves that are to count.
+    Under Adam, weight decay (`optax.adamw`) is not the same and mostly the better choice (Loshchilov & Hutter 2019).
+    """
+    return _over_matrices(jnp.square, params)
+
+
+def _elementwise(loss: Callable[..., jax.Array], mask: jax.Array | None, **arrays: jax.Array) -> jax.Array:
+    """The loss on real steps, zeros on padding, where it is handed zeros."""
+    xs = floats(**arrays)
+    mask = check.flags("mask", mask, xs[0].shape, "...")
+    return masking.keep(mask, loss(*masking.keep(mask, xs)))
+
+
+def _over_matrices(penalty: Callable[[jax.Array], jax.Array], params: Params) -> jax.Array:
+    leaves = (jnp.asarray(leaf) for leaf in jax.tree.leaves(params))
+    matrices = [leaf for leaf in leaves if leaf.ndim >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return sum((jnp.sum(penalty(leaf.astype(wide(leaf)))) for leaf in matrices), jnp.asarray(0.0))

@@ -1,0 +1,68 @@
+"""What all metrics have in common: merging is adding, and `compute` makes numbers of them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+T = TypeVar("T")
+
+
+class Metric(Protocol):
+    """A pytree of sums with the number, or the dict of numbers, that they make."""
+
+    @property
+    def value(self) -> Any:
+        """The scalar, or a dict of scalars by name."""
+        ...
+
+
+def merge(a: T, b: T) -> T:
+    """Returns the metric, or the pytree of metrics, of both batches at once.
+
+    Raises:
+      ValueError: they are not the same metrics of the same sizes.
+
+    >>> from jaxseq.train import metrics
+    >>> merged = metrics.merge(metrics.mean(jnp.array([1.0, 2.0])), metrics.mean(jnp.array([6.0])))
+    >>> float(merged.value)
+    3.0
+    """
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
+    if jax.tree.structure(a) != jax.tree.structure(b) or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"`a` and `b` must be the same metrics; got {jax.tree.structure(a)} of {shapes[0]} and "
+            f"{jax.tree.structure(b)} of {shapes[1]}"
+        )
+    return jax.tree.map(jnp.add, a, b)
+
+
+def compute(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Returns Python floats by name: of a metric its value, of a scalar itself.
+
+    What is a dict, nested or a metric's value, is flattened: {"valid": {"loss": mean}} gives "valid/loss". It waits for
+    the device once.
+
+    Args:
+      metrics: metrics, scalar arrays and numbers by name, and dicts of such.
+
+    Raises:
+      TypeError: something is neither, or not a scalar.
+    """
+    flat = dict(_flat("", metrics))
+    for name, x in flat.items():
+        if jnp.shape(x) != ():
+            raise TypeError(f"`metrics` must be metrics or scalars; {name!r} is of shape {jnp.shape(x)}")
+    return {name: float(x) for name, x in zip(flat, jax.device_get(list(flat.values())), strict=True)}
+
+
+def _flat(name: str, x: Any) -> Iterator[tuple[str, Any]]:
+    x = getattr(x, "value", x)
+    if isinstance(x, Mapping):
+        for key, part in x.items():
+            yield from _flat(f"{name}/{key}" if name else key, part)
+    elif isinstance(x, tuple | list | str) or x is None:
+        raise TypeError(f"`metrics` must be metrics or scalars; {name!r} is {x!r}")
+    else:
+        yield name, x

@@ -1,0 +1,91 @@
+"""Means over real steps, and what is one: accuracy, perplexity."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check, masking
+from jaxseq.train._elementwise import floating, ids, wide
+
+
+class Mean(NamedTuple):
+    """A sum and how many steps it is over; integers and bools are summed exactly."""
+
+    total: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    @property
+    def value(self) -> jax.Array:
+        """The mean; NaN where nothing was counted."""
+        counted = self.count > 0
+        return jnp.where(counted, self.total / jnp.where(counted, self.count, 1), jnp.nan)
+
+
+class Perplexity(NamedTuple):
+    """The summed negative log-likelihood in nats, and how many tokens it is of."""
+
+    total: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    @property
+    def value(self) -> jax.Array:
+        """The perplexity exp(nats a token); NaN where nothing was counted."""
+        return jnp.exp(Mean(*self).value)
+
+    @property
+    def bits(self) -> jax.Array:
+        """Bits a token: log₂ of the perplexity."""
+        return Mean(*self).value / math.log(2)
+
+
+def mean(values: jax.Array, *, mask: jax.Array | None = None) -> Mean:
+    """Returns the `Mean` of the values on real steps.
+
+    Args:
+      values: `[...]`, such as an unreduced loss.
+      mask: bool `[...]`.
+
+    Raises:
+      TypeError, ValueError: `values` is not an array, or `mask` is not of its shape.
+    """
+    values = check.array("values", "...", values)
+    mask = check.flags("mask", mask, values.shape, "...")
+    dtype = wide(values) if jnp.issubdtype(values.dtype, jnp.floating) else None
+    return Mean(
+        jnp.sum(masking.keep(mask, values), dtype=dtype), jnp.asarray(values.size) if mask is None else jnp.sum(mask)
+    )
+
+
+def accuracy(predicted: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> Mean:
+    """Returns the share of steps whose prediction is the label.
+
+    Args:
+      predicted: int `[...]`, such as `logits.argmax(-1)`.
+      labels: int `[...]`.
+      mask: bool `[...]`.
+
+    Raises:
+      TypeError, ValueError: dtypes or shapes do not fit.
+
+    >>> from jaxseq.train import metrics
+    >>> metrics.accuracy(jnp.array([1, 2, 0]), jnp.array([1, 1, 0]), mask=jnp.array([True, True, False]))
+    Mean(total=Array(1, dtype=int32), count=Array(2, dtype=int32))
+    """
+    predicted, labels = ids(predicted=predicted, labels=labels)
+    return mean(predicted == labels, mask=mask)
+
+
+def perplexity(nll: jax.Array, *, mask: jax.Array | None = None) -> Perplexity:
+    """Returns the `Perplexity` of tokens by their negative log-likelihoods.
+
+    Args:
+      nll: float `[...]`, in nats, such as `losses.cross_entropy(logits, labels)`.
+      mask: bool `[...]`.
+
+    Raises:
+      TypeError, ValueError: dtypes or shapes do not fit.
+    """
+    floating("nll", check.array("nll", "...", nll))
+    return Perplexity(*mean(nll, mask=mask))

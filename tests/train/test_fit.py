@@ -1,0 +1,360 @@
+"""The loop around the step: the history is that of a plain loop, and a run that is resumed is the run."""
+
+import csv
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxseq import data, train
+from jaxseq.train import metrics
+
+OPTIMIZER = optax.adam(0.05)
+N, BATCH = 22, 4
+RNG = np.random.default_rng(0)
+ARRAYS = {"x": RNG.normal(size=(N, 3)).astype(np.float32), "y": RNG.normal(size=N).astype(np.float32)}
+
+
+def loss_fn(params, batch, key):
+    error = batch["x"] @ params["w"] - batch["y"]
+    if key is not None:
+        error += 0.01 * jax.random.normal(key, error.shape)
+    mean = metrics.mean(error**2, mask=batch.get("real"))
+    return mean, {
+        "mae": metrics.mean(jnp.abs(error), mask=batch.get("real")),
+        "first": error[0],
+        "parts": {"w": params["w"][0]},
+    }
+
+
+STEP = train.make_step(loss_fn, OPTIMIZER)
+LOADER = data.batches(ARRAYS, BATCH, seed=0, last="pad")
+VALIDATE = train.evaluator(loss_fn, data.batches(ARRAYS, 5, last="pad"))
+
+
+def start():
+    return train.init({"w": jnp.zeros(3)}, OPTIMIZER, jax.random.key(1))
+
+
+def without_time(history):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+@pytest.mark.parametrize("every", [None, 4])
+def test_the_history_is_that_of_a_plain_loop(every):
+    state, rows, seen = start(), [], []
+    batches = [batch for epoch in range(3) for batch in LOADER.epoch(epoch)]
+    for number, batch in enumerate(batches, start=1):
+        state, report = STEP(state, batch)
+        seen.append((report, batch["real"].sum()))
+        if number % (every or 6) == 0 or number == len(batches):
+            weights = [int(weight) for _, weight in seen]
+            rows.append(
+                {
+                    "step": number,
+                    "epoch": number / 6,
+                    "loss": np.average([report.loss for report, _ in seen], weights=weights),
+                    "gradient_norm": np.mean([report.gradient_norm for report, _ in seen]),
+                    "mae": np.average([report.aux["mae"].value for report, _ in seen], weights=weights),
+                    "first": np.mean([report.aux["first"] for report, _ in seen]),
+                    "parts/w": np.mean([report.aux["parts"]["w"] for report, _ in seen]),
+                    "skipped": 0,
+                }
+            )
+            seen = []
+    result = train.fit(STEP, start(), LOADER, epochs=3, every=every)
+    chex.assert_trees_all_equal(result.state._replace(key=None), state._replace(key=None))
+    chex.assert_trees_all_equal(result.params, state.params)
+    assert len(result.history) == len(rows)
+    for row, plain in zip(without_time(result.history), rows, strict=True):
+        assert row.keys() == plain.keys()
+        np.testing.assert_allclose(list(row.values()), [plain[name] for name in row], rtol=1e-5)
+
+
+def test_validation_weighs_what_is_real_and_draws_nothing():
+    params = {"w": jnp.array([0.1, -0.2, 0.3])}
+    error = ARRAYS["x"] @ np.asarray(params["w"]) - ARRAYS["y"]
+    found = VALIDATE(params)
+    np.testing.assert_allclose([found["loss"], found["mae"]], [np.mean(error**2), np.mean(abs(error))], rtol=1e-6)
+    assert found == VALIDATE(params)
+
+
+def test_validation_carries():
+    def carried(params, batch, key, carry):
+        return carry + batch, {"carry": carry}, carry + batch
+
+    validate = train.evaluator(carried, [np.float32(1), np.float32(2), np.float32(4)], carry=jnp.float32(0))
+    for _ in range(2):
+        assert validate({}) == {"loss": pytest.approx((1 + 3 + 7) / 3), "carry": pytest.approx((0 + 1 + 3) / 3)}
+
+
+@pytest.mark.parametrize(("better", "kept"), [("lower", 1), ("higher", 2)])
+def test_the_best_params_are_kept_and_patience_ends_the_run(better, kept):
+    losses, seen = iter([3.0, 1.0, 5.0, 2.0, np.nan, 0.0]), []
+
+    def validate(params):
+        seen.append(params["w"].copy())
+        return {"loss": next(losses)}
+
+    result = train.fit(STEP, start(), LOADER, epochs=6, validate=validate, better=better, patience=2)
+    rows = len(result.history)
+    assert rows == (4 if better == "lower" else 5)
+    np.testing.assert_array_equal(result.params["w"], seen[kept])
+    np.testing.assert_array_equal(result.state.params["w"], seen[-1])
+    assert [row["validation/loss"] for row in result.history][:4] == [3, 1, 5, 2]
+
+
+def test_a_number_of_ones_own_is_monitored():
+    scores = iter([1.0, 3.0, 2.0])
+    result = train.fit(
+        STEP,
+        start(),
+        LOADER,
+        epochs=3,
+        validate=lambda params: {"f1": next(scores), "w": params["w"][0]},
+        monitor="f1",
+        better="higher",
+    )
+    assert result.params["w"][0] == np.float32(result.history[1]["validation/w"])
+
+
+@pytest.mark.parametrize("every", [None, 4, 5])
+@pytest.mark.parametrize("until", [1, 2, 7, 10])
+def test_a_run_that_is_gone_on_with_is_the_run(tmp_path, every, until):
+    """Interrupted after any step, within an epoch and a row."""
+    options = {"epochs": 2, "every": every, "validate": VALIDATE}
+    expected = train.fit(STEP, start(), LOADER, **options)
+    steps = iter(range(until))
+
+    def interrupted(state, batch):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return STEP(state, batch)
+
+    checkpoints = train.Checkpoints(tmp_path, every=1)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(interrupted, start(), LOADER, checkpoints=checkpoints, **options)
+    counted = []
+
+    def counting(state, batch):
+        counted.append(1)
+        return STEP(state, batch)
+
+    result = train.fit(counting, start(), LOADER, checkpoints=checkpoints, **options)
+    assert len(counted) - (until % (every or 6) != 0) == 12 - until  # one call tells the shapes of the open sums
+    chex.assert_trees_all_equal(result.state._replace(key=None), expected.state._replace(key=None))
+    chex.assert_trees_all_equal(result.params, expected.params)
+    assert without_time(result.history) == without_time(expected.history)
+    seconds = [row["seconds"] for row in result.history]
+    assert seconds == sorted(seconds)
+
+
+def test_a_run_that_has_ended_is_returned_and_may_go_on_for_longer(tmp_path):
+    checkpoints = train.Checkpoints(tmp_path)
+    first = train.fit(STEP, start(), LOADER, epochs=2, checkpoints=checkpoints)
+    again = train.fit(lambda *_: 1 / 0, start(), LOADER, epochs=2, checkpoints=checkpoints)
+    assert again.history == first.history
+    longer = train.fit(STEP, start(), LOADER, epochs=3, checkpoints=checkpoints)
+    chex.assert_trees_all_equal(longer.params, train.fit(STEP, start(), LOADER, epochs=3).params)
+    validations = iter([1.0, 2.0])
+    patient = {"epochs": 5, "validate": lambda params: {"loss": next(validations)}, "patience": 1}
+    folder = train.Checkpoints(tmp_path / "patient")
+    train.fit(STEP, start(), LOADER, checkpoints=folder, **patient)
+    assert len(train.fit(STEP, start(), LOADER, checkpoints=folder, **patient).history) == 2
+
+
+def test_a_torn_checkpoint_costs_steps_not_bits(tmp_path):
+    checkpoints = train.Checkpoints(tmp_path, every=2)
+    expected = train.fit(STEP, start(), LOADER, epochs=1, checkpoints=checkpoints)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{step:012d}" for step in (2, 4, 6)]
+    (tmp_path / "000000000006" / "info.json").write_text("{}")
+    with pytest.warns(RuntimeWarning, match="000000000006 is passed over: info.json is not as it was written"):
+        result = train.fit(STEP, start(), LOADER, epochs=1, checkpoints=checkpoints)
+    chex.assert_trees_all_equal(result.params, expected.params)
+
+
+def test_another_runs_checkpoints_are_refused(tmp_path):
+    checkpoints = train.Checkpoints(tmp_path)
+    train.fit(STEP, start(), LOADER, epochs=1, checkpoints=checkpoints)
+    with pytest.raises(ValueError, match=r"has epochs of 6 batches, these are of 11\. Give another run a folder"):
+        train.fit(STEP, start(), data.batches(ARRAYS, 2), epochs=1, checkpoints=checkpoints)
+    other = train.init({"w": jnp.zeros(3)}, optax.sgd(0.1), jax.random.key(1))
+    with pytest.raises(ValueError, match="holds another tree than `like`"):
+        train.fit(STEP, other, LOADER, epochs=1, checkpoints=checkpoints)
+
+
+def spoilt(at, value):
+    batches = list(LOADER.epoch(0))
+    batches[at] = {**batches[at], "y": np.full(BATCH, value, np.float32)}
+    return batches
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_stops_the_run_and_is_told(value):
+    batches = spoilt(3, value)
+    with pytest.raises(
+        train.NonFiniteError, match=r"not finite at step 9 \(epoch 0, batch 3\): the loss is "
+    ) as raised:
+        train.fit(STEP, train.fit(STEP, start(), LOADER, epochs=1).state, [*batches], epochs=1)
+    error = raised.value
+    assert "so are the gradients of params['w']" in str(error)
+    assert (error.step, error.epoch, error.index) == (9, 0, 3)
+    np.testing.assert_array_equal(error.batch["y"], batches[3]["y"])
+    clean = train.fit(STEP, train.fit(STEP, start(), LOADER, epochs=1).state, batches[:3], epochs=1)
+    chex.assert_trees_all_equal(error.state.params, clean.params)
+    assert not np.isfinite(error.report.loss)
+
+
+def test_what_is_not_finite_may_be_left_out():
+    batches = spoilt(3, np.nan)
+    with pytest.warns(RuntimeWarning, match=r"step [39] \(epoch [01], batch 3\).*The update was left out") as warned:
+        result = train.fit(STEP, start(), batches, epochs=2, nonfinite="skip")
+    assert [str(warning.message).split(":")[0] for warning in warned] == [
+        f"not finite at step {step} (epoch {epoch}, batch 3)" for step, epoch in ((3, 0), (9, 1))
+    ]
+    assert [row["skipped"] for row in result.history] == [1, 1]
+    assert all(np.isfinite(value) for row in result.history for value in row.values())
+    state = start()
+    for number, batch in enumerate([*batches, *batches]):
+        if number % 6 != 3:
+            state, _ = STEP(state, batch)
+        else:
+            state = state._replace(step=state.step + 1)
+    chex.assert_trees_all_equal(result.params, state.params)
+
+
+def test_ensembles_are_fitted_together(tmp_path):
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def member(key):
+        return train.init({"w": jax.random.normal(key, (3,))}, OPTIMIZER, key)
+
+    step = train.make_step(loss_fn, OPTIMIZER, ensemble=True)
+    result = train.fit(step, jax.vmap(member)(keys), LOADER, epochs=2, checkpoints=train.Checkpoints(tmp_path))
+    alone = [train.fit(STEP, member(key), LOADER, epochs=2) for key in keys]
+    np.testing.assert_allclose(result.params["w"], [fit.params["w"] for fit in alone], rtol=1e-5)
+    for row, *rows in zip(result.history, *(fit.history for fit in alone), strict=True):
+        for name in ("loss", "gradient_norm", "mae"):
+            np.testing.assert_allclose(row[name], np.mean([row[name] for row in rows]), rtol=1e-5)
+    with pytest.raises(
+        train.NonFiniteError, match=r"step 3 .*the loss is \[nan nan nan\]; so are the gradients of params\['w'\]"
+    ):
+        train.fit(step, jax.vmap(member)(keys), spoilt(3, np.nan), epochs=1)
+
+
+def test_callbacks_see_the_fit_so_far_and_may_end_it(tmp_path):
+    seen = []
+
+    def stop(fit):
+        seen.append((len(fit.history), int(fit.state.step)))
+        return len(fit.history) == 2
+
+    path = tmp_path / "deep" / "history.csv"
+    result = train.fit(STEP, start(), LOADER, epochs=5, callbacks=[stop, train.callbacks.csv(path)])
+    assert seen == [(1, 6), (2, 12)]
+    with path.open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert rows == result.history
+    assert [file.name for file in path.parent.iterdir()] == ["history.csv"]
+
+
+def test_tensorboard_gets_every_number(tmp_path):
+    from tensorboardX import SummaryWriter
+    from tensorboardX.proto.event_pb2 import Event
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        result = train.fit(STEP, start(), LOADER, epochs=2, callbacks=[train.callbacks.tensorboard(writer)])
+    (file,) = tmp_path.iterdir()
+    content, scalars, place = file.read_bytes(), {}, 0
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 8], "little")
+        event = Event.FromString(content[place + 12 : place + 12 + size])
+        scalars |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+        place += 16 + size
+    expected = {(name, row["step"]): value for row in result.history for name, value in row.items() if name != "step"}
+    assert scalars.keys() == expected.keys()
+    np.testing.assert_allclose([scalars[at] for at in expected], list(expected.values()), rtol=1e-6)
+
+
+def test_the_bar_counts_on_from_the_checkpoint(tmp_path, monkeypatch, capsys):
+    import tqdm
+
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, **options):
+            super().__init__(**options | {"disable": False})
+            bars.append(self)
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    checkpoints = train.Checkpoints(tmp_path)
+    for epochs in (1, 3):
+        train.fit(STEP, start(), LOADER, epochs=epochs, checkpoints=checkpoints, progress=True)
+    assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(0, 6, 6), (6, 18, 18)]
+    assert "loss=" in capsys.readouterr().err
+
+
+class Short:
+    """Promises more than it gives."""
+
+    def __len__(self):
+        return 3
+
+    def epoch(self, number, start=0):
+        return iter(list(LOADER.epoch(0))[start:2])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "`epochs` must be a positive int; got 0"),
+        ({"every": 0}, ValueError, "`every` must be a positive int; got 0"),
+        ({"patience": 2}, ValueError, "`patience` needs `validate`"),
+        ({"better": "smaller"}, ValueError, "`better` must be"),
+        ({"nonfinite": "ignore"}, ValueError, "`nonfinite` must be"),
+        ({"batches": []}, ValueError, "at least one batch; got none. Is the batch size larger than the data"),
+        ({"batches": iter([1])}, TypeError, "An iterator is read once only"),
+        ({"batches": Short()}, ValueError, "has 3 batches an epoch by its len; epoch 0 ended after 2"),
+        ({"callbacks": [3]}, TypeError, "`callbacks`"),
+        (
+            {"validate": VALIDATE, "monitor": "acc"},
+            ValueError,
+            "`monitor` must be a number that `validate` gives: loss, first, mae",
+        ),
+        (
+            {"step": train.make_step(lambda p, b, k: (jnp.sum(p["w"]), 3), OPTIMIZER)},
+            TypeError,
+            "to be reported, aux must be a dict of metrics and scalars; got",
+        ),
+        (
+            {"step": train.make_step(lambda p, b, k: (jnp.sum(p["w"]), {"w": p["w"]}), OPTIMIZER)},
+            TypeError,
+            r"aux\['w'\] must be a metric or a scalar; got float32 \(3,\)\. Reduce it",
+        ),
+    ],
+)
+def test_mistakes_are_named(change, error, message):
+    arguments = {"step": STEP, "batches": LOADER, "epochs": 1} | change
+    with pytest.raises(error, match=message):
+        train.fit(arguments.pop("step"), start(), arguments.pop("batches"), **arguments)
+
+
+def test_curves_show_training_and_validation(tmp_path):
+    history = train.fit(STEP, start(), LOADER, epochs=3, validate=VALIDATE).history
+    figure = train.curves.plot(history, tmp_path / "new" / "curves.png", names=("loss", "mae", "gradient_norm"))
+    for axes, name, labels in zip(figure.axes, ("loss", "mae", "gradient_norm"), (2, 2, 1), strict=True):
+        assert [line.get_label() for line in axes.lines] == ["training", "validation"][:labels]
+        np.testing.assert_array_equal(axes.lines[0].get_ydata(), [row[name] for row in history])
+    np.testing.assert_array_equal(figure.axes[1].lines[1].get_ydata(), [row["validation/mae"] for row in history])
+    assert (tmp_path / "new" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(
+        ValueError, match="`names` must be among those of the history, step, epoch, seconds, loss, first, "
+    ):
+        train.curves.plot(history, names=("f1",))
+    with pytest.raises(ValueError, match="must have rows; got none"):
+        train.curves.plot([])
+    assert json.loads(json.dumps(history)) == history

@@ -1,0 +1,22 @@
+"""Killed at any moment, a run goes on from its last checkpoint and ends with the same bits.
+
+`JAXSEQ_KILLS=full` tries sixty kills, thirty of them aimed at a checkpoint that is being written; otherwise six.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+FULL = os.environ.get("JAXSEQ_KILLS") == "full"
+
+
+def test_killed_runs_end_with_the_bits_of_one_that_was_not(tmp_path):
+    runs, kills = (10, 6) if FULL else (1, 6)
+    command = [sys.executable, "-m", "tests.train.killed", str(tmp_path / "runs"), str(runs), str(kills), "0"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    happened = json.loads(result.stdout.splitlines()[-1])
+    print(happened)
+    assert happened["kills"] >= (50 if FULL else 4)
+    assert happened["while_writing"] >= (10 if FULL else 1)

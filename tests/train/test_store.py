@@ -1,0 +1,168 @@
+"""Trees on disk: what was saved comes back to the bit, and what is not whole does not come back."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import jaxseq
+from jaxseq import nn, train
+
+CELL = jaxseq.stack(jaxseq.lstm(4), jaxseq.dropout(jaxseq.gru(3), inputs=0.1))
+
+
+def make_tree():
+    params = CELL.init(jax.random.key(0), 2)
+    return {
+        "params": params,
+        "opt_state": optax.adam(1e-3).init(params),
+        "key": jax.random.key(3),
+        "keys": jax.random.split(jax.random.key(3, impl="rbg"), 2),
+        "narrow": jnp.ones(3, jnp.bfloat16),
+        "quantized": jnp.array([-127, 127], jnp.int8),
+        "flags": jnp.array([True, False]),
+        "none": None,
+        "empty": jnp.zeros((0, 2)),
+        "host": np.arange(3, dtype=np.int64),
+        "not a number": jnp.array([jnp.nan, -jnp.inf]),
+    }
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        assert x.shape == y.shape
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def numbers(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_was_saved_comes_back_to_the_bit(tmp_path):
+    tree, info = make_tree(), {"words": ["a\n", "é", "漢"], "loss": 0.1 + 0.2}
+    train.save(tmp_path / "model", tree, info)
+    stored = train.load(tmp_path / "model", tree)
+    assert_same(stored.tree, tree)
+    assert stored.info == info == train.load_info(tmp_path / "model")
+    assert isinstance(stored.tree["host"], np.ndarray)
+    assert isinstance(stored.tree["narrow"], jax.Array)
+    shapes = jax.eval_shape(lambda: {**tree, "host": tree["key"]}) | {"host": tree["host"]}
+    assert_same(train.load(tmp_path / "model", shapes).tree, tree)
+
+
+def test_a_module_comes_back(tmp_path):
+    model = nn.SequenceTagger(CELL, 2, 3, rngs=nnx.Rngs(0))
+    graph, params = nnx.split(model, nnx.Param)
+    train.save(tmp_path, params)
+    like = jax.eval_shape(lambda: nnx.state(nn.SequenceTagger(CELL, 2, 3, rngs=nnx.Rngs(1)), nnx.Param))
+    loaded = nnx.merge(graph, train.load(tmp_path, like).tree)
+    xs = jax.random.normal(jax.random.key(0), (2, 5, 2))
+    np.testing.assert_array_equal(loaded(xs), model(xs))
+
+
+def test_a_bare_array_and_nothing_are_trees(tmp_path):
+    for name, tree in (("array", jnp.arange(3.0)), ("nothing", ())):
+        train.save(tmp_path / name, tree)
+        assert_same(train.load(tmp_path / name, tree).tree, tree)
+
+
+def test_the_newest_versions_are_kept(tmp_path):
+    for value in range(4):
+        train.save(tmp_path, jnp.float32(value), number=10 * value, keep=2)
+    assert numbers(tmp_path) == ["000000000020", "000000000030"]
+    train.save(tmp_path, jnp.float32(5), keep=2)
+    assert numbers(tmp_path) == ["000000000030", "000000000031"]
+    train.save(tmp_path, jnp.float32(6), number=31, keep=2)
+    assert train.load(tmp_path, jnp.float32(0)).tree == 6
+    train.save(tmp_path, jnp.float32(7))
+    assert numbers(tmp_path) == ["000000000032"]
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, flip, lambda file: file.unlink()], ids=["truncated", "flipped", "missing"]
+)
+def test_a_torn_version_is_passed_over_with_a_warning(tmp_path, damage):
+    """Whichever file it is that is torn."""
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    for number, value in ((1, 1.0), (2, 2.0)):
+        train.save(whole, {"w": jnp.full((3,), value)}, {"value": value}, number=number, keep=2)
+    newest = whole / "000000000002"
+    files = [file.relative_to(newest) for file in sorted(newest.rglob("*")) if file.is_file() and file.stat().st_size]
+    assert {"info.json", "manifest.json"} < {file.name for file in files}
+    assert len(files) > 5
+    for file in files:
+        shutil.rmtree(torn, ignore_errors=True)
+        shutil.copytree(whole, torn)
+        damage(torn / "000000000002" / file)
+        with pytest.warns(RuntimeWarning, match="000000000002 is passed over: ") as warned:
+            stored = train.load(torn, {"w": jnp.zeros(3)})
+        assert len(warned) == 1
+        assert stored.tree["w"].tolist() == [1, 1, 1]
+        assert stored.info == {"value": 1.0}
+        if file.name != "manifest.json":
+            assert str(file) in str(warned[0].message)
+
+
+def test_what_was_left_behind_by_a_kill_is_not_seen_and_goes(tmp_path):
+    train.save(tmp_path, jnp.float32(1), number=5)
+    for name in (".new-version", ".old-version"):
+        shutil.copytree(tmp_path / "000000000005", tmp_path / name)
+        (tmp_path / name / "info.json").unlink()
+    assert train.load(tmp_path, jnp.float32(0)).tree == 1
+    train.save(tmp_path, jnp.float32(2))
+    assert numbers(tmp_path) == ["000000000006"]
+
+
+def test_nothing_whole_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing was saved in .*model"):
+        train.load(tmp_path / "model", {})
+    train.save(tmp_path / "model", jnp.float32(1))
+    (tmp_path / "model" / "000000000000" / "manifest.json").write_text("{")
+    with pytest.warns(RuntimeWarning, match="its manifest"), pytest.raises(train.TornError, match="none of the 1"):
+        train.load_info(tmp_path / "model")
+
+
+def test_another_tree_is_refused_and_every_leaf_named(tmp_path):
+    train.save(tmp_path, {"a": jnp.zeros(2), "b": jnp.zeros(3), "c": jnp.zeros(1), "z": jnp.zeros(1)})
+    like = {"a": jnp.zeros(3), "b": jnp.zeros(3, jnp.int32), "d": jnp.zeros(1), "z": jnp.zeros(1)}
+    with pytest.raises(ValueError, match="holds another tree than `like`") as raised:
+        train.load(tmp_path, like)
+    message = str(raised.value)
+    assert "['a'] is float32 (2,), `like` has float32 (3,)" in message
+    assert "['b'] is float32 (3,), `like` has int32 (3,)" in message
+    assert "['c'] is in it and not in `like`" in message
+    assert "['d'] is not in it" in message
+    assert "'z'" not in message
+
+
+def test_what_cannot_be_saved_leaves_what_was(tmp_path):
+    train.save(tmp_path, jnp.float32(1))
+    with pytest.raises(TypeError, match=r"`tree\['a'\]` must be an array; got float 1.0"):
+        train.save(tmp_path, {"a": 1.0})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        train.save(tmp_path, jnp.float32(2), {"a": {1}})
+    with pytest.raises(ValueError, match="`number` must not be negative; got -1"):
+        train.save(tmp_path, jnp.float32(2), number=-1)
+    with pytest.raises(ValueError, match="`keep` must be a positive int; got 0"):
+        train.save(tmp_path, jnp.float32(2), keep=0)
+    assert train.load(tmp_path, jnp.float32(0)).tree == 1
+    assert json.loads((tmp_path / "000000000000" / "info.json").read_text()) is None
