@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test laws lint types format check bench parity clean
+.PHONY: help demo test laws kills lint types format check bench parity clean
 
 help: ## List these commands; ARGS="..." is passed on by demo, test, laws and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doc
 
 laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py $(ARGS)
+
+kills: $(VENV)/test.installed ## Kill sixty training processes and see them go on to the same bits
+	JAXSEQ_KILLS=full $(BIN)/python -m pytest -s tests/train/test_kills.py
 
 lint: $(VENV)/dev.installed ## Check style and format
 	@$(BIN)/ruff check; style=$$?; $(BIN)/ruff format --check && exit $$style

@@ -111,34 +111,42 @@ def fit(
         run = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader))
     total, seconds_before = epochs * len(loader), run.history[-1]["seconds"] if run.history else 0.0
     started = time.perf_counter()
-    with _bar(total, run.position, progress) as bar:
-        while run.position < total and not run.ended:
-            epoch, index = divmod(run.position, len(loader))
-            with closing(prefetch(loader.epoch(epoch, index))) as ready:
-                for batch in ready:
-                    run = _advance(run, step, batch, len(loader), nonfinite)
-                    at_row = run.position % every == 0 or run.position == total
-                    if at_row:
-                        seconds = seconds_before + time.perf_counter() - started
-                        row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
-                        run = _close_row(run, row, validate, monitor, better, patience)
-                        told = [callback(_fitted(run)) for callback in callbacks]
-                        run = run._replace(ended=run.ended or any(answer is True for answer in told))
-                    if checkpoints and (at_row or (checkpoints.every and run.position % checkpoints.every == 0)):
-                        store(checkpoints, run, len(loader))
-                    if bar is not None:
-                        bar.update()
-                        if at_row:
-                            bar.set_postfix({name: f"{run.history[-1][name]:.4g}" for name in _shown(run.history[-1])})
-                    if run.ended:
-                        break
-                else:
-                    if run.position != (epoch + 1) * len(loader):
-                        raise ValueError(
-                            f"`batches` has {len(loader)} batches an epoch by its len; epoch {epoch} ended after "
-                            f"{run.position - epoch * len(loader)}"
-                        )
+    with (
+        _bar(total, run.position, progress) as bar,
+        closing(prefetch(_remaining(loader, run.position, total))) as ready,
+    ):
+        for batch in ready:
+            if run.ended:
+                break
+            run = _advance(run, step, batch, len(loader), nonfinite)
+            at_row = run.position % every == 0 or run.position == total
+            if at_row:
+                seconds = seconds_before + time.perf_counter() - started
+                row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
+                run = _close_row(run, row, validate, monitor, better, patience)
+                told = [callback(_fitted(run)) for callback in callbacks]
+                run = run._replace(ended=run.ended or any(answer is True for answer in told))
+            if checkpoints and (at_row or (checkpoints.every and run.position % checkpoints.every == 0)):
+                store(checkpoints, run, len(loader))
+            if bar is not None:
+                bar.update()
+                if at_row:
+                    bar.set_postfix({name: f"{run.history[-1][name]:.4g}" for name in _shown(run.history[-1])})
     return _fitted(run)
+
+
+def _remaining(loader, position, total):
+    """The batches of all epochs, from the one at `position`."""
+    while position < total:
+        epoch, index = divmod(position, len(loader))
+        for batch in loader.epoch(epoch, index):
+            position += 1
+            yield batch
+        if position != (epoch + 1) * len(loader):
+            given = position - epoch * len(loader)
+            raise ValueError(
+                f"`batches` has {len(loader)} batches an epoch by its len; epoch {epoch} ended after {given}"
+            )
 
 
 def _advance(run, step, batch, epoch_size, nonfinite):
@@ -178,7 +186,9 @@ def _close_row(run, row, validate, monitor, better, patience):
 
 
 def _fitted(run):
-    return Fit(run.state, run.state.params if run.best is None else run.best, run.history)
+    """The fit so far; its params stay the caller's when a step takes the state's buffers."""
+    params = jax.tree.map(jnp.copy, run.state.params) if run.best is None else run.best
+    return Fit(run.state, params, run.history)
 
 
 def _faults(params, report):
