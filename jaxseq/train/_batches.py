@@ -51,3 +51,19 @@ def as_loader(batches: Loader | Sequence[Batch]) -> Loader:
     if not len(loader):
         raise ValueError("`batches` must hold at least one batch; got none. Is the batch size larger than the data?")
     return loader
+
+
+def remaining(loader: Loader, position: int, total: int) -> Iterator[Batch]:
+    """The batches of all epochs, from the one at `position` to the one before `total`.
+
+    Raises:
+      ValueError: the loader's epoch ends before as many batches as its `len` says.
+    """
+    while position < total:
+        epoch, index = divmod(position, len(loader))
+        for batch in loader.epoch(epoch, index):
+            position += 1
+            yield batch
+        if position != (epoch + 1) * len(loader):
+            given = position - epoch * len(loader)
+            raise ValueError(f"`batches` has {len(loader)} batches an epoch by its len; epoch {epoch} gave {given}")

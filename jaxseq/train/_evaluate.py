@@ -7,14 +7,16 @@ from typing import Any
 import jax
 
 from jaxseq.data import prefetch
-from jaxseq.train._batches import as_loader
-from jaxseq.train._report import as_metrics, numbers
+from jaxseq.train._batches import as_loader, remaining
+from jaxseq.train._report import evaluation_sums, numbers
 from jaxseq.train._step import LossFn, apply_loss
 from jaxseq.train.metrics import merge
 from jaxseq.typing import Params
 
 
-def evaluator(loss_fn: LossFn, batches: Any, *, carry: Any = None) -> Callable[[Params], dict[str, float]]:
+def evaluator(
+    loss_fn: LossFn, batches: Any, *, carry: Any = None, ensemble: bool = False
+) -> Callable[[Params], dict[str, float]]:
     """A function `params -> {"loss": ..., **aux}` over all `batches`, for `fit(validate=...)` and for a test part.
 
     Args:
@@ -22,18 +24,27 @@ def evaluator(loss_fn: LossFn, batches: Any, *, carry: Any = None) -> Callable[[
         real weighs batches of different size rightly; plain scalars are averaged over batches.
       batches: a loader of `jaxseq.data` (its epoch 0), or a sequence of batches.
       carry: what the first batch starts from, where `loss_fn` takes a carry; it goes from batch to batch.
+      ensemble: params, and the carry if any, lead with the members, and the numbers are over all of these. For what
+        the members say together, give a loss of `train.average` instead, and leave this False.
     """
     loader = as_loader(batches)
 
+    def measure(params, batch, carry):
+        loss, aux, carry = apply_loss(loss_fn, params, batch, None, carry)
+        return evaluation_sums(loss, aux), carry
+
     @jax.jit
     def add(sums, params, batch, carry):
-        loss, aux, carry = apply_loss(loss_fn, params, batch, None, carry)
-        more = {"loss": loss, **as_metrics(aux)}
+        if ensemble:
+            more, carry = jax.vmap(measure, in_axes=(0, None, 0))(params, batch, carry)
+            more = jax.tree.map(lambda leaf: leaf.sum(0), more)
+        else:
+            more, carry = measure(params, batch, carry)
         return (more if sums is None else merge(sums, more)), carry
 
     def run(params):
         sums, at = None, carry
-        with closing(prefetch(loader.epoch(0))) as ready:
+        with closing(prefetch(remaining(loader, 0, len(loader)))) as ready:
             for batch in ready:
                 sums, at = add(sums, params, batch, at)
         return numbers(sums)

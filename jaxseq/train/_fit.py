@@ -6,7 +6,7 @@ see `_run`.
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +16,9 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq.data import prefetch
-from jaxseq.train._batches import Loader, as_loader
+from jaxseq.train._batches import Loader, as_loader, remaining
 from jaxseq.train._report import numbers, sums
-from jaxseq.train._run import Checkpoints, Row, Run, resume, store
+from jaxseq.train._run import Best, Checkpoints, Row, Run, checked, resume, store
 from jaxseq.train._step import Report, TrainState
 from jaxseq.train.metrics import merge
 from jaxseq.typing import Params
@@ -58,13 +58,14 @@ def fit(
     *,
     epochs: int,
     every: int | None = None,
-    validate: Callable[[Params], dict[str, float]] | None = None,
+    validate: Callable[[Params], Mapping[str, float]] | None = None,
     monitor: str = "loss",
-    better: Literal["lower", "higher"] = "lower",
+    better: Literal["lower", "higher"] | None = None,
     patience: int | None = None,
     callbacks: Sequence[Callable[[Fit], Any]] = (),
     checkpoints: Checkpoints | None = None,
     nonfinite: Literal["stop", "skip"] = "stop",
+    sharding: jax.sharding.Sharding | None = None,
     progress: bool = False,
 ) -> Fit:
     """Trains for `epochs`, and returns the last state, the best params and the history.
@@ -81,53 +82,54 @@ def fit(
       every: steps to a row; None: an epoch. The last row may be of fewer.
       validate: `params -> {name: number}`, called at each row; see `evaluator`.
       monitor: the number of `validate` by which params are the best.
-      better: whether a lower or a higher one is.
+      better: whether a lower or a higher one is; None: lower, where `monitor` is the loss.
       patience: rows without a better one after which to stop; None: never.
       callbacks: functions of the `Fit` so far, called after each row; one that returns True ends the run.
       checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder.
       nonfinite: what a loss or gradient that is not finite does: "stop" raises `NonFiniteError`, "skip" leaves that
         update out and warns, naming step and batch. Either way params and optimizer stay as they were.
+      sharding: where batches go, see `data.prefetch`; None: JAX's default device.
       progress: shows a bar, by tqdm, where standard error is a terminal.
 
     Raises:
       NonFiniteError: see `nonfinite`.
-      ValueError: an argument is none of those named, the monitored number is not there, or the checkpoints are of
-        another run: other shapes, or other batches to an epoch.
+      TypeError, ValueError: an argument does not fit, the monitored number is not there, or the checkpoints are of
+        another run: other shapes, other batches to an epoch, another monitor.
     """
-    loader = as_loader(batches)
+    loader, checkpoints = as_loader(batches), checked(checkpoints)
     epochs = check.positive_int("epochs", epochs)
     every = len(loader) if every is None else check.positive_int("every", every)
-    check.one_of("better", better, ("lower", "higher"))
+    best = _best(validate, monitor, better, patience)
     check.one_of("nonfinite", nonfinite, ("stop", "skip"))
-    if patience is not None:
-        patience = check.positive_int("patience", patience)
-        if validate is None:
-            raise ValueError("`patience` needs `validate`, which says what is better")
-    for callback in callbacks:
-        check.function("callbacks", callback)
+    if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
+        raise TypeError(f"`callbacks` must be a list of functions of the Fit so far; got {callbacks!r}")
+    if any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)):
+        raise ValueError(
+            "`state` was given away to an earlier step; make another by train.init, or use what it returned"
+        )
 
-    run = Run(state, None)
+    run = Run(state, None, None, [], 0, False)
     if checkpoints is not None:
-        run = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader))
+        run = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best)
     total, seconds_before = epochs * len(loader), run.history[-1]["seconds"] if run.history else 0.0
     started = time.perf_counter()
     with (
         _bar(total, run.position, progress) as bar,
-        closing(prefetch(_remaining(loader, run.position, total))) as ready,
+        closing(prefetch(remaining(loader, run.position, total), sharding=sharding)) as ready,
     ):
         for batch in ready:
-            if run.ended:
+            if run.stopped or _exhausted(run.history, best, patience):
                 break
             run = _advance(run, step, batch, len(loader), nonfinite)
             at_row = run.position % every == 0 or run.position == total
             if at_row:
                 seconds = seconds_before + time.perf_counter() - started
                 row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
-                run = _close_row(run, row, validate, monitor, better, patience)
+                run = _close_row(run, row, validate, best)
                 told = [callback(_fitted(run)) for callback in callbacks]
-                run = run._replace(ended=run.ended or any(answer is True for answer in told))
+                run = run._replace(stopped=any(_is_true(answer) for answer in told))
             if checkpoints and (at_row or (checkpoints.every and run.position % checkpoints.every == 0)):
-                store(checkpoints, run, len(loader))
+                store(checkpoints, run, len(loader), best)
             if bar is not None:
                 bar.update()
                 if at_row:
@@ -135,18 +137,23 @@ def fit(
     return _fitted(run)
 
 
-def _remaining(loader, position, total):
-    """The batches of all epochs, from the one at `position`."""
-    while position < total:
-        epoch, index = divmod(position, len(loader))
-        for batch in loader.epoch(epoch, index):
-            position += 1
-            yield batch
-        if position != (epoch + 1) * len(loader):
-            given = position - epoch * len(loader)
-            raise ValueError(
-                f"`batches` has {len(loader)} batches an epoch by its len; epoch {epoch} ended after {given}"
-            )
+def _best(validate, monitor, better, patience):
+    """By what params are the best; None without validation."""
+    if patience is not None:
+        check.positive_int("patience", patience)
+    if validate is None:
+        if patience is not None or monitor != "loss" or better is not None:
+            raise ValueError("`patience`, `monitor` and `better` need `validate`, which gives the number")
+        return None
+    if better is None and monitor != "loss":
+        raise ValueError(f"`better` must say whether a 'lower' or a 'higher' {monitor!r} is better")
+    check.one_of("better", better or "lower", ("lower", "higher"))
+    return Best(monitor, better or "lower")
+
+
+def _exhausted(history, best, patience):
+    """Whether the last rows, `patience` of them, are all no better than one before."""
+    return bool(patience and history) and len(history) - 1 - best.of(history) >= patience
 
 
 def _advance(run, step, batch, epoch_size, nonfinite):
@@ -167,22 +174,24 @@ def _add(before, report):
     return sums(report) if before is None else merge(before, sums(report))
 
 
-def _close_row(run, row, validate, monitor, better, patience):
+def _close_row(run, row, validate, best):
     """Adds a row to the history, and keeps the params if it is the best."""
-    row |= numbers(run.sums)
+    row = row | numbers(run.sums) | _validated(run.state.params, validate, best)
     run = run._replace(sums=None, history=[*run.history, row])
-    if validate is None:
-        return run
-    row |= {f"validation/{name}": float(value) for name, value in validate(run.state.params).items()}
-    name = f"validation/{monitor}"
-    if name not in row:
-        given = ", ".join(name.removeprefix("validation/") for name in row if name.startswith("validation/"))
-        raise ValueError(f"`monitor` must be a number that `validate` gives: {given}; got {monitor!r}")
-    values = [(1 if better == "lower" else -1) * row[name] for row in run.history]
-    best = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
-    if best == len(values) - 1 or run.best is None:
+    if best is not None and (run.best is None or best.of(run.history) == len(run.history) - 1):
         run = run._replace(best=jax.tree.map(jnp.copy, run.state.params))
-    return run._replace(ended=patience is not None and len(values) - 1 - best >= patience)
+    return run
+
+
+def _validated(params, validate, best):
+    if validate is None:
+        return {}
+    given = validate(params)
+    if not isinstance(given, Mapping):
+        raise TypeError(f"`validate` must return a dict of numbers by name; got {type(given).__name__}")
+    if best.monitor not in given:
+        raise ValueError(f"`monitor` must be a number that `validate` gives: {', '.join(given)}; got {best.monitor!r}")
+    return {f"validation/{name}": float(value) for name, value in given.items()}
 
 
 def _fitted(run):
@@ -192,16 +201,20 @@ def _fitted(run):
 
 
 def _faults(params, report):
-    """What was not finite: the loss, and gradients by name."""
+    """What was not finite, and the gradients by name."""
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     finite = np.asarray(report.finite_leaves).reshape(-1, len(paths)).T
-    gradients = [f"params{path}" for path, fine in zip(paths, finite, strict=True) if not fine.all()]
-    loss = f"the loss is {np.asarray(report.loss)}"
-    return f"{loss}; so are the gradients of {', '.join(gradients)}" if gradients else loss
+    faulty = [f"params{path}" for path, fine in zip(paths, finite, strict=True) if not fine.all()]
+    seen = f"loss {np.asarray(report.loss)}, gradient norm {np.asarray(report.gradient_norm)}"
+    return f"{seen}, in {', '.join(faulty)}" if faulty else seen
 
 
 def _sums_like(step, state, loader):
     return jax.eval_shape(lambda state, batch: sums(step(state, batch)[1]), state, next(iter(loader.epoch(0))))
+
+
+def _is_true(answer):
+    return isinstance(answer, bool | np.bool_ | jax.Array) and bool(answer)
 
 
 def _shown(row):

@@ -7,8 +7,12 @@ started again ends with the very bits of one that was not.
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from jaxseq import check
 from jaxseq.train._step import TrainState
 from jaxseq.train._store import load, load_info, save, versions
 from jaxseq.typing import Params
@@ -30,49 +34,85 @@ class Checkpoints(NamedTuple):
     keep: int = 3
 
 
+class Best(NamedTuple):
+    """By which number of `validate` params are the best."""
+
+    monitor: str
+    better: str
+
+    def of(self, history: list[Row]) -> int:
+        """The place of the best row; what is NaN is never better."""
+        values = np.array([row[f"validation/{self.monitor}"] for row in history])
+        values = values if self.better == "lower" else -values
+        return int(np.argmin(np.where(np.isnan(values), np.inf, values)))
+
+
 class Run(NamedTuple):
     """A run between two steps."""
 
     state: TrainState
     best: Params
     """Those of the best row; None without validation, or before the first row."""
-    sums: Any = None
+    sums: Any
     """The metrics since the last row; None just after one."""
-    history: list[Row] = []  # noqa: RUF012 never changed in place
-    position: int = 0
+    history: list[Row]
+    """Never changed in place."""
+    position: int
     """Steps made."""
-    ended: bool = False
-    """Before its last epoch: patience is exhausted, or a callback said so."""
+    stopped: bool
+    """A callback said so."""
 
 
-def store(checkpoints: Checkpoints, run: Run, epoch_size: int) -> None:
+def checked(checkpoints: Checkpoints | None) -> Checkpoints | None:
+    """Returns checkpoints whose folder stays where it is; raises unless they are such."""
+    if checkpoints is None:
+        return None
+    if not isinstance(checkpoints, Checkpoints):
+        raise TypeError(f"`checkpoints` must be train.Checkpoints(folder); got {checkpoints!r}")
+    if checkpoints.every is not None:
+        check.positive_int("checkpoints.every", checkpoints.every)
+    check.positive_int("checkpoints.keep", checkpoints.keep)
+    return checkpoints._replace(folder=Path(checkpoints.folder).absolute())
+
+
+def store(checkpoints: Checkpoints, run: Run, epoch_size: int, best: Best | None) -> None:
     """Saves the run under the number of its position."""
     info = {
         "position": run.position,
-        "epoch_size": epoch_size,
-        "ended": run.ended,
+        "settings": _settings(epoch_size, best),
+        "stopped": run.stopped,
         "history": run.history,
         "has": [run.best is not None, run.sums is not None],
     }
     save(checkpoints.folder, run[:3], info, number=run.position, keep=checkpoints.keep)
 
 
-def resume(checkpoints: Checkpoints, run: Run, sums_like: Callable[[], Any], epoch_size: int) -> Run:
+def resume(checkpoints: Checkpoints, run: Run, sums_like: Callable[[], Any], epoch_size: int, best: Best | None) -> Run:
     """Returns the run as it was last stored; `run` itself where nothing was.
 
     Raises:
       TornError: there are checkpoints, and none is whole.
-      ValueError: they are of a run with other shapes, or with epochs of another size.
+      ValueError: they are of a run with other shapes, epochs of another size, or another notion of what is best.
     """
     if not versions(checkpoints.folder):
         return run
-    info = load_info(checkpoints.folder)
-    if info["epoch_size"] != epoch_size:
+    info, settings = load_info(checkpoints.folder), _settings(epoch_size, best)
+    if info["settings"] != settings:
+        pairs = [(name, info["settings"][name], now) for name, now in settings.items()]
+        differing = [f"{name} {now}, then {before}" for name, before, now in pairs if before != now]
         raise ValueError(
-            f"the run in {checkpoints.folder} has epochs of {info['epoch_size']} batches, these are of {epoch_size}. "
-            "Give another run a folder of its own."
+            f"the run in {checkpoints.folder} is another: {'; '.join(differing)}. Give another run a folder of its own."
         )
     has_best, has_sums = info["has"]
     like = (run.state, run.state.params if has_best else None, sums_like() if has_sums else None)
-    state, best, sums = load(checkpoints.folder, like).tree
-    return Run(state, best, sums, info["history"], info["position"], info["ended"])
+    state, params, sums = load(checkpoints.folder, like).tree
+    return Run(state, params, sums, info["history"], info["position"], info["stopped"])
+
+
+def _settings(epoch_size, best):
+    """What has to be the same when a run goes on, as JSON gives it back."""
+    return {
+        "batches an epoch": epoch_size,
+        "monitor": None if best is None else best.monitor,
+        "better": None if best is None else best.better,
+    }

@@ -5,11 +5,11 @@ A `TrainState` is everything that a run carries from step to step, and `step` is
     key_t           = fold_in(key, t)
     loss, gradients = value_and_grad(loss_fn)(params, batch, key_t)
     updates, opt'   = optimizer.update(gradients, opt, params)
-    params'         = params + updates        where the loss and every gradient are finite; else params and opt stay
+    params'         = params + updates        where all of it is finite; else params, opt and carry stay
     t'              = t + 1
 
-What a loss hands from batch to batch without a gradient, the carry of a recurrent net over a long text or a running
-mean, travels in the state too.
+What a loss hands from batch to batch without a gradient, the carry of a recurrent net over a long text, travels in the
+state too.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxseq import check
+from jaxseq.train._elementwise import wide
 from jaxseq.train.metrics import Mean, merge
 from jaxseq.typing import Params
 
@@ -51,9 +52,9 @@ class Report(NamedTuple):
     gradient_norm: jax.Array
     """[]: the global norm, before the optimizer clips it."""
     finite: jax.Array
-    """bool []: the loss and all gradients were; otherwise params and optimizer were left as they stood."""
+    """bool []: loss, gradients, norm and new params were; otherwise params and optimizer were left as they stood."""
     finite_leaves: jax.Array
-    """bool [leaves of params]: whose gradients were."""
+    """bool [leaves of params]: whose gradients were, or, where all were, whose new values."""
 
 
 def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array, *, carry: Any = None) -> TrainState:
@@ -79,8 +80,8 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
             raise TypeError(f"`params{name}` must be floating to be trained; got {jnp.result_type(leaf)}")
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise TypeError(f"`key` must be a jax.random.key(seed); got {type(key).__name__}")
-    params, key, carry = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (params, key, carry))
-    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), key, carry)
+    state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), key, carry)
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
 
 
 def make_step(
@@ -92,15 +93,16 @@ def make_step(
 ) -> Callable[[TrainState, Any], tuple[TrainState, Report]]:
     """A jitted training step `(state, batch) -> (state, report)`.
 
-    The state's buffers are donated: use the state that is returned, not the one that was passed. A step whose loss or
-    gradient is not finite changes nothing but the step's number, and says so in `report.finite`; look at it, or leave
-    that to `fit`, which stops or warns.
+    The state's buffers are donated: use the state that is returned, not the one that was passed. A step whose loss,
+    gradients or new params are not finite changes nothing but the step's number, and says so in `report.finite`; look
+    at it, or leave that to `fit`, which stops or warns.
 
     Args:
       loss_fn: `(params, batch, key) -> (loss, aux)`. The loss is a scalar, or a `metrics.Mean`, whose total and count
         make the mean exact over batches of different size. aux is any pytree; `fit` reports those of its leaves that
         are metrics or scalars. The key is None in evaluation.
-      optimizer: of optax, the one that `init` was given.
+      optimizer: of optax, the one that `init` was given. It gets the loss as `value`, for those that look at it; line
+        searches, which call the loss themselves, are not supported.
       accumulate: n > 1 takes batches whose leaves are `[n, ...]`, n microbatches of equal shape, and makes one update
         of them: the gradient of their mean, weighted by count where the loss is a `Mean`. Metrics in aux are
         added, scalars averaged, other leaves stacked `[n, ...]`.
@@ -109,9 +111,11 @@ def make_step(
 
     Raises:
       TypeError: the loss is neither a floating scalar nor a Mean, or not given together with an aux.
-      ValueError: a batch's leaf does not lead with `accumulate`.
+      ValueError: a batch's leaf does not lead with `accumulate`, the carry changes its shape, or the state is another
+        optimizer's.
     """
     accumulate = check.positive_int("accumulate", accumulate)
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def total(params, batch, key, carry):
         loss, aux, carry = apply_loss(loss_fn, params, batch, key, carry)
@@ -132,7 +136,7 @@ def make_step(
 
         first = jax.tree.map(lambda leaf: leaf[0], batches)
         shapes, _, _ = jax.eval_shape(differentiate, params, first, key, carry)
-        sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _sum_dtype(leaf)), shapes)
         (sums, carry), aux = jax.lax.scan(add, (sums, carry), (batches, jax.random.split(key, accumulate)))
         return sums, jax.tree.map(_add_up, aux, is_leaf=_is_metric), carry
 
@@ -142,14 +146,17 @@ def make_step(
         (loss, count, gradients), aux, carry = gradients_of(state.params, batch, key, state.carry)
         divisor = jnp.where(count == 0, 1, count)
         loss = loss / divisor
-        gradients = jax.tree.map(lambda leaf: (leaf / divisor).astype(leaf.dtype), gradients)
-        finite_leaves = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradients)])
-        finite = jnp.isfinite(loss) & jnp.all(finite_leaves)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        gradients = jax.tree.map(lambda leaf, param: (leaf / divisor).astype(param.dtype), gradients, state.params)
+        norm = optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(wide(leaf)), gradients))
+        _check_optimizer(optimizer, state)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
+        gradients_finite, params_finite = _finite_leaves(gradients), _finite_leaves(params)
+        finite_leaves = jnp.where(jnp.all(gradients_finite), params_finite, gradients_finite)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves)
         new, old = (params, opt_state, carry), (state.params, state.opt_state, state.carry)
         params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
-        report = Report(loss, count, aux, optax.tree.norm(gradients), finite, finite_leaves)
+        report = Report(loss, count, aux, norm, finite, finite_leaves)
         return TrainState(params, opt_state, state.step + 1, state.key, carry), report
 
     return jax.jit(jax.vmap(step, in_axes=(0, None)) if ensemble else step, donate_argnums=0)
@@ -167,12 +174,15 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
     _check_carry(new_carry, carry)
     if isinstance(loss, Mean):
         return loss, aux, new_carry
+    if hasattr(loss, "value"):
+        raise TypeError(f"the loss of `loss_fn` must be a floating scalar or a metrics.Mean; got {type(loss).__name__}")
     if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
         raise TypeError(
             f"the loss of `loss_fn` must be a floating scalar or a metrics.Mean; got {jnp.result_type(loss)} "
             f"{jnp.shape(loss)}. Reduce it: losses.mean(values, mask)."
         )
-    return Mean(loss, jnp.ones((), jnp.result_type(loss))), aux, new_carry
+    loss = jnp.asarray(loss)
+    return Mean(loss.astype(wide(loss)), jnp.ones((), int)), aux, new_carry
 
 
 def _check_carry(new, old):
@@ -191,6 +201,10 @@ def _check_microbatches(batches, accumulate):
             )
 
 
+def _sum_dtype(leaf):
+    return wide(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype
+
+
 def _is_metric(value):
     return hasattr(value, "value")
 
@@ -198,4 +212,17 @@ def _is_metric(value):
 def _add_up(value):
     if _is_metric(value):
         return jax.tree.map(lambda leaf: leaf.sum(0), value)
-    return value.mean(0) if value.ndim == 1 and jnp.issubdtype(value.dtype, jnp.floating) else value
+    return value.astype(wide(value)).mean(0) if value.ndim == 1 else value
+
+
+def _finite_leaves(tree):
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
+
+
+def _check_optimizer(optimizer, state):
+    expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
+    if jax.tree.structure(state.opt_state) != expected:
+        raise ValueError(
+            f"`state` must be of the step's own optimizer, {expected}; got {jax.tree.structure(state.opt_state)}. "
+            "Give train.init and make_step the same."
+        )

@@ -12,6 +12,7 @@ folder holds numbered versions, each written beside its place, with the checksum
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -23,6 +24,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxseq import check
+
+_NEW, _OLD = re.compile(r"\d{12,}"), re.compile(r"\.old-(\d{12,})")
 
 
 class TornError(ValueError):
@@ -40,40 +43,45 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
     """Stores a tree of arrays and `info`; once that is whole, drops all but the newest `keep` versions.
 
     Args:
-      folder: made where there is none.
+      folder: made where there is none. One process writes there; others may read.
       tree: any pytree of arrays; keys of `jax.random.key` may be among them.
       info: anything that JSON holds.
-      number: of this version, such as the training step; None counts on from the last. One of the same number is
-        replaced.
+      number: of this version, such as the training step, not below that of an earlier one that is whole. One of the
+        same number is replaced; damaged ones of higher numbers go. None counts on from the last.
       keep: the versions to keep, this one among them.
 
     Raises:
       TypeError: a leaf is not an array, or `info` is nothing that JSON holds.
-      ValueError: `number` is negative, or `keep` less than one.
+      ValueError: `number` is negative or below the newest whole version's, or `keep` is less than one.
     """
     folder, keep = Path(folder).absolute(), check.positive_int("keep", keep)
     arrays = {name: leaf for name, leaf in _named(tree).items() if leaf.size}
     text = json.dumps(info, ensure_ascii=False)
-    numbers = versions(folder)
+    found = _versions(folder)
     if number is None:
-        number = numbers[-1] + 1 if numbers else 0
+        number = max(found, default=-1) + 1
     if number < 0:
         raise ValueError(f"`number` must not be negative; got {number}")
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*-version"):
-        shutil.rmtree(leftover)
-    new = folder / ".new-version"
-    new.mkdir()
+    later = [n for n in found if n > number]
+    for n in later:
+        if _damage(found[n]) is None:
+            raise ValueError(f"`number` must not be below that of the newest version, {n}; got {number}")
+    new, place = folder / ".new-version", _place(folder, number)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
     if arrays:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             checkpointer.save(new / "arrays", ocp.args.PyTreeSave(arrays))
     (new / "info.json").write_text(text, encoding="utf-8")
     (new / "manifest.json").write_text(json.dumps(_checksums(new)), encoding="utf-8")
-    if number in numbers:
-        _drop(folder, number)
-    new.rename(_place(folder, number))
-    for old in versions(folder)[:-keep]:
-        _drop(folder, old)
+    _set_aside(place)
+    new.rename(place)
+    earlier = sorted(n for n in found if n < number)
+    for n in later + earlier[: len(earlier) + 1 - keep]:
+        _set_aside(_place(folder, n))
+    for path in folder.glob(".old-*"):
+        if _OLD.fullmatch(path.name):
+            shutil.rmtree(path)
 
 
 def load(folder: str | os.PathLike, like: Any) -> Stored:
@@ -82,14 +90,68 @@ def load(folder: str | os.PathLike, like: Any) -> Stored:
     Args:
       folder: as in `save`.
       like: a tree of the structure that was saved, of arrays or of what `jax.eval_shape` gives. Where it holds
-        `jax.Array`s, theirs are the devices that the new ones lie on.
+        `jax.Array`s that are committed to devices, the new ones are put there.
 
     Raises:
       FileNotFoundError: nothing was saved in `folder`.
       TornError: no version is whole.
       ValueError: a leaf is missing, left over, or of another shape or dtype; all are named.
     """
-    version = _newest_whole(folder)
+    return _read_newest(folder, lambda version: Stored(_tree(version, like), _info(version)))
+
+
+def load_info(folder: str | os.PathLike) -> Any:
+    """Reads the info of the newest version that is whole: what is needed before there is a tree, such as its sizes.
+
+    Raises:
+      FileNotFoundError: nothing was saved in `folder`.
+      TornError: no version is whole.
+    """
+    return _read_newest(folder, _info)
+
+
+def versions(folder: str | os.PathLike) -> list[int]:
+    """The numbers of the versions in `folder`, whole or not, rising."""
+    return sorted(_versions(Path(folder)))
+
+
+def _versions(folder):
+    """The folder of each version by its number; one that was being replaced counts where the new one is not there."""
+    paths = [path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()]
+    old = {int(match[1]): path for path in paths if (match := _OLD.fullmatch(path.name))}
+    return old | {int(path.name): path for path in paths if _NEW.fullmatch(path.name)}
+
+
+def _set_aside(place):
+    """Takes a version, if there is one, out of sight in one stroke, before its files go."""
+    if place.exists():
+        old = place.with_name(f".old-{place.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        place.rename(old)
+
+
+def _read_newest(folder, read):
+    """What `read` makes of the newest version that is whole; looks again where a writer drops it meanwhile."""
+    folder = Path(folder).absolute()
+    while found := _versions(folder):
+        for number in sorted(found, reverse=True):
+            damage = None
+            try:
+                damage = _damage(found[number])
+                if damage is None:
+                    return read(found[number])
+            except Exception:
+                if _versions(folder) == found:
+                    raise
+            if _versions(folder) != found:
+                break
+            warnings.warn(f"{found[number]} is passed over: {damage}", RuntimeWarning, stacklevel=4)
+        else:
+            raise TornError(f"none of the {len(found)} versions in {folder} is whole")
+    raise FileNotFoundError(f"nothing was saved in {folder}")
+
+
+def _tree(version, like):
     wanted = {name: leaf for name, leaf in _named(like).items() if leaf.size}
     arrays = {}
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -100,38 +162,7 @@ def load(folder: str | os.PathLike, like: Any) -> Stored:
         if wanted:
             placement = ocp.checkpoint_utils.construct_restore_args(wanted)
             arrays = checkpointer.restore(version / "arrays", ocp.args.PyTreeRestore(wanted, restore_args=placement))
-    tree = jax.tree_util.tree_map_with_path(lambda path, leaf: _as(leaf, arrays.get(_name(path))), like)
-    return Stored(tree, _info(version))
-
-
-def load_info(folder: str | os.PathLike) -> Any:
-    """Reads the info of the newest version that is whole: what is needed before there is a tree, such as its sizes.
-
-    Raises:
-      FileNotFoundError: nothing was saved in `folder`.
-      TornError: no version is whole.
-    """
-    return _info(_newest_whole(folder))
-
-
-def versions(folder: str | os.PathLike) -> list[int]:
-    """The numbers of the versions in `folder`, whole or not, rising."""
-    folder = Path(folder)
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal() and path.is_dir())
-
-
-def _newest_whole(folder):
-    folder = Path(folder).absolute()
-    numbers = versions(folder)
-    if not numbers:
-        raise FileNotFoundError(f"nothing was saved in {folder}")
-    for number in reversed(numbers):
-        version = _place(folder, number)
-        damage = _damage(version)
-        if damage is None:
-            return version
-        warnings.warn(f"{version} is passed over: {damage}", RuntimeWarning, stacklevel=3)
-    raise TornError(f"none of the {len(numbers)} versions in {folder} is whole")
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _as(leaf, arrays.get(_name(path))), like)
 
 
 def _damage(version):
@@ -159,14 +190,6 @@ def _sha256(file):
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _drop(folder, number):
-    """Takes a version out of sight in one stroke before its files go."""
-    old = folder / ".old-version"
-    shutil.rmtree(old, ignore_errors=True)
-    _place(folder, number).rename(old)
-    shutil.rmtree(old)
-
-
 def _place(folder, number):
     return folder / f"{number:012d}"
 
@@ -188,19 +211,26 @@ def _raw(path, leaf):
     if not hasattr(leaf, "dtype"):
         raise TypeError(f"`tree{jax.tree_util.keystr(path)}` must be an array; got {type(leaf).__name__} {leaf!r}")
     if not _is_key(leaf):
-        return leaf
+        return np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
     if isinstance(leaf, jax.Array):
         return jax.random.key_data(leaf)
     return jax.eval_shape(jax.random.key_data, leaf)
 
 
 def _as(like, stored):
-    """The array stored for a leaf, as the leaf is: a random key, or on the host."""
+    """The array stored for a leaf, as the leaf is: a random key, on the host, or free to go to any device."""
     if stored is None:
         return jnp.zeros(like.shape, like.dtype)
+    if not _is_committed(like):
+        stored = np.asarray(stored)
     if _is_key(like):
-        return jax.random.wrap_key_data(stored, impl=_key_impl(like))
+        return jax.random.wrap_key_data(jnp.asarray(stored), impl=_key_impl(like))
     return np.asarray(stored) if isinstance(like, np.ndarray | np.generic) else jnp.asarray(stored)
+
+
+def _is_committed(leaf):
+    """Whether a leaf has to be where it is; one of `jax.eval_shape` that names no sharding has not."""
+    return leaf.committed if isinstance(leaf, jax.Array) else getattr(leaf, "sharding", None) is not None
 
 
 def _is_key(leaf):

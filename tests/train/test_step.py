@@ -270,3 +270,57 @@ def test_other_mistakes_are_named(params):
         ValueError, match=r"must return a carry like the one it was given, float32 \(2,\); got float32 \(3,\)"
     ):
         train.make_step(lambda params, batch, key, carry: (jnp.sum(params.b), {}, jnp.zeros(3)), OPTIMIZER)(state, 0)
+
+
+def test_microbatches_average_scalars_of_any_kind():
+    def loss_fn(params, batch, key):
+        return jnp.sum(params * batch), {
+            "int": batch.astype(int),
+            "bool": batch > 1,
+            "bfloat16": batch.astype(jnp.bfloat16),
+        }
+
+    optimizer = optax.sgd(0.1)
+    state = train.init(jnp.ones(()), optimizer, jax.random.key(0))
+    _, report = train.make_step(loss_fn, optimizer, accumulate=4)(state, np.arange(4, dtype=np.float32))
+    assert jax.tree.map(float, report.aux) == {"int": 1.5, "bool": 0.5, "bfloat16": 1.5}
+
+
+def test_narrow_gradients_are_added_up_wide():
+    """In bfloat16, 256 + 1 is 256."""
+    optimizer = optax.sgd(1.0)
+    state = train.init(jnp.zeros((), jnp.bfloat16), optimizer, jax.random.key(0))
+    step = train.make_step(lambda params, batch, key: (jnp.sum(params * batch), {}), optimizer, accumulate=512)
+    state, report = step(state, jnp.ones(512, jnp.bfloat16))
+    assert (state.params, report.gradient_norm, report.loss.dtype) == (-1, 1, jnp.float32)
+
+
+@pytest.mark.parametrize(("scale", "rate"), [(1e20, 1e-30), (1e38, 10.0)], ids=["norm", "params"])
+def test_what_overflows_later_than_the_gradient_is_not_finite_either(scale, rate):
+    optimizer = optax.sgd(rate)
+    state = train.init(jnp.ones(2), optimizer, jax.random.key(0))
+    state, report = train.make_step(lambda p, b, k: (jnp.sum(p * scale), {}), optimizer)(state, 0)
+    assert not report.finite
+    assert state.params.tolist() == [1, 1]
+
+
+def test_optimizers_that_look_at_the_loss_or_share_buffers_work():
+    def loss_fn(params, batch, key):
+        return jnp.sum((params - 3) ** 2), {}
+
+    plateau = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=2))
+    noisy = optax.noisy_sgd(0.1, eta=1e-6, key=jax.random.key(3))
+    for optimizer in (plateau, optax.contrib.prodigy(), noisy, noisy, optax.MultiSteps(optax.sgd(0.1), 2)):
+        state, step = train.init(jnp.zeros(2), optimizer, jax.random.key(0)), train.make_step(loss_fn, optimizer)
+        for _ in range(4):
+            state, report = step(state, 0)
+        assert report.finite
+        assert report.loss < 18
+
+
+def test_another_optimizers_state_is_refused(params):
+    state = train.init(params, optax.sgd(0.1), jax.random.key(0))
+    with pytest.raises(
+        ValueError, match=r"must be of the step's own optimizer, .* Give train\.init and make_step the same"
+    ):
+        train.make_step(scalar_loss, OPTIMIZER)(state, make_batch(0))

@@ -12,6 +12,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq import nn, train
+from jaxseq.train import _store
 
 CELL = jaxseq.stack(jaxseq.lstm(4), jaxseq.dropout(jaxseq.gru(3), inputs=0.1))
 
@@ -124,7 +125,7 @@ def test_a_torn_version_is_passed_over_with_a_warning(tmp_path, damage):
 
 def test_what_was_left_behind_by_a_kill_is_not_seen_and_goes(tmp_path):
     train.save(tmp_path, jnp.float32(1), number=5)
-    for name in (".new-version", ".old-version"):
+    for name in (".new-version", ".old-000000000004"):
         shutil.copytree(tmp_path / "000000000005", tmp_path / name)
         (tmp_path / name / "info.json").unlink()
     assert train.load(tmp_path, jnp.float32(0)).tree == 1
@@ -166,3 +167,56 @@ def test_what_cannot_be_saved_leaves_what_was(tmp_path):
         train.save(tmp_path, jnp.float32(2), keep=0)
     assert train.load(tmp_path, jnp.float32(0)).tree == 1
     assert json.loads((tmp_path / "000000000000" / "info.json").read_text()) is None
+
+
+def test_names_of_others_are_left_alone(tmp_path):
+    """Folders and files that `save` did not make, and links."""
+    train.save(tmp_path / "other", jnp.float32(3), number=7)
+    folder = tmp_path / "model"
+    for name in ("123", ".my-old-version", ".old-version"):
+        (folder / name).mkdir(parents=True)
+    (folder / ".new-versions").write_text("a file")
+    (folder / "000000000007").symlink_to(tmp_path / "other" / "000000000007")
+    before = set(folder.iterdir())
+    for value in (1.0, 2.0):
+        train.save(folder, jnp.float32(value))
+    assert set(folder.iterdir()) == before | {folder / "000000000001"}
+    assert train.load(folder, jnp.float32(0)).tree == 2
+
+
+def test_a_version_that_was_being_replaced_is_found(tmp_path):
+    """Killed between the two renamings: the old one is aside, the new one not yet in its place."""
+    train.save(tmp_path, jnp.float32(1), number=5)
+    (tmp_path / "000000000005").rename(tmp_path / ".old-000000000005")
+    (tmp_path / ".new-version").mkdir()
+    assert train.load(tmp_path, jnp.float32(0)).tree == 1
+    train.save(tmp_path, jnp.float32(2), number=5)
+    assert numbers(tmp_path) == ["000000000005"]
+    assert train.load(tmp_path, jnp.float32(0)).tree == 2
+
+
+def test_numbers_rise_but_for_damaged_ones(tmp_path):
+    train.save(tmp_path, jnp.float32(1), number=10)
+    with pytest.raises(ValueError, match="must not be below that of the newest version, 10; got 5"):
+        train.save(tmp_path, jnp.float32(2), number=5)
+    assert train.load(tmp_path, jnp.float32(0)).tree == 1
+    (tmp_path / "000000000010" / "info.json").unlink()
+    train.save(tmp_path, jnp.float32(2), number=5)
+    assert numbers(tmp_path) == ["000000000005"]
+
+
+def test_a_reader_looks_again_where_a_writer_drops_the_version_meanwhile(tmp_path, monkeypatch):
+    train.save(tmp_path, jnp.float32(1), "one")
+    look, writers = _store._damage, iter([lambda: train.save(tmp_path, jnp.float32(2), "two")])
+
+    def look_after_a_write(version):
+        next(writers, lambda: None)()
+        return look(version)
+
+    monkeypatch.setattr(_store, "_damage", look_after_a_write)
+    assert train.load(tmp_path, jnp.float32(0)) == (2, "two")
+
+
+def test_numpy_scalars_are_arrays(tmp_path):
+    train.save(tmp_path, {"x": np.float32(3), "n": np.int64(2**40)})
+    assert train.load(tmp_path, {"x": np.float32(0), "n": np.int64(0)}).tree == {"x": 3, "n": 2**40}
