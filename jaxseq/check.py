@@ -170,7 +170,11 @@ def array(name: str, axes: str, x: Any) -> jax.Array:
     """Returns a JAX or NumPy array as JAX's."""
     if not isinstance(x, jax.Array | np.ndarray):
         raise TypeError(f"`{name}` must be an array [{axes}]; got {type(x).__name__}")
-    return jnp.asarray(x)
+    converted = jnp.asarray(x)
+    narrowed = isinstance(x, np.ndarray) and x.dtype != converted.dtype and np.issubdtype(x.dtype, np.integer)
+    if narrowed and np.any(x != np.asarray(converted)):
+        raise ValueError(f"`{name}` holds {x.dtype} numbers beyond {converted.dtype}; enable jax_enable_x64")
+    return converted
 
 
 def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:

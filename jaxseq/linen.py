@@ -4,6 +4,7 @@ import jax
 from flax import linen
 
 from jaxseq import check
+from jaxseq._unroll import step
 from jaxseq.nn import _batch_major
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
@@ -72,3 +73,19 @@ class Recurrent(linen.Module):
             raise ValueError("`xs` must be [B, T, D], of at least 2 axes; got a scalar")
         params = self.param("weights", self.cell.init, xs.shape[-1], self.param_dtype)
         return _batch_major.unroll(self.cell, params, xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key)
+
+    def step(self, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
+        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+
+        Args:
+          carry: the carry so far; None starts a sequence.
+          x: `[B, D]`.
+          reset: bool `[B]`, True where a new sequence starts with this step.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit, the net is not causal, or there are no variables yet.
+        """
+        params = self.get_variable("params", "weights")
+        if params is None:
+            raise ValueError("`step` makes no variables; init with a whole sequence: module.init(key, xs)")
+        return step(self.cell, params, carry, x, reset=reset)

@@ -72,3 +72,15 @@ def test_it_trains_inside_other_modules_and_is_saved():
 def test_errors(cell, call, error, message):
     with pytest.raises(error, match=message):
         jax.eval_shape(lambda: linen.Recurrent(cell).init(jax.random.key(0), **({"xs": XS} | call)))
+
+
+def test_steps_are_the_unroll():
+    layer = linen.Recurrent(jaxseq.lstm(4))
+    variables = zoo.random_like(jax.eval_shape(layer.init, jax.random.key(0), XS), 0)
+    carry, ys = None, []
+    for t in range(5):
+        carry, y = layer.apply(variables, carry, XS[:, t], reset=RESET[:, t], method="step")
+        ys.append(y)
+    zoo.assert_close((carry, jnp.stack(ys, 1)), layer.apply(variables, XS, reset=RESET, method="unroll"), 1e-6)
+    with pytest.raises(ValueError, match="`step` makes no variables; init with a whole sequence"):
+        layer.init(jax.random.key(0), None, XS[:, 0], method="step")

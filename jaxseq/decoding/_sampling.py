@@ -24,6 +24,8 @@ def filter_logits(
 ) -> jax.Array:
     """Returns logits / temperature, `[..., V]`, with -inf in place of what is never to be drawn; the best always stays.
 
+    Narrow logits are widened to float32.
+
     Args:
       logits: float `[..., V]`.
       temperature: a number of at least 0; at 0 only the best stays, undivided.
@@ -45,7 +47,7 @@ def filter_logits(
 
     greedy = jnp.asarray(temperature) == 0
     best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
-    logits = (logits / jnp.where(greedy, 1, temperature)).astype(logits.dtype)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) / jnp.where(greedy, 1, temperature)
     kept = best | ~greedy
     if top_k is not None or top_p is not None:
         kept &= _most_probable(logits, top_k, top_p)
@@ -78,8 +80,7 @@ def sample(
     logits = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)
     if key is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))  # the noise added to a bfloat16 would be coarse
-    return jax.random.categorical(key, wide).astype(jnp.int32)
+    return jax.random.categorical(key, logits).astype(jnp.int32)
 
 
 def _most_probable(logits, top_k, top_p):
@@ -89,8 +90,7 @@ def _most_probable(logits, top_k, top_p):
     kept = rank < (logits.shape[-1] if top_k is None else top_k)
     if top_p is None:
         return kept
-    wide = jnp.promote_types(logits.dtype, jnp.float32)
-    p = jax.nn.softmax(jnp.where(kept, logits, -jnp.inf).astype(wide), axis=-1)
+    p = jax.nn.softmax(jnp.where(kept, logits, -jnp.inf), axis=-1)
     sums = jnp.cumsum(jnp.take_along_axis(p, order, axis=-1), axis=-1)
     before = jnp.take_along_axis(jnp.pad(sums, [(0, 0)] * (sums.ndim - 1) + [(1, 0)]), rank, axis=-1)
     return kept & ((before < top_p) | (rank == 0) | (jnp.asarray(top_p) >= 1))

@@ -99,7 +99,7 @@ def resume(checkpoints: Checkpoints, run: Run, sums_like: Callable[[], Any], epo
     info, settings = load_info(checkpoints.folder), _settings(epoch_size, best)
     if info["settings"] != settings:
         pairs = [(name, info["settings"][name], now) for name, now in settings.items()]
-        differing = [f"{name} {now}, then {before}" for name, before, now in pairs if before != now]
+        differing = [f"{name}: {before} before, {now} now" for name, before, now in pairs if before != now]
         raise ValueError(
             f"the run in {checkpoints.folder} is another: {'; '.join(differing)}. Give another run a folder of its own."
         )

@@ -81,3 +81,9 @@ def test_errors(options, error, message):
     arguments = {"key": jax.random.key(0), "logits": LOGITS} | options
     with pytest.raises(error, match=message):
         decoding.sample(**arguments)
+
+
+def test_narrow_logits_stay_finite_at_low_temperatures():
+    logits, keys = jnp.array([10.0, 30.0, 20.0], jnp.float16), jax.random.split(jax.random.key(0), 8)
+    drawn = jax.vmap(lambda key: decoding.sample(key, logits, temperature=1e-4))(keys)
+    assert drawn.tolist() == [1] * 8

@@ -214,3 +214,9 @@ def classifier(**options):
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         jax.eval_shape(call)
+
+
+def test_ids_out_of_range_are_nan_at_both_ends():
+    model = classifier(vocabulary=V)
+    for bad in (-1, V):
+        assert np.isnan(model(jnp.array([[1, bad]]))).all()

@@ -183,7 +183,7 @@ def test_a_torn_checkpoint_costs_steps_not_bits(tmp_path):
 def test_another_runs_checkpoints_are_refused(tmp_path):
     checkpoints = train.Checkpoints(tmp_path)
     train.fit(STEP, start(), LOADER, epochs=1, checkpoints=checkpoints)
-    with pytest.raises(ValueError, match=r"is another: batches an epoch 11, then 6\. Give another run a folder"):
+    with pytest.raises(ValueError, match=r"is another: batches an epoch: 6 before, 11 now\. Give another run a folder"):
         train.fit(STEP, start(), data.batches(ARRAYS, 2), epochs=1, checkpoints=checkpoints)
     other = train.init({"w": jnp.zeros(3)}, optax.sgd(0.1), jax.random.key(1))
     with pytest.raises(ValueError, match="holds another tree than `like`"):
@@ -411,9 +411,9 @@ def test_patience_may_change_when_a_run_goes_on_but_not_what_is_best(tmp_path):
     options = {"validate": lambda params: {"loss": next(losses), "f1": 0.5}, "checkpoints": train.Checkpoints(tmp_path)}
     assert len(train.fit(STEP, start(), LOADER, epochs=4, patience=1, **options).history) == 2
     assert len(train.fit(STEP, start(), LOADER, epochs=4, patience=2, **options).history) == 4
-    with pytest.raises(ValueError, match="is another: monitor f1, then loss; better higher, then lower"):
+    with pytest.raises(ValueError, match="is another: monitor: loss before, f1 now; better: lower before, higher now"):
         train.fit(STEP, start(), LOADER, epochs=4, monitor="f1", better="higher", **options)
-    with pytest.raises(ValueError, match="is another: monitor None, then loss"):
+    with pytest.raises(ValueError, match="is another: monitor: loss before, None now"):
         train.fit(STEP, start(), LOADER, epochs=4, checkpoints=train.Checkpoints(tmp_path))
 
 

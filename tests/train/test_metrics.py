@@ -285,3 +285,9 @@ def test_errors():
     for x in ((1, 2), "1", None):
         with pytest.raises(TypeError, match="`metrics` must be metrics or scalars; 'a' is"):
             metrics.compute({"a": x})
+
+
+def test_large_integers_are_not_cut():
+    assert float(metrics.mean(jnp.array([2_000_000_000] * 2)).value) == 2e9
+    with pytest.raises(ValueError, match="`predicted` holds int64 numbers beyond int32; enable jax_enable_x64"):
+        metrics.accuracy(np.array([2**32 + 1]), np.array([1]))

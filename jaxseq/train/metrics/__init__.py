@@ -9,7 +9,7 @@ however they are put together:
     metrics.compute({"valid": {"accuracy": total}})                                   {"valid/accuracy": 0.93}
 
 Counts are integers, exact up to 2³¹ - 1 steps (2⁶³ - 1 with `jax_enable_x64`), where a float32 count would stand still
-at 2²⁴; a `Mean` that has run over gives NaN. Sums of floats are float32 at least. Where nothing was counted a mean is
+at 2²⁴; a `Mean` that has run over gives NaN. Sums of numbers are float32 at least. Where nothing was counted a mean is
 NaN, not zero; precision, recall and F1 are zero where undefined, as in scikit-learn and conlleval.
 
 Arrays and their mask, bool, True = real, are of one shape, and what stands where it is False counts nowhere. All but

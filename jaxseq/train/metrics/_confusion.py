@@ -1,4 +1,4 @@
-"""The confusion matrix and what follows from it, after scikit-learn with `labels=range(K)` and `zero_division=0`."""
+"""The confusion matrix and what follows from it, after scikit-learn with `zero_division=0`."""
 
 from typing import NamedTuple
 

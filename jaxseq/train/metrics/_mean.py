@@ -11,7 +11,7 @@ from jaxseq.train._elementwise import floating, ids, wide
 
 
 class Mean(NamedTuple):
-    """A sum and how many steps it is over; integers and bools are summed exactly."""
+    """A sum and how many steps it is over; bools are summed exactly, numbers in float32 at least."""
 
     total: jax.Array
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -52,7 +52,7 @@ def mean(values: jax.Array, *, mask: jax.Array | None = None) -> Mean:
     """
     values = check.array("values", "...", values)
     mask = check.flags("mask", mask, values.shape, "...")
-    dtype = wide(values) if jnp.issubdtype(values.dtype, jnp.floating) else None
+    dtype = None if values.dtype == bool else wide(values)
     return Mean(
         jnp.sum(masking.keep(mask, values), dtype=dtype), jnp.asarray(values.size) if mask is None else jnp.sum(mask)
     )
