@@ -7,7 +7,7 @@ see `_run`.
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
-from jaxseq.data import prefetch
 from jaxseq.train._batches import Loader, as_loader, remaining
 from jaxseq.train._report import numbers, sums
 from jaxseq.train._run import Best, Checkpoints, Row, Run, checked, resume, store
 from jaxseq.train._step import Report, TrainState
-from jaxseq.train.metrics import merge
 from jaxseq.typing import Params
+
+CHUNK = 64
+"""Steps whose reports are added up at once."""
 
 
 class Fit(NamedTuple):
@@ -64,7 +65,6 @@ def fit(
     patience: int | None = None,
     callbacks: Sequence[Callable[[Fit], Any]] = (),
     checkpoints: Checkpoints | None = None,
-    nonfinite: Literal["stop", "skip"] = "stop",
     sharding: jax.sharding.Sharding | None = None,
     progress: bool = False,
 ) -> Fit:
@@ -86,13 +86,12 @@ def fit(
       patience: rows without a better one after which to stop; None: never.
       callbacks: functions of the `Fit` so far, called after each row; one that returns True ends the run.
       checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder.
-      nonfinite: what a loss or gradient that is not finite does: "stop" raises `NonFiniteError`, "skip" leaves that
-        update out and warns, naming step and batch. Either way params and optimizer stay as they were.
-      sharding: where batches go, see `data.prefetch`; None: JAX's default device.
+      sharding: where batches go, as in `data.prefetch`; None: JAX's default device.
       progress: shows a bar, by tqdm, where standard error is a terminal.
 
     Raises:
-      NonFiniteError: see `nonfinite`.
+      NonFiniteError: a loss, gradient or update was not finite, which names step and batch. Of a step made with
+        `nonfinite="skip"` it warns instead, and goes on without that update.
       TypeError, ValueError: an argument does not fit, the monitored number is not there, or the checkpoints are of
         another run: other shapes, other batches to an epoch, another monitor.
     """
@@ -100,7 +99,6 @@ def fit(
     epochs = check.positive_int("epochs", epochs)
     every = len(loader) if every is None else check.positive_int("every", every)
     best = _best(validate, monitor, better, patience)
-    check.one_of("nonfinite", nonfinite, ("stop", "skip"))
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
         raise TypeError(f"`callbacks` must be a list of functions of the Fit so far; got {callbacks!r}")
     if any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)):
@@ -112,29 +110,42 @@ def fit(
     if checkpoints is not None:
         run = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best)
     total, seconds_before = epochs * len(loader), run.history[-1]["seconds"] if run.history else 0.0
-    started = time.perf_counter()
-    with (
-        _bar(total, run.position, progress) as bar,
-        closing(prefetch(remaining(loader, run.position, total), sharding=sharding)) as ready,
-    ):
-        for batch in ready:
+    started, unseen, seen = time.perf_counter(), None, []
+    with _bar(total, run.position, progress) as bar:
+        for batch in remaining(loader, run.position, total):
             if run.stopped or _exhausted(run.history, best, patience):
                 break
-            run = _advance(run, step, batch, len(loader), nonfinite)
+            batch = batch if sharding is None else jax.device_put(batch, sharding)
+            state, report = step(run.state, batch)
+            run = run._replace(state=state, position=run.position + 1)
+            seen += _look(unseen, run, len(loader))  # at the step before, while this one is computed
+            unseen = _Made(run.position - 1, batch, report)
             at_row = run.position % every == 0 or run.position == total
+            to_store = checkpoints and (at_row or (checkpoints.every and run.position % checkpoints.every == 0))
+            if at_row or to_store or len(seen) == CHUNK:
+                seen, unseen = seen + _look(unseen, run, len(loader)), None
+                run, seen = run._replace(sums=_add(run.sums, sums(seen))), []
             if at_row:
                 seconds = seconds_before + time.perf_counter() - started
                 row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
                 run = _close_row(run, row, validate, best)
                 told = [callback(_fitted(run)) for callback in callbacks]
                 run = run._replace(stopped=any(_is_true(answer) for answer in told))
-            if checkpoints and (at_row or (checkpoints.every and run.position % checkpoints.every == 0)):
+            if checkpoints and to_store:
                 store(checkpoints, run, len(loader), best)
             if bar is not None:
                 bar.update()
                 if at_row:
                     bar.set_postfix({name: f"{run.history[-1][name]:.4g}" for name in _shown(run.history[-1])})
     return _fitted(run)
+
+
+class _Made(NamedTuple):
+    """A step that was made and is not yet looked at."""
+
+    position: int
+    batch: Any
+    report: Report
 
 
 def _best(validate, monitor, better, patience):
@@ -156,22 +167,25 @@ def _exhausted(history, best, patience):
     return bool(patience and history) and len(history) - 1 - best.of(history) >= patience
 
 
-def _advance(run, step, batch, epoch_size, nonfinite):
-    """One step, its report added to the sums."""
-    state, report = step(run.state, batch)
+def _look(made, run, epoch_size):
+    """The report of a step, in a list, once it is there; raises or warns where something was not finite."""
+    if made is None:
+        return []
+    report = jax.device_get(made.report)
     if not np.all(report.finite):
-        epoch, index = divmod(run.position, epoch_size)
-        number = int(np.max(state.step)) - 1
-        message = f"not finite at step {number} (epoch {epoch}, batch {index}): {_faults(state.params, report)}"
-        if nonfinite == "stop":
-            raise NonFiniteError(message, number, epoch, index, batch, state, report)
+        epoch, index = divmod(made.position, epoch_size)
+        # a state that is alive has gone on, and may be a step further
+        number = int(np.max(run.state.step)) - (run.position - made.position if np.all(run.state.alive) else 1)
+        place = f"step {number} (epoch {epoch}, batch {index})"
+        message = f"not finite at {place}: {_faults(run.state.params, report)}"
+        if not np.all(run.state.alive):
+            raise NonFiniteError(message, number, epoch, index, made.batch, run.state, report)
         warnings.warn(f"{message}. The update was left out.", RuntimeWarning, stacklevel=3)
-    return run._replace(state=state, sums=_add(run.sums, report), position=run.position + 1)
+    return [report]
 
 
-@jax.jit
-def _add(before, report):
-    return sums(report) if before is None else merge(before, sums(report))
+def _add(sums, more):
+    return more if sums is None else jax.tree.map(np.add, sums, more)
 
 
 def _close_row(run, row, validate, best):
@@ -210,7 +224,9 @@ def _faults(params, report):
 
 
 def _sums_like(step, state, loader):
-    return jax.eval_shape(lambda state, batch: sums(step(state, batch)[1]), state, next(iter(loader.epoch(0))))
+    """Sums of nothing, to tell their shapes."""
+    _, report = jax.eval_shape(step, state, next(iter(loader.epoch(0))))
+    return sums([jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), report)])
 
 
 def _is_true(answer):

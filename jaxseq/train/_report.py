@@ -1,9 +1,11 @@
 """What is told of many steps: their metrics, added up."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxseq.train._elementwise import wide
 from jaxseq.train._step import Report
@@ -13,7 +15,7 @@ from jaxseq.train.metrics import Mean, compute
 class Count(NamedTuple):
     """How often something was."""
 
-    total: jax.Array
+    total: Any
 
     @property
     def value(self) -> jax.Array:
@@ -21,20 +23,27 @@ class Count(NamedTuple):
         return self.total
 
 
-def sums(report: Report) -> dict[str, Any]:
-    """The metrics of one step; one that was skipped counts as that only, and an ensemble's members are added up.
+def sums(reports: Sequence[Report]) -> dict[str, Any]:
+    """The metrics of several steps, whose reports are on the host, in float64 and int64.
+
+    A step that was skipped counts as that only; an ensemble's members are added up.
 
     Raises:
       TypeError, ValueError: aux is no dict of metrics, scalars and such dicts, or takes a name of a row's own.
     """
-    if report.loss.ndim:
-        return jax.tree.map(lambda leaf: leaf.sum(0), jax.vmap(_sums)(report))
-    return _sums(report)
+    members = reports[0].loss.ndim  # one axis, or none
+    each = jax.tree.map(lambda *leaves: np.stack(leaves).reshape(-1, *leaves[0].shape[members:]), *reports)
+    metrics = {
+        "loss": Mean(each.loss * each.weight, each.weight),
+        "gradient_norm": _as_metric("gradient_norm", each.gradient_norm, 1),
+        **_as_metrics(each.aux, 1, taken=("step", "epoch", "seconds", "loss", "gradient_norm", "skipped")),
+    }
+    return {**jax.tree.map(lambda leaf: _total(leaf[each.finite]), metrics), "skipped": Count(_total(~each.finite))}
 
 
 def evaluation_sums(loss: Mean, aux: Any) -> dict[str, Any]:
     """The metrics of one batch of an evaluation; raises as `sums` does."""
-    return {"loss": loss, **_as_metrics(aux, taken=("loss",))}
+    return {"loss": loss, **_as_metrics(aux, 0, taken=("loss",))}
 
 
 def numbers(sums: Any) -> dict[str, float]:
@@ -43,36 +52,32 @@ def numbers(sums: Any) -> dict[str, float]:
     return compute({"loss": sums["loss"], **rest})
 
 
-def _sums(report):
-    found = {
-        "loss": Mean(report.loss * report.weight, report.weight),
-        "gradient_norm": _as_metric("gradient_norm", report.gradient_norm),
-        **_as_metrics(report.aux, taken=("step", "epoch", "seconds", "loss", "gradient_norm", "skipped")),
-    }
-    found = jax.tree.map(lambda leaf: jnp.where(report.finite, leaf, jnp.zeros_like(leaf)), found)
-    return {**found, "skipped": Count(jnp.where(report.finite, 0, 1))}
+def _total(leaf):
+    """The sum over the first axis, as wide as NumPy goes."""
+    return np.sum(leaf, axis=0, dtype=float if jnp.issubdtype(leaf.dtype, jnp.floating) else int)
 
 
-def _as_metrics(aux, taken=()):
-    """A loss's aux as metrics, which add up."""
+def _as_metrics(aux, axes, taken=()):
+    """A loss's aux as metrics, which add up; its leaves lead with so many axes of steps."""
     if not isinstance(aux, dict):
         raise TypeError(f"to be reported, aux must be a dict of metrics and scalars; got {type(aux).__name__}")
     for name in taken:
         if name in aux:
             raise ValueError(f"aux must not name anything {name!r}, which is a row's own; choose another name")
-    return {name: _as_metric(name, value) for name, value in aux.items()}
+    return {name: _as_metric(name, value, axes) for name, value in aux.items()}
 
 
-def _as_metric(name, value):
+def _as_metric(name, value, axes):
     """A scalar becomes a mean over one, which is added up in float32 at least."""
-    if hasattr(value, "value"):
+    if hasattr(type(value), "value"):
         return value
     if isinstance(value, dict):
-        return _as_metrics(value)
-    if jnp.ndim(value):
+        return _as_metrics(value, axes)
+    value = value if hasattr(value, "dtype") else jnp.asarray(value)
+    if value.ndim != axes:
         raise TypeError(
-            f"to be reported, aux[{name!r}] must be a metric or a scalar; got {jnp.result_type(value)} "
-            f"{jnp.shape(value)}. Reduce it: metrics.mean(values, mask)."
+            f"to be reported, aux[{name!r}] must be a metric or a scalar; got {value.dtype} {value.shape[axes:]}. "
+            "Reduce it: metrics.mean(values, mask)."
         )
-    value = jnp.asarray(value)
-    return Mean(value.astype(wide(value)), jnp.ones((), int))
+    ones: Any = jnp.ones_like(value, int) if axes == 0 else np.ones(value.shape, int)
+    return Mean(value.astype(wide(value)), ones)

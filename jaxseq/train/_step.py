@@ -13,7 +13,7 @@ state too.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,8 @@ class TrainState(NamedTuple):
     """int32 []: the steps taken, counting those that were skipped."""
     key: jax.Array
     """Of the whole run; step t draws from `fold_in(key, t)`."""
+    alive: jax.Array
+    """bool []: False from a step on that was not finite, under `nonfinite="stop"`; then nothing changes any more."""
     carry: Any = None
     """What `loss_fn` hands from batch to batch; None: nothing."""
 
@@ -80,7 +82,7 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
             raise TypeError(f"`params{name}` must be floating to be trained; got {jnp.result_type(leaf)}")
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise TypeError(f"`key` must be a jax.random.key(seed); got {type(key).__name__}")
-    state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), key, carry)
+    state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), key, jnp.array(True), carry)
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
 
 
@@ -89,13 +91,14 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     accumulate: int = 1,
+    nonfinite: Literal["stop", "skip"] = "stop",
     ensemble: bool = False,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Report]]:
     """A jitted training step `(state, batch) -> (state, report)`.
 
     The state's buffers are donated: use the state that is returned, not the one that was passed. A step whose loss,
     gradients or new params are not finite changes nothing but the step's number, and says so in `report.finite`; look
-    at it, or leave that to `fit`, which stops or warns.
+    at it, or leave that to `fit`, which raises or warns.
 
     Args:
       loss_fn: `(params, batch, key) -> (loss, aux)`. The loss is a scalar, or a `metrics.Mean`, whose total and count
@@ -106,6 +109,8 @@ def make_step(
       accumulate: n > 1 takes batches whose leaves are `[n, ...]`, n microbatches of equal shape, and makes one update
         of them: the gradient of their mean, weighted by count where the loss is a `Mean`. Metrics in aux are
         added, scalars averaged, other leaves stacked `[n, ...]`.
+      nonfinite: what follows a step that was not finite. "stop": nothing changes any more, `state.alive` is False;
+        "skip": the steps after it are made.
       ensemble: steps all members at once, by `jax.vmap` over the state; they see the same batch, each with its own
         key.
 
@@ -115,6 +120,7 @@ def make_step(
         optimizer's.
     """
     accumulate = check.positive_int("accumulate", accumulate)
+    check.one_of("nonfinite", nonfinite, ("stop", "skip"))
     optimizer = optax.with_extra_args_support(optimizer)
 
     def total(params, batch, key, carry):
@@ -155,9 +161,11 @@ def make_step(
         finite_leaves = jnp.where(jnp.all(gradients_finite), params_finite, gradients_finite)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves)
         new, old = (params, opt_state, carry), (state.params, state.opt_state, state.carry)
-        params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
+        made = finite & state.alive
+        params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(made, new, old), new, old)
+        alive = state.alive & (finite | (nonfinite == "skip"))
         report = Report(loss, count, aux, norm, finite, finite_leaves)
-        return TrainState(params, opt_state, state.step + 1, state.key, carry), report
+        return TrainState(params, opt_state, state.step + state.alive, state.key, alive, carry), report
 
     return jax.jit(jax.vmap(step, in_axes=(0, None)) if ensemble else step, donate_argnums=0)
 
@@ -174,7 +182,7 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
     _check_carry(new_carry, carry)
     if isinstance(loss, Mean):
         return loss, aux, new_carry
-    if hasattr(loss, "value"):
+    if hasattr(type(loss), "value"):
         raise TypeError(f"the loss of `loss_fn` must be a floating scalar or a metrics.Mean; got {type(loss).__name__}")
     if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
         raise TypeError(
@@ -206,7 +214,7 @@ def _sum_dtype(leaf):
 
 
 def _is_metric(value):
-    return hasattr(value, "value")
+    return hasattr(type(value), "value")
 
 
 def _add_up(value):

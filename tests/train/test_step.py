@@ -127,7 +127,7 @@ def test_what_is_not_finite_changes_nothing_but_the_number(bad, params):
         loss = scalar_loss(params, batch, key)[0] + batch["add"] * params.b[0]
         return loss, {}, carry + 1
 
-    step = train.make_step(loss_fn, OPTIMIZER)
+    step = train.make_step(loss_fn, OPTIMIZER, nonfinite="skip")
     state, _ = step(
         train.init(params, OPTIMIZER, jax.random.key(1), carry=jnp.zeros(2)), {**make_batch(0), "add": np.float32(1)}
     )
@@ -141,6 +141,20 @@ def test_what_is_not_finite_changes_nothing_but_the_number(bad, params):
     state, report = step(state, {**make_batch(1), "add": np.float32(1)})
     assert report.finite
     assert state.carry.tolist() == [2, 2]
+
+
+def test_nothing_changes_any_more_after_a_step_that_was_not_finite():
+    optimizer = optax.adam(0.1)
+    step = train.make_step(lambda params, batch, key: (jnp.sum(params * batch), {}), optimizer)
+    state = train.init(jnp.ones(2), optimizer, jax.random.key(0))
+    state, _ = step(state, jnp.float32(1))
+    before = jax.tree.map(np.asarray, state._replace(key=None))
+    for batch in (jnp.nan, 1.0, 2.0):
+        state, report = step(state, jnp.float32(batch))
+        assert report.finite == np.isfinite(batch)
+        chex.assert_trees_all_equal(state._replace(key=None), before._replace(step=np.int32(2), alive=np.array(False)))
+    with pytest.raises(ValueError, match="`nonfinite` must be"):
+        train.make_step(scalar_loss, optimizer, nonfinite="ignore")
 
 
 def test_a_batch_of_nothing_but_padding_has_no_gradient(params):
