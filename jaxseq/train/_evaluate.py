@@ -1,12 +1,10 @@
 """A loss function's own metrics over a whole set of batches, without noise."""
 
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import jax
 
-from jaxseq.data import prefetch
 from jaxseq.train._batches import as_loader, remaining
 from jaxseq.train._report import evaluation_sums, numbers
 from jaxseq.train._step import LossFn, apply_loss
@@ -44,9 +42,8 @@ def evaluator(
 
     def run(params):
         sums, at = None, carry
-        with closing(prefetch(remaining(loader, 0, len(loader)))) as ready:
-            for batch in ready:
-                sums, at = add(sums, params, batch, at)
+        for batch in remaining(loader, 0, len(loader)):
+            sums, at = jax.block_until_ready(add(sums, params, batch, at))
         return numbers(sums)
 
     return run
