@@ -172,7 +172,7 @@ def array(name: str, axes: str, x: Any) -> jax.Array:
         raise TypeError(f"`{name}` must be an array [{axes}]; got {type(x).__name__}")
     converted = jnp.asarray(x)
     narrowed = isinstance(x, np.ndarray) and x.dtype != converted.dtype and np.issubdtype(x.dtype, np.integer)
-    if narrowed and np.any(x != np.asarray(converted)):
+    if narrowed and np.any(x != x.astype(converted.dtype)):
         raise ValueError(f"`{name}` holds {x.dtype} numbers beyond {converted.dtype}; enable jax_enable_x64")
     return converted
 

@@ -72,7 +72,9 @@ def _orthogonal(scale):
 
     def init(key, shape, dtype=None):
         dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
-        return draw(key, shape, jnp.promote_types(dtype, jnp.float32)).astype(dtype)
+        # under vmap one by one: on the CPU a batched QR waits for threads, and two in a program for each other's
+        one = jax.custom_batching.sequential_vmap(lambda key: draw(key, shape, jnp.promote_types(dtype, jnp.float32)))
+        return one(key).astype(dtype)
 
     return init
 

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,3 +80,15 @@ def test_per_gate_has_the_fans_of_one_gate():
     for gate in gates:
         np.testing.assert_allclose(gate @ gate.T, np.eye(20), atol=1e-5)
     assert np.abs(gates[0] - gates[1]).max() > 0.1
+
+
+def test_orthogonal_matrices_of_many_keys_are_drawn_one_by_one():
+    """A batched QR on the CPU waits for threads; two in one program waited for each other's for ever, on two cores."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    net = jaxseq.stack(jaxseq.bidirectional(jaxseq.gru(4)), jaxseq.lstm(4))
+    batch = jax.jit(jax.vmap(lambda key: net.init(key, 2)))
+    factors = re.findall(r":(\S+) \S+ = qr\[", str(batch.trace(keys).jaxpr))
+    assert set(factors) == {"f32[4,4]"}
+    alone = [net.init(key, 2) for key in keys]
+    for together, *apart in zip(jax.tree.leaves(batch(keys)), *map(jax.tree.leaves, alone), strict=True):
+        np.testing.assert_allclose(together, np.stack(apart), atol=1e-6)

@@ -158,10 +158,7 @@ def _exhausted(history, best, patience):
 
 
 def _look(state, report, position, batch, epoch_size):
-    """The report of a step on the host, once it is made; raises or warns where something was not finite.
-
-    One step at a time is computed: with two under way, donated buffers have been seen to lock XLA:CPU up.
-    """
+    """The report of a step on the host, once it is made; raises or warns where something was not finite."""
     report = jax.device_get(report)
     if not np.all(report.finite):
         number, (epoch, index) = int(np.max(state.step)) - 1, divmod(position, epoch_size)
