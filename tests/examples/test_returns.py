@@ -1,0 +1,44 @@
+"""The forecaster of returns end to end on made-up prices, and its variances by hand."""
+
+import numpy as np
+
+from examples import returns
+
+PRICES = """Date,Open,High,Low,Close,Adj Close,Volume
+1/4/1999,100,110,90,100,100,877000000
+1/5/1999,100,120,100,110,110,775000000
+12/31/1999,110,121,110,99,99,986900000
+"""
+
+
+def scores(printed, name):
+    """The numbers of the last row that starts with `name`."""
+    row = [line for line in printed.splitlines() if line.startswith(name)][-1]
+    return [float(word.rstrip("%")) for word in row[34:].split()]
+
+
+def test_prices_are_parsed():
+    days, log_returns, ranges = returns.parse(PRICES)
+    np.testing.assert_array_equal(days, np.array(["1999-01-05", "1999-12-31"], "datetime64[D]"))
+    np.testing.assert_allclose(log_returns, 100 * np.log([1.1, 0.9]))
+    np.testing.assert_allclose(ranges, 100 * np.log([1.2, 1.1]))
+
+
+def test_a_weighted_variance_knows_only_the_days_before():
+    variance = returns.weighted_variance(np.array([1.0, 4.0, 9.0]), 0.5, 2.0)
+    np.testing.assert_array_equal(variance, [2.0, 1.5, 2.75])
+
+
+def test_end_to_end(tmp_path, capsys):
+    returns.main(["--smoke", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    ours, constant = scores(printed, "jaxseq"), scores(printed, "constant variance")
+    assert ours[0] < constant[0] - 0.1
+    assert 70 < ours[1] < 90
+    line = next(line for line in printed.splitlines() if line.startswith("NLL against constant variance"))
+    assert line.endswith("better")
+    assert "No price prediction is claimed" in printed
+    for name in ("forecasts.png", "curves.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
+    returns.main(["--smoke", "--out", str(tmp_path)])
+    assert capsys.readouterr().out.splitlines()[:-1] == printed.splitlines()[:-1]
