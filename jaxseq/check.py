@@ -20,15 +20,12 @@ from jaxseq.typing import Carry, Cell, Composite, Params, Shape
 
 def positive_int(name: str, value: Any) -> int:
     """Returns `value` as an int, of at least 1."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be a positive int; got {value!r}")
-    if number < 1:
-        raise ValueError(f"`{name}` must be a positive int; got {number}")
-    return number
+    return _int_from(1, "a positive int", name, value)
+
+
+def natural(name: str, value: Any) -> int:
+    """Returns `value` as an int, of at least 0."""
+    return _int_from(0, "an int, 0 or more", name, value)
 
 
 def sequence(name: str, value: Any) -> tuple:
@@ -256,6 +253,18 @@ def batch_leads(cell: Cell, params: Params, batch: Shape) -> None:
 @functools.lru_cache(maxsize=1024)
 def _expected_parameters(cell, in_size):
     return jax.eval_shape(lambda key: cell.init(key, in_size), jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def _int_from(least, words, name, value):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be {words}; got {value!r}")
+    if number < least:
+        raise ValueError(f"`{name}` must be {words}; got {number}")
+    return number
 
 
 def _is_number(value):

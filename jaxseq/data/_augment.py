@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxseq import check
-from jaxseq.data._check import natural
 
 
 def time_mask(
@@ -114,7 +113,7 @@ def token_dropout(
     ids = check.array("ids", "B, T", ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"`ids` must be integers [B, T]; got {ids.dtype}")
-    rate, unknown = check.rate("rate", rate), natural("unknown", unknown)
+    rate, unknown = check.rate("rate", rate), check.natural("unknown", unknown)
     mask = check.flags("mask", mask, ids.shape, "B, T")
     if key is None:
         return ids

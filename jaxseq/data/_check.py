@@ -1,31 +1,19 @@
 """What comes from outside as the rows of a data set: checked once, and given back as NumPy arrays."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxseq import check
+
 NUMBERS = "`{}` must hold numbers; got {}.{}"
-
-
-def natural(name: str, value: Any) -> int:
-    """Returns `value` as an int, of at least 0."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be an int, 0 or more; got {value!r}")
-    if number < 0:
-        raise ValueError(f"`{name}` must be an int, 0 or more; got {number}")
-    return number
 
 
 def seed(value: Any) -> int | None:
     """Returns `value` as an int of at least 0, or None."""
-    return None if value is None else natural("seed", value)
+    return None if value is None else check.natural("seed", value)
 
 
 def numbers(name: str, value: Any) -> np.ndarray:

@@ -45,7 +45,7 @@ class Loader:
         Raises:
           TypeError, ValueError: an argument is no int from 0 on; `start` is past the end.
         """
-        number, start = _check.natural("number", number), _check.natural("start", start)
+        number, start = check.natural("number", number), check.natural("start", start)
         if start > self.count:
             raise ValueError(f"`start` must be at most {self.count}, the batches of an epoch; got {start}")
         return map(self.plan(number), range(start, self.count))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxseq import check
-from jaxseq.data._check import natural, numbers, ragged
+from jaxseq.data._check import numbers, ragged
 
 
 class Padded(NamedTuple):
@@ -49,7 +49,7 @@ def pad(
     check.one_of("side", side, ("right", "left"))
     check.one_of("truncate", truncate, ("right", "left"))
     multiple = check.positive_int("multiple", multiple)
-    T = max(map(len, arrays), default=0) if length is None else natural("length", length)
+    T = max(map(len, arrays), default=0) if length is None else check.natural("length", length)
     T = -(-T // multiple) * multiple
     arrays = [array[:T] if truncate == "right" else array[max(0, len(array) - T) :] for array in arrays]
     starts = [0 if side == "right" else T - len(array) for array in arrays]

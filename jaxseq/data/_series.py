@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxseq import check
-from jaxseq.data._check import natural, numbers, series
+from jaxseq.data._check import numbers, series
 
 
 class Normalizer(NamedTuple):
@@ -152,7 +152,7 @@ def windows(
     ([3, 4], [3, 4, 5, 6], [7, 8])
     """
     xs = series("xs", xs)
-    length, horizon = check.positive_int("length", length), natural("horizon", horizon)
+    length, horizon = check.positive_int("length", length), check.natural("horizon", horizon)
     stride = check.positive_int("stride", stride)
     columns = slice(None) if targets is None else _columns("targets", targets, xs.shape[1])
     if part is not None and (not isinstance(part, slice) or part.step not in (None, 1)):

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxseq.data._check import natural
+from jaxseq import check
 
 
 def split(
@@ -33,11 +33,11 @@ def split(
     >>> len(training), len(validation), len(np.intersect1d(training, validation))
     (8, 2, 0)
     """
-    n = natural("n", n)
+    n = check.natural("n", n)
     shares = _fractions(fractions)
     if groups is not None and stratify is not None:
         raise ValueError("`groups` and `stratify` cannot be had at once: a group may have items of several classes")
-    random = np.random.default_rng(natural("seed", seed))
+    random = np.random.default_rng(check.natural("seed", seed))
     if groups is not None:
         labels = _labels("groups", groups, n)
         part, units = _by_groups(labels, shares, random), f"{labels.max(initial=-1) + 1} groups"
@@ -62,7 +62,7 @@ def split_in_time(n: int, fractions: Sequence[float]) -> tuple[slice, ...]:
     >>> split_in_time(10, (0.6, 0.2, 0.2))
     (slice(0, 6, None), slice(6, 8, None), slice(8, 10, None))
     """
-    n = natural("n", n)
+    n = check.natural("n", n)
     ends = np.rint(np.cumsum([0, *_fractions(fractions)[: len(fractions)]]) * n).astype(int).tolist()
     _none_empty(np.diff(ends), fractions, f"{n} steps")
     return tuple(slice(*ends[k : k + 2]) for k in range(len(fractions)))

@@ -46,7 +46,7 @@ class Vocabulary:
             if count > 1:
                 raise ValueError(f"`tokens` must differ; got {token!r} {count} times")
         least = 1 if self.unknown is None else 2
-        if not least <= _check.natural("specials", self.specials) <= len(self.tokens):
+        if not least <= check.natural("specials", self.specials) <= len(self.tokens):
             raise ValueError(f"`specials` must be from {least} to the {len(self.tokens)} tokens; got {self.specials}")
         if self.unknown is not None and self.unknown != self.tokens[1]:
             raise ValueError(f"`unknown` must be the token of id 1, {self.tokens[1]!r}; got {self.unknown!r}")

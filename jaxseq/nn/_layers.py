@@ -37,9 +37,8 @@ def embed(layer: nnx.Embed, name: str, axes: str, ids: jax.Array, mask: jax.Arra
         raise ValueError(f"`{name}` must be int ids [{axes}], of at least {axes.count(',')} axis; got a scalar")
     mask = check.flags("mask", mask, ids.shape, axes)
     ids = ids if mask is None else jnp.where(mask, ids, 0)
-    return layer(
-        jnp.where(ids < 0, layer.num_embeddings, ids)
-    )  # NaN beyond V; JAX would count a negative id from the end
+    ids = jnp.where(ids < 0, layer.num_embeddings, ids)  # NaN, as of an id above; JAX would count from the end
+    return layer(ids)
 
 
 def inputs(layer: nnx.Embed | None, xs: jax.Array, mask: jax.Array | None) -> jax.Array:

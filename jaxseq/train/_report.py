@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.train._elementwise import wide
-from jaxseq.train._step import Report
+from jaxseq.train._step import Report, is_metric
 from jaxseq.train.metrics import Mean, compute
 
 
@@ -69,7 +69,7 @@ def _as_metrics(aux, axes, taken=()):
 
 def _as_metric(name, value, axes):
     """A scalar becomes a mean over one, which is added up in float32 at least."""
-    if hasattr(type(value), "value"):
+    if is_metric(value):
         return value
     if isinstance(value, dict):
         return _as_metrics(value, axes)

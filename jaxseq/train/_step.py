@@ -144,7 +144,7 @@ def make_step(
         shapes, _, _ = jax.eval_shape(differentiate, params, first, key, carry)
         sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _sum_dtype(leaf)), shapes)
         (sums, carry), aux = jax.lax.scan(add, (sums, carry), (batches, jax.random.split(key, accumulate)))
-        return sums, jax.tree.map(_add_up, aux, is_leaf=_is_metric), carry
+        return sums, jax.tree.map(_add_up, aux, is_leaf=is_metric), carry
 
     def step(state, batch):
         gradients_of = differentiate if accumulate == 1 else accumulated
@@ -182,7 +182,7 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
     _check_carry(new_carry, carry)
     if isinstance(loss, Mean):
         return loss, aux, new_carry
-    if hasattr(type(loss), "value"):
+    if is_metric(loss):
         raise TypeError(f"the loss of `loss_fn` must be a floating scalar or a metrics.Mean; got {type(loss).__name__}")
     if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
         raise TypeError(
@@ -213,12 +213,13 @@ def _sum_dtype(leaf):
     return wide(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype
 
 
-def _is_metric(value):
+def is_metric(value: Any) -> bool:
+    """Whether it is a metric; told by its type, since the value itself may cost a computation."""
     return hasattr(type(value), "value")
 
 
 def _add_up(value):
-    if _is_metric(value):
+    if is_metric(value):
         return jax.tree.map(lambda leaf: leaf.sum(0), value)
     return value.astype(wide(value)).mean(0) if value.ndim == 1 else value
 
