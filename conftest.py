@@ -13,6 +13,15 @@ hypothesis.settings.load_profile("exact")
 _finished = itertools.count(1)
 
 
+def pytest_configure(config):
+    """What is compiled once is read by the other workers, and by the next run: it lies in pytest's own cache."""
+    cache = getattr(config, "cache", None)
+    if cache is not None and jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("programs")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 @pytest.fixture(autouse=True)
 def _forget_programs():
     """Drops compiled programs now and then: thousands of them in one process exhaust its memory maps."""

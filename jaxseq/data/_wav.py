@@ -1,33 +1,36 @@
-"""Sound from WAV files, by the standard library."""
+"""Sound from WAV files, by SciPy."""
 
-import wave
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
+from scipy.io import wavfile
 
 
 def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
-    """Returns the signal of a PCM WAV file, float32 `[N]` in [-1, 1], and its rate in Hz.
+    """Returns the signal of a WAV file, float32 `[N]`, and its rate in Hz.
 
-    Samples are of 8, 16, 24 or 32 bits; several channels are mixed to one, their mean.
+    Samples are integers of 8 to 32 bits, scaled to [-1, 1], or floats, which stay as they are; several channels are
+    mixed to one, their mean.
 
     Raises:
       ValueError: the file is not one, or ends too early.
     """
     try:
-        with wave.open(str(path), "rb") as file:
-            channels, width, rate, count = file.getparams()[:4]
-            data = file.readframes(count)
-    except (wave.Error, EOFError) as error:
-        reason = str(error) or "it ends too early"
-        raise ValueError(f"`path` must be a PCM WAV file; {path} is not: {reason}. Convert it first.") from error
-    if width not in (1, 2, 3, 4) or len(data) != count * channels * width:
-        raise ValueError(
-            f"`path` must hold {count} × {channels} samples of 8 to 32 bits; "
-            f"{path} holds {len(data)} bytes, at {8 * width} bits a sample"
-        )
-    # The bytes of a sample, little end first, become the upper ones of an int32. 8 bits are the only unsigned ones.
-    samples = np.zeros((count * channels, 4), np.uint8)
-    samples[:, 4 - width :] = np.frombuffer(data, np.uint8).reshape(-1, width) ^ (0x80 if width == 1 else 0)
-    signal = samples.view("<i4").reshape(count, channels) / 2.0**31
-    return signal.mean(axis=1).astype(np.float32), rate
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound
+            warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
+            rate, samples = wavfile.read(path)
+    except (ValueError, wavfile.WavFileWarning, struct.error, UnboundLocalError) as error:
+        # SciPy has a variable unbound where there is no sound in the file, and unpacks a header that is cut
+        cut = isinstance(error, struct.error | UnboundLocalError)
+        reason = "it ends before the sound" if cut else error
+        raise ValueError(f"`path` must be a WAV file, whole, of PCM or floats; {path} is not: {reason}") from error
+    if samples.dtype.kind == "f":
+        signal = samples.astype(np.float64)
+    elif samples.dtype == np.uint8:  # the only unsigned ones
+        signal = (samples - 128.0) / 128
+    else:
+        signal = samples / -float(np.iinfo(samples.dtype).min)
+    return (signal if signal.ndim == 1 else signal.mean(axis=1)).astype(np.float32), rate

@@ -16,7 +16,9 @@ from jaxseq.nn._heads import Gaussian as Gaussian
 from jaxseq.nn._heads import Head as Head
 from jaxseq.nn._heads import Point as Point
 from jaxseq.nn._heads import Quantiles as Quantiles
+from jaxseq.nn._language_model import LanguageCarry as LanguageCarry
 from jaxseq.nn._language_model import LanguageModel as LanguageModel
+from jaxseq.nn._ngrams import NGrams as NGrams
 from jaxseq.nn._pooling import AttentionPool as AttentionPool
 from jaxseq.nn._pooling import attention_pool as attention_pool
 from jaxseq.nn._pooling import ends_pool as ends_pool
@@ -33,7 +35,9 @@ __all__ = [
     "Forecaster",
     "Gaussian",
     "Head",
+    "LanguageCarry",
     "LanguageModel",
+    "NGrams",
     "Point",
     "Quantiles",
     "Recurrent",

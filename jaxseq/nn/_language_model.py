@@ -1,14 +1,24 @@
 """Language modelling: logits of the next id at every step, and text drawn from them."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, decoding
 from jaxseq.nn._layers import causal, embed, embedding, linear, some_steps
+from jaxseq.nn._ngrams import NGramEmbedding, NGrams
 from jaxseq.nn._pooling import last_pool
 from jaxseq.nn._recurrent import Recurrent
-from jaxseq.typing import Carry, Cell, Composite, Kernel
+from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
+
+
+class LanguageCarry(NamedTuple):
+    """The carry of a model with n-grams."""
+
+    recurrent: Carry
+    recent: jax.Array  # int32 [B, n - 1], the last ids
 
 
 class LanguageModel(nnx.Module):
@@ -20,6 +30,9 @@ class LanguageModel(nnx.Module):
       features: D, of the embeddings.
       tied: use the embedding as the output layer too (Press & Wolf 2017), behind a linear layer from H to D where
         these differ.
+      ngrams: `nn.NGrams(orders)`, embeddings of the last ids that join the inputs and the outputs of the recurrent
+        layer (Mikolov et al. 2011): better predictions for little computation, at the price of a table of parameters.
+        The carry is a `LanguageCarry` then. None: no such.
       kernel, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
@@ -43,17 +56,26 @@ class LanguageModel(nnx.Module):
         features: int,
         *,
         tied: bool = False,
+        ngrams: NGrams | None = None,
         kernel: Kernel | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         causal(cell)
         check.one_of("tied", tied, (True, False))
-        self.recurrent = Recurrent(cell, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.ngrams = None if ngrams is None else NGramEmbedding(ngrams, param_dtype, rngs)
+        extra = 0 if self.ngrams is None else self.ngrams.size
+        self.recurrent = Recurrent(cell, features + extra, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
         self.embedding = embedding(vocabulary, features, param_dtype, rngs)
         self.tied = tied
         out = features if tied else vocabulary
-        self.head = None if tied and cell.size == features else linear(cell.size, out, param_dtype, rngs)
+        in_features = cell.size + extra
+        self.head = None if tied and in_features == features else linear(in_features, out, param_dtype, rngs)
+
+    def initial_carry(self, batch_shape: Shape = ()) -> Carry:
+        """Returns the carry that texts start from."""
+        carry = self.recurrent.initial_carry(batch_shape)
+        return carry if self.ngrams is None else LanguageCarry(carry, self.ngrams.initial_carry(batch_shape))
 
     def __call__(
         self,
@@ -85,8 +107,7 @@ class LanguageModel(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        xs = embed(self.embedding, "ids", "B, T", ids, mask)
-        carry, ys = self.recurrent.unroll(xs, carry, mask=mask, reset=reset, key=key)
+        carry, ys = self._unroll("ids", "B, T", ids, carry, mask, reset, key)
         return carry, self._logits(ys)
 
     def step(self, carry: Carry | None, ids: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
@@ -100,8 +121,15 @@ class LanguageModel(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        carry, y = self.recurrent.step(carry, embed(self.embedding, "ids", "B", ids), reset=reset)
-        return carry, self._logits(y)
+        x = embed(self.embedding, "ids", "B", ids)
+        if self.ngrams is None:
+            carry, y = self.recurrent.step(carry, x, reset=reset)
+            return carry, self._logits(y)
+        carry, recent = _parts(carry)
+        reset = check.flags("reset", reset, x.shape[:-1], "B")
+        recent, grams = self.ngrams.step(jnp.asarray(ids), recent, reset)
+        carry, y = self.recurrent.step(carry, jnp.concatenate([x, grams], axis=-1), reset=reset)
+        return LanguageCarry(carry, recent), self._logits(jnp.concatenate([y, grams], axis=-1))
 
     def generate(
         self,
@@ -130,9 +158,8 @@ class LanguageModel(nnx.Module):
         """
         length = check.positive_int("length", length)
         check.random_key(key)
-        xs = embed(self.embedding, "prompt", "B, P", prompt, mask)
-        some_steps("prompt", xs.shape[-2])
-        carry, ys = self.recurrent.unroll(xs, carry, mask=mask)
+        carry, ys = self._unroll("prompt", "B, P", prompt, carry, mask)
+        some_steps("prompt", ys.shape[-2])
 
         def write(state, key):
             carry, logits = state
@@ -143,6 +170,26 @@ class LanguageModel(nnx.Module):
         _, ids = jax.lax.scan(write, (carry, self._logits(last_pool(ys, mask))), keys, length)
         return jnp.moveaxis(ids, 0, -1)
 
+    def _unroll(self, name, axes, ids, carry, mask=None, reset=None, key=None):
+        """The last carry, and what the output layer reads."""
+        xs = embed(self.embedding, name, axes, ids, mask)
+        if self.ngrams is None:
+            return self.recurrent.unroll(xs, carry, mask=mask, reset=reset, key=key)
+        carry, recent = _parts(carry)
+        mask, reset = (check.flags(name, f, xs.shape[:-1], axes) for name, f in (("mask", mask), ("reset", reset)))
+        recent, grams = self.ngrams.unroll(jnp.asarray(ids), recent, mask, reset)
+        carry, ys = self.recurrent.unroll(jnp.concatenate([xs, grams], axis=-1), carry, mask=mask, reset=reset, key=key)
+        return LanguageCarry(carry, recent), jnp.concatenate([ys, grams], axis=-1)
+
     def _logits(self, ys):
         ys = ys if self.head is None else self.head(ys)
         return self.embedding.attend(ys) if self.tied else ys
+
+
+def _parts(carry):
+    """The two carries of a model with n-grams."""
+    if carry is not None and not isinstance(carry, LanguageCarry):
+        raise TypeError(
+            f"`carry` must be the nn.LanguageCarry that a model with n-grams returns; got {type(carry).__name__}"
+        )
+    return (None, None) if carry is None else carry

@@ -30,7 +30,8 @@ class Fit(NamedTuple):
 
     state: TrainState
     params: Params
-    """Those of the best row by validation; without validation, the last."""
+    """Those of the best row by validation; without validation, the last. What a loss learns in its carry, such as
+    statistics of batches, is that of the last step alone, in `state.carry`."""
     history: list[Row]
 
 
@@ -110,18 +111,20 @@ def fit(
     if checkpoints is not None:
         run = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best)
     total, seconds_before = epochs * len(loader), run.history[-1]["seconds"] if run.history else 0.0
-    started, seen = time.perf_counter(), []
-    coming = remaining(loader, run.position, total)
-    batch = next(coming, None)
+    started, unseen, seen = time.perf_counter(), None, []
     with _bar(total, run.position, progress) as bar:
-        while batch is not None and not run.stopped and not _exhausted(run.history, best, patience):
+        for batch in remaining(loader, run.position, total):
+            if run.stopped or _exhausted(run.history, best, patience):
+                break
             state, report = step(run.state, batch if sharding is None else jax.device_put(batch, sharding))
-            made, batch = batch, next(coming, None)  # the next batch is made while the step is computed
-            seen.append(_look(state, report, run.position, made, len(loader)))
             run = run._replace(state=state, position=run.position + 1)
+            if unseen is not None:  # the step before, while this one is computed
+                seen.append(_look(unseen, state, len(loader)))
+            unseen = _Made(run.position - 1, batch, report)
             at_row = run.position % every == 0 or run.position == total
             to_store = checkpoints and (at_row or (checkpoints.every and run.position % checkpoints.every == 0))
             if at_row or to_store or len(seen) == CHUNK:
+                seen, unseen = [*seen, _look(unseen, state, len(loader))], None
                 run, seen = run._replace(sums=_add(run.sums, sums(seen))), []
             if at_row:
                 seconds = seconds_before + time.perf_counter() - started
@@ -136,6 +139,14 @@ def fit(
                 if at_row:
                     bar.set_postfix({name: f"{run.history[-1][name]:.4g}" for name in _shown(run.history[-1])})
     return _fitted(run)
+
+
+class _Made(NamedTuple):
+    """A step that was made and is not yet looked at."""
+
+    position: int
+    batch: Any
+    report: Report
 
 
 def _best(validate, monitor, better, patience):
@@ -157,14 +168,17 @@ def _exhausted(history, best, patience):
     return bool(patience and history) and len(history) - 1 - best.of(history) >= patience
 
 
-def _look(state, report, position, batch, epoch_size):
-    """The report of a step on the host, once it is made; raises or warns where something was not finite."""
-    report = jax.device_get(report)
+def _look(made, state, epoch_size):
+    """The report of a step on the host, once it is there; raises or warns where something was not finite.
+
+    A step that stops the run leaves the state dead, so that the one after it, under way by now, changes nothing.
+    """
+    report = jax.device_get(made.report)
     if not np.all(report.finite):
-        number, (epoch, index) = int(np.max(state.step)) - 1, divmod(position, epoch_size)
+        number, (epoch, index) = int(np.max(report.step)), divmod(made.position, epoch_size)
         message = f"not finite at step {number} (epoch {epoch}, batch {index}): {_faults(state.params, report)}"
         if not np.all(state.alive):
-            raise NonFiniteError(message, number, epoch, index, batch, state, report)
+            raise NonFiniteError(message, number, epoch, index, made.batch, state, report)
         warnings.warn(f"{message}. The update was left out.", RuntimeWarning, stacklevel=3)
     return report
 

@@ -57,12 +57,14 @@ class Report(NamedTuple):
     """bool []: loss, gradients, norm and new params were; otherwise params and optimizer were left as they stood."""
     finite_leaves: jax.Array
     """bool [leaves of params]: whose gradients were, or, where all were, whose new values."""
+    step: jax.Array
+    """int32 []: the step's number, from 0."""
 
 
 def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array, *, carry: Any = None) -> TrainState:
     """The state before the first step. What is given is copied, because steps give its buffers away.
 
-    For an ensemble, vmap it over keys: `jax.vmap(lambda key: init(make_params(key), optimizer, key))(keys)`.
+    For an ensemble, vmap it over keys: `jax.jit(jax.vmap(lambda key: init(make_params(key), optimizer, key)))(keys)`.
 
     Args:
       params: any pytree of arrays: a NamedTuple, a tuple of them, an `nnx.State` from `nnx.split(model, nnx.Param)`.
@@ -164,7 +166,7 @@ def make_step(
         made = finite & state.alive
         params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(made, new, old), new, old)
         alive = state.alive & (finite | (nonfinite == "skip"))
-        report = Report(loss, count, aux, norm, finite, finite_leaves)
+        report = Report(loss, count, aux, norm, finite, finite_leaves, state.step)
         return TrainState(params, opt_state, state.step + state.alive, state.key, alive, carry), report
 
     return jax.jit(jax.vmap(step, in_axes=(0, None)) if ensemble else step, donate_argnums=0)

@@ -140,7 +140,7 @@ def _read_newest(folder, read):
                 damage = _damage(found[number])
                 if damage is None:
                     return read(found[number])
-            except Exception:
+            except Exception:  # whatever orbax raises of files that are dropped while it reads them
                 if _versions(folder) == found:
                     raise
             if _versions(folder) != found:

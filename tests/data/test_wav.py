@@ -3,6 +3,7 @@ import wave
 
 import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from jaxseq.data._wav import read_wav
 
@@ -31,29 +32,41 @@ def test_read_wav(tmp_path, width):
     assert read_wav(str(path))[0].shape == (0,)
 
 
+def test_read_wav_of_floats(tmp_path):
+    path = tmp_path / "a.wav"
+    wavfile.write(path, 8000, np.array([[0.5, 0.25], [-2.0, 0.0]], np.float32))
+    signal, rate = read_wav(path)
+    assert rate == 8000
+    assert signal.tolist() == [0.375, -1.0]
+
+
+def test_read_wav_of_the_extensible_format_and_with_other_chunks(tmp_path):
+    path = tmp_path / "a.wav"
+    write_wav(path, [[1], [-(2**23)]], 3)
+    whole = path.read_bytes()
+    subformat = bytes.fromhex("0100000000001000800000aa00389b71")  # PCM
+    extensible = struct.pack("<IH", 40, 0xFFFE) + whole[22:36] + struct.pack("<HHI", 22, 24, 4) + subformat
+    extra = b"odd " + struct.pack("<I", 4) + b"abcd"
+    chunks = b"WAVEfmt " + extensible + extra + whole[36:]
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
+    np.testing.assert_array_equal(read_wav(path)[0], np.array([2.0**-23, -1], np.float32))
+
+
 def test_read_wav_errors(tmp_path):
     path = tmp_path / "a.wav"
     with pytest.raises(FileNotFoundError):
         read_wav(path)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"must be a PCM WAV file.*a.wav is not: it ends too early"):
-        read_wav(path)
-    path.write_bytes(b"no sound at all")
-    with pytest.raises(ValueError, match="is not: file does not start with RIFF id"):
-        read_wav(path)
     write_wav(path, np.zeros((10, 2)), 2)
     whole = path.read_bytes()
-    path.write_bytes(whole[:-3])
-    with pytest.raises(
-        ValueError, match=r"must hold 10 × 2 samples of 8 to 32 bits; .*a.wav holds 37 bytes, at 16 bits"
-    ):
-        read_wav(path)
-    path.write_bytes(whole[:20] + struct.pack("<H", 3) + whole[22:])  # format 3: floats
-    with pytest.raises(ValueError, match="is not: unknown format: 3"):
-        read_wav(path)
-    write_wav(path, np.zeros((1, 1)), 4)
-    whole = bytearray(path.read_bytes())
-    whole[34:36] = struct.pack("<H", 64)
-    path.write_bytes(bytes(whole) + bytes(4))
-    with pytest.raises(ValueError, match="samples of 8 to 32 bits"):
-        read_wav(path)
+    law = whole[:20] + struct.pack("<H", 7) + whole[22:]
+    for content, reason in [
+        (b"", r"must be a WAV file, whole, .*a.wav is not: File format b'' not understood"),
+        (b"no sound at all", "is not: File format b'no s' not understood"),
+        (whole[:-3], "is not: Reached EOF prematurely"),
+        (whole[:20], "it ends before the sound"),
+        (whole[:4] + struct.pack("<I", 28) + whole[8:36], "it ends before the sound"),  # no chunk of sound
+        (law, "is not: Unknown wave file format: MULAW"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=reason):
+            read_wav(path)

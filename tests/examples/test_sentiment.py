@@ -6,6 +6,8 @@ import pytest
 from examples import reviews, sentiment
 from jaxseq.data import Vocabulary
 
+pytestmark = pytest.mark.xdist_group("sentiment")  # one run for all
+
 LINES = """1\t2.26\tA warm, funny film.
 2\t-0.6\tEffective but too tepid
 3\t0.0\tneither here nor there

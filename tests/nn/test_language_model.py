@@ -19,24 +19,28 @@ MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 1]], bool)
 
 
 @functools.cache
-def model_of(tied=False, features=3):
-    return drawn(nn.LanguageModel, NET, V, features, tied=tied, seed=4, scale=2)
+def model_of(tied=False, features=3, ngrams=None):
+    return drawn(nn.LanguageModel, NET, V, features, tied=tied, ngrams=ngrams, seed=4, scale=2)
+
+
+NGRAMS = nn.NGrams((2, 4), buckets=50, features=3)
 
 
 run = nnx.jit(lambda model, ids, mask=None: model.unroll(ids, mask=mask))
 generate = nnx.jit(nn.LanguageModel.generate, static_argnames=("length", "temperature", "top_k"))
 
 
-def test_step_repeated_is_unroll():
-    model = model_of()
+@pytest.mark.parametrize("ngrams", [None, NGRAMS])
+def test_step_repeated_is_unroll(ngrams):
+    model = model_of(ngrams=ngrams)
     want_carry, want = run(model, PROMPT)
     step = nnx.jit(lambda model, carry, ids, reset: model.step(carry, ids, reset=reset))
-    carry, logits = np.zeros((3, 4), np.float32), []
+    carry, logits = model.initial_carry((3,)), []
     for t in range(4):
         carry, row = step(model, carry, PROMPT[:, t], np.zeros(3, bool))
         logits.append(row)
     np.testing.assert_allclose(jnp.stack(logits, 1), want, atol=1e-6)
-    np.testing.assert_allclose(carry, want_carry, atol=1e-6)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), carry, want_carry)
     reset = np.array([True, False, True])
     _, fresh = step(model, carry, PROMPT[:, 0], reset)
     np.testing.assert_allclose(fresh[0], want[0, 0], atol=1e-6)
@@ -61,8 +65,9 @@ def test_tied_weights_are_one_param_with_one_gradient(features):
     np.testing.assert_allclose(gradient, d_read + d_written, rtol=1e-4, atol=1e-5)
 
 
-def test_greedy_is_a_plain_loop_of_argmax_over_the_whole_sequence():
-    model, length = model_of(), 6
+@pytest.mark.parametrize("ngrams", [None, NGRAMS])
+def test_greedy_is_a_plain_loop_of_argmax_over_the_whole_sequence(ngrams):
+    model, length = model_of(ngrams=ngrams), 6
     want = []
     for ids, mask in zip(PROMPT, MASK, strict=True):
         text = np.zeros((1, 4 + length), int)  # one shape for all, padded at the end
@@ -110,6 +115,8 @@ def test_a_prompt_may_come_without_batch_axes():
             "`cell` must be causal; this Composite reads ahead, as bidirectional does",
         ),
         (lambda: nn.LanguageModel(NET, V, 3, tied="yes", rngs=nnx.Rngs(0)), ValueError, "`tied` must be True or"),
+        (lambda: nn.LanguageModel(NET, V, 3, ngrams=(2,), rngs=nnx.Rngs(0)), TypeError, "`ngrams` must be nn.NGrams"),
+        (lambda: model_of(ngrams=NGRAMS)(PROMPT, jnp.zeros((3, 4))), TypeError, "`carry` must be the nn.LanguageCarry"),
         (lambda: nn.LanguageModel(NET, 0, 3, rngs=nnx.Rngs(0)), ValueError, "`vocabulary` must be a positive int"),
         (lambda: model_of()(PROMPT * 1.0), TypeError, r"`ids` must be int ids \[B, T\]; got float32 \(3, 4\)"),
         (lambda: model_of().step(None, PROMPT * 1.0), TypeError, r"`ids` must be int ids \[B\]"),

@@ -1,0 +1,102 @@
+"""Embeddings of n-grams: what the last n ids spell, looked up by its hash, as a memory beside the recurrent one.
+
+    window_t = (x_{t-n+1}, …, x_t)                   real ids since the last reset; none before the first
+    e_t      = E[n, hash(window_t) mod buckets]      for each order n, side by side
+
+A recurrent net with n-grams at its output (Mikolov et al. 2011) learns the common by heart in the table and spends its
+weights on the rest. Windows that share a bucket share a row. Rows start at zero: a window never seen in training says
+nothing.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.typing import Shape
+
+_NONE = -1
+
+
+class NGrams(NamedTuple):
+    """Which n-grams are embedded, and how.
+
+    Attributes:
+      orders: the n's, each 2 or more.
+      buckets: rows of the table for each order.
+      features: of each row.
+    """
+
+    orders: Sequence[int]
+    buckets: int = 2**15
+    features: int = 32
+
+
+class NGramEmbedding(nnx.Module):
+    """The table; its carry is the last ids `[B, n - 1]` of the longest order n, the newest last, -1 for none."""
+
+    def __init__(self, ngrams: NGrams, param_dtype: jax.typing.DTypeLike | None, rngs: nnx.Rngs):
+        if not isinstance(ngrams, NGrams):
+            raise TypeError(f"`ngrams` must be nn.NGrams(orders) or None; got {ngrams!r}")
+        self.orders = tuple(check.positive_int("ngrams.orders", order) for order in ngrams.orders)
+        if not self.orders or min(self.orders) < 2:
+            raise ValueError(f"`ngrams.orders` must be numbers of 2 or more; got {ngrams.orders!r}")
+        self.buckets = check.positive_int("ngrams.buckets", ngrams.buckets)
+        rows, features = len(self.orders) * self.buckets, check.positive_int("ngrams.features", ngrams.features)
+        dtype = jnp.result_type(float) if param_dtype is None else param_dtype
+        zeros = jax.nn.initializers.zeros
+        self.table = nnx.Embed(rows, features, embedding_init=zeros, param_dtype=dtype, rngs=rngs)
+        self.size = len(self.orders) * features
+
+    def initial_carry(self, batch_shape: Shape = ()) -> jax.Array:
+        """Returns the carry that sequences start from."""
+        return jnp.full((*batch_shape, max(self.orders) - 1), _NONE, jnp.int32)
+
+    def unroll(
+        self, ids: jax.Array, carry: jax.Array | None, mask: jax.Array | None, reset: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the last carry, and the embeddings `[B, T, size]` of the windows that end at each step.
+
+        Args:
+          ids: int `[B, T]`; on padding they may be anything.
+          carry: the last ids so far; None: none.
+          mask: bool `[B, T]` or None; on a False step the carry is held, and the embeddings are zero.
+          reset: bool `[B, T]` or None; True where a new sequence starts.
+        """
+        carry = self.initial_carry(ids.shape[:-1]) if carry is None else carry
+
+        def step(recent, inputs):
+            new, is_real, is_start = inputs
+            recent = recent if is_start is None else jnp.where(is_start[..., None], _NONE, recent)
+            window = jnp.concatenate([recent, new[..., None]], axis=-1)
+            shifted = window[..., 1:]
+            return shifted if is_real is None else jnp.where(is_real[..., None], shifted, recent), window
+
+        over_time = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (ids.astype(jnp.int32), mask, reset))
+        carry, windows = jax.lax.scan(step, carry, over_time)
+        rows = self._rows(jnp.moveaxis(windows, 0, -2))
+        embedded = self.table(rows).reshape(*ids.shape, self.size)
+        return carry, embedded if mask is None else jnp.where(mask[..., None], embedded, 0)
+
+    def step(self, ids: jax.Array, carry: jax.Array | None, reset: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Returns the next carry, and the embeddings `[B, size]` of the windows that end with `ids [B]`."""
+        reset = None if reset is None else reset[..., None]
+        carry, embedded = self.unroll(ids[..., None], carry, None, reset)
+        return carry, embedded[..., 0, :]
+
+    def _rows(self, windows):
+        """The row of each order, `[..., K]`: a polynomial of the ids modulo 2³², mixed (FNV; Murmur3's finaliser)."""
+        ids = (windows + 1).astype(jnp.uint32)
+        rows = []
+        for place, order in enumerate(self.orders):
+            code = jnp.full(windows.shape[:-1], 2166136261, jnp.uint32)
+            for i in range(windows.shape[-1] - order, windows.shape[-1]):
+                code = (code ^ ids[..., i]) * jnp.uint32(16777619)
+            code = (code ^ (code >> 16)) * jnp.uint32(0x85EBCA6B)
+            code = (code ^ (code >> 13)) * jnp.uint32(0xC2B2AE35)
+            code = code ^ (code >> 16)
+            rows.append(place * self.buckets + (code % jnp.uint32(self.buckets)).astype(jnp.int32))
+        return jnp.stack(rows, axis=-1)
