@@ -173,7 +173,7 @@ def _look(made, state, epoch_size):
 
     A step that stops the run leaves the state dead, so that the one after it, under way by now, changes nothing.
     """
-    report = jax.device_get(made.report)
+    report = jax.tree.map(np.asarray, made.report)  # faster here than jax.device_get
     if not np.all(report.finite):
         number, (epoch, index) = int(np.max(report.step)), divmod(made.position, epoch_size)
         message = f"not finite at step {number} (epoch {epoch}, batch {index}): {_faults(state.params, report)}"
