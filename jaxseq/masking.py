@@ -110,7 +110,7 @@ def masked(cell: Cell) -> Cell:
 
     if cell.backward is None:
         return Cell(cell.size, init, carry, project, step)
-    cell_fwd, cell_bwd, cell_collect = cell.backward
+    cell_fwd, cell_bwd, cell_collect, cell_project = cell.backward
 
     def fwd(params, carry, u):
         u, mask, reset, restart = u
@@ -133,7 +133,17 @@ def masked(cell: Cell) -> Cell:
         d_params = cell_collect(params, saved[0], d_us[0])
         return d_params, jax.tree.map(jnp.zeros_like, initial)
 
-    return Cell(cell.size, init, carry, project, step, Backward(fwd, bwd, collect))
+    def project_back(params, xs, d_us):
+        (params, initial), (xs, mask, reset) = params, xs
+        d_params, d_xs = cell_project(params, keep(mask, xs), d_us[0])
+        if reset is None:
+            d_initial = jax.tree.map(jnp.zeros_like, initial)
+        else:
+            d_initial = jax.tree.map(lambda d, c: d.sum(range(d.ndim - c.ndim)), d_us[3], initial)
+        return (d_params, d_initial), (keep(mask, d_xs), None, None)
+
+    backward = Backward(fwd, bwd, collect, None if cell_project is None else project_back)
+    return Cell(cell.size, init, carry, project, step, backward)
 
 
 def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:

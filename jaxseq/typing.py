@@ -42,11 +42,14 @@ class Backward(NamedTuple):
         arguments out. A part of `u` that has no gradient (a bool) gets None.
       collect: `(params, saved, d_us) -> d_params`: the gradients of the weights that `step` uses, zeros for those that
         only `project` uses. Arrays come with any number of leading axes, so a whole sequence costs one matmul a weight.
+      project: `(params, xs, d_us) -> (d_params, d_xs)`: the gradient of the cell's `project`, zeros for the weights
+        that only `step` uses; None: JAX's own.
     """
 
     fwd: Callable[[Params, Carry, Inputs], tuple[Carry, jax.Array, Saved]]
     bwd: Callable[[Params, Saved, Carry, jax.Array], tuple[Carry, Inputs]]
     collect: Callable[[Params, Saved, Inputs], Params]
+    project: Callable[[Params, Inputs, Inputs], tuple[Params, Inputs]] | None = None
 
 
 @jax.tree_util.register_static

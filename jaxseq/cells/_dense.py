@@ -1,9 +1,11 @@
-"""The three matrix products of a recurrent layer: forward, backward, and the gradient of the weight.
+"""The matrix products of a recurrent layer: forward, backward, and the gradients of the weights.
 
 Products accumulate in at least float32 and are returned in that wide dtype: a bfloat16 cell computes its gates in
 float32 and casts what it keeps: the projected inputs, the saved values, the carry.
 For float32 and float64 every cast here is the identity.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,16 @@ def dense_weight(x: jax.Array, d: jax.Array) -> jax.Array:
     lead = tuple(range(x.ndim - 1))
     product = jax.lax.dot_general(x, d, ((lead, lead), ((), ())), preferred_element_type=widen(x.dtype))
     return product.astype(x.dtype)
+
+
+def affine_back(params: Any, xs: jax.Array, d_us: jax.Array) -> tuple[Any, jax.Array]:
+    """Returns the gradients of `xs w_x + b` by params, zeros but for these two, and by xs.
+
+    JAX's own has the factors of Σ xᵀ d the other way round, for which XLA:CPU transposes all of d, not of x.
+    """
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    d_params = zeros._replace(w_x=dense_weight(xs, d_us), b=total(d_us, params.b.dtype))
+    return d_params, dense_back(d_us, params.w_x).astype(xs.dtype)
 
 
 def total(d: jax.Array, dtype, features: int = 1) -> jax.Array:

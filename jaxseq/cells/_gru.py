@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
-from jaxseq.cells._dense import dense, dense_back, dense_weight, total
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total
 from jaxseq.typing import Backward, Cell, Heard, Initializer
 
 
@@ -176,4 +176,4 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
             b_hn = None
         return GruParams(jnp.zeros_like(params.w_x), w_h, jnp.zeros_like(params.b), b_hn)
 
-    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect), hears=True)
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect, affine_back), hears=True)

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jaxseq import check, initializers
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
-from jaxseq.cells._dense import dense, dense_back, dense_weight
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -154,6 +154,9 @@ def _lstm(size, form, projection, forget_bias, inits):
         a = (dense(xs, params.w_x) + params.b).astype(xs.dtype)
         return a if projection is None else _Projected(a, jnp.zeros((*xs.shape[:-1], projection), xs.dtype))
 
+    def project_back(params, xs, d_us):
+        return affine_back(params, xs, d_us if projection is None else d_us.a)
+
     def fwd(params, carry, u):
         h, c = carry
         a, v = u if isinstance(u, _Projected) else (u, None)
@@ -189,4 +192,4 @@ def _lstm(size, form, projection, forget_bias, inits):
             w_p=None if d_h is None else dense_weight(o * tanh_c, d_h),
         )
 
-    return Cell(out, init, carry, project, step, Backward(fwd, bwd, collect))
+    return Cell(out, init, carry, project, step, Backward(fwd, bwd, collect, project_back))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq.cells._activation import Activation, activation_back, remember
-from jaxseq.cells._dense import dense, dense_back, dense_weight
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -101,4 +101,4 @@ def _rnn(size, activation, inits):
     def collect(params, saved, d_us):
         return RnnParams(jnp.zeros_like(params.w_x), dense_weight(saved.h, d_us), jnp.zeros_like(params.b))
 
-    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect), hears=False)
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect, affine_back), hears=False)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq.cells._activation import sigmoid
-from jaxseq.cells._dense import dense, widen
+from jaxseq.cells._dense import affine_back, dense, widen
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -179,4 +179,4 @@ def _slstm(size, heads, forget, forget_bias, inits):
         w_h = jnp.einsum("thi,tho->hio", h, d_a, preferred_element_type=widen(h.dtype)).astype(h.dtype)
         return SlstmParams(jnp.zeros_like(params.w_x), w_h, jnp.zeros_like(params.b))
 
-    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect))
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect, affine_back))

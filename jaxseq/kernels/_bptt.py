@@ -5,7 +5,7 @@
     after it  δparams = collect(saved, δu)
 
 The reverse loop carries only δcarry. JAX's derivative of a scan adds to the gradient of every weight at every step;
-here each weight costs one matmul over all T. `us` come from `cell.project`, whose gradient is JAX's.
+here each weight costs one matmul over all T. `us` come from `cell.project`, whose gradient is the cell's too, or JAX's.
 """
 
 import functools
@@ -24,7 +24,19 @@ def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool 
     """
     if cell.backward is None:
         return scan(cell, params, carry, xs, reverse=reverse)
-    return _loop(cell, reverse, params, carry, cell.project(params, xs))
+    us = cell.project(params, xs) if cell.backward.project is None else _project(cell, params, xs)
+    return _loop(cell, reverse, params, carry, us)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _project(cell, params, xs):
+    return cell.project(params, xs)
+
+
+_project.defvjp(
+    lambda cell, params, xs: (cell.project(params, xs), (params, xs)),
+    lambda cell, residuals, d_us: cell.backward.project(*residuals, d_us),
+)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

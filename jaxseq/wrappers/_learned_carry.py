@@ -62,7 +62,7 @@ def _learned_carry(cell):
     drawn = None if cell.noise is None else noise
     if cell.backward is None:
         return Cell(cell.size, init, carry, project, step, None, drawn, cell.hears)
-    cell_fwd, cell_bwd, cell_collect = cell.backward
+    cell_fwd, cell_bwd, cell_collect, cell_project = cell.backward
 
     def fwd(params, carry, u):
         return cell_fwd(params.params, carry, u)
@@ -73,4 +73,9 @@ def _learned_carry(cell):
     def collect(params, saved, d_us):
         return LearnedCarry(cell_collect(params.params, saved, d_us), jax.tree.map(jnp.zeros_like, params.carry))
 
-    return Cell(cell.size, init, carry, project, step, Backward(fwd, bwd, collect), drawn, cell.hears)
+    def project_back(params, xs, d_us):
+        d_params, d_xs = cell_project(params.params, xs, d_us)
+        return LearnedCarry(d_params, jax.tree.map(jnp.zeros_like, params.carry)), d_xs
+
+    backward = Backward(fwd, bwd, collect, None if cell_project is None else project_back)
+    return Cell(cell.size, init, carry, project, step, backward, drawn, cell.hears)

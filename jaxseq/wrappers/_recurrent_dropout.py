@@ -69,7 +69,7 @@ def recurrent_dropout(cell: Cell, rate: float, per_step: bool) -> Cell:
 
     if cell.backward is None:
         return Cell(cell.size, init, carry, project, step, None, noise, cell.hears)
-    cell_fwd, cell_bwd, cell_collect = cell.backward
+    cell_fwd, cell_bwd, cell_collect, cell_project = cell.backward
 
     def fwd(params, carry, u):
         new, y, saved = cell_fwd(*enter(params, carry, u))
@@ -91,7 +91,13 @@ def recurrent_dropout(cell: Cell, rate: float, per_step: bool) -> Cell:
         params, keep = of_params(params)
         return beside(cell_collect(params, saved[0], of_xs(d_us).value), None, keep)
 
-    return Cell(cell.size, init, carry, project, step, Backward(fwd, bwd, collect), noise, cell.hears)
+    def project_back(params, xs, d_us):
+        (params, keep), (xs, keep_step) = of_params(params), of_xs(xs)
+        d_params, d_xs = cell_project(params, xs, of_xs(d_us).value)
+        return beside(d_params, None, keep), beside(d_xs, None, keep_step)
+
+    backward = Backward(fwd, bwd, collect, None if cell_project is None else project_back)
+    return Cell(cell.size, init, carry, project, step, backward, noise, cell.hears)
 
 
 def _h_of(carry: Carry, hears: bool | None = False) -> jax.Array:

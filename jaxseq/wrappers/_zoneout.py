@@ -107,7 +107,7 @@ def _zoneout(cell, rates):
     hears = True if "h" in held else cell.hears  # an h that is held is remembered, in an LSTM too
     if cell.backward is None:
         return Cell(cell.size, init, cell.carry, project, step, None, noise, hears)
-    cell_fwd, cell_bwd, cell_collect = cell.backward
+    cell_fwd, cell_bwd, cell_collect, cell_project = cell.backward
 
     def fwd(params, carry, u):
         u, zones = apart(u)
@@ -135,4 +135,10 @@ def _zoneout(cell, rates):
     def collect(params, saved, d_us):
         return cell_collect(params, saved[0], apart(d_us).value)
 
-    return Cell(cell.size, init, cell.carry, project, step, Backward(fwd, bwd, collect), noise, hears)
+    def project_back(params, xs, d_us):
+        xs, zones = apart(xs)
+        d_params, d_xs = cell_project(params, xs, apart(d_us).value)
+        return d_params, beside(d_xs, None, zones)
+
+    backward = Backward(fwd, bwd, collect, None if cell_project is None else project_back)
+    return Cell(cell.size, init, cell.carry, project, step, backward, noise, hears)
