@@ -1,7 +1,6 @@
 # Everything runs in .venv, which is made on first use; extras are reinstalled when pyproject.toml changes.
 
 PYTHON ?= python3
-BENCH ?= unroll
 ARGS ?=
 
 VENV := .venv
@@ -39,8 +38,8 @@ format: $(VENV)/dev.installed ## Sort imports and format
 
 check: lint types test ## Check everything: lint, types, test
 
-bench: $(VENV)/dev.installed ## Run a benchmark: BENCH=unroll, or another of benchmarks/
-	$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
+bench: $(VENV)/bench.installed ## Run the benchmark suite, or with BENCH=fit that file of benchmarks/
+	$(BIN)/python -m benchmarks$(BENCH:%=.%) $(ARGS)
 
 parity: $(VENV)/parity.installed ## Install PyTorch and Keras, which the parity tests compare with
 

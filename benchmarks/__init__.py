@@ -1,1 +1,1 @@
-"""Benchmarks: one question a file, each run as `python -m benchmarks.NAME`."""
+"""Benchmarks: the suite of layers and their peers, `python -m benchmarks`, and one question a file beside it."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 import jaxseq
 from benchmarks import measure
-from benchmarks.unroll import CELLS, parse_size
+from benchmarks.suite import CELLS, parse_size
 
 
 def main() -> None:

@@ -1,0 +1,124 @@
+"""The suite: recurrent layers of jaxseq and of its peers, on the same weights, in turns.
+
+    python -m benchmarks [--cells lstm] [--modes training] [--dtypes float32] [--sizes 32,100,64,128 …]
+                         [--contenders jaxseq flax_nnx …] [--rounds 20] [--longest 10] [--out runs/benchmarks] [--smoke]
+
+inference: the outputs of a whole sequence; training: the loss mean(ys²) and its gradients by all params; streaming: one
+step, the carry handed on, each output waited for. Every contender gets jaxseq's params and inputs in its own layout,
+changed outside the timed call; its outputs, or loss and gradients, are held against the kernel `scan` on the net of its
+convention before its time counts, and a wrong one stops the run. Then the contenders and one large matrix product,
+[T B, H] × [H, G], which is the machine's rate, take turns. Trace and compile are together the first call; GFLOP/s are
+those of the median; a ratio is a contender's median over that of `jaxseq` in the same run: above 1, jaxseq is faster.
+Results go to FOLDER/results.json and FOLDER/ratios.png; a later run adds to them.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import jax
+
+from benchmarks import measure, report, results, suite
+from benchmarks.suite import Case
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cells", nargs="+", choices=suite.CELLS, default=list(suite.CELLS))
+    parser.add_argument("--modes", nargs="+", choices=suite.MODES, default=suite.MODES)
+    parser.add_argument("--dtypes", nargs="+", choices=suite.DTYPES, default=suite.DTYPES)
+    parser.add_argument("--sizes", nargs="+", type=suite.parse_size, default=suite.SIZES, metavar="B,T,D,H")
+    parser.add_argument("--contenders", nargs="+", choices=suite.CONTENDERS, default=list(suite.CONTENDERS))
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--longest", type=float, default=10, metavar="SECONDS", help="slower calls are left out; 10")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER")
+    parser.add_argument("--smoke", action="store_true", help="one tiny size, two rounds")
+    args = parser.parse_args(argv)
+    sizes, rounds = ([(2, 6, 3, 4)], 2) if args.smoke else (args.sizes, args.rounds)
+
+    os.environ.setdefault("KERAS_BACKEND", "jax")  # read when keras is imported
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # PyTorch's profiler, which counts its bytes, says nothing
+    header = results.describe()
+    records = results.load(args.out, header)
+    print(header["machine"])
+    print(", ".join(f"{name} {version}" for name, version in header["versions"].items()))
+    contenders = load(args.contenders)
+    measure.compile_call(lambda x: x + 1, 0.0)  # XLA's own start is nobody's
+    cases = [
+        Case(cell, mode, dtype, *size)
+        for dtype in args.dtypes
+        for size in sizes
+        for mode in args.modes
+        for cell in args.cells
+    ]
+    for case in cases:
+        if new := run_case(case, contenders, rounds, args.longest):
+            print(f"\n{report.table(new)}", flush=True)
+            records = results.merge(records, new)
+            results.save(args.out, header, records)
+    print(f"\n{report.summary(records)}\n")
+    report.draw(records, args.out / "ratios.png")
+    print(f"{args.out / 'results.json'}, {args.out / 'ratios.png'}")
+
+
+def load(names):
+    """Returns the contenders by name; says of each one that cannot be had why not."""
+    contenders = {}
+    for name in names:
+        try:
+            contenders[name] = suite.load(name)
+        except ImportError as error:
+            missing = isinstance(error, ModuleNotFoundError)
+            print(f"{name} is left out: {error}" + ". To install it: pip install -e '.[bench]'" * missing)
+    return contenders
+
+
+def run_case(case, contenders, rounds, longest):
+    """Returns the records of a case; raises AssertionError where a contender's result is wrong."""
+    params, xs = suite.problem(case)
+    calls = {}
+    for name, contender in contenders.items():
+        call = contender(case, params, xs)
+        if call is None:
+            continue
+        start = time.perf_counter()
+        jax.block_until_ready(call.run())
+        seconds = time.perf_counter() - start
+        if seconds > longest:
+            print(f"\n{name} is left out of {case}: a call takes {seconds:.0f} s, more than --longest allows")
+        else:
+            calls[name] = call
+    if not calls:
+        return []
+    errors = {name: suite.check(case, name, contenders[name], call, params, xs) for name, call in calls.items()}
+
+    matmul, matmul_flops = measure.matmul(case.T * case.B, case.H, suite.GATES[case.cell] * case.H, case.dtype)
+    times = measure.take_turns({"matmul": matmul} | {name: call.run for name, call in calls.items()}, rounds)
+    rate = matmul_flops / times["matmul"].median
+    records = []
+    for name, call in calls.items():
+        minimum, median = (seconds / call.steps for seconds in times[name])
+        record = {
+            **case._asdict(),
+            "contender": name,
+            "rounds": rounds,
+            "error": errors[name],
+            "trace_s": call.trace,
+            "compile_s": call.compile,
+            "min_s": minimum,
+            "median_s": median,
+            "peak_bytes": call.peak_bytes,
+            "gflops": suite.flops(case) / median / 1e9,
+            "matmul_gflops": rate / 1e9,
+            "fraction_of_matmul": suite.flops(case) / median / rate,
+            "ratio": times[name].median / times["jaxseq"].median if "jaxseq" in calls else None,
+        }
+        records.append(record)
+    return records
+
+
+if __name__ == "__main__":
+    main()
