@@ -22,11 +22,13 @@ def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound
             warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
             rate, samples = wavfile.read(path)
-    except (ValueError, wavfile.WavFileWarning, struct.error, UnboundLocalError) as error:
-        # SciPy has a variable unbound where there is no sound in the file, and unpacks a header that is cut
-        cut = isinstance(error, struct.error | UnboundLocalError)
+    except (ValueError, TypeError, ZeroDivisionError, wavfile.WavFileWarning, struct.error, NameError) as error:
+        # SciPy has a name unbound where there is no sound, unpacks a header that is cut, and believes one that is wrong
+        cut = isinstance(error, struct.error | NameError)
         reason = "it ends before the sound" if cut else error
         raise ValueError(f"`path` must be a WAV file, whole, of PCM or floats; {path} is not: {reason}") from error
+    if samples.dtype.itemsize > 4 and samples.dtype.kind != "f":
+        raise ValueError(f"`path` must hold integers of 8 to 32 bits, or floats; {path} holds wider ones")
     if samples.dtype.kind == "f":
         signal = samples.astype(np.float64)
     elif samples.dtype == np.uint8:  # the only unsigned ones

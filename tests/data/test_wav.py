@@ -66,6 +66,8 @@ def test_read_wav_errors(tmp_path):
         (whole[:20], "it ends before the sound"),
         (whole[:4] + struct.pack("<I", 28) + whole[8:36], "it ends before the sound"),  # no chunk of sound
         (law, "is not: Unknown wave file format: MULAW"),
+        (whole[:22] + struct.pack("<H", 0) + whole[24:], "is not: "),  # no channels
+        (whole[:28] + struct.pack("<IHH", 11025 * 10, 10, 40) + whole[36:], "integers of 8 to 32 bits"),
     ]:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=reason):
