@@ -276,9 +276,10 @@ def test_packed_with_resets_is_apart(name, reverse):
 def test_reverse_is_the_flip_of_the_flipped(name, kernel_name):
     cell, kernel = find(name, kernel_name)
     problem = make_problem(cell)
-    crossings = np.concatenate([np.zeros_like(RESET[:1]), RESET[:0:-1]])  # a border is crossed from t to t-1
+    reset = RESET & (np.arange(T) > 0)[:, None]  # at the first step it acts on what runs forward alone
+    crossings = np.concatenate([np.zeros_like(reset[:1]), reset[:0:-1]])  # a border is crossed from t to t-1
     flipped = problem._replace(xs=problem.xs[::-1], d_ys=problem.d_ys[::-1])
-    (carry, ys), (d_params, d_carry, d_xs) = runner(cell, kernel, True)(problem, MASK, RESET)
+    (carry, ys), (d_params, d_carry, d_xs) = runner(cell, kernel, True)(problem, MASK, reset)
     (want_carry, want_ys), want = runner(cell, kernel)(flipped, MASK[::-1], crossings)
     got = carry, ys[::-1], d_params, d_carry, d_xs[::-1]
     zoo.assert_close(got, (want_carry, want_ys, *want), TOLERANCE)
