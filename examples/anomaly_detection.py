@@ -34,6 +34,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 import jaxseq
+from examples import out_folder
 from examples.packages import fetch, read
 from examples.ts_files import SHA256, WHEEL
 from jaxseq import data, nn, train
@@ -122,10 +123,11 @@ def plot(values, labels, scores, thresholds, path):
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/anomaly_detection"), help="default %(default)s")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/anomaly_detection[-smoke]")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--smoke", action="store_true", help="a made-up series and few steps, without download")
     args = parser.parse_args(argv)
+    args.out = out_folder(args, "anomaly_detection")
     started = time.perf_counter()
     values, labels, known = made_up() if args.smoke else blood_pressure()
     epochs, size = (4, 8) if args.smoke else (40, 48)
@@ -162,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
         epochs=epochs,
         every=2 * len(loader),
         validate=train.evaluator(loss_fn, [windows(validation)]),
-        checkpoints=train.Checkpoints(args.out / "checkpoints"),
+        checkpoints=train.Checkpoints(args.out / "checkpoints", settings={"seed": args.seed, "smoke": args.smoke}),
         progress=True,
     )
     train.curves.plot(result.history, args.out / "curves.png", names=("loss", "rmse"))

@@ -26,6 +26,7 @@ import optax
 from flax import nnx
 from matplotlib.figure import Figure
 
+from examples import out_folder
 from examples.series_classification import (
     BATCH,
     as_arrays,
@@ -73,11 +74,12 @@ def plot(table: dict[str, dict[str, float]], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/compression"), help="default %(default)s")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/compression[-smoke]")
     parser.add_argument("--model", type=Path, help="of examples.series_classification; default: one is trained")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, without download")
     args = parser.parse_args(argv)
+    args.out = out_folder(args, "compression")
     started = time.perf_counter()
     cases, test = (made_up(96, 0), made_up(60, 1)) if args.smoke else japanese_vowels()
     size, steps, tuning, sparsities = (8, 120, 60, (0.8,)) if args.smoke else (48, 400, 200, (0.5, 0.7, 0.8, 0.9, 0.95))
@@ -94,6 +96,8 @@ def main(argv: list[str] | None = None) -> None:
     validation, test_batch = as_arrays(cases, normalizer, held_out), as_arrays(test, normalizer)
     loss_fn = make_loss(graph, NOISE)
 
+    settings = {"seed": args.seed, "smoke": args.smoke, "model": str(args.model)}
+
     def fit(name, params, optimizer, step, steps):
         return train.fit(
             step,
@@ -101,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
             loader,
             epochs=round(steps / len(loader)),
             every=steps,
-            checkpoints=train.Checkpoints(args.out / "checkpoints" / name, every=100),
+            checkpoints=train.Checkpoints(args.out / "checkpoints" / name, every=100, settings=settings),
             progress=True,
         ).params
 

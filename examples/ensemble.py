@@ -21,6 +21,7 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from examples import out_folder
 from examples.series_classification import as_arrays, fit_normalizer, make_loss, make_model, make_optimizer
 from examples.ts_files import japanese_vowels, made_up
 from jaxseq import data, train
@@ -82,11 +83,12 @@ def plot(table: list[dict[str, float]], ensemble: dict[str, float], one, mean, p
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/ensemble"), help="default %(default)s")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/ensemble[-smoke]")
     parser.add_argument("--members", type=int, default=10, help="default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, without download")
     args = parser.parse_args(argv)
+    args.out = out_folder(args, "ensemble")
     started = time.perf_counter()
     cases, test = (made_up(96, 0), made_up(60, 1)) if args.smoke else japanese_vowels()
     size, steps, rounds = (8, 80, 3) if args.smoke else (32, 300, 20)
@@ -127,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         epochs=round(steps / len(batches)),
         every=steps // (2 if args.smoke else 10),
         validate=validate,
-        checkpoints=train.Checkpoints(args.out / "checkpoints"),
+        checkpoints=train.Checkpoints(args.out / "checkpoints", settings={"seed": args.seed, "smoke": args.smoke}),
         progress=True,
     )
     train.curves.plot(result.history, args.out / "curves.png", names=("loss", "accuracy"))

@@ -1,6 +1,6 @@
 """Fine-tuning: what a classifier of movie reviews is worth where there are few product reviews to learn from.
 
-    python -m examples.fine_tuning [--out runs/fine_tuning]
+    python -m examples.fine_tuning [--out runs/fine_tuning] [--smoke]
 
 In goes a sentence of a product review, out comes whether it is positive. Nets are trained on 10,566 snippets of movie
 reviews, and then on 100, 300, 1,000 and all 2,160 sentences of product reviews that there are to train on: all their
@@ -33,7 +33,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 import jaxseq
-from examples import reviews
+from examples import out_folder, reviews
 from examples.reviews import Reviews
 from jaxseq import data, nn, train
 from jaxseq.train import adapters, losses, metrics
@@ -136,7 +136,7 @@ class Nets:
 
     def train(self, way: str, params: dict, part: Reviews, validate: Callable, folder: Path, updates: int) -> nnx.State:
         """Returns the params of the nets trained on a part, or those that lie in the folder already."""
-        if not (folder / "model").exists():
+        if not train.saved(folder / "model"):
             start = jax.vmap(lambda params, key: train.init(params, WAYS[way].optimizer, key))
             state = jax.jit(start)(params, self.keys)
             loader = batches(self.vocabulary, part, seed=0)
@@ -177,9 +177,10 @@ def plot(scores: dict[str, dict[int, tuple[float, float]]], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/fine_tuning"), help="folder of everything written")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/fine_tuning[-smoke]")
     parser.add_argument("--smoke", action="store_true", help="a few made-up texts instead of the data")
     args = parser.parse_args(argv)
+    args.out = out_folder(args, "fine_tuning")
     start = time.perf_counter()
     if args.smoke:
         filler = "the it was very with a and some of this"

@@ -33,6 +33,7 @@ from matplotlib.dates import ConciseDateFormatter
 from sklearn.linear_model import Ridge
 
 import jaxseq
+from examples import out_folder
 from examples.packages import fetch, read
 from jaxseq import data, nn, train
 from jaxseq.train import losses, metrics
@@ -152,7 +153,7 @@ def train_and_reload(task: Task, out: Path, seed: int) -> Callable[[np.ndarray],
         epochs=task.epochs,
         validate=train.evaluator(validation_loss, [validation]),
         patience=10,
-        checkpoints=train.Checkpoints(out / "checkpoints"),
+        checkpoints=train.Checkpoints(out / "checkpoints", settings={"seed": seed}),
         progress=True,
     )
     train.curves.plot(result.history, out / "curves.png", names=("loss", "MAE"))
@@ -281,7 +282,7 @@ def make_up(days: int = 1000) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/forecasting"), help="folder for all that is written")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/forecasting[-smoke]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, to try the program")
     args = parser.parse_args(argv)
@@ -291,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sha256 = "3d7c63917be6ca9b154b565f4779a31fedce57b01b5b9d99d8a34a7608062a1d"
         package = fetch("vega-datasets", "0.9.0", "vega_datasets-0.9.0-py3-none-any.whl", sha256)
         text = read(package, "vega_datasets/_data/seattle-weather.csv").decode()
-    run(weather_task(*parse_weather(text), epochs=8 if args.smoke else 40), args.out, args.seed)
+    run(weather_task(*parse_weather(text), epochs=8 if args.smoke else 40), out_folder(args, "forecasting"), args.seed)
 
 
 if __name__ == "__main__":

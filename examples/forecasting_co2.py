@@ -25,6 +25,7 @@ import numpy as np
 import optax
 
 import jaxseq
+from examples import out_folder
 from examples.forecasting import HEAD, Part, Task, run
 from examples.packages import fetch, read
 from jaxseq import data, nn
@@ -102,7 +103,7 @@ def make_up(weeks: int = 700) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/forecasting_co2"), help="folder for all that is written")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/forecasting_co2[-smoke]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, to try the program")
     args = parser.parse_args(argv)
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sha256 = "f402fc793458dd6d96e099acb44cd1de1428565bf7ef3030878a8daff091f08a"
         package = fetch("statsmodels", "0.14.5", f"statsmodels-0.14.5-{build}.whl", sha256)
         text = read(package, "statsmodels/datasets/co2/co2.csv").decode()
-    run(co2_task(*parse_co2(text), epochs=2 if args.smoke else 30), args.out, args.seed)
+    run(co2_task(*parse_co2(text), epochs=2 if args.smoke else 30), out_folder(args, "forecasting_co2"), args.seed)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Language models of characters: Shakespeare's plays, or Chinese poems of the Tang and Song.
 
-    python -m examples.language_model [--corpus poems] [--out runs/language_model]
+    python -m examples.language_model [--corpus poems] [--out runs/language_model-poems] [--smoke]
     python -m examples.language_model --generate "To be, or not to be"
 
 In goes a text, character by character; out comes the probability of the next one, and with it new text. A GRU reads
@@ -32,6 +32,7 @@ import optax
 from flax import nnx
 
 import jaxseq
+from examples import out_folder
 from examples.ngrams import bits_by_order
 from examples.packages import fetch, read
 from jaxseq import data, nn, train
@@ -150,6 +151,7 @@ def fit(setup: Setup, vocabulary: data.Vocabulary, training, validation, args) -
     batches, every = data.streams(shuffled_pieces(training), *setup.batch), max(1, setup.steps // ROWS)
     rate = optax.warmup_cosine_decay_schedule(0, setup.learning_rate, setup.steps // 20, setup.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.99))
+    settings = {"steps": setup.steps, "learning_rate": setup.learning_rate, "seed": args.seed}
 
     def tell(so_far):
         """Prints a row; ends the run after the last one."""
@@ -166,7 +168,7 @@ def fit(setup: Setup, vocabulary: data.Vocabulary, training, validation, args) -
         every=every,
         validate=train.evaluator(loss_fn, data.streams(validation, *setup.batch), carry=carry),
         callbacks=[tell],
-        checkpoints=train.Checkpoints(args.out / "checkpoints", keep=1),
+        checkpoints=train.Checkpoints(args.out / "checkpoints", keep=1, settings=settings),
         progress=True,
     )
 
@@ -226,16 +228,16 @@ def plot_curves(history: list[dict[str, float]], lines: dict[str, float], path: 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", choices=("shakespeare", "poems"), default="shakespeare", help="default %(default)s")
-    parser.add_argument("--out", type=Path, help="default runs/language_model/CORPUS")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/language_model-CORPUS[-smoke]")
     parser.add_argument("--steps", type=int, help="of training; a run of another number needs another --out")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--generate", metavar="TEXT", help="only go on from a text, by the model saved in --out")
     parser.add_argument("--smoke", action="store_true", help="a made-up language and few steps, without download")
     args = parser.parse_args(argv)
     corpus = "smoke" if args.smoke else args.corpus
-    args.out = args.out or Path("runs/language_model") / corpus
+    args.out = out_folder(args, f"language_model-{args.corpus}")
     if args.generate is not None:
-        if not (args.out / "model").exists():
+        if not train.saved(args.out / "model"):
             parser.error(f"there is no model in {args.out}; run once without --generate")
         model, vocabulary, setup = load(args.out / "model")
         return show_samples(model, vocabulary, args.generate, setup.sample, args.seed)

@@ -32,6 +32,7 @@ import optax
 from flax import nnx
 
 import jaxseq
+from examples import out_folder
 from examples.forecasting import compare
 from examples.packages import fetch, read
 from jaxseq import data, nn, train
@@ -95,10 +96,11 @@ def make_up(days: int = 900) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/returns"), help="folder for all that is written")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/returns[-smoke]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, to try the program")
     args = parser.parse_args(argv)
+    args.out = out_folder(args, "returns")
     started = time.perf_counter()
     if args.smoke:
         text = make_up()
@@ -135,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         epochs=8 if args.smoke else 25,
         validate=train.evaluator(validation_loss, [validation]),
         patience=5,
-        checkpoints=train.Checkpoints(args.out / "checkpoints"),
+        checkpoints=train.Checkpoints(args.out / "checkpoints", settings={"seed": args.seed, "smoke": args.smoke}),
         progress=True,
     )
     train.curves.plot(result.history, args.out / "curves.png")

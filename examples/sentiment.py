@@ -11,7 +11,7 @@ when to stop and the baseline's strength, 15 % are the test; Chinese reviews tha
 
 A bidirectional GRU reads the tokens, its outputs are pooled by mean and maximum, and several such nets, trained in one
 step, vote. The test part is looked at once, by the model that was saved and loaded, beside TF-IDF with logistic
-regression and the majority class. A run that was stopped goes on where it was: give each its own --out.
+regression and the majority class. A run that was stopped goes on where it was; give one of other options its own --out.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, precision_recall_fscore_support
 
 import jaxseq
-from examples import reviews
+from examples import out_folder, reviews
 from examples.reviews import Reviews
 from jaxseq import data, nn, train
 from jaxseq.train import curves, losses, metrics
@@ -131,6 +131,7 @@ def fit(language: Language, vocabulary: data.Vocabulary, parts: list[Reviews], a
     )
     ensemble = make_ensemble(language, len(vocabulary))
     keys = jax.random.split(jax.random.key(args.seed), language.members)
+    settings = {"seed": args.seed, "data": str(args.data), "smoke": args.smoke}
     return train.fit(
         train.make_step(ensemble.loss, OPTIMIZER, ensemble=True),
         jax.jit(jax.vmap(lambda key: train.init(ensemble.init(key), OPTIMIZER, key)))(keys),
@@ -139,7 +140,7 @@ def fit(language: Language, vocabulary: data.Vocabulary, parts: list[Reviews], a
         validate=train.evaluator(ensemble.vote_loss, validation),
         patience=2,
         callbacks=[print_row],
-        checkpoints=train.Checkpoints(args.out / "checkpoints"),
+        checkpoints=train.Checkpoints(args.out / "checkpoints", settings=settings),
         progress=True,
     )
 
@@ -204,13 +205,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sentences", nargs="*", help="classified at the end")
     parser.add_argument("--language", choices=LANGUAGES, default="en")
-    parser.add_argument("--out", type=Path, help="folder of everything written; default runs/sentiment-<language>")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/sentiment-LANGUAGE[-smoke]")
     parser.add_argument("--data", type=Path, help="a file of your own: id, score and text by tabs, a line each")
     parser.add_argument("--predict-only", action="store_true", help="use the model in --out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="a few made-up texts instead of the data")
     args = parser.parse_args(argv)
-    args.out = args.out or Path("runs") / f"sentiment-{args.language}"
+    args.out = out_folder(args, f"sentiment-{args.language}")
     language, folder = LANGUAGES[args.language], args.out / "model"
 
     if not args.predict_only:
@@ -234,7 +235,7 @@ def main(argv: list[str] | None = None) -> None:
         print_scores(test.labels, predictions)
         plot_confusion(test.labels, next(iter(predictions.values())), args.out / "confusion.png")
         print(f"\n{time.perf_counter() - start:.0f} s; wrote {args.out}")
-    elif not folder.exists():
+    elif not train.saved(folder):
         parser.error(f"there is no model at {folder}; run once without --predict-only")
 
     print()

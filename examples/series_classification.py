@@ -30,6 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import jaxseq
+from examples import out_folder
 from examples.ts_files import Cases, japanese_vowels, made_up
 from jaxseq import data, nn, train
 
@@ -101,10 +102,11 @@ def plot_confusion(counts: np.ndarray, classes: list[str], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/series_classification"), help="default %(default)s")
+    parser.add_argument("--out", type=Path, help="folder to write to; default runs/series_classification[-smoke]")
     parser.add_argument("--seed", type=int, default=0, help="of the first model; default %(default)s")
     parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, without download")
     args = parser.parse_args(argv)
+    args.out = out_folder(args, "series_classification")
     started = time.perf_counter()
     train_part, test = (made_up(96, 0), made_up(60, 1)) if args.smoke else japanese_vowels()
     folds, size, steps, rows, levels = (2, 8, 120, 2, (0.3,)) if args.smoke else (5, 48, 400, 10, (0.0, 0.6))
@@ -128,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
             epochs=round(steps / len(loader)),
             every=steps // rows,
             validate=validate,
-            checkpoints=train.Checkpoints(args.out / "checkpoints" / name, keep=1),
+            checkpoints=train.Checkpoints(args.out / "checkpoints" / name, keep=1, settings=[seed, args.smoke]),
             progress=True,
         )
 

@@ -12,6 +12,7 @@ modules; `jaxseq.data`; `jaxseq.train`; `jaxseq.decoding`.
 """
 
 import importlib
+import importlib.metadata
 
 from jaxseq import diagnostics as diagnostics
 from jaxseq import initializers as initializers
@@ -100,8 +101,21 @@ __all__ = [
 ]
 
 
+_LAZY = ("data", "decoding", "linen", "nn", "train")
+
+
 def __getattr__(name: str):
-    """Imports a subpackage that needs more than JAX when it is first used."""
-    if name in ("data", "decoding", "linen", "nn", "train"):
+    """Imports a subpackage that needs more than JAX when it is first used; looks up the version."""
+    if name in _LAZY:
         return importlib.import_module(f"jaxseq.{name}")
+    if name == "__version__":
+        try:
+            return importlib.metadata.version("jaxseq")
+        except importlib.metadata.PackageNotFoundError:
+            raise AttributeError("jaxseq is not installed, and only an installed package has a version") from None
     raise AttributeError(f"module 'jaxseq' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The names there are, those that are not imported yet among them."""
+    return sorted({*globals(), *_LAZY, "__version__"})

@@ -64,9 +64,13 @@ def unroll(
         run = functools.partial(unroll, kernel=kernel)
         return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
     kernel = bptt if kernel is None else kernel
-    carry, ys = kernel(*_prepare(cell, params, carry, xs, mask, reset, reverse, key), reverse=reverse)
-    check.outputs(cell, ys, xs.shape[:-1])
-    return carry, ys
+    try:
+        last, ys = kernel(*_prepare(cell, params, carry, xs, mask, reset, reverse, key), reverse=reverse)
+        check.outputs(cell, ys, xs.shape[:-1])
+    except (TypeError, ValueError) as error:
+        check.blame(error, cell, params, carry, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype))
+        raise
+    return last, ys
 
 
 def _prepare(
@@ -109,9 +113,13 @@ def step(
         carry = masking.choose(reset, cell.carry(params, x.shape[:-1]), carry)
     if isinstance(cell, Composite):
         return one_step(params, carry, x)
-    carry, y = one_step(params, carry, cell.project(params, x))
-    check.outputs(cell, y, x.shape[:-1])
-    return carry, y
+    try:
+        after, y = one_step(params, carry, cell.project(params, x))
+        check.outputs(cell, y, x.shape[:-1])
+    except (TypeError, ValueError) as error:
+        check.blame(error, cell, params, carry, x)
+        raise
+    return after, y
 
 
 def enter(cell, params, carry, name, axes, xs):
@@ -119,9 +127,13 @@ def enter(cell, params, carry, name, axes, xs):
     check.net(cell)
     params, carry = check.as_jax((params, carry))
     xs = check.inputs(name, axes, xs, params)
-    check.parameters(cell, params, xs.shape[-1])
     batch = xs.shape[1:-1] if axes.startswith("T") else xs.shape[:-1]
-    if carry is None:
-        return params, cell.carry(params, batch), xs
-    check.carry(cell, params, carry, batch)
+    try:
+        check.parameters(cell, params, xs.shape[-1])
+        if carry is None:
+            return params, cell.carry(params, batch), xs
+        check.carry(cell, params, carry, batch)
+    except TypeError:
+        check.signatures(cell)
+        raise
     return params, carry, xs

@@ -133,16 +133,19 @@ def masked(cell: Cell) -> Cell:
         d_params = cell_collect(params, saved[0], d_us[0])
         return d_params, jax.tree.map(jnp.zeros_like, initial)
 
-    def project_back(params, xs, d_us):
-        (params, initial), (xs, mask, reset) = params, xs
-        d_params, d_xs = cell_project(params, keep(mask, xs), d_us[0])
-        if reset is None:
-            d_initial = jax.tree.map(jnp.zeros_like, initial)
-        else:
-            d_initial = jax.tree.map(lambda d, c: d.sum(range(d.ndim - c.ndim)), d_us[3], initial)
-        return (d_params, d_initial), (keep(mask, d_xs), None, None)
+    backward = Backward(fwd, bwd, collect)
+    if cell_project is not None:
 
-    backward = Backward(fwd, bwd, collect, None if cell_project is None else project_back)
+        def project_back(params, xs, d_us):
+            (params, initial), (xs, mask, reset) = params, xs
+            d_params, d_xs = cell_project(params, keep(mask, xs), d_us[0])
+            if reset is None:
+                d_initial = jax.tree.map(jnp.zeros_like, initial)
+            else:
+                d_initial = jax.tree.map(lambda d, c: d.sum(range(d.ndim - c.ndim)), d_us[3], initial)
+            return (d_params, d_initial), (keep(mask, d_xs), None, None)
+
+        backward = backward._replace(project=project_back)
     return Cell(cell.size, init, carry, project, step, backward)
 
 

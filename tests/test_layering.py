@@ -88,9 +88,17 @@ try:
     jaxseq.nothing
 except AttributeError as error:
     print(error)
+print({'data', 'decoding', 'linen', 'nn', 'train', 'unroll', '__version__'} <= set(dir(jaxseq)))
+import importlib.metadata
+try:
+    print(jaxseq.__version__ == importlib.metadata.version("jaxseq"))
+except AttributeError as error:
+    print("is not installed" in str(error))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == [
         "['jaxseq.data', 'jaxseq.decoding', 'jaxseq.linen', 'jaxseq.nn', 'jaxseq.train']",
         "module 'jaxseq' has no attribute 'nothing'",
+        "True",
+        "True",
     ]

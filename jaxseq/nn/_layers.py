@@ -37,8 +37,11 @@ def embed(layer: nnx.Embed, name: str, axes: str, ids: jax.Array, mask: jax.Arra
         raise ValueError(f"`{name}` must be int ids [{axes}], of at least {axes.count(',')} axis; got a scalar")
     mask = check.flags("mask", mask, ids.shape, axes)
     ids = ids if mask is None else jnp.where(mask, ids, 0)
-    ids = jnp.where(ids < 0, layer.num_embeddings, ids)  # NaN, as of an id above; JAX would count from the end
-    return layer(ids)
+    # A wrong id becomes V, whose embedding is NaN; JAX would count from the end, or past 2³² from the start.
+    V = layer.num_embeddings
+    wrong = (ids < 0) | (ids > jnp.asarray(min(V - 1, jnp.iinfo(ids.dtype).max), ids.dtype))
+    embedded = layer(jnp.where(wrong, V, jnp.where(wrong, 0, ids).astype(jnp.int32)))
+    return embedded if V > 1 else jnp.where(wrong[..., None], jnp.nan, embedded)  # Flax repeats a single row unasked
 
 
 def inputs(layer: nnx.Embed | None, xs: jax.Array, mask: jax.Array | None) -> jax.Array:

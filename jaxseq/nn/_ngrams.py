@@ -26,7 +26,7 @@ class NGrams(NamedTuple):
 
     Attributes:
       orders: the n's, each 2 or more.
-      buckets: rows of the table for each order.
+      buckets: rows of the table for each order; it holds orders × buckets × features numbers in all.
       features: of each row.
     """
 
@@ -41,7 +41,8 @@ class NGramEmbedding(nnx.Module):
     def __init__(self, ngrams: NGrams, param_dtype: jax.typing.DTypeLike | None, rngs: nnx.Rngs):
         if not isinstance(ngrams, NGrams):
             raise TypeError(f"`ngrams` must be nn.NGrams(orders) or None; got {ngrams!r}")
-        self.orders = tuple(check.positive_int("ngrams.orders", order) for order in ngrams.orders)
+        orders = check.sequence("ngrams.orders", ngrams.orders)
+        self.orders = tuple(check.positive_int("ngrams.orders", order) for order in orders)
         if not self.orders or min(self.orders) < 2:
             raise ValueError(f"`ngrams.orders` must be numbers of 2 or more; got {ngrams.orders!r}")
         self.buckets = check.positive_int("ngrams.buckets", ngrams.buckets)
@@ -65,8 +66,17 @@ class NGramEmbedding(nnx.Module):
           carry: the last ids so far; None: none.
           mask: bool `[B, T]` or None; on a False step the carry is held, and the embeddings are zero.
           reset: bool `[B, T]` or None; True where a new sequence starts.
+
+        Raises:
+          TypeError, ValueError: `carry` is not int32 `[B, n - 1]`.
         """
-        carry = self.initial_carry(ids.shape[:-1]) if carry is None else carry
+        start = self.initial_carry(ids.shape[:-1])
+        carry = start if carry is None else check.array("carry.recent", "B, n - 1", carry)
+        if (carry.dtype, carry.shape) != (start.dtype, start.shape):
+            raise ValueError(
+                f"`carry.recent` must be {start.dtype} {start.shape}, the last ids of this batch by this model; "
+                f"got {carry.dtype} {carry.shape}"
+            )
 
         def step(recent, inputs):
             new, is_real, is_start = inputs

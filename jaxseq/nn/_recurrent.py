@@ -24,7 +24,7 @@ class Recurrent(nnx.Module):
 
     Attributes:
       params: what `cell.init` returns, in its own structure, each leaf an `nnx.Param`: `layer.params.w_x`.
-      cell, kernel: as given; static.
+      cell, in_features, kernel: as given; static.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -46,10 +46,12 @@ class Recurrent(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check.net(cell)
+        check.signatures(cell)
         check.kernel(kernel)
         self.cell = cell
+        self.in_features = check.positive_int("in_features", in_features)
         self.kernel = kernel
-        params = cell.init(rngs.params(), check.positive_int("in_features", in_features), param_dtype)
+        params = cell.init(rngs.params(), self.in_features, param_dtype)
         self.params = nnx.data(jax.tree.map(nnx.Param, params))
 
     def __call__(
@@ -85,9 +87,9 @@ class Recurrent(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        return _batch_major.unroll(
-            self.cell, self._arrays(), xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key
-        )
+        params = self._arrays()
+        xs = self._checked("xs", "B, T, D", xs, params)
+        return _batch_major.unroll(self.cell, params, xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key)
 
     def step(self, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
         """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
@@ -100,11 +102,17 @@ class Recurrent(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit, or the net is not causal.
         """
-        return step(self.cell, self._arrays(), carry, x, reset=reset)
+        params = self._arrays()
+        return step(self.cell, params, carry, self._checked("x", "B, D", x, params), reset=reset)
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
         """Returns the carry that sequences start from."""
         return self.cell.carry(self._arrays(), batch_shape)
+
+    def _checked(self, name, axes, xs, params):
+        xs = check.inputs(name, axes, xs, params)
+        check.features(name, xs, self.in_features)
+        return xs
 
     def _arrays(self) -> Params:
         return jax.tree.map(lambda param: param[...], self.params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

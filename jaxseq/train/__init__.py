@@ -19,7 +19,6 @@ from jaxseq.train import losses as losses
 from jaxseq.train import metrics as metrics
 from jaxseq.train._evaluate import evaluator as evaluator
 from jaxseq.train._fit import Fit as Fit
-from jaxseq.train._fit import NonFiniteError as NonFiniteError
 from jaxseq.train._fit import fit as fit
 from jaxseq.train._run import Checkpoints as Checkpoints
 from jaxseq.train._step import Report as Report
@@ -31,6 +30,8 @@ from jaxseq.train._store import TornError as TornError
 from jaxseq.train._store import load as load
 from jaxseq.train._store import load_info as load_info
 from jaxseq.train._store import save as save
+from jaxseq.train._store import saved as saved
+from jaxseq.train._watch import NonFiniteError as NonFiniteError
 from jaxseq.train.ensemble import average as average
 from jaxseq.train.groups import by_path as by_path
 from jaxseq.train.groups import per_group as per_group
@@ -60,4 +61,5 @@ __all__ = [
     "metrics",
     "per_group",
     "save",
+    "saved",
 ]

@@ -57,13 +57,16 @@ def remaining(loader: Loader, position: int, total: int) -> Iterator[Batch]:
     """The batches of all epochs, from the one at `position` to the one before `total`.
 
     Raises:
-      ValueError: the loader's epoch ends before as many batches as its `len` says.
+      ValueError: an epoch of the loader is not of as many batches as its `len` says.
     """
     while position < total:
         epoch, index = divmod(position, len(loader))
+        end = (epoch + 1) * len(loader)
         for batch in loader.epoch(epoch, index):
             position += 1
+            if position > end:
+                break
             yield batch
-        if position != (epoch + 1) * len(loader):
-            given = position - epoch * len(loader)
+        if position != end:
+            given = "more" if position > end else position - epoch * len(loader)
             raise ValueError(f"`batches` has {len(loader)} batches an epoch by its len; epoch {epoch} gave {given}")

@@ -7,7 +7,7 @@ import jax
 
 from jaxseq.train._batches import as_loader, remaining
 from jaxseq.train._report import evaluation_sums, numbers
-from jaxseq.train._step import LossFn, apply_loss
+from jaxseq.train._step import LossFn, apply_loss, check_arguments
 from jaxseq.train.metrics import merge
 from jaxseq.typing import Params
 
@@ -24,8 +24,12 @@ def evaluator(
       carry: what the first batch starts from, where `loss_fn` takes a carry; it goes from batch to batch.
       ensemble: params, and the carry if any, lead with the members, and the numbers are over all of these. For what
         the members say together, give a loss of `train.average` instead, and leave this False.
+
+    Raises:
+      TypeError, ValueError: there are no batches, or `loss_fn` takes a carry and none is given.
     """
     loader = as_loader(batches)
+    check_arguments(loss_fn, carry)
 
     def measure(params, batch, carry):
         loss, aux, carry = apply_loss(loss_fn, params, batch, None, carry)

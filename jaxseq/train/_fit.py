@@ -4,8 +4,8 @@ Killed at any moment and started again, a run that has checkpoints ends with the
 see `_run`.
 """
 
+import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
@@ -19,10 +19,8 @@ from jaxseq.train._batches import Loader, as_loader, remaining
 from jaxseq.train._report import numbers, sums
 from jaxseq.train._run import Best, Checkpoints, Row, Run, checked, resume, store
 from jaxseq.train._step import Report, TrainState
+from jaxseq.train._watch import NonFiniteError, Watch
 from jaxseq.typing import Params
-
-CHUNK = 64
-"""Steps whose reports are added up at once."""
 
 
 class Fit(NamedTuple):
@@ -33,24 +31,6 @@ class Fit(NamedTuple):
     """Those of the best row by validation; without validation, the last. What a loss learns in its carry, such as
     statistics of batches, is that of the last step alone, in `state.carry`."""
     history: list[Row]
-
-
-class NonFiniteError(FloatingPointError):
-    """A loss or gradient was not finite. The update was not made: `state` is that before it, but for the step's number.
-
-    Attributes:
-      step: the number of the step, from 0, as `state.step` counts.
-      epoch: its epoch, from 0.
-      index: the number of the batch in the epoch, from 0.
-      batch: the batch itself.
-      state: the `TrainState`.
-      report: the step's `Report`.
-    """
-
-    def __init__(self, message: str, step: int, epoch: int, index: int, batch: Any, state: TrainState, report: Report):
-        super().__init__(message)
-        self.step, self.epoch, self.index = step, epoch, index
-        self.batch, self.state, self.report = batch, state, report
 
 
 def fit(
@@ -77,82 +57,89 @@ def fit(
 
     Args:
       step: of `make_step`.
-      state: of `init`; its buffers are given away.
-      batches: a loader of `jaxseq.data`, or a list of batches, taken in order in every epoch.
+      state: of `init`; its buffers are given away (donated).
+      batches: a loader of `jaxseq.data`, or a list of batches, taken in order in every epoch. A batch is to stay as
+        it is while the next is made.
       epochs: in all, those before a resumption among them.
       every: steps to a row; None: an epoch. The last row may be of fewer.
       validate: `params -> {name: number}`, called at each row; see `evaluator`.
-      monitor: the number of `validate` by which params are the best.
+      monitor: the number of `validate` by which params are the best, by the name that `validate` gives it, such as
+        `"accuracy"`, or by that of the row, `"validation/accuracy"`.
       better: whether a lower or a higher one is; None: lower, where `monitor` is the loss.
       patience: rows without a better one after which to stop; None: never.
       callbacks: functions of the `Fit` so far, called after each row; one that returns True ends the run.
-      checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder.
+      checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder. What else makes
+        the run, such as the learning rate, `fit` cannot see: name it in their `settings`.
       sharding: where batches go, as in `data.prefetch`; None: JAX's default device.
-      progress: shows a bar, by tqdm, where standard error is a terminal.
+      progress: shows a bar, by tqdm, where standard error is a terminal; elsewhere tqdm is not needed.
 
     Raises:
       NonFiniteError: a loss, gradient or update was not finite, which names step and batch. Of a step made with
         `nonfinite="skip"` it warns instead, and goes on without that update.
+      ImportError: `progress` asks for a bar, and there is no tqdm.
       TypeError, ValueError: an argument does not fit, the monitored number is not there, or the checkpoints are of
-        another run: other shapes, other batches to an epoch, another monitor.
+        another run: other shapes, other batches to an epoch, another monitor, other settings.
     """
     loader, checkpoints = as_loader(batches), checked(checkpoints)
     epochs = check.positive_int("epochs", epochs)
     every = len(loader) if every is None else check.positive_int("every", every)
-    best = _best(validate, monitor, better, patience)
+    best, tqdm = _best(validate, monitor, better, patience), _tqdm(progress)
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
         raise TypeError(f"`callbacks` must be a list of functions of the Fit so far; got {callbacks!r}")
     if any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)):
         raise ValueError(
             "`state` was given away to an earlier step; make another by train.init, or use what it returned"
         )
+    if not np.all(state.alive):
+        raise ValueError(
+            "`state` has stopped at a step that was not finite; to go on with it, give "
+            "state._replace(alive=jnp.ones_like(state.alive))"
+        )
 
     run = Run(state, None, None, [], 0, False)
     if checkpoints is not None:
         run = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best)
     total, seconds_before = epochs * len(loader), run.history[-1]["seconds"] if run.history else 0.0
-    started, unseen, seen = time.perf_counter(), None, []
-    with _bar(total, run.position, progress) as bar:
-        for batch in remaining(loader, run.position, total):
-            if run.stopped or _exhausted(run.history, best, patience):
-                break
-            state, report = step(run.state, batch if sharding is None else jax.device_put(batch, sharding))
-            run = run._replace(state=state, position=run.position + 1)
-            if unseen is not None:  # the step before, while this one is computed
-                seen.append(_look(unseen, state, len(loader)))
-            unseen = _Made(run.position - 1, batch, report)
-            at_row = run.position % every == 0 or run.position == total
-            to_store = checkpoints and (at_row or (checkpoints.every and run.position % checkpoints.every == 0))
-            if at_row or to_store or len(seen) == CHUNK:
-                seen, unseen = [*seen, _look(unseen, state, len(loader))], None
-                run, seen = run._replace(sums=_add(run.sums, sums(seen))), []
-            if at_row:
-                seconds = seconds_before + time.perf_counter() - started
-                row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
-                run = _close_row(run, row, validate, best)
-                told = [callback(_fitted(run)) for callback in callbacks]
-                run = run._replace(stopped=any(_is_true(answer) for answer in told))
-            if checkpoints and to_store:
-                store(checkpoints, run, len(loader), best)
-            if bar is not None:
-                bar.update()
+    started, watch = time.perf_counter(), Watch(len(loader))
+    try:
+        with tqdm(total=total, initial=run.position, unit="step") if tqdm else nullcontext() as bar:
+            for batch in remaining(loader, run.position, total):
+                if run.stopped or _exhausted(run.history, best, patience):
+                    break
+                state, report = step(run.state, batch if sharding is None else jax.device_put(batch, sharding))
+                watch.add(run.position, batch, report, state)
+                run = run._replace(state=state, position=run.position + 1)
+                at_row = run.position % every == 0 or run.position == total
+                to_store = checkpoints and (at_row or (checkpoints.every and run.position % checkpoints.every == 0))
+                if at_row or to_store or watch.full:
+                    run = run._replace(sums=_add(run.sums, watch.take(state)))
                 if at_row:
-                    bar.set_postfix({name: f"{run.history[-1][name]:.4g}" for name in _shown(run.history[-1])})
+                    seconds = seconds_before + time.perf_counter() - started
+                    row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
+                    run = _close_row(run, row, validate, best)
+                    told = [callback(_fitted(run)) for callback in callbacks]
+                    run = run._replace(stopped=any(_is_true(answer) for answer in told))
+                if checkpoints and to_store:
+                    store(checkpoints, run, len(loader), best)
+                if bar is not None:
+                    bar.update()
+                    if at_row:
+                        bar.set_postfix({name: f"{run.history[-1][name]:.4g}" for name in _shown(run.history[-1])})
+    except NonFiniteError:
+        raise
+    except Exception:
+        watch.look(run.state)  # a step that was not finite is told before what went wrong after it
+        raise
     return _fitted(run)
-
-
-class _Made(NamedTuple):
-    """A step that was made and is not yet looked at."""
-
-    position: int
-    batch: Any
-    report: Report
 
 
 def _best(validate, monitor, better, patience):
     """By what params are the best; None without validation."""
     if patience is not None:
         check.positive_int("patience", patience)
+    if not isinstance(monitor, str):
+        raise TypeError(f"`monitor` must be the name of a number that `validate` gives; got {monitor!r}")
+    monitor = monitor.removeprefix("validation/")
     if validate is None:
         if patience is not None or monitor != "loss" or better is not None:
             raise ValueError("`patience`, `monitor` and `better` need `validate`, which gives the number")
@@ -166,21 +153,6 @@ def _best(validate, monitor, better, patience):
 def _exhausted(history, best, patience):
     """Whether the last rows, `patience` of them, are all no better than one before."""
     return bool(patience and history) and len(history) - 1 - best.of(history) >= patience
-
-
-def _look(made, state, epoch_size):
-    """The report of a step on the host, once it is there; raises or warns where something was not finite.
-
-    A step that stops the run leaves the state dead, so that the one after it, under way by now, changes nothing.
-    """
-    report = jax.tree.map(np.asarray, made.report)  # faster here than jax.device_get
-    if not np.all(report.finite):
-        number, (epoch, index) = int(np.max(report.step)), divmod(made.position, epoch_size)
-        message = f"not finite at step {number} (epoch {epoch}, batch {index}): {_faults(state.params, report)}"
-        if not np.all(state.alive):
-            raise NonFiniteError(message, number, epoch, index, made.batch, state, report)
-        warnings.warn(f"{message}. The update was left out.", RuntimeWarning, stacklevel=3)
-    return report
 
 
 def _add(sums, more):
@@ -213,15 +185,6 @@ def _fitted(run):
     return Fit(run.state, params, run.history)
 
 
-def _faults(params, report):
-    """What was not finite, and the gradients by name."""
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    finite = np.asarray(report.finite_leaves).reshape(-1, len(paths)).T
-    faulty = [f"params{path}" for path, fine in zip(paths, finite, strict=True) if not fine.all()]
-    seen = f"loss {np.asarray(report.loss)}, gradient norm {np.asarray(report.gradient_norm)}"
-    return f"{seen}, in {', '.join(faulty)}" if faulty else seen
-
-
 def _sums_like(step, state, loader):
     """Sums of nothing, to tell their shapes."""
     _, report = jax.eval_shape(step, state, next(iter(loader.epoch(0))))
@@ -229,16 +192,19 @@ def _sums_like(step, state, loader):
 
 
 def _is_true(answer):
-    return isinstance(answer, bool | np.bool_ | jax.Array) and bool(answer)
+    return isinstance(answer, bool | np.bool_ | np.ndarray | jax.Array) and np.size(answer) == 1 and bool(answer)
 
 
 def _shown(row):
     return [name for name in ("loss", "validation/loss") if name in row]
 
 
-def _bar(total, position, progress):
-    if not progress:
-        return nullcontext()
-    from tqdm import tqdm
-
-    return tqdm(total=total, initial=position, unit="step", disable=None)
+def _tqdm(progress):
+    """What makes the bar; None where there is to be none, or no terminal to draw it on."""
+    if not progress or sys.stderr is None or not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise ImportError("`progress=True` needs tqdm: pip install 'jaxseq[logging]'") from None
+    return tqdm

@@ -5,6 +5,7 @@ steps made, which says where the data stands. The rest is a pure function of the
 started again ends with the very bits of one that was not.
 """
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq.train._step import TrainState
-from jaxseq.train._store import load, load_info, save, versions
+from jaxseq.train._store import as_json, load, load_info, save, versions
 from jaxseq.typing import Params
 
 Row = dict[str, float]
@@ -27,11 +28,14 @@ class Checkpoints(NamedTuple):
       folder: of this run alone. What is found there is gone on with.
       every: steps between checkpoints, besides the one at each row of the history; None: at rows only.
       keep: how many are kept.
+      settings: what makes the run what it is and `fit` cannot see, such as the learning rate: anything that JSON holds.
+        A run with others is refused.
     """
 
     folder: str | os.PathLike
     every: int | None = None
     keep: int = 3
+    settings: Any = None
 
 
 class Best(NamedTuple):
@@ -72,6 +76,7 @@ def checked(checkpoints: Checkpoints | None) -> Checkpoints | None:
     if checkpoints.every is not None:
         check.positive_int("checkpoints.every", checkpoints.every)
     check.positive_int("checkpoints.keep", checkpoints.keep)
+    as_json("checkpoints.settings", checkpoints.settings)
     return checkpoints._replace(folder=Path(checkpoints.folder).absolute())
 
 
@@ -79,7 +84,7 @@ def store(checkpoints: Checkpoints, run: Run, epoch_size: int, best: Best | None
     """Saves the run under the number of its position."""
     info = {
         "position": run.position,
-        "settings": _settings(epoch_size, best),
+        "settings": _settings(epoch_size, best, checkpoints.settings),
         "stopped": run.stopped,
         "history": run.history,
         "has": [run.best is not None, run.sums is not None],
@@ -92,14 +97,15 @@ def resume(checkpoints: Checkpoints, run: Run, sums_like: Callable[[], Any], epo
 
     Raises:
       TornError: there are checkpoints, and none is whole.
-      ValueError: they are of a run with other shapes, epochs of another size, or another notion of what is best.
+      ValueError: they are of a run with other shapes, epochs of another size, another notion of what is best, or other
+        settings.
     """
     if not versions(checkpoints.folder):
         return run
-    info, settings = load_info(checkpoints.folder), _settings(epoch_size, best)
-    if info["settings"] != settings:
-        pairs = [(name, info["settings"][name], now) for name, now in settings.items()]
-        differing = [f"{name}: {before} before, {now} now" for name, before, now in pairs if before != now]
+    info, settings = load_info(checkpoints.folder), _settings(epoch_size, best, checkpoints.settings)
+    pairs = [(name, info["settings"].get(name), settings.get(name)) for name in settings | info["settings"]]
+    differing = [f"{name}: {before} before, {now} now" for name, before, now in pairs if before != now]
+    if differing:
         raise ValueError(
             f"the run in {checkpoints.folder} is another: {'; '.join(differing)}. Give another run a folder of its own."
         )
@@ -109,10 +115,14 @@ def resume(checkpoints: Checkpoints, run: Run, sums_like: Callable[[], Any], epo
     return Run(state, params, sums, info["history"], info["position"], info["stopped"])
 
 
-def _settings(epoch_size, best):
-    """What has to be the same when a run goes on, as JSON gives it back."""
-    return {
+def _settings(epoch_size, best, settings):
+    """What has to be the same when a run goes on, by name, as JSON gives it back."""
+    own = {
         "batches an epoch": epoch_size,
         "monitor": None if best is None else best.monitor,
         "better": None if best is None else best.better,
     }
+    settings = json.loads(as_json("checkpoints.settings", settings))
+    if isinstance(settings, dict):
+        return own | {f"settings[{name!r}]": value for name, value in settings.items()}
+    return own if settings is None else own | {"settings": settings}

@@ -12,6 +12,7 @@ What a loss hands from batch to batch without a gradient, the carry of a recurre
 state too.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -38,7 +39,8 @@ class TrainState(NamedTuple):
     key: jax.Array
     """Of the whole run; step t draws from `fold_in(key, t)`."""
     alive: jax.Array
-    """bool []: False from a step on that was not finite, under `nonfinite="stop"`; then nothing changes any more."""
+    """bool []: False from a step on that was not finite, under `nonfinite="stop"`; then nothing changes any more. An
+    ensemble's members stop together."""
     carry: Any = None
     """What `loss_fn` hands from batch to batch; None: nothing."""
 
@@ -54,7 +56,7 @@ class Report(NamedTuple):
     gradient_norm: jax.Array
     """[]: the global norm, before the optimizer clips it."""
     finite: jax.Array
-    """bool []: loss, gradients, norm and new params were; otherwise params and optimizer were left as they stood."""
+    """bool []: loss, gradients, norm and new params were, and the carry had no NaN; otherwise the state stayed."""
     finite_leaves: jax.Array
     """bool [leaves of params]: whose gradients were, or, where all were, whose new values."""
     step: jax.Array
@@ -74,8 +76,9 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
         third result; no gradient goes through it from one step to the one before. None: `loss_fn` has neither.
 
     Raises:
-      TypeError: a leaf of params is not floating, or the key is not one.
+      TypeError: a leaf of params is not floating, the optimizer is none of optax, or the key is not one.
     """
+    _check_optimizer(optimizer)
     if not jax.tree.leaves(params):
         raise ValueError("`params` must hold arrays; got none")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -98,7 +101,8 @@ def make_step(
 ) -> Callable[[TrainState, Any], tuple[TrainState, Report]]:
     """A jitted training step `(state, batch) -> (state, report)`.
 
-    The state's buffers are donated: use the state that is returned, not the one that was passed. A step whose loss,
+    The state's buffers are given away (donated, in JAX's word), and the new state takes their place in memory: use the
+    state that is returned. Of the one that was passed JAX says that "Array has been deleted". A step whose loss,
     gradients or new params are not finite changes nothing but the step's number, and says so in `report.finite`; look
     at it, or leave that to `fit`, which raises or warns.
 
@@ -117,12 +121,14 @@ def make_step(
         key.
 
     Raises:
-      TypeError: the loss is neither a floating scalar nor a Mean, or not given together with an aux.
+      TypeError: the optimizer is none of optax; the loss is neither a floating scalar nor a Mean, or not given together
+        with an aux; `loss_fn` takes a carry and the state has none, or the other way round.
       ValueError: a batch's leaf does not lead with `accumulate`, the carry changes its shape, or the state is another
         optimizer's.
     """
     accumulate = check.positive_int("accumulate", accumulate)
     check.one_of("nonfinite", nonfinite, ("stop", "skip"))
+    _check_optimizer(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def total(params, batch, key, carry):
@@ -156,24 +162,31 @@ def make_step(
         loss = loss / divisor
         gradients = jax.tree.map(lambda leaf, param: (leaf / divisor).astype(param.dtype), gradients, state.params)
         norm = optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(wide(leaf)), gradients))
-        _check_optimizer(optimizer, state)
+        _check_optimizer_state(optimizer, state)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         gradients_finite, params_finite = _finite_leaves(gradients), _finite_leaves(params)
         finite_leaves = jnp.where(jnp.all(gradients_finite), params_finite, gradients_finite)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves) & ~_has_nan(carry)
         new, old = (params, opt_state, carry), (state.params, state.opt_state, state.carry)
-        made = finite & state.alive
+        goes_on = finite if nonfinite == "skip" else together(finite)
+        made = goes_on & state.alive
         params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(made, new, old), new, old)
-        alive = state.alive & (finite | (nonfinite == "skip"))
+        alive = state.alive if nonfinite == "skip" else made
         report = Report(loss, count, aux, norm, finite, finite_leaves, state.step)
         return TrainState(params, opt_state, state.step + state.alive, state.key, alive, carry), report
 
-    return jax.jit(jax.vmap(step, in_axes=(0, None)) if ensemble else step, donate_argnums=0)
+    def together(finite):
+        """Whether all members are finite: an ensemble stops as one."""
+        return jax.lax.pmin(finite.astype(int), "members") == 1 if ensemble else finite
+
+    members = functools.partial(jax.vmap, in_axes=(0, None), axis_name="members")
+    return jax.jit(members(step) if ensemble else step, donate_argnums=0)
 
 
 def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | None, carry: Any) -> tuple[Mean, Any, Any]:
     """Calls `loss_fn` and returns its loss as a Mean, its aux and its carry; raises where they are no such things."""
+    check_arguments(loss_fn, carry)
     arguments, results = (4, "(loss, aux, carry)") if carry is not None else (3, "(loss, aux)")
     result = loss_fn(*(params, batch, key, carry)[:arguments])
     if type(result) is not tuple or len(result) != arguments - 1:
@@ -193,6 +206,14 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
         )
     loss = jnp.asarray(loss)
     return Mean(loss.astype(wide(loss)), jnp.ones((), int)), aux, new_carry
+
+
+def check_arguments(loss_fn: LossFn, carry: Any) -> None:
+    """Raises where `loss_fn` takes a carry and there is none, or the other way round."""
+    if carry is None and not check.takes(loss_fn, 3) and check.takes(loss_fn, 4):
+        raise TypeError("`loss_fn` takes a carry; give `train.init`, or `train.evaluator`, one: carry=...")
+    if carry is not None and not check.takes(loss_fn, 4) and check.takes(loss_fn, 3):
+        raise TypeError("`loss_fn` takes no carry; leave `carry` out, or take it as the fourth argument")
 
 
 def _check_carry(new, old):
@@ -230,7 +251,20 @@ def _finite_leaves(tree):
     return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
 
 
-def _check_optimizer(optimizer, state):
+def _has_nan(tree):
+    """Infinities are let pass: the carry of a running maximum starts from one."""
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return functools.reduce(jnp.logical_or, [jnp.any(jnp.isnan(leaf)) for leaf in floats], jnp.array(False))
+
+
+def _check_optimizer(optimizer):
+    """By its functions: `optax.MultiSteps` is no GradientTransformation."""
+    if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
+        hint = " Call it: optax.adam(1e-3)." if callable(optimizer) else ""
+        raise TypeError(f"`optimizer` must be an optax.GradientTransformation; got {optimizer!r}.{hint}")
+
+
+def _check_optimizer_state(optimizer, state):
     expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
     if jax.tree.structure(state.opt_state) != expected:
         raise ValueError(

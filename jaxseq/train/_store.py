@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +26,11 @@ import orbax.checkpoint as ocp
 
 from jaxseq import check
 
-_NEW, _OLD = re.compile(r"\d{12,}"), re.compile(r"\.old-(\d{12,})")
+_NEW, _OLD, _UNFINISHED = map(re.compile, (r"\d{12,}", r"\.old-(\d{12,})", r"\.new-[0-9a-f]{32}"))
 
 
 class TornError(ValueError):
-    """Nothing that is stored is whole."""
+    """Nothing that is stored is whole: every version is torn, which is to say incomplete or changed since."""
 
 
 class Stored(NamedTuple):
@@ -56,7 +57,7 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
     """
     folder, keep = Path(folder).absolute(), check.positive_int("keep", keep)
     arrays = {name: leaf for name, leaf in _named(tree).items() if leaf.size}
-    text = json.dumps(info, ensure_ascii=False)
+    text = as_json("info", info)
     found = _versions(folder)
     if number is None:
         number = max(found, default=-1) + 1
@@ -66,8 +67,9 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
     for n in later:
         if _damage(found[n]) is None:
             raise ValueError(f"`number` must not be below that of the newest version, {n}; got {number}")
-    new, place = folder / ".new-version", _place(folder, number)
-    shutil.rmtree(new, ignore_errors=True)
+    _drop(folder, _UNFINISHED)
+    # a name of its own: threads of a save that was interrupted may still write to theirs
+    new, place = folder / f".new-{uuid.uuid4().hex}", _place(folder, number)
     new.mkdir(parents=True)
     if arrays:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -77,11 +79,14 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
     _set_aside(place)
     new.rename(place)
     earlier = sorted(n for n in found if n < number)
-    for n in later + earlier[: len(earlier) + 1 - keep]:
+    for n in later + earlier[: max(0, len(earlier) + 1 - keep)]:
         _set_aside(_place(folder, n))
-    for path in folder.glob(".old-*"):
-        if _OLD.fullmatch(path.name):
-            shutil.rmtree(path)
+    _drop(folder, _OLD)
+
+
+def saved(folder: str | os.PathLike) -> bool:
+    """Whether `folder` holds a version that is whole."""
+    return any(_damage(version) is None for version in _versions(Path(folder)).values())
 
 
 def load(folder: str | os.PathLike, like: Any) -> Stored:
@@ -110,6 +115,23 @@ def load_info(folder: str | os.PathLike) -> Any:
     return _read_newest(folder, _info)
 
 
+def as_json(name: str, value: Any) -> str:
+    """Returns the JSON of `value`.
+
+    Raises:
+      TypeError: naming the place in it, where JSON does not hold it.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except TypeError:
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+            if not isinstance(leaf, str | int | float):
+                hint = " Give its numbers: array.tolist()." if hasattr(leaf, "tolist") else ""
+                place = name + jax.tree_util.keystr(path)
+                raise TypeError(f"`{place}` must be what JSON holds; got {type(leaf).__name__}.{hint}") from None
+        raise
+
+
 def versions(folder: str | os.PathLike) -> list[int]:
     """The numbers of the versions in `folder`, whole or not, rising."""
     return sorted(_versions(Path(folder)))
@@ -120,6 +142,13 @@ def _versions(folder):
     paths = [path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()]
     old = {int(match[1]): path for path in paths if (match := _OLD.fullmatch(path.name))}
     return old | {int(path.name): path for path in paths if _NEW.fullmatch(path.name)}
+
+
+def _drop(folder, pattern):
+    """Removes the folders of such names."""
+    for path in folder.glob(".*"):
+        if pattern.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _set_aside(place):

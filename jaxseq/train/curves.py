@@ -17,11 +17,18 @@ def plot(history: Sequence[Row], path: str | os.PathLike | None = None, *, names
       names: a panel each: `"accuracy"` shows that of training and `"validation/accuracy"`, what there is of both.
 
     Raises:
+      ImportError: there is no matplotlib.
+      TypeError: `names` is not a list of names.
       ValueError: the history is empty, or has no such name.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError:
+        raise ImportError("`plot` needs matplotlib: pip install 'jaxseq[plot]'") from None
 
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"`names` must be a list of names, such as ('loss', 'accuracy'); got {names!r}")
     if not history:
         raise ValueError("`history` must have rows; got none")
     figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")

@@ -73,9 +73,12 @@ def _learned_carry(cell):
     def collect(params, saved, d_us):
         return LearnedCarry(cell_collect(params.params, saved, d_us), jax.tree.map(jnp.zeros_like, params.carry))
 
-    def project_back(params, xs, d_us):
-        d_params, d_xs = cell_project(params.params, xs, d_us)
-        return LearnedCarry(d_params, jax.tree.map(jnp.zeros_like, params.carry)), d_xs
+    backward = Backward(fwd, bwd, collect)
+    if cell_project is not None:
 
-    backward = Backward(fwd, bwd, collect, None if cell_project is None else project_back)
+        def project_back(params, xs, d_us):
+            d_params, d_xs = cell_project(params.params, xs, d_us)
+            return LearnedCarry(d_params, jax.tree.map(jnp.zeros_like, params.carry)), d_xs
+
+        backward = backward._replace(project=project_back)
     return Cell(cell.size, init, carry, project, step, backward, drawn, cell.hears)

@@ -91,12 +91,15 @@ def recurrent_dropout(cell: Cell, rate: float, per_step: bool) -> Cell:
         params, keep = of_params(params)
         return beside(cell_collect(params, saved[0], of_xs(d_us).value), None, keep)
 
-    def project_back(params, xs, d_us):
-        (params, keep), (xs, keep_step) = of_params(params), of_xs(xs)
-        d_params, d_xs = cell_project(params, xs, of_xs(d_us).value)
-        return beside(d_params, None, keep), beside(d_xs, None, keep_step)
+    backward = Backward(fwd, bwd, collect)
+    if cell_project is not None:
 
-    backward = Backward(fwd, bwd, collect, None if cell_project is None else project_back)
+        def project_back(params, xs, d_us):
+            (params, keep), (xs, keep_step) = of_params(params), of_xs(xs)
+            d_params, d_xs = cell_project(params, xs, of_xs(d_us).value)
+            return beside(d_params, None, keep), beside(d_xs, None, keep_step)
+
+        backward = backward._replace(project=project_back)
     return Cell(cell.size, init, carry, project, step, backward, noise, cell.hears)
 
 

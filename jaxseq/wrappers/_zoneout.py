@@ -135,10 +135,13 @@ def _zoneout(cell, rates):
     def collect(params, saved, d_us):
         return cell_collect(params, saved[0], apart(d_us).value)
 
-    def project_back(params, xs, d_us):
-        xs, zones = apart(xs)
-        d_params, d_xs = cell_project(params, xs, apart(d_us).value)
-        return d_params, beside(d_xs, None, zones)
+    backward = Backward(fwd, bwd, collect)
+    if cell_project is not None:
 
-    backward = Backward(fwd, bwd, collect, None if cell_project is None else project_back)
+        def project_back(params, xs, d_us):
+            xs, zones = apart(xs)
+            d_params, d_xs = cell_project(params, xs, apart(d_us).value)
+            return d_params, beside(d_xs, None, zones)
+
+        backward = backward._replace(project=project_back)
     return Cell(cell.size, init, cell.carry, project, step, backward, noise, hears)

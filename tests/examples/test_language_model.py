@@ -136,6 +136,11 @@ def test_the_example_learns_saves_generates_and_goes_on(tmp_path, capsys):
     assert "step 64" not in again
     assert table == dict(re.findall(r"^(network|n-gram, order \d)[ a-z()]+([\d.]+ +[\d.]+)$", again, flags=re.M))
 
+    with pytest.raises(
+        ValueError, match=r"is another: settings\['seed'\]: 0 before, 1 now\. Give another run a folder"
+    ):
+        main(["--smoke", "--out", str(tmp_path), "--seed", "1"])
+
     main(["--smoke", "--out", str(tmp_path), "--generate", "ba nalu"])
     written = re.findall(r"---\n(.*)", capsys.readouterr().out)
     assert len(written) == 4

@@ -117,6 +117,16 @@ def test_a_prompt_may_come_without_batch_axes():
         (lambda: nn.LanguageModel(NET, V, 3, tied="yes", rngs=nnx.Rngs(0)), ValueError, "`tied` must be True or"),
         (lambda: nn.LanguageModel(NET, V, 3, ngrams=(2,), rngs=nnx.Rngs(0)), TypeError, "`ngrams` must be nn.NGrams"),
         (lambda: model_of(ngrams=NGRAMS)(PROMPT, jnp.zeros((3, 4))), TypeError, "`carry` must be the nn.LanguageCarry"),
+        (
+            lambda: model_of(ngrams=NGRAMS)(PROMPT, model_of(ngrams=NGRAMS).initial_carry((2,))),
+            ValueError,
+            r"`carry.recent` must be int32 \(3, 3\), the last ids of this batch by this model; got int32 \(2, 3\)",
+        ),
+        (
+            lambda: model_of(ngrams=NGRAMS).step(nn.LanguageCarry(None, jnp.zeros((3, 3))), PROMPT[:, 0]),
+            ValueError,
+            r"`carry.recent` must be int32 \(3, 3\).*; got float32 \(3, 3\)",
+        ),
         (lambda: nn.LanguageModel(NET, 0, 3, rngs=nnx.Rngs(0)), ValueError, "`vocabulary` must be a positive int"),
         (lambda: model_of()(PROMPT * 1.0), TypeError, r"`ids` must be int ids \[B, T\]; got float32 \(3, 4\)"),
         (lambda: model_of().step(None, PROMPT * 1.0), TypeError, r"`ids` must be int ids \[B\]"),

@@ -220,3 +220,27 @@ def test_ids_out_of_range_are_nan_at_both_ends():
     model = classifier(vocabulary=V)
     for bad in (-1, V):
         assert np.isnan(model(jnp.array([[1, bad]]))).all()
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "bad"),
+    [
+        (256, np.int8(-1)),
+        (300, np.int8(-5)),
+        (5, np.uint8(5)),
+        (40_000, np.int16(-1)),
+        (1, np.int32(1)),
+        (1, np.int8(-1)),
+    ],
+    ids=str,
+)
+def test_wrong_ids_of_any_dtype_are_nan(vocabulary, bad):
+    model = nn.SequenceTagger(jaxseq.rnn(2), 2, 3, vocabulary=vocabulary, rngs=nnx.Rngs(0))
+    assert np.isnan(model(np.array([[bad]]))).all()
+    assert np.isfinite(model(np.zeros((1, 1), bad.dtype))).all()
+
+
+def test_ids_past_32_bits_are_nan(x64):
+    model = nn.SequenceTagger(jaxseq.rnn(2), 2, 3, vocabulary=5, rngs=nnx.Rngs(0))
+    for bad in (2**31, 2**32, 2**32 + 3, 2**62, -(2**32)):
+        assert np.isnan(model(np.array([[bad]]))).all()

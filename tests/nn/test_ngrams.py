@@ -93,3 +93,9 @@ def test_buckets_fill_evenly_and_rows_start_at_zero():
 def test_errors(ngrams, message):
     with pytest.raises(ValueError, match=message):
         NGramEmbedding(ngrams, None, nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("orders", [3, "23"])
+def test_orders_are_a_sequence(orders):
+    with pytest.raises(TypeError, match=f"`ngrams.orders` must be a sequence of ints; got {orders!r}"):
+        NGramEmbedding(nn.NGrams(orders), None, nnx.Rngs(0))

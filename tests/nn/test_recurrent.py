@@ -239,7 +239,17 @@ LSTM = layer_of(jaxseq.lstm(4))
         (lambda: LSTM([1.0]), TypeError, r"`xs` must be an array \[B, T, D\]; got list"),
         (lambda: LSTM(jnp.ones((B, T), int)), TypeError, r"`xs` must be floating \[B, T, D\]; .* Embed tokens first"),
         (lambda: LSTM(XS.astype(jnp.bfloat16)), TypeError, r"`xs` must be float32, the dtype of `params`"),
-        (lambda: LSTM(XS[..., :1]), ValueError, r"`params.w_x` must be \(1, 16\) for inputs of D = 1"),
+        (
+            lambda: LSTM(XS[..., :1]),
+            ValueError,
+            r"`xs` must have the 2 features that the layer was made for; got 1, float32 \(3, 5, 1\)",
+        ),
+        (lambda: LSTM.step(None, XS[0, :, :1]), ValueError, "`x` must have the 2 features that the layer was made for"),
+        (
+            lambda: layer_of(jaxseq.gru(4)._replace(init=lambda key, in_size: None)),
+            TypeError,
+            r"`cell.init` must take \(key, in_size, dtype=None\); <lambda> takes \(key, in_size\)",
+        ),
         (lambda: LSTM(XS, mask=MASK.T), ValueError, r"`mask` must be bool \[B, T\] = \(3, 5\); .*pass time-major\?"),
         (lambda: LSTM(XS, reset=MASK.T), ValueError, r"`reset` must be bool \[B, T\] = \(3, 5\); .*time-major\?"),
         (lambda: LSTM(XS, mask=MASK[:1]), ValueError, r"`mask` must be bool \[B, T\] = .* Nothing is broadcast"),

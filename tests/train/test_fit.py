@@ -112,7 +112,8 @@ def test_the_best_params_are_kept_and_patience_ends_the_run(better, kept):
     assert [row["validation/loss"] for row in result.history][:4] == [3, 1, 5, 2]
 
 
-def test_a_number_of_ones_own_is_monitored():
+@pytest.mark.parametrize("monitor", ["f1", "validation/f1"])
+def test_a_number_of_ones_own_is_monitored(monitor):
     scores = iter([1.0, 3.0, 2.0])
     result = train.fit(
         STEP,
@@ -120,7 +121,7 @@ def test_a_number_of_ones_own_is_monitored():
         LOADER,
         epochs=3,
         validate=lambda params: {"f1": next(scores), "w": params["w"][0]},
-        monitor="f1",
+        monitor=monitor,
         better="higher",
     )
     assert result.params["w"][0] == np.float32(result.history[1]["validation/w"])
@@ -291,15 +292,28 @@ def test_the_bar_counts_on_from_the_checkpoint(tmp_path, monkeypatch, capsys):
 
     class Bar(tqdm.tqdm):
         def __init__(self, **options):
-            super().__init__(**options | {"disable": False})
+            super().__init__(**options)
             bars.append(self)
 
     monkeypatch.setattr(tqdm, "tqdm", Bar)
+    train.fit(STEP, start(), LOADER, epochs=1, progress=True)
+    assert not bars  # there is no terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     checkpoints = train.Checkpoints(tmp_path)
     for epochs in (1, 3):
         train.fit(STEP, start(), LOADER, epochs=epochs, checkpoints=checkpoints, progress=True)
     assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(0, 6, 6), (6, 18, 18)]
     assert "loss=" in capsys.readouterr().err
+
+
+def test_without_tqdm_a_bar_is_refused_before_training(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    never = lambda state, batch: 1 / 0
+    with pytest.raises(ZeroDivisionError):  # no terminal, no tqdm needed
+        train.fit(never, start(), LOADER, epochs=1, progress=True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with pytest.raises(ImportError, match=r"`progress=True` needs tqdm: pip install 'jaxseq\[logging\]'"):
+        train.fit(never, start(), LOADER, epochs=1, progress=True)
 
 
 class Short:
@@ -325,6 +339,7 @@ class Short:
             "`better` must say whether a 'lower' or a 'higher' 'mae'",
         ),
         ({"monitor": "mae", "better": "lower"}, ValueError, "need `validate`"),
+        ({"validate": VALIDATE, "monitor": 3}, TypeError, "`monitor` must be the name of a number .*; got 3"),
         ({"validate": lambda params: 1.0}, TypeError, "`validate` must return a dict of numbers by name; got float"),
         ({"batches": []}, ValueError, "at least one batch; got none. Is the batch size larger than the data"),
         ({"batches": iter([1])}, TypeError, "An iterator is read once only"),
@@ -339,7 +354,7 @@ class Short:
         ),
         ({"checkpoints": train.Checkpoints("folder", keep=0)}, ValueError, "`checkpoints.keep` must be a positive int"),
         (
-            {"validate": VALIDATE, "monitor": "acc", "better": "higher"},
+            {"validate": VALIDATE, "monitor": "validation/acc", "better": "higher"},
             ValueError,
             "`monitor` must be a number that `validate` gives: loss, first, mae",
         ),
@@ -380,7 +395,16 @@ def test_curves_show_training_and_validation(tmp_path):
         train.curves.plot(history, names=("f1",))
     with pytest.raises(ValueError, match="must have rows; got none"):
         train.curves.plot([])
+    for names in ("loss", [3]):
+        with pytest.raises(TypeError, match="`names` must be a list of names"):
+            train.curves.plot(history, names=names)
     assert json.loads(json.dumps(history)) == history
+
+
+def test_curves_without_matplotlib_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"`plot` needs matplotlib: pip install 'jaxseq\[plot\]'"):
+        train.curves.plot([{"step": 1, "loss": 2.0}])
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int8, bool])

@@ -266,6 +266,49 @@ def test_a_loss_that_is_none_is_refused(loss_fn, error, message, params):
         train.make_step(loss_fn, OPTIMIZER)(state, make_batch(0))
 
 
+def carried(params, batch, key, carry):
+    return jnp.sum(params.b), {}, carry
+
+
+@pytest.mark.parametrize("loss_fn", [carried, jax.jit(carried), lambda *args: carried(*args)])
+def test_a_carry_that_was_left_out_is_named(loss_fn, params):
+    """Where the loss says what it takes; `*args` do not, and Python's own error stays."""
+    message = r"`loss_fn` takes a carry; give `train\.init`, or `train\.evaluator`, one: carry=\.\.\."
+    named = loss_fn.__name__ == "carried"
+    state = train.init(params, OPTIMIZER, jax.random.key(0))
+    with pytest.raises(TypeError, match=message if named else "carry"):
+        train.make_step(loss_fn, OPTIMIZER)(state, 0)
+    if named:
+        with pytest.raises(TypeError, match=message):
+            train.evaluator(loss_fn, [0])
+
+
+def test_a_carry_that_nobody_takes_is_named(params):
+    with pytest.raises(TypeError, match="`loss_fn` takes no carry; leave `carry` out, or take it as the fourth"):
+        train.evaluator(scalar_loss, [0], carry=jnp.zeros(2))
+    state = train.init(params, OPTIMIZER, jax.random.key(0), carry=jnp.zeros(2))
+    with pytest.raises(TypeError, match="`loss_fn` takes no carry"):
+        train.make_step(scalar_loss, OPTIMIZER)(state, make_batch(0))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (
+            optax.adam,
+            r"must be an optax\.GradientTransformation; got <function adam .*\. Call it: optax\.adam\(1e-3\)\.",
+        ),
+        (1e-3, r"`optimizer` must be an optax\.GradientTransformation; got 0\.001\.$"),
+        (None, r"got None\.$"),
+    ],
+)
+def test_what_is_no_optimizer_is_refused(optimizer, message, params):
+    with pytest.raises(TypeError, match=message):
+        train.init(params, optimizer, jax.random.key(0))
+    with pytest.raises(TypeError, match=message):
+        train.make_step(scalar_loss, optimizer)
+
+
 def test_other_mistakes_are_named(params):
     with pytest.raises(ValueError, match="`params` must hold arrays; got none"):
         train.init((), OPTIMIZER, jax.random.key(0))

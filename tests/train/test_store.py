@@ -125,7 +125,7 @@ def test_a_torn_version_is_passed_over_with_a_warning(tmp_path, damage):
 
 def test_what_was_left_behind_by_a_kill_is_not_seen_and_goes(tmp_path):
     train.save(tmp_path, jnp.float32(1), number=5)
-    for name in (".new-version", ".old-000000000004"):
+    for name in (f".new-{'0' * 32}", ".old-000000000004"):
         shutil.copytree(tmp_path / "000000000005", tmp_path / name)
         (tmp_path / name / "info.json").unlink()
     assert train.load(tmp_path, jnp.float32(0)).tree == 1
@@ -159,8 +159,17 @@ def test_what_cannot_be_saved_leaves_what_was(tmp_path):
     train.save(tmp_path, jnp.float32(1))
     with pytest.raises(TypeError, match=r"`tree\['a'\]` must be an array; got float 1.0"):
         train.save(tmp_path, {"a": 1.0})
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        train.save(tmp_path, jnp.float32(2), {"a": {1}})
+    for info, message in (
+        ({"a": {1}}, r"`info\['a'\]` must be what JSON holds; got set\.$"),
+        (
+            {"sizes": [3, np.ones(2)]},
+            r"`info\['sizes'\]\[1\]` must be .*; got ndarray\. Give its numbers: array\.tolist",
+        ),
+        (np.int64(3), "`info` must be what JSON holds; got int64"),
+        ({(1, 2): 3}, "keys must be str, int, float, bool or None, not tuple"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            train.save(tmp_path, jnp.float32(2), info)
     with pytest.raises(ValueError, match="`number` must not be negative; got -1"):
         train.save(tmp_path, jnp.float32(2), number=-1)
     with pytest.raises(ValueError, match="`keep` must be a positive int; got 0"):
@@ -188,7 +197,7 @@ def test_a_version_that_was_being_replaced_is_found(tmp_path):
     """Killed between the two renamings: the old one is aside, the new one not yet in its place."""
     train.save(tmp_path, jnp.float32(1), number=5)
     (tmp_path / "000000000005").rename(tmp_path / ".old-000000000005")
-    (tmp_path / ".new-version").mkdir()
+    (tmp_path / f".new-{'0' * 32}").mkdir()
     assert train.load(tmp_path, jnp.float32(0)).tree == 1
     train.save(tmp_path, jnp.float32(2), number=5)
     assert numbers(tmp_path) == ["000000000005"]
@@ -220,3 +229,20 @@ def test_a_reader_looks_again_where_a_writer_drops_the_version_meanwhile(tmp_pat
 def test_numpy_scalars_are_arrays(tmp_path):
     train.save(tmp_path, {"x": np.float32(3), "n": np.int64(2**40)})
     assert train.load(tmp_path, {"x": np.float32(0), "n": np.int64(0)}).tree == {"x": 3, "n": 2**40}
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4, 5, 20])
+def test_as_many_versions_are_kept_as_is_said(tmp_path, keep):
+    for number in range(8):
+        train.save(tmp_path, jnp.float32(number), number=number, keep=keep)
+    assert [int(name) for name in numbers(tmp_path)] == list(range(8))[-keep:]
+
+
+def test_saved_tells_whether_there_is_a_whole_version(tmp_path):
+    assert not train.saved(tmp_path / "none")
+    (tmp_path / f".new-{'0' * 32}").mkdir()
+    assert not train.saved(tmp_path)
+    train.save(tmp_path, jnp.float32(1))
+    assert train.saved(str(tmp_path))
+    (tmp_path / "000000000000" / "info.json").unlink()
+    assert not train.saved(tmp_path)

@@ -1,0 +1,63 @@
+"""The errors of the public edge; below it the mathematics is bare.
+
+Each check names the argument, what was expected, what came, and the likely cause. TypeError is for dtypes and kinds,
+ValueError for shapes and values.
+"""
+
+from jaxseq.check._arrays import array as array
+from jaxseq.check._arrays import as_jax as as_jax
+from jaxseq.check._arrays import features as features
+from jaxseq.check._arrays import flags as flags
+from jaxseq.check._arrays import inputs as inputs
+from jaxseq.check._nets import batch_leads as batch_leads
+from jaxseq.check._nets import blame as blame
+from jaxseq.check._nets import carry as carry
+from jaxseq.check._nets import causal as causal
+from jaxseq.check._nets import inside as inside
+from jaxseq.check._nets import net as net
+from jaxseq.check._nets import outputs as outputs
+from jaxseq.check._nets import parameters as parameters
+from jaxseq.check._nets import signatures as signatures
+from jaxseq.check._values import bias as bias
+from jaxseq.check._values import direction as direction
+from jaxseq.check._values import function as function
+from jaxseq.check._values import initializers as initializers
+from jaxseq.check._values import kernel as kernel
+from jaxseq.check._values import natural as natural
+from jaxseq.check._values import one_of as one_of
+from jaxseq.check._values import positive as positive
+from jaxseq.check._values import positive_int as positive_int
+from jaxseq.check._values import random_key as random_key
+from jaxseq.check._values import rate as rate
+from jaxseq.check._values import sequence as sequence
+from jaxseq.check._values import takes as takes
+
+__all__ = [
+    "array",
+    "as_jax",
+    "batch_leads",
+    "bias",
+    "blame",
+    "carry",
+    "causal",
+    "direction",
+    "features",
+    "flags",
+    "function",
+    "initializers",
+    "inputs",
+    "inside",
+    "kernel",
+    "natural",
+    "net",
+    "one_of",
+    "outputs",
+    "parameters",
+    "positive",
+    "positive_int",
+    "random_key",
+    "rate",
+    "sequence",
+    "signatures",
+    "takes",
+]

@@ -1,0 +1,136 @@
+"""Cells and nets, their params and their carries."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.check._arrays import shaped
+from jaxseq.check._values import kind, takes, takes_what
+from jaxseq.typing import Carry, Cell, Composite, Params, Shape
+
+_FUNCTIONS = {  # of a net, with the numbers of arguments that they are called with
+    "init": ("(key, in_size, dtype=None)", (2, 3)),
+    "carry": ("(params, batch_shape=())", (1, 2)),
+    "project": ("(params, xs)", (2,)),
+    "step": ("(params, carry, u)", (3,)),
+}
+
+
+def outputs(cell: Cell, ys: Any, steps: Shape) -> None:
+    """Raises unless a cell's outputs are `steps` by `cell.size` features: a check of cells and kernels of one's own."""
+    shape = jnp.shape(ys)
+    if shape != (*steps, cell.size):
+        raise ValueError(
+            f"the outputs must be {steps} steps by {cell.size} features, the cell's `size`; its `step`, or the kernel, "
+            f"gave {shape}"
+        )
+
+
+def net(cell: Any) -> None:
+    """Raises unless `cell` is a Cell or a Composite."""
+    if not isinstance(cell, Cell | Composite):
+        hint = " Did you pass the factory itself? Call it: lstm(256)." if callable(cell) else ""
+        raise TypeError(f"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got {kind(cell)}.{hint}")
+
+
+def inside(wrapper: str, cell: Any) -> None:
+    """Raises unless `cell` is a Cell, which `wrapper` works inside of."""
+    net(cell)
+    if isinstance(cell, Composite):
+        raise TypeError(f"`cell` must be a jaxseq.Cell. Put {wrapper} around the composite's cells.")
+
+
+def causal(cell: Any) -> Callable:
+    """Returns the `step` of a Cell or a causal Composite."""
+    net(cell)
+    if cell.step is None:
+        raise ValueError("this Composite is not causal: its output at a step depends on later steps. Use unroll.")
+    return cell.step
+
+
+def parameters(cell: Cell | Composite, params: Params, in_size: int) -> None:
+    """Raises unless `params` has the structure and the shapes of `cell.init(key, in_size)`."""
+    expected = _expected_parameters(cell, in_size)
+    if jax.tree.structure(params) != jax.tree.structure(expected):
+        raise ValueError(
+            "`params` must be what cell.init(key, in_size) returns, "
+            f"{jax.tree.structure(expected)}; got {jax.tree.structure(params)}. Are they another cell's?"
+        )
+    for (path, leaf), (_, want) in zip(_leaves(params), _leaves(expected), strict=True):
+        if jnp.shape(leaf) != want.shape:
+            raise ValueError(
+                f"`params{path}` must be {want.shape} for inputs of D = {in_size} features and this cell; "
+                f"got {jnp.shape(leaf)}. Is the last axis of `xs` the features, and are these the cell's own params?"
+            )
+        if jnp.issubdtype(want.dtype, jnp.floating) and not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise TypeError(f"`params{path}` must be floating; got {shaped(leaf)}")
+
+
+def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) -> None:
+    """Raises unless `carry` has the structure, shapes and dtypes of `cell.carry(params, batch)`."""
+    expected = jax.eval_shape(lambda params: cell.carry(params, batch), params)
+    if jax.tree.structure(carry) != jax.tree.structure(expected):
+        raise ValueError(
+            f"`carry` must be like cell.carry(params, {batch}), {jax.tree.structure(expected)}; "
+            f"got {jax.tree.structure(carry)}. Is it another cell's?"
+        )
+    for (path, leaf), (_, want) in zip(_leaves(carry), _leaves(expected), strict=True):
+        if jnp.shape(leaf) != want.shape:
+            raise ValueError(f"`carry{path}` must be {shaped(want)} for the batch {batch}; got {shaped(leaf)}")
+        if jnp.result_type(leaf) != want.dtype:
+            raise TypeError(f"`carry{path}` must be {shaped(want)}; got {shaped(leaf)}")
+
+
+def batch_leads(cell: Cell, params: Params, batch: Shape) -> None:
+    """Raises unless every leaf of the carry leads with the batch axes, which masks and resets select along."""
+    expected, one = (jax.eval_shape(lambda params, b=b: cell.carry(params, b), params) for b in (batch, ()))
+    for (path, leaf), row in zip(_leaves(expected), jax.tree.leaves(one), strict=True):
+        if leaf.shape != batch + row.shape:
+            raise ValueError(
+                f"under a mask or a reset, `carry{path}` must lead with the batch {batch}; got {leaf.shape}"
+            )
+
+
+def signatures(cell: Cell | Composite) -> None:
+    """Raises where a function of a net of one's own does not take what it is called with."""
+    for name, (expected, counts) in _FUNCTIONS.items():
+        function = getattr(cell, name, None)
+        if function is not None and not all(takes(function, count) for count in counts):
+            raise TypeError(f"`cell.{name}` must take {expected}; {takes_what(function)}")
+
+
+def blame(error: Exception, cell: Cell, params: Params, carry: Carry, x: Any) -> None:
+    """Raises where a cell of one's own is not what `Cell` says, to be asked after the `error` of a run with it.
+
+    Where `project` or `step` fails by itself, the error is left as it is, with a note of what they were given.
+    """
+    signatures(cell)
+    given = {"xs": x}
+    try:
+        u = jax.eval_shape(cell.project, params, x)
+        given = {"carry": carry, "u": u}
+        result = jax.eval_shape(cell.step, params, carry, u)
+    except Exception:  # the same error, once more
+        function = "project(params, xs)" if "xs" in given else "step(params, carry, u)"
+        shapes = ", ".join(f"{name} {jax.tree.map(shaped, value)}" for name, value in given.items())
+        error.add_note(f"`cell.{function}` was given {shapes}")
+        return
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"`cell.step` must return (carry, y); got {jax.tree.map(shaped, result)}") from None
+    shapes, expected = (jax.tree.map(shaped, tree) for tree in (result[0], carry))
+    if jax.tree.structure(result[0]) != jax.tree.structure(carry) or shapes != expected:
+        raise TypeError(
+            f"`cell.step` must return (carry, y), with a carry like the one it was given, {expected}; got {shapes}"
+        ) from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _expected_parameters(cell, in_size):
+    return jax.eval_shape(lambda key: cell.init(key, in_size), jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def _leaves(tree):
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]

@@ -1,0 +1,42 @@
+"""Where an example writes: a smoke run never into the folder of a full one."""
+
+import argparse
+import importlib
+from pathlib import Path
+
+import pytest
+
+import examples
+
+FOLDERS = {
+    "anomaly_detection": "anomaly_detection",
+    "compression": "compression",
+    "ensemble": "ensemble",
+    "fine_tuning": "fine_tuning",
+    "forecasting": "forecasting",
+    "forecasting_co2": "forecasting_co2",
+    "language_model": "language_model-shakespeare",
+    "returns": "returns",
+    "sentiment": "sentiment-en",
+    "series_classification": "series_classification",
+}
+
+
+def test_the_folder_is_the_given_one_or_that_of_the_kind_of_run():
+    for out, smoke, folder in ((None, False, "runs/a"), (None, True, "runs/a-smoke"), (Path("b"), True, "b")):
+        assert examples.out_folder(argparse.Namespace(out=out, smoke=smoke), "a") == Path(folder)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_example_asks_for_it(name, monkeypatch):
+    class EnoughError(Exception):
+        """Raised in place of the run."""
+
+    def out_folder(args, task):
+        raise EnoughError(examples.out_folder(args, task))
+
+    module = importlib.import_module(f"examples.{name}")
+    monkeypatch.setattr(module, "out_folder", out_folder)
+    with pytest.raises(EnoughError) as raised:
+        module.main(["--smoke"])
+    assert raised.value.args == (Path("runs", f"{FOLDERS[name]}-smoke"),)

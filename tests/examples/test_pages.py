@@ -1,0 +1,67 @@
+"""README and docs: their code imports what it uses, and the table of tasks has the numbers of docs/results.md."""
+
+import ast
+import builtins
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OF_THE_READER = {  # what a page on a task is given
+    "anomaly_detection.md": {"values", "known", "changes", "mean", "std"},
+    "compression.md": {"params", "graph", "loss_fn", "loader", "key"},
+    "ensemble.md": {"make_model", "optimizer", "graph", "loss_fn", "loader", "xs", "mask"},
+    "fine_tuning.md": {"model", "key", "loss_fn", "loader"},
+    "forecasting.md": {"columns", "xs"},
+    "language_model.md": {"texts"},
+    "returns.md": {"returns", "columns", "scale"},
+    "sentiment.md": {"texts", "labels"},
+    "series_classification.md": {"sequences", "labels"},
+}
+
+
+def programs(page):
+    """The doctests of a page as one program, and that of its other blocks of Python."""
+    text = page.read_text(encoding="utf-8")
+    yield "".join(example.source for example in doctest.DocTestParser().get_examples(text))
+    yield "\n".join(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if ">>>" not in block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_says_where_its_names_come_from(page):
+    for program in programs(page):
+        nodes = list(ast.walk(ast.parse(program)))
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        known = {*dir(builtins), *OF_THE_READER.get(page.name, ())}
+        known |= {
+            alias.asname or alias.name
+            for node in nodes
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        known |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        known |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+        assert {name.id for name in names} <= known
+
+
+def numbers(text):
+    """The numbers in a text, with how many digits stand behind the point."""
+    found = re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?", text)
+    return [(float(number.replace(",", "")), len(number.partition(".")[2])) for number in found]
+
+
+def test_the_table_of_tasks_has_the_numbers_of_the_results():
+    """Rounded as it stands there, also from per cent, and from bytes to kB."""
+    sections = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").split("\n## ")
+    rows = re.findall(r"^\| \[(\w+)\].*\| (.*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert len(rows) > 5
+    for task, cell in rows:
+        results = numbers("".join(section for section in sections if f"python -m examples.{task}" in section))
+        assert results
+        for number, digits in numbers(cell):
+            values = (value * scale for value, _ in results for scale in (1, 1e-2, 1e-3))
+            assert number in {round(value, digits) for value in values}, f"{task}: {number}"
