@@ -61,7 +61,7 @@ class Setup(NamedTuple):
 SPELLING = nn.NGrams((2, 3, 4, 5, 6), features=16)
 DROPPED = jaxseq.dropout(jaxseq.gru(192), inputs=0.5, outputs=0.6)
 SETUPS = {
-    "shakespeare": Setup(jaxseq.gru(256), 128, False, SPELLING, 1, (32, 32), 6000, 6e-3, 9, 600),
+    "shakespeare": Setup(jaxseq.gru(256), 128, False, SPELLING, 1, (32, 32), 4500, 6e-3, 9, 600),
     "poems": Setup(DROPPED, 192, True, None, 2, (16, 32), 600, 5e-3, 5, 80),
     "smoke": Setup(jaxseq.gru(24), 16, False, nn.NGrams((2,), 64, 8), 1, (8, 16), 64, 3e-2, 3, 60),
 }
