@@ -32,7 +32,7 @@ import optax
 from flax import nnx
 
 import jaxseq
-from examples import out_folder
+from examples import out_folder, positive
 from examples.ngrams import bits_by_order
 from examples.packages import fetch, read
 from jaxseq import data, nn, train
@@ -229,7 +229,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", choices=("shakespeare", "poems"), default="shakespeare", help="default %(default)s")
     parser.add_argument("--out", type=Path, help="folder to write to; default runs/language_model-CORPUS[-smoke]")
-    parser.add_argument("--steps", type=int, help="of training; a run of another number needs another --out")
+    parser.add_argument("--steps", type=positive, help="of training; a run of another number needs another --out")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--generate", metavar="TEXT", help="only go on from a text, by the model saved in --out")
     parser.add_argument("--smoke", action="store_true", help="a made-up language and few steps, without download")

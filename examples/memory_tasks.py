@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import jaxseq
+from examples import positive
 
 SYMBOLS, KINDS = 10, 8
 BLANK, DELIMITER = KINDS, KINDS + 1
@@ -170,13 +171,15 @@ def main() -> None:
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--cells", nargs="+", choices=RATES, default=list(RATES))
     parser.add_argument("--T", type=int, default=100, help="how long to remember, at least 2; default %(default)s")
-    parser.add_argument("--size", type=int, default=64, help="of the cell; default %(default)s")
-    parser.add_argument("--steps", type=int, default=5000, help="of the optimiser; default %(default)s")
+    parser.add_argument("--size", type=positive, default=64, help="of the cell; default %(default)s")
+    parser.add_argument("--steps", type=positive, default=5000, help="of the optimiser; default %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("memory_tasks.png"), help="the picture; default %(default)s")
     args = parser.parse_args()
     if args.T < 2:
         parser.error(f"--T must be at least 2, so that each half has a step; got {args.T}")
+    if args.out.suffix not in (".png", ".pdf", ".svg"):
+        parser.error(f"--out must be a picture, .png, .pdf or .svg; got {args.out}")
 
     start = time.perf_counter()
     key_train, key_test = jax.random.split(jax.random.key(args.seed))

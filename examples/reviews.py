@@ -51,8 +51,13 @@ def english(kind: Literal["movie", "amazon"]) -> Reviews:
 def parse_scored(lines: str) -> Reviews:
     """Parses lines of id, mean score and text by tabs; the id of a product's sentence is `<review>_<sentence>`."""
     rows = [line.split("\t") for line in lines.splitlines()]
+    for number, row in enumerate(rows, 1):
+        if len(row) != 3:
+            raise ValueError(f"line {number} must be id, score and text, apart by tabs; got {len(row)} parts: {row}")
     rows = [(name, float(score), text.strip()) for name, score, text in rows if float(score) != 0]
     rows = [rows[i] for i in data.unique(text.lower() for _, _, text in rows)]
+    if not rows:
+        raise ValueError("there are no lines of id, score and text, with a score other than 0")
     names, scores, texts = zip(*rows, strict=True)
     return Reviews(list(texts), (np.array(scores) > 0).astype(int), [name.split("_")[0] for name in names])
 

@@ -40,3 +40,19 @@ def test_every_example_asks_for_it(name, monkeypatch):
     with pytest.raises(EnoughError) as raised:
         module.main(["--smoke"])
     assert raised.value.args == (Path("runs", f"{FOLDERS[name]}-smoke"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("ensemble", ["--members", "0"], "--members: must be a positive number; got 0"),
+        ("language_model", ["--steps", "-5"], "--steps: must be a positive number; got -5"),
+        ("memory_tasks", ["--steps", "0"], "--steps: must be a positive number; got 0"),
+        ("memory_tasks", ["--out", "folder"], "--out must be a picture, .png, .pdf or .svg; got folder"),
+    ],
+)
+def test_what_is_no_number_of_anything_is_told_at_once(name, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [name, *arguments])
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"examples.{name}").main()
+    assert message in capsys.readouterr().err

@@ -126,3 +126,15 @@ def test_a_file_of_ones_own_is_read(tmp_path, monkeypatch, capsys):
     assert {"good", "bad"} < set(seen["vocabulary"].tokens)
     for part in seen["parts"]:
         assert part.labels.tolist() == [int("good" in text) for text in part.texts]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("1\t2.0\tgood\n2 1.0 bad", r"line 2 must be id, score and text, apart by tabs; got 1 parts"),
+        ("", "there are no lines"),
+    ],
+)
+def test_lines_of_another_form(lines, message):
+    with pytest.raises(ValueError, match=message):
+        reviews.parse_scored(lines)
