@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import itertools
+import os
 
 import hypothesis
 import jax
@@ -14,7 +15,11 @@ _finished = itertools.count(1)
 
 
 def pytest_configure(config):
-    """What is compiled once is read by the other workers, and by the next run: it lies in pytest's own cache."""
+    """Compiles fast, as most of the time goes there, and once: programs are kept in pytest's own cache.
+
+    LLVM optimises little, but for the full battery of laws and for examples, which train; XLA's own passes all run.
+    """
+    jax.config.update("jax_disable_most_optimizations", os.environ.get("JAXSEQ_LAWS") != "full")
     cache = getattr(config, "cache", None)
     if cache is not None and jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("programs")))
