@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 import jaxseq
 from benchmarks import measure
+from benchmarks.suite import CELLS
 
 T = 200
-CELLS = {"lstm": jaxseq.lstm, "gru": jaxseq.gru, "rnn": jaxseq.rnn}
 
 
 def main() -> None:

@@ -4,6 +4,14 @@ import argparse
 from pathlib import Path
 
 
+def options(doc: str | None, folder: str) -> argparse.ArgumentParser:
+    """Returns a parser with what every example takes: `--out`, by default a folder in `runs`, and `--smoke`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help=f"folder to write to; default runs/{folder}[-smoke]")
+    parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, without download")
+    return parser
+
+
 def out_folder(args: argparse.Namespace, name: str) -> Path:
     """Returns `--out`, by default `runs/<name>`; of a smoke run, whose model is no good, `runs/<name>-smoke`."""
     return args.out or Path("runs", f"{name}-smoke" if args.smoke else name)

@@ -22,9 +22,7 @@ question, whether the highest score lies within 100 steps of the label; and how 
 one elsewhere, which needs no threshold.
 """
 
-import argparse
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +32,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 import jaxseq
-from examples import out_folder
+from examples import options, out_folder
 from examples.packages import fetch, read
 from examples.ts_files import SHA256, WHEEL
 from jaxseq import data, nn, train
@@ -122,10 +120,8 @@ def plot(values, labels, scores, thresholds, path):
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/anomaly_detection[-smoke]")
+    parser = options(__doc__, "anomaly_detection")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument("--smoke", action="store_true", help="a made-up series and few steps, without download")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "anomaly_detection")
     started = time.perf_counter()

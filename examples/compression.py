@@ -15,7 +15,6 @@ tuned       a few hundred more steps in which `keep_zeros`, last in the optimise
 end. A model of --model has learned from all of the training file: then what validates is not held out, and says less.
 """
 
-import argparse
 import time
 from pathlib import Path
 
@@ -26,7 +25,7 @@ import optax
 from flax import nnx
 from matplotlib.figure import Figure
 
-from examples import out_folder
+from examples import options, out_folder
 from examples.series_classification import (
     BATCH,
     as_arrays,
@@ -73,11 +72,9 @@ def plot(table: dict[str, dict[str, float]], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/compression[-smoke]")
+    parser = options(__doc__, "compression")
     parser.add_argument("--model", type=Path, help="of examples.series_classification; default: one is trained")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, without download")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "compression")
     started = time.perf_counter()

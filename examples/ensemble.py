@@ -11,7 +11,6 @@ file is looked at once, by the members as they were stored. Told of each: accura
 expected calibration error (Guo et al. 2017): how far, on average over ten bins, confidence is from accuracy.
 """
 
-import argparse
 import statistics
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
-from examples import out_folder, positive
+from examples import options, out_folder, positive
 from examples.series_classification import as_arrays, fit_normalizer, make_loss, make_model, make_optimizer
 from examples.ts_files import japanese_vowels, made_up
 from jaxseq import data, train
@@ -82,11 +81,9 @@ def plot(table: list[dict[str, float]], ensemble: dict[str, float], one, mean, p
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/ensemble[-smoke]")
+    parser = options(__doc__, "ensemble")
     parser.add_argument("--members", type=positive, default=10, help="default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, without download")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "ensemble")
     started = time.perf_counter()

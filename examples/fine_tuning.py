@@ -17,7 +17,6 @@ Three nets with seeds of their own are trained in one step; a score is their mea
 What was trained is stored and not trained again: a run that was stopped goes on where it was.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 import jaxseq
-from examples import out_folder, reviews
+from examples import options, out_folder, reviews
 from examples.reviews import Reviews
 from jaxseq import data, nn, train
 from jaxseq.train import adapters, losses, metrics
@@ -176,9 +175,7 @@ def plot(scores: dict[str, dict[int, tuple[float, float]]], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/fine_tuning[-smoke]")
-    parser.add_argument("--smoke", action="store_true", help="a few made-up texts instead of the data")
+    parser = options(__doc__, "fine_tuning")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "fine_tuning")
     start = time.perf_counter()

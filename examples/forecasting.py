@@ -15,7 +15,6 @@ persistence, the same day of last year, the climatology itself, and ridge regres
 part is looked at once, by the model reloaded from disk.
 """
 
-import argparse
 import csv
 import io
 import time
@@ -33,7 +32,7 @@ from matplotlib.dates import ConciseDateFormatter
 from sklearn.linear_model import Ridge
 
 import jaxseq
-from examples import out_folder
+from examples import options, out_folder
 from examples.packages import fetch, read
 from jaxseq import data, nn, train
 from jaxseq.train import losses, metrics
@@ -281,10 +280,8 @@ def make_up(days: int = 1000) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/forecasting[-smoke]")
+    parser = options(__doc__, "forecasting")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, to try the program")
     args = parser.parse_args(argv)
     if args.smoke:
         text = make_up()

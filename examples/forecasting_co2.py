@@ -14,18 +14,16 @@ training part together with a quadratic trend, which is then left out.
 Training, baselines and tables are those of `examples.forecasting`.
 """
 
-import argparse
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 import jaxseq
-from examples import out_folder
+from examples import options, out_folder
 from examples.forecasting import HEAD, Part, Task, run
 from examples.packages import fetch, read
 from jaxseq import data, nn
@@ -102,10 +100,8 @@ def make_up(weeks: int = 700) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/forecasting_co2[-smoke]")
+    parser = options(__doc__, "forecasting_co2")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, to try the program")
     args = parser.parse_args(argv)
     if args.smoke:
         text = make_up()

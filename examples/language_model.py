@@ -17,7 +17,6 @@ smoothing, their order chosen on the validation part. The test part is looked at
 file. A run that was stopped goes on where it was; one that has ended is only evaluated again.
 """
 
-import argparse
 import math
 import re
 import tarfile
@@ -32,7 +31,7 @@ import optax
 from flax import nnx
 
 import jaxseq
-from examples import out_folder, positive
+from examples import options, out_folder, positive
 from examples.ngrams import bits_by_order
 from examples.packages import fetch, read
 from jaxseq import data, nn, train
@@ -226,13 +225,11 @@ def plot_curves(history: list[dict[str, float]], lines: dict[str, float], path: 
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, "language_model-CORPUS")
     parser.add_argument("--corpus", choices=("shakespeare", "poems"), default="shakespeare", help="default %(default)s")
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/language_model-CORPUS[-smoke]")
     parser.add_argument("--steps", type=positive, help="of training; a run of another number needs another --out")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--generate", metavar="TEXT", help="only go on from a text, by the model saved in --out")
-    parser.add_argument("--smoke", action="store_true", help="a made-up language and few steps, without download")
     args = parser.parse_args(argv)
     corpus = "smoke" if args.smoke else args.corpus
     args.out = out_folder(args, f"language_model-{args.corpus}")

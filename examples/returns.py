@@ -15,14 +15,12 @@ constant variance, RiskMetrics' exponentially weighted variance of returns (λ =
 bootstrap; no price prediction is claimed.
 """
 
-import argparse
 import csv
 import gzip
 import io
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +30,7 @@ import optax
 from flax import nnx
 
 import jaxseq
-from examples import out_folder
+from examples import options, out_folder
 from examples.forecasting import compare
 from examples.packages import fetch, read
 from jaxseq import data, nn, train
@@ -95,10 +93,8 @@ def make_up(days: int = 900) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/returns[-smoke]")
+    parser = options(__doc__, "returns")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, to try the program")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "returns")
     started = time.perf_counter()

@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, precision_recall_fscore_support
 
 import jaxseq
-from examples import out_folder, reviews
+from examples import options, out_folder, reviews
 from examples.reviews import Reviews
 from jaxseq import data, nn, train
 from jaxseq.train import curves, losses, metrics
@@ -202,14 +202,12 @@ def plot_confusion(labels: np.ndarray, predicted: np.ndarray, path: Path) -> Non
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, "sentiment-LANGUAGE")
     parser.add_argument("sentences", nargs="*", help="classified at the end")
     parser.add_argument("--language", choices=LANGUAGES, default="en")
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/sentiment-LANGUAGE[-smoke]")
     parser.add_argument("--data", type=Path, help="a file of your own: id, score and text by tabs, a line each")
     parser.add_argument("--predict-only", action="store_true", help="use the model in --out")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--smoke", action="store_true", help="a few made-up texts instead of the data")
     args = parser.parse_args(argv)
     args.out = out_folder(args, f"sentiment-{args.language}")
     language, folder = LANGUAGES[args.language], args.out / "model"

@@ -13,7 +13,6 @@ looked at once, by these three as they were stored, beside a logistic regression
 last frame, whose strength is chosen by the same folds, and the most frequent speaker.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import jaxseq
-from examples import out_folder
+from examples import options, out_folder
 from examples.ts_files import Cases, japanese_vowels, made_up
 from jaxseq import data, nn, train
 
@@ -101,10 +100,8 @@ def plot_confusion(counts: np.ndarray, classes: list[str], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder to write to; default runs/series_classification[-smoke]")
+    parser = options(__doc__, "series_classification")
     parser.add_argument("--seed", type=int, default=0, help="of the first model; default %(default)s")
-    parser.add_argument("--smoke", action="store_true", help="made-up data and few steps, without download")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "series_classification")
     started = time.perf_counter()

@@ -14,13 +14,13 @@ def linear(
     in_features: int, out_features: int, param_dtype: DType, rngs: nnx.Rngs, *, use_bias: bool = True
 ) -> nnx.Linear:
     """Returns a linear layer."""
-    return nnx.Linear(in_features, out_features, use_bias=use_bias, param_dtype=_default(param_dtype), rngs=rngs)
+    return nnx.Linear(in_features, out_features, use_bias=use_bias, param_dtype=default_float(param_dtype), rngs=rngs)
 
 
 def embedding(vocabulary: int, features: int, param_dtype: DType, rngs: nnx.Rngs) -> nnx.Embed:
     """Returns an embedding of `vocabulary` ids."""
     vocabulary = check.positive_int("vocabulary", vocabulary)
-    return nnx.Embed(vocabulary, features, param_dtype=_default(param_dtype), rngs=rngs)
+    return nnx.Embed(vocabulary, features, param_dtype=default_float(param_dtype), rngs=rngs)
 
 
 def optional_embedding(vocabulary: int | None, features: int, param_dtype: DType, rngs: nnx.Rngs) -> nnx.Embed | None:
@@ -65,5 +65,6 @@ def some_steps(name: str, steps: int) -> None:
         raise ValueError(f"`{name}` must hold at least one step to go on from; got none")
 
 
-def _default(param_dtype):
+def default_float(param_dtype: DType) -> jax.typing.DTypeLike:
+    """Returns the dtype, or JAX's default float for None."""
     return jnp.result_type(float) if param_dtype is None else param_dtype

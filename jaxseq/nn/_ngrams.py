@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
+from jaxseq.nn._layers import default_float
 from jaxseq.typing import Shape
 
 _NONE = -1
@@ -47,7 +48,7 @@ class NGramEmbedding(nnx.Module):
             raise ValueError(f"`ngrams.orders` must be numbers of 2 or more; got {ngrams.orders!r}")
         self.buckets = check.positive_int("ngrams.buckets", ngrams.buckets)
         rows, features = len(self.orders) * self.buckets, check.positive_int("ngrams.features", ngrams.features)
-        dtype = jnp.result_type(float) if param_dtype is None else param_dtype
+        dtype = default_float(param_dtype)
         zeros = jax.nn.initializers.zeros
         self.table = nnx.Embed(rows, features, embedding_init=zeros, param_dtype=dtype, rngs=rngs)
         self.size = len(self.orders) * features

@@ -127,8 +127,8 @@ def fit(
                         bar.set_postfix({name: f"{run.history[-1][name]:.4g}" for name in _shown(run.history[-1])})
     except NonFiniteError:
         raise
-    except Exception:
-        watch.look(run.state)  # a step that was not finite is told before what went wrong after it
+    except Exception:  # whatever went wrong: a step before it that was not finite is told first
+        watch.look(run.state)
         raise
     return _fitted(run)
 
