@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import jaxseq
 from jaxseq import kernels
+from jaxseq.kernels import _bptt, _segments
 from tests import zoo
 
 CELL = jaxseq.lstm(32)
@@ -73,6 +74,52 @@ def test_segments_of_any_length_change_nothing(segment, T, reverse):
     got = jax.value_and_grad(loss, (0, 1))(params, xs, kernels.remat(segment))
     want = jax.value_and_grad(loss, (0, 1))(params, xs, kernels.scan)
     zoo.assert_close(got, want, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "own", "deep(gru)", "recurrent_dropout(lstm)"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
+    """With masks, resets and noise; the last segment is short."""
+    cell = zoo.find(name).cell
+    T, B = 8, 3
+    params = zoo.random_like(cell.init(jax.random.key(0), 3), 0)
+    generator = np.random.default_rng(2)
+    xs = jnp.asarray(generator.normal(size=(T, B, 3)))
+    flags = {"mask": generator.random((T, B)) < 0.7, "reset": generator.random((T, B)) < 0.3, "reverse": reverse}
+
+    def loss(params, xs, kernel):
+        carry, ys = jaxseq.unroll(cell, params, xs, **flags, key=jax.random.key(3), kernel=kernel)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)))
+
+    monkeypatch.setattr(_bptt, "steps_in_cache", lambda *_: 3)
+    jax.clear_caches()
+    got = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)(params, xs, kernels.bptt)
+    jax.clear_caches()  # nobody else is to get these segments
+    want = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)(params, xs, kernels.scan)
+    zoo.assert_close(got, want, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("B", "T", "D", "H", "steps"),
+    [
+        (32, 100, 64, 128, 25),  # us of 6.25 MiB; 32 steps are 2 MiB, 25 and 50 divide T
+        (32, 101, 64, 128, 32),  # of a prime: the last segment is short
+        (128, 512, 64, 64, 16),
+        (4, 16384, 16, 64, 512),
+        (64, 64, 512, 512, 64),  # the weights are 8 MiB: there would be two segments
+        (256, 20, 16, 64, 20),
+        (1, 1000, 8, 32, 1000),
+        (3, 0, 8, 32, 1),
+        (4096, 40, 2, 64, 1),  # the us of one step are 4 MiB
+    ],
+)
+def test_steps_in_cache(B, T, D, H, steps, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    cell = jaxseq.lstm(H)
+    params = jax.eval_shape(lambda key: cell.init(key, D), jax.random.key(0))
+    assert _segments.steps_in_cache(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)) == steps
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert _segments.steps_in_cache(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)) == max(T, 1)
 
 
 @pytest.mark.parametrize(("name", "segment"), [("lstm", 3), ("lstm", 4), ("lstm", 7), ("gru", 20), ("deep(gru)", 3)])

@@ -41,6 +41,14 @@ class GruParams(NamedTuple):
     b_hn: jax.Array | None = None
 
 
+class _Projected(NamedTuple):
+    """The inputs of a step, `[..., H]` each: XLA:CPU does not vectorise slices of a slice in time."""
+
+    r: jax.Array
+    z: jax.Array
+    n: jax.Array
+
+
 class _Saved(NamedTuple):
     h: jax.Array  # h_{t-1}
     heard: jax.Array | None  # what the gates saw in its place
@@ -114,22 +122,25 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
         return jnp.zeros((*batch_shape, size), params.w_h.dtype)
 
     def project(params, xs):
-        return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+        return _Projected(*jnp.split((dense(xs, params.w_x) + params.b).astype(xs.dtype), 3, axis=-1))
+
+    def project_back(params, xs, d_us):
+        return affine_back(params, xs, jnp.concatenate(d_us, axis=-1))
 
     def fwd(params, carry, u):
         h, heard = carry if isinstance(carry, Heard) else (carry, None)
         seen = h if heard is None else heard
-        w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
-        u_rz, u_n = jnp.split(u, [2 * size], axis=-1)
         if reset_after:
-            a = dense(seen, params.w_h)
-            r, z = jnp.split(sigmoid(u_rz + a[..., : 2 * size]), 2, axis=-1)
-            m = a[..., 2 * size :] + params.b_hn
-            a_n = u_n + r * m
+            a_r, a_z, a_n = jnp.split(dense(seen, params.w_h), 3, axis=-1)
+            r, z = sigmoid(u.r + a_r), sigmoid(u.z + a_z)
+            m = a_n + params.b_hn
+            a_n = u.n + r * m
         else:
-            r, z = jnp.split(sigmoid(u_rz + dense(seen, w_rz)), 2, axis=-1)
+            w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
+            a_r, a_z = jnp.split(dense(seen, w_rz), 2, axis=-1)
+            r, z = sigmoid(u.r + a_r), sigmoid(u.z + a_z)
             m = None
-            a_n = u_n + dense((r * seen).astype(h.dtype), w_n)
+            a_n = u.n + dense((r * seen).astype(h.dtype), w_n)
         n = candidate(a_n)
         h_new = (1 - z) * h + z * n if update_writes else (1 - z) * n + z * h
         h_new = h_new.astype(h.dtype)
@@ -149,31 +160,27 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
         d_n = activation_back(candidate, d_h * write, n, a_n)
         if reset_after:
             d_r = d_n * m * r * (1 - r)
-            d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
-            d_seen = dense_back(d_a * reset_columns(r), params.w_h)
+            d_seen = dense_back([d_r, d_z, d_n * r], params.w_h)
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
             d_reset = dense_back(d_n, w_n).astype(h.dtype)
             d_r = d_reset * seen * r * (1 - r)
-            d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
-            d_seen = d_reset * r + dense_back(d_a[..., : 2 * size], w_rz)
+            d_seen = d_reset * r + dense_back([d_r, d_z], w_rz)
+        d_u = _Projected(*(d.astype(h.dtype) for d in (d_r, d_z, d_n)))
         if heard is not None:
-            return Heard((d_h * keep).astype(h.dtype), d_seen.astype(h.dtype)), d_a
-        return (d_h * keep + d_seen).astype(h.dtype), d_a
-
-    def reset_columns(r):
-        """[1 1 r]: takes δa to the cotangent of h_{t-1} W_h, where the reset comes after it."""
-        return jnp.concatenate([jnp.ones_like(r), jnp.ones_like(r), r], axis=-1)
+            return Heard((d_h * keep).astype(h.dtype), d_seen.astype(h.dtype)), d_u
+        return (d_h * keep + d_seen).astype(h.dtype), d_u
 
     def collect(params, saved, d_us):
         seen = saved.h if saved.heard is None else saved.heard
         if reset_after:
-            d_hs = d_us * reset_columns(saved.r)
-            w_h, b_hn = dense_weight(seen, d_hs), total(d_hs[..., 2 * size :], params.b_hn.dtype)
+            d_m = d_us.n * saved.r
+            w_h = dense_weight(seen, jnp.concatenate([d_us.r, d_us.z, d_m], axis=-1))
+            b_hn = total(d_m, params.b_hn.dtype)
         else:
-            d_rz, d_n = jnp.split(d_us, [2 * size], axis=-1)
-            w_h = jnp.concatenate([dense_weight(seen, d_rz), dense_weight(saved.r * seen, d_n)], axis=-1)
+            w_rz = dense_weight(seen, jnp.concatenate([d_us.r, d_us.z], axis=-1))
+            w_h = jnp.concatenate([w_rz, dense_weight(saved.r * seen, d_us.n)], axis=-1)
             b_hn = None
         return GruParams(jnp.zeros_like(params.w_x), w_h, jnp.zeros_like(params.b), b_hn)
 
-    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect, affine_back), hears=True)
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect, project_back), hears=True)

@@ -115,7 +115,7 @@ def _saved_as_carry(cell, params, carry, xs, *, reverse=False):
             "gradient_norms and jacobians need none"
         )
 
-    (_, ys), (_, saved, _) = forward(cell, reverse, params, carry, cell.project(params, xs))
+    (_, ys), (_, saved) = forward(cell, reverse, params, carry, cell.project(params, xs))
     return _by_name(saved), ys
 
 

@@ -5,15 +5,16 @@
     after it  δparams = collect(saved, δu)
 
 The reverse loop carries only δcarry. JAX's derivative of a scan adds to the gradient of every weight at every step;
-here each weight costs one matmul over all T. `us` come from `cell.project`, whose gradient is the cell's too, or JAX's.
+here each weight costs one matmul over all T, or, where they are many, over as many steps as a CPU's cache holds.
+`us` come from `cell.project`, whose gradient is the cell's too, or JAX's.
 """
 
 import functools
 
 import jax
-import jax.numpy as jnp
 
 from jaxseq.kernels._scan import scan
+from jaxseq.kernels._segments import by_segments, steps_in_cache
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
@@ -23,10 +24,14 @@ def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool 
 
     Reverse mode, to any order. For forward mode use `scan`.
     """
-    if cell.backward is None:
-        return scan(cell, params, carry, xs, reverse=reverse)
-    us = cell.project(params, xs) if cell.backward.project is None else _project(cell, params, xs)
-    return _loop(cell, reverse, params, carry, us)
+
+    def run(carry: Carry, xs: Inputs, _is_first: object) -> tuple[Carry, jax.Array]:
+        if cell.backward is None:
+            return scan(cell, params, carry, xs, reverse=reverse)
+        us = cell.project(params, xs) if cell.backward.project is None else _project(cell, params, xs)
+        return _loop(cell, reverse, params, carry, us)
+
+    return by_segments(run, carry, xs, steps_in_cache(cell, params, xs), reverse)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -46,45 +51,26 @@ def _loop(cell, reverse, params, carry, us):
 
 
 def forward(cell, reverse, params, carry, us):
-    """Returns `(carry, ys)` of the loop by the cell's `fwd`, and what `_backward` needs."""
+    """Returns `(carry, ys), (params, saved)`: the loop by the cell's `fwd`, with what every step saved."""
 
     def step(carry, u):
         carry, y, saved = cell.backward.fwd(params, carry, u)
         return carry, (y, saved)
 
     carry, (ys, saved) = jax.lax.scan(step, carry, us, reverse=reverse)
-    return (carry, ys), (params, saved, us)
+    return (carry, ys), (params, saved)
 
 
 def _backward(cell, reverse, residuals, cotangents):
-    """The reverse loop, in which every δu_t takes the place of u_t, so that us and δus share one piece of memory."""
-    params, saved, us = residuals
+    params, saved = residuals
     d_carry, d_ys = cotangents
 
-    def step(state, inputs):
-        d_carry, place = state
-        t, saved, d_y = inputs
-        d_carry, d_u = cell.backward.bwd(params, saved, d_carry, d_y)
-        put = functools.partial(_put, t)
-        return (d_carry, jax.tree.map(put, d_u, place, is_leaf=lambda leaf: leaf is None)), None
+    def step(d_carry, step_residuals):
+        saved, d_y = step_residuals
+        return cell.backward.bwd(params, saved, d_carry, d_y)
 
-    inputs = jnp.arange(d_ys.shape[0]), saved, d_ys
-    (d_carry, d_us), _ = jax.lax.scan(step, (d_carry, us), inputs, reverse=not reverse)
-    d_us = jax.tree.map(lambda leaf: leaf if _is_float(leaf) else None, d_us)
+    d_carry, d_us = jax.lax.scan(step, d_carry, (saved, d_ys), reverse=not reverse)
     return cell.backward.collect(params, saved, d_us), d_carry, d_us
-
-
-def _put(t, d_u, us):
-    """Writes δu over u at step t; zeros where it is None, and nothing over what is no float and has no gradient."""
-    if d_u is None:
-        return jax.tree.map(lambda u: _put(t, jnp.zeros(u.shape[1:], u.dtype), u) if _is_float(u) else u, us)
-    if us.shape[0] == 0:
-        return us  # of no steps: the loop is traced, and not run
-    return jax.lax.dynamic_update_index_in_dim(us, d_u.astype(us.dtype), t, 0)
-
-
-def _is_float(leaf):
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 _loop.defvjp(forward, _backward)
