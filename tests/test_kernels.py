@@ -91,7 +91,7 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
         carry, ys = jaxseq.unroll(cell, params, xs, **flags, key=jax.random.key(3), kernel=kernel)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)))
 
-    monkeypatch.setattr(_bptt, "steps_in_cache", lambda *_: 3)
+    monkeypatch.setattr(_bptt, "plan", lambda *_: _segments.Segments(3, "as the test wants"))
     jax.clear_caches()
     got = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)(params, xs, kernels.bptt)
     jax.clear_caches()  # nobody else is to get these segments
@@ -113,13 +113,13 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
         (4096, 40, 2, 64, 1),  # the us of one step are 4 MiB
     ],
 )
-def test_steps_in_cache(B, T, D, H, steps, monkeypatch):
+def test_segments_of_bptt(B, T, D, H, steps, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     cell = jaxseq.lstm(H)
     params = jax.eval_shape(lambda key: cell.init(key, D), jax.random.key(0))
-    assert _segments.steps_in_cache(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)) == steps
+    assert _segments.plan(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == steps
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert _segments.steps_in_cache(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)) == max(T, 1)
+    assert _segments.plan(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == max(T, 1)
 
 
 @pytest.mark.parametrize(("name", "segment"), [("lstm", 3), ("lstm", 4), ("lstm", 7), ("gru", 20), ("deep(gru)", 3)])

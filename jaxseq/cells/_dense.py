@@ -5,8 +5,6 @@ float32 and casts what it keeps: the projected inputs, the saved values, the car
 For float32 and float64 every cast here is the identity.
 """
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,17 +21,12 @@ def dense(x: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.matmul(x, w, preferred_element_type=widen(w.dtype))
 
 
-def dense_back(d: jax.Array | Sequence[jax.Array], w: jax.Array) -> jax.Array:
+def dense_back(d: jax.Array, w: jax.Array) -> jax.Array:
     """Returns d wᵀ, the cotangent of x from that of x w, `[..., out]`, `[in, out]` -> `[..., in]`, wide.
 
-    d may come in parts, one a gate. wᵀ is laid out as such, once for a whole loop: XLA:CPU multiplies by a transposed
-    view up to a third slower. Only for a single row the view is the faster; but in parts, their concatenation would be
-    taken into the product and worked out anew for each of its elements.
+    wᵀ is laid out as such, once for a whole loop: XLA:CPU multiplies by a transposed view up to a third slower.
     """
-    if isinstance(d, jax.Array):
-        single_row = math.prod(d.shape[:-1]) == 1
-        return dense(d, w.T if single_row else jax.lax.optimization_barrier(w.T))
-    return dense(jnp.concatenate(d, axis=-1), jax.lax.optimization_barrier(w.T))
+    return dense(d, jax.lax.optimization_barrier(w.T))
 
 
 def dense_weight(x: jax.Array, d: jax.Array) -> jax.Array:

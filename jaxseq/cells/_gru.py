@@ -160,12 +160,12 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
         d_n = activation_back(candidate, d_h * write, n, a_n)
         if reset_after:
             d_r = d_n * m * r * (1 - r)
-            d_seen = dense_back([d_r, d_z, d_n * r], params.w_h)
+            d_seen = dense_back(jnp.concatenate([d_r, d_z, d_n * r], axis=-1), params.w_h)
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
             d_reset = dense_back(d_n, w_n).astype(h.dtype)
             d_r = d_reset * seen * r * (1 - r)
-            d_seen = d_reset * r + dense_back([d_r, d_z], w_rz)
+            d_seen = d_reset * r + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
         d_u = _Projected(*(d.astype(h.dtype) for d in (d_r, d_z, d_n)))
         if heard is not None:
             return Heard((d_h * keep).astype(h.dtype), d_seen.astype(h.dtype)), d_u

@@ -14,7 +14,7 @@ import functools
 import jax
 
 from jaxseq.kernels._scan import scan
-from jaxseq.kernels._segments import by_segments, steps_in_cache
+from jaxseq.kernels._segments import by_segments, plan
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
@@ -31,7 +31,7 @@ def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool 
         us = cell.project(params, xs) if cell.backward.project is None else _project(cell, params, xs)
         return _loop(cell, reverse, params, carry, us)
 
-    return by_segments(run, carry, xs, steps_in_cache(cell, params, xs), reverse)
+    return by_segments(run, carry, xs, plan(cell, params, xs).steps, reverse)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

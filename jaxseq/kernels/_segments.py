@@ -1,6 +1,8 @@
 """Running time segment by segment: the loop that `bptt`, `remat` and `truncated` share, and the segment of `bptt`."""
 
+import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 _CACHE = 2 * 2**20  # bytes of us in a segment; the second-level caches of CPU cores hold one to two MiB
+_ROUNDS_BUFFERS = jax.__version_info__ < (0, 11)
 
 
 def by_segments(
@@ -38,25 +41,36 @@ def by_segments(
     return carry, jnp.concatenate([ys_short, ys] if reverse else [ys, ys_short])
 
 
-def steps_in_cache(cell: Cell, params: Params, xs: Inputs) -> int:
-    """Returns the steps whose us a CPU's cache holds, all of them where there is nothing to gain by segments.
+class Segments(NamedTuple):
+    """How `bptt` cuts a sequence: the steps of a segment, and why so many."""
 
-    All us of a long sequence at once are written to main memory, read from there, and so are all δus. Segments are
-    worth their own cost, adding up the gradients of the weights, where their us are larger than the weights, and where
-    there are several. Their length divides T where it can.
+    steps: int
+    reason: str
+
+
+def plan(cell: Cell, params: Params, xs: Inputs) -> Segments:
+    """Returns the segments of `bptt`, from what was measured; see docs/performance.md.
+
+    On a CPU all us of a long sequence at once are written to main memory and read from there, and so are all δus.
+    Segments are worth their own cost, adding up the gradients of the weights, where their us are larger than the
+    weights, and where there are several. Their length divides T where it can.
     """
     T = jax.tree.leaves(xs)[0].shape[0]
-    if T == 0 or jax.default_backend() != "cpu":
-        return max(T, 1)
-    total = _bytes(jax.eval_shape(cell.project, params, xs))
-    segment = max(_CACHE, 2 * _bytes(params))
-    if total < 3 * segment:
-        return T
-    steps = max(1, T * segment // total)
-    return max(
-        (n for n in range(steps // 2 + 1, 2 * steps) if T % n == 0), key=lambda n: -abs(n - steps), default=steps
-    )
+    if jax.default_backend() != "cpu":
+        return Segments(max(T, 1), "short loops cost launches on an accelerator")
+    us = jax.eval_shape(cell.project, params, xs)
+    total, wanted = array_bytes(us), max(_CACHE, 2 * array_bytes(params))
+    if _ROUNDS_BUFFERS and any(leaf.dtype in (jnp.bfloat16, jnp.float16) for leaf in jax.tree.leaves(us)):
+        steps, reason = math.isqrt(T), "this XLA:CPU takes 16-bit buffers to float32 and back at every step"
+    elif total < 3 * wanted:
+        return Segments(max(T, 1), f"all us are {total / 2**20:.1f} MiB, less than three segments' worth")
+    else:
+        steps, reason = T * wanted // total, f"{wanted / 2**20:.1f} MiB of us at a time stay in a CPU's cache"
+    steps = max(steps, 1)
+    divisors = (n for n in range(steps // 2 + 1, 2 * steps) if T % n == 0)
+    return Segments(min(divisors, key=lambda n: abs(n - steps), default=steps), reason)
 
 
-def _bytes(tree):
+def array_bytes(tree: Any) -> int:
+    """Returns the bytes of a pytree of arrays, or of their shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,44 @@
+"""Which kernel `kernel=None` takes, and why, in words."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.kernels._scan import scan
+from jaxseq.kernels._segments import plan
+from jaxseq.typing import Cell, Composite, Params
+
+
+def explain(cell: Cell | Composite, params: Params, xs: jax.Array) -> str:
+    """Says how `jaxseq.unroll` with `kernel=None` runs a net on this machine, a line for each of its cells.
+
+    The kernel is always `bptt`: nothing that was measured was faster in training, whatever the cell, mask, size or
+    dtype (docs/performance.md), and without gradients it is `scan`. What depends on sizes, dtype and platform is into
+    how many segments it cuts time. Masks and resets change neither.
+
+    Args:
+      cell: a Cell or a Composite.
+      params: its params; shapes are enough (`jax.eval_shape`).
+      xs: the inputs `[T, B, D]`, or their shape and dtype.
+
+    >>> cell = jaxseq.lstm(128)
+    >>> params = cell.init(jax.random.key(0), 64)
+    >>> print(explain(cell, params, jnp.zeros([16, 8, 64])))
+    cell of size 128: kernels.bptt, by its hand-written backward; T = 16 at once: all us are 0.2 MiB, less than three \
+segments' worth
+    """
+    lines = []
+
+    def run(cell, params, xs, carry=None, **flags):
+        if isinstance(cell, Composite):
+            flags = {"mask": None, "reset": None, "reverse": False, "key": None} | flags
+            carry = cell.carry(params, xs.shape[1:-1]) if carry is None else carry
+            return cell.unroll(run, params, xs, carry, **flags)
+        T, segments = xs.shape[0], plan(cell, params, xs)
+        gradient = "JAX's gradient, for it has no backward" if cell.backward is None else "its hand-written backward"
+        whole = segments.steps >= T
+        cut = f"T = {T} at once" if whole else f"{-(-T // segments.steps)} segments of {segments.steps} steps"
+        lines.append(f"cell of size {cell.size}: kernels.bptt, by {gradient}; {cut}: {segments.reason}")
+        return scan(cell, params, cell.carry(params, xs.shape[1:-1]), xs)
+
+    jax.eval_shape(run, cell, params, jax.ShapeDtypeStruct(jnp.shape(xs), xs.dtype))
+    return "\n".join(lines)

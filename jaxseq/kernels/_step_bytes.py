@@ -1,0 +1,40 @@
+"""The bytes of one step, from the shapes of what a cell's own functions return."""
+
+import math
+from typing import NamedTuple
+
+import jax
+
+from jaxseq.kernels._segments import array_bytes
+from jaxseq.typing import Cell, Inputs, Params
+
+
+class StepBytes(NamedTuple):
+    """Bytes of one step over the whole batch."""
+
+    us: int
+    carry: int
+    ys: int
+    saved: int
+
+
+def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> StepBytes:
+    """Returns the bytes of one step; `by_jax`, or where the cell has no backward, of what JAX's own gradient saves."""
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    u = jax.eval_shape(cell.project, params, x)
+    carry = jax.eval_shape(lambda params: cell.carry(params, jax.tree.leaves(x)[0].shape[:-1]), params)
+    _, y = jax.eval_shape(cell.step, params, carry, u)
+    if by_jax or cell.backward is None:
+        residuals = jax.eval_shape(lambda *step: jax.vjp(cell.step, *step)[1], params, carry, u)
+        weights = {leaf.shape for leaf in jax.tree.leaves(params)}  # are kept once, not at every step
+        saved = [leaf for leaf in jax.tree.leaves(residuals) if leaf.shape not in weights]
+    else:
+        saved = jax.eval_shape(cell.backward.fwd, params, carry, u)[2]
+    return StepBytes(*(array_bytes(part) for part in (u, carry, y, saved)))
+
+
+def balanced_segment(cell: Cell, params: Params, xs: Inputs) -> int:
+    """Returns the steps of a segment for which `remat` holds the least, √(T carry / (saved + 2 us)), at least 1."""
+    T = jax.tree.leaves(xs)[0].shape[0]
+    step = step_bytes(cell, params, xs)
+    return max(1, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))

@@ -1,0 +1,139 @@
+"""What kernels tell of themselves: explain, peak_bytes, the segment of remat, and the setting of XLA's for loops."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxseq
+from jaxseq import kernels
+from jaxseq.kernels import _step_bytes
+from tests import zoo
+
+
+def shapes(cell, T, B, D, dtype=jnp.float32):
+    params = jax.eval_shape(lambda key: cell.init(key, D, dtype), jax.random.key(0))
+    return params, jax.ShapeDtypeStruct((T, B, D), dtype)
+
+
+def test_explain_has_a_line_for_each_cell(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    net = jaxseq.stack(jaxseq.lstm(128), jaxseq.bidirectional(jaxseq.gru(8)), zoo.own_lstm(16))
+    lines = kernels.explain(net, *shapes(net, 100, 32, 64)).splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"cell of size {size}" for size in (128, 8, 8, 16)]
+    assert "by its hand-written backward; 4 segments of 25 steps: 2.0 MiB of us at a time" in lines[0]
+    assert "by its hand-written backward; T = 100 at once: all us are 0.3 MiB" in lines[1]
+    assert "by JAX's gradient, for it has no backward; T = 100 at once" in lines[3]
+
+
+def test_explain_knows_accelerators_and_16_bits(monkeypatch):
+    cell = jaxseq.gru(32)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "T = 900 at once: short loops cost launches" in kernels.explain(cell, *shapes(cell, 900, 32, 64))
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    halves = kernels.explain(cell, *shapes(cell, 900, 1, 8, jnp.bfloat16))
+    assert ("30 segments of 30 steps" in halves) == (jax.__version_info__ < (0, 11))
+
+
+def test_explain_says_what_unroll_runs():
+    """The segments of the explanation are the loops of the program."""
+    cell = jaxseq.lstm(64)
+    params, xs = shapes(cell, 512, 128, 64)
+    program = jax.make_jaxpr(lambda params, xs: jaxseq.unroll(cell, params, xs))(params, xs)
+    if jax.default_backend() == "cpu":
+        assert "32 segments of 16 steps" in kernels.explain(cell, params, xs)
+        assert "length=32" in str(program)
+        assert "length=16" in str(program)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="fitted to XLA:CPU")
+@pytest.mark.parametrize(
+    "size", [(32, 100, 64, 128), (1, 1000, 8, 32), (256, 20, 16, 64), (128, 512, 64, 64), (64, 64, 512, 512)]
+)
+@pytest.mark.parametrize("make", [jaxseq.lstm, jaxseq.gru, jaxseq.rnn])
+@pytest.mark.parametrize(
+    "kernel", [kernels.bptt, kernels.scan, kernels.remat(), kernels.remat(20)], ids=lambda k: k.__name__
+)
+def test_peak_bytes_is_within_a_fifth_of_what_is_measured(make, size, kernel):
+    B, T, D, H = size
+    cell = make(H)
+    params, xs = shapes(cell, T, B, D)
+
+    def loss(params, xs):
+        return jnp.mean(jaxseq.unroll(cell, params, xs, kernel=kernel)[1] ** 2)
+
+    memory = jax.jit(jax.value_and_grad(loss)).lower(params, xs).compile().memory_analysis()
+    measured = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    assert 0.8 < kernels.peak_bytes(cell, params, xs, kernel=kernel) / measured < 1.2
+
+
+def test_peak_bytes_of_no_kernel_is_that_of_bptt():
+    for cell in (jaxseq.gru(8), zoo.own_lstm(8)):
+        params, xs = shapes(cell, 50, 4, 3)
+        assert kernels.peak_bytes(cell, params, xs) == kernels.peak_bytes(cell, params, xs, kernel=kernels.bptt)
+    assert kernels.peak_bytes(cell, params, xs) == kernels.peak_bytes(cell, params, xs, kernel=kernels.scan)
+
+
+def test_peak_bytes_refuses_what_it_does_not_know():
+    cell = jaxseq.rnn(4)
+    with pytest.raises(TypeError, match="peak_bytes knows"):
+        kernels.peak_bytes(cell, *shapes(cell, 5, 2, 3), kernel=kernels.truncated(3))
+    net = jaxseq.stack(cell, cell)
+    with pytest.raises(TypeError, match="peak_bytes takes a Cell; got Composite"):
+        kernels.peak_bytes(net, *shapes(net, 5, 2, 3))
+
+
+def test_remat_takes_the_segment_that_holds_the_least():
+    """No other power of two is predicted to hold a tenth less, and the gradient is the same."""
+    cell = jaxseq.lstm(32)
+    params, xs = shapes(cell, 4096, 4, 8)
+    chosen = _step_bytes.balanced_segment(cell, params, xs)
+    assert 4 < chosen < 64
+    least = min(kernels.peak_bytes(cell, params, xs, kernel=kernels.remat(2**n)) for n in range(1, 12))
+    assert kernels.peak_bytes(cell, params, xs, kernel=kernels.remat()) < 1.1 * least
+
+    params, xs = cell.init(jax.random.key(0), 8), jax.random.normal(jax.random.key(1), (50, 2, 8))
+    gradients = [
+        jax.grad(lambda params: jaxseq.unroll(cell, params, xs, kernel=kernel)[1].sum())(params)  # noqa: B023
+        for kernel in (kernels.remat(), kernels.scan)
+    ]
+    zoo.assert_close(*gradients, 1e-5)
+
+
+def test_loops_are_compiled_whole_only_before_jax_is_used():
+    jnp.zeros(1).block_until_ready()
+    with pytest.raises(RuntimeError, match="before JAX's first use"):
+        kernels.compile_loops_whole()
+    with pytest.raises(ValueError, match="`max_bytes` must be a positive int"):
+        kernels.compile_loops_whole(0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "{option}=1000"),
+        ("--xla_cpu_ftz=true", "--xla_cpu_ftz=true {option}=1000"),
+        ("{option}=3 --xla_cpu_ftz=true", "--xla_cpu_ftz=true {option}=1000"),
+    ],
+)
+def test_whole_loops_keep_other_flags(before, after):
+    option = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold"
+    program = """if True:
+        import os, jax, jaxseq
+        jaxseq.kernels.compile_loops_whole(1000)
+        print(os.environ["XLA_FLAGS"])
+        print(jax.numpy.arange(3).sum())
+    """
+    environment = os.environ | {"XLA_FLAGS": before.format(option=option)}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split("\n")[:2] == [after.format(option=option), "3"]
+
+
+def test_whole_loops_leave_a_file_of_flags_alone():
+    program = "import jaxseq; jaxseq.kernels.compile_loops_whole()"
+    environment = os.environ | {"XLA_FLAGS": "flags.txt"}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert "XLA_FLAGS names a file: add --xla_backend_extra_options=" in ran.stderr
