@@ -99,6 +99,53 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
     zoo.assert_close(got, want, 1e-12)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru", "learned_carry(lstm)", "bidirectional(gru)"])
+@pytest.mark.parametrize("flagged", [False, True])
+def test_rows_of_vmap_are_one_batch(name, flagged, x64):
+    """Of any gradient: by shared params, by each row's own, and of second order. Under jit within vmap, and without."""
+    cell = zoo.find(name).cell
+    T, N, B = 5, 3, 2
+    params = zoo.random_like(cell.init(jax.random.key(0), 3), 0)
+    generator = np.random.default_rng(2)
+    xs = jnp.asarray(generator.normal(size=(N, T, B, 3)))
+    mask, reset = jnp.asarray(generator.random((N, T, B)) < 0.7), jnp.asarray(generator.random((T, B)) < 0.3)
+
+    def losses(kernel):
+        def of_one(params, xs, mask):
+            flags = {"mask": mask, "reset": reset} if flagged else {}
+            carry, ys = jaxseq.unroll(cell, params, xs, **flags, kernel=kernel)
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)))
+
+        def of_all(params, xs):
+            return jax.vmap(jax.jit(of_one), (None, 0, 0))(params, xs, mask).sum()
+
+        def of_gradient(params):
+            return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(jax.grad(of_all)(params, xs)))
+
+        own = jax.vmap(jax.value_and_grad(of_one), (None, 0, 0))(params, xs, mask)
+        ensemble = jax.vmap(of_one)(jax.tree.map(lambda leaf: jnp.stack([leaf] * N), params), xs, mask)
+        return jax.value_and_grad(of_all, (0, 1))(params, xs), own, ensemble, jax.grad(of_gradient)(params)
+
+    zoo.assert_close(losses(kernels.bptt), losses(kernels.scan), 1e-10)
+
+
+def test_rows_of_vmap_form_no_gradient_each():
+    """The largest array of a training step is not as large as a weight for every row."""
+    rows, xs = 50, jnp.zeros((50, 5, 8))
+
+    def loss(params):
+        return jax.vmap(lambda xs: jaxseq.unroll(CELL, params, xs)[1])(xs).sum()
+
+    def sizes(jaxpr):
+        for equation in jaxpr.eqns:
+            yield from (result.aval.size for result in equation.outvars)
+            for value in equation.params.values():
+                if hasattr(value, "jaxpr"):
+                    yield from sizes(value.jaxpr)
+
+    assert max(sizes(jax.make_jaxpr(jax.grad(loss))(PARAMS).jaxpr)) < rows * PARAMS.w_h.size
+
+
 @pytest.mark.parametrize(
     ("B", "T", "D", "H", "steps"),
     [

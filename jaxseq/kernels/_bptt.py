@@ -13,6 +13,7 @@ import functools
 
 import jax
 
+from jaxseq.kernels._fold import fold_rows
 from jaxseq.kernels._scan import scan
 from jaxseq.kernels._segments import by_segments, plan
 from jaxseq.typing import Carry, Cell, Inputs, Params
@@ -24,14 +25,30 @@ def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool 
 
     Reverse mode, to any order. For forward mode use `scan`.
     """
+    if cell.backward is None:
+        run = functools.partial(scan, cell, params, reverse=reverse)
+        return by_segments(lambda carry, xs, _: run(carry, xs), carry, xs, plan(cell, params, xs).steps, reverse)
+    return _run((cell, reverse), params, carry, xs)
+
+
+def _by_hand(static, params, carry, xs):
+    cell, reverse = static
 
     def run(carry: Carry, xs: Inputs, _is_first: object) -> tuple[Carry, jax.Array]:
-        if cell.backward is None:
-            return scan(cell, params, carry, xs, reverse=reverse)
         us = cell.project(params, xs) if cell.backward.project is None else _project(cell, params, xs)
         return _loop(cell, reverse, params, carry, us)
 
     return by_segments(run, carry, xs, plan(cell, params, xs).steps, reverse)
+
+
+def _ys_shape(static, params, carry, xs):
+    cell, _ = static
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    y = jax.eval_shape(lambda *step: cell.step(*step)[1], params, carry, jax.eval_shape(cell.project, params, x))
+    return jax.ShapeDtypeStruct((jax.tree.leaves(xs)[0].shape[0], *y.shape), y.dtype)
+
+
+_run = fold_rows(_by_hand, _ys_shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -21,16 +21,27 @@ class StepBytes(NamedTuple):
 def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> StepBytes:
     """Returns the bytes of one step; `by_jax`, or where the cell has no backward, of what JAX's own gradient saves."""
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    carry, u, y = _step_shapes(cell, params, x)
+    if by_jax or cell.backward is None:
+        # Weights and constants are kept once: what grows with the batch is what every step keeps.
+        twice = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), x)
+        saved = _residual_bytes(cell, params, *_step_shapes(cell, params, twice)[:2])
+        saved -= _residual_bytes(cell, params, carry, u)
+    else:
+        saved = array_bytes(jax.eval_shape(cell.backward.fwd, params, carry, u)[2])
+    return StepBytes(*(array_bytes(part) for part in (u, carry, y)), saved)
+
+
+def _step_shapes(cell, params, x):
+    """The shapes of a step's carry, projected input and output."""
     u = jax.eval_shape(cell.project, params, x)
     carry = jax.eval_shape(lambda params: cell.carry(params, jax.tree.leaves(x)[0].shape[:-1]), params)
-    _, y = jax.eval_shape(cell.step, params, carry, u)
-    if by_jax or cell.backward is None:
-        residuals = jax.eval_shape(lambda *step: jax.vjp(cell.step, *step)[1], params, carry, u)
-        weights = {leaf.shape for leaf in jax.tree.leaves(params)}  # are kept once, not at every step
-        saved = [leaf for leaf in jax.tree.leaves(residuals) if leaf.shape not in weights]
-    else:
-        saved = jax.eval_shape(cell.backward.fwd, params, carry, u)[2]
-    return StepBytes(*(array_bytes(part) for part in (u, carry, y, saved)))
+    return carry, u, jax.eval_shape(cell.step, params, carry, u)[1]
+
+
+def _residual_bytes(cell, params, carry, u):
+    """What JAX's own gradient of a step keeps."""
+    return array_bytes(jax.eval_shape(lambda *step: jax.vjp(cell.step, *step)[1], params, carry, u))
 
 
 def balanced_segment(cell: Cell, params: Params, xs: Inputs) -> int:
