@@ -23,8 +23,7 @@ def explain(cell: Cell | Composite, params: Params, xs: jax.Array) -> str:
     >>> cell = jaxseq.lstm(128)
     >>> params = cell.init(jax.random.key(0), 64)
     >>> print(explain(cell, params, jnp.zeros([16, 8, 64])))
-    cell of size 128: kernels.bptt, by its hand-written backward; T = 16 at once: all us are 0.2 MiB, less than three \
-segments' worth
+    cell of size 128: kernels.bptt, by its hand-written backward; T = 16 at once: ...
     """
     lines = []
 
