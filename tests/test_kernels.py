@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -146,6 +147,16 @@ def test_rows_of_vmap_form_no_gradient_each():
     assert max(sizes(jax.make_jaxpr(jax.grad(loss))(PARAMS).jaxpr)) < rows * PARAMS.w_h.size
 
 
+def test_a_program_of_symbolic_sizes_is_exported():
+    T, B = jax.export.symbolic_shape("T, B")
+    exported = jax.export.export(jax.jit(jax.grad(lambda params, xs: jaxseq.unroll(CELL, params, xs)[1].sum())))(
+        PARAMS, jax.ShapeDtypeStruct((T, B, 8), jnp.float32)
+    )
+    xs = jax.random.normal(jax.random.key(1), (5, 2, 8))
+    want = jax.grad(lambda params: jaxseq.unroll(CELL, params, xs, kernel=kernels.scan)[1].sum())(PARAMS)
+    zoo.assert_close(exported.call(PARAMS, xs), want, 1e-5)
+
+
 @pytest.mark.parametrize(
     ("B", "T", "D", "H", "steps"),
     [
@@ -156,7 +167,7 @@ def test_rows_of_vmap_form_no_gradient_each():
         (64, 64, 512, 512, 64),  # the weights are 8 MiB: there would be two segments
         (256, 20, 16, 64, 20),
         (1, 1000, 8, 32, 1000),
-        (3, 0, 8, 32, 1),
+        (3, 0, 8, 32, 0),
         (4096, 40, 2, 64, 1),  # the us of one step are 4 MiB
     ],
 )
@@ -166,7 +177,7 @@ def test_segments_of_bptt(B, T, D, H, steps, monkeypatch):
     params = jax.eval_shape(lambda key: cell.init(key, D), jax.random.key(0))
     assert _segments.plan(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == steps
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert _segments.plan(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == max(T, 1)
+    assert _segments.plan(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == T
 
 
 @pytest.mark.parametrize(("name", "segment"), [("lstm", 3), ("lstm", 4), ("lstm", 7), ("gru", 20), ("deep(gru)", 3)])

@@ -57,13 +57,15 @@ def plan(cell: Cell, params: Params, xs: Inputs) -> Segments:
     """
     T = jax.tree.leaves(xs)[0].shape[0]
     if jax.default_backend() != "cpu":
-        return Segments(max(T, 1), "short loops cost launches on an accelerator")
+        return Segments(T, "short loops cost launches on an accelerator")
     us = jax.eval_shape(cell.project, params, xs)
+    if not isinstance(array_bytes(us), int):
+        return Segments(T, "sizes are symbols")
     total, wanted = array_bytes(us), max(_CACHE, 2 * array_bytes(params))
     if _ROUNDS_BUFFERS and any(leaf.dtype in (jnp.bfloat16, jnp.float16) for leaf in jax.tree.leaves(us)):
         steps, reason = math.isqrt(T), "this XLA:CPU takes 16-bit buffers to float32 and back at every step"
     elif total < 3 * wanted:
-        return Segments(max(T, 1), f"all us are {total / 2**20:.1f} MiB, less than three segments' worth")
+        return Segments(T, f"all us are {total / 2**20:.1f} MiB, less than three segments' worth")
     else:
         steps, reason = T * wanted // total, f"{wanted / 2**20:.1f} MiB of us at a time stay in a CPU's cache"
     steps = max(steps, 1)

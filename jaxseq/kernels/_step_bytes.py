@@ -29,7 +29,7 @@ def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> 
         saved -= _residual_bytes(cell, params, carry, u)
     else:
         saved = array_bytes(jax.eval_shape(cell.backward.fwd, params, carry, u)[2])
-    return StepBytes(*(array_bytes(part) for part in (u, carry, y)), saved)
+    return StepBytes(array_bytes(u), array_bytes(carry), array_bytes(y), saved)
 
 
 def _step_shapes(cell, params, x):
