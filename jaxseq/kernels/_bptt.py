@@ -25,16 +25,16 @@ def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool 
 
     Reverse mode, to any order. For forward mode use `scan`.
     """
-    if cell.backward is None:
-        run = functools.partial(scan, cell, params, reverse=reverse)
-        return by_segments(lambda carry, xs, _: run(carry, xs), carry, xs, plan(cell, params, xs).steps, reverse)
-    return _run((cell, reverse), params, carry, xs)
+    loop = _in_segments if cell.backward is None else _foldable
+    return loop((cell, reverse), params, carry, xs)
 
 
-def _by_hand(static, params, carry, xs):
+def _in_segments(static, params, carry, xs):
     cell, reverse = static
 
     def run(carry: Carry, xs: Inputs, _is_first: object) -> tuple[Carry, jax.Array]:
+        if cell.backward is None:
+            return scan(cell, params, carry, xs, reverse=reverse)
         us = cell.project(params, xs) if cell.backward.project is None else _project(cell, params, xs)
         return _loop(cell, reverse, params, carry, us)
 
@@ -48,7 +48,7 @@ def _ys_shape(static, params, carry, xs):
     return jax.ShapeDtypeStruct((jax.tree.leaves(xs)[0].shape[0], *y.shape), y.dtype)
 
 
-_run = fold_rows(_by_hand, _ys_shape)
+_foldable = fold_rows(_in_segments, _ys_shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -53,8 +53,7 @@ def fold_rows(loop: Loop, ys_shape: Callable[[Hashable, Params, Carry, Inputs], 
         return jax.jvp(of_varied, [primals[place] for place in varied], [tangents[place] for place in varied])
 
     def mapped(leaves, axes, *, static, tree):
-        rows = jax.tree.unflatten(tree, map(_Rows, leaves, axes))
-        params, carry, xs = rows
+        params, carry, xs = jax.tree.unflatten(tree, map(_Rows, leaves, axes))
         if any(row.axis is not None for row in jax.tree.leaves(params, is_leaf=_is_rows)):
             results = jax.vmap(functools.partial(flat, static=static, tree=tree), in_axes=axes)(*leaves)
             return results, [0] * len(results)
@@ -66,7 +65,7 @@ def fold_rows(loop: Loop, ys_shape: Callable[[Hashable, Params, Carry, Inputs], 
         carry = jax.tree.leaves(carry)
         return [*carry, ys], [0] * len(carry) + [1]
 
-    primitive.def_impl(lambda *leaves, **statics: jax.jit(functools.partial(flat, **statics))(*leaves))
+    primitive.def_impl(flat)
     primitive.def_abstract_eval(shapes)
     mlir.register_lowering(primitive, mlir.lower_fun(flat, multiple_results=True))
     ad.primitive_jvps[primitive] = derivative

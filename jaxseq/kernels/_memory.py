@@ -25,7 +25,7 @@ def peak_bytes(cell: Cell, params: Params, xs: jax.Array, *, kernel: Kernel | No
     """Predicts the bytes that a training step holds at most: arguments, temporaries, and the gradients of params.
 
     The step is the gradient of a loss of all ys; nothing is compiled or run. On CPUs it was within 20 % of what XLA
-    reports for the stock cells at every size of the benchmarks (tests/test_kernels.py holds it to that).
+    reports for the LSTM, GRU and RNN at every size of the benchmarks; tests/test_kernel_choice.py holds five to that.
 
     Args:
       cell: a Cell; for a net add those of its cells, whose saved values live at once.

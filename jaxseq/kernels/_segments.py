@@ -59,9 +59,9 @@ def plan(cell: Cell, params: Params, xs: Inputs) -> Segments:
     if jax.default_backend() != "cpu":
         return Segments(T, "short loops cost launches on an accelerator")
     us = jax.eval_shape(cell.project, params, xs)
-    if not isinstance(array_bytes(us), int):
-        return Segments(T, "sizes are symbols")
     total, wanted = array_bytes(us), max(_CACHE, 2 * array_bytes(params))
+    if not isinstance(total, int):
+        return Segments(T, "sizes are symbols")
     if _ROUNDS_BUFFERS and any(leaf.dtype in (jnp.bfloat16, jnp.float16) for leaf in jax.tree.leaves(us)):
         steps, reason = math.isqrt(T), "this XLA:CPU takes 16-bit buffers to float32 and back at every step"
     elif total < 3 * wanted:
