@@ -29,8 +29,9 @@ def check_bptt(
     """Raises unless `cell.backward` is the gradient of `cell.step`, on the numbers given.
 
     All numbers are converted to float64 first. Outputs, last carry and the gradients by params, carry and xs, for
-    random cotangents of both results, are held against `kernels.scan`, which knows only `step`; then each leaf's
-    gradient, along a random direction, against central finite differences.
+    random cotangents of both results, are held against `kernels.scan`, which knows only `step`, and so are the values
+    of the cell's `direct`, if it has one; then each leaf's gradient, along a random direction, against central finite
+    differences.
 
     Args:
       cell: a Cell with a `backward`.
@@ -75,6 +76,8 @@ def check_bptt(
                 cotangents = _normal_like(results[kernel], seed=0)
             (gradients[kernel],) = pull(cotangents)
         _compare("`fwd` differs from `step` in", results[bptt], results[scan], tolerance)
+        if cell.direct is not None:
+            _compare("`direct` differs from `step` in", run(_directly, arguments), results[scan], tolerance)
         _compare("the hand-written gradient differs from autodiff's in", gradients[bptt], gradients[scan], tolerance)
         slopes, differences = _directional(
             lambda arguments: _inner(run(scan, arguments), cotangents), arguments, gradients[bptt]
@@ -85,6 +88,11 @@ def check_bptt(
             differences,
             difference_tolerance,
         )
+
+
+def _directly(cell, params, carry, xs, *, reverse):
+    """A kernel that runs the cell's `direct`."""
+    return jax.lax.scan(cell.direct(params), carry, xs, reverse=reverse)
 
 
 def _directional(function, arguments, gradients):

@@ -108,15 +108,19 @@ def masked(cell: Cell) -> Cell:
         carry, y = cell.step(params[0], keep(mask, start), u)
         return _hold(mask, carry, start), keep(mask, y)
 
+    direct = None if cell.direct is None else _direct(cell.direct)
     if cell.backward is None:
-        return Cell(cell.size, init, carry, project, step)
+        return Cell(cell.size, init, carry, project, step, direct=direct)
     cell_fwd, cell_bwd, cell_collect, cell_project = cell.backward
 
     def fwd(params, carry, u):
         u, mask, reset, restart = u
         start = enter(carry, reset, restart)
-        carry, y, saved = cell_fwd(params[0], keep(mask, start), u)
-        return _hold(mask, carry, start), keep(mask, y), (saved, mask, reset)
+        after, y, saved = cell_fwd(params[0], start, u)
+        held, shown = _hold(mask, after, start), keep(mask, y)
+        # Where they differ, on padding, all that comes of them is dropped; a loop writes what it gives out only once.
+        saved = _exchange(saved, [*jax.tree.leaves(after), y], [*jax.tree.leaves(held), shown])
+        return held, shown, (saved, mask, reset)
 
     def bwd(params, saved, d_carry, d_y):
         saved, mask, reset = saved
@@ -130,7 +134,8 @@ def masked(cell: Cell) -> Cell:
 
     def collect(params, saved, d_us):
         params, initial = params
-        d_params = cell_collect(params, saved[0], d_us[0])
+        saved, mask, _ = saved
+        d_params = cell_collect(params, keep(mask, saved), d_us[0])
         return d_params, jax.tree.map(jnp.zeros_like, initial)
 
     backward = Backward(fwd, bwd, collect)
@@ -146,7 +151,25 @@ def masked(cell: Cell) -> Cell:
             return (d_params, d_initial), (keep(mask, d_xs), None, None)
 
         backward = backward._replace(project=project_back)
-    return Cell(cell.size, init, carry, project, step, backward)
+    return Cell(cell.size, init, carry, project, step, backward, direct=direct)
+
+
+def _direct(cell_direct):
+    """The `direct` of a masked cell."""
+
+    def direct(params):
+        params, initial = params
+        cell_step = cell_direct(params)
+
+        def step(carry, x):
+            x, mask, reset = x
+            start = carry if reset is None else choose(reset, initial, carry)
+            carry, y = cell_step(start, x)  # what comes of padding is dropped, and nothing is differentiated
+            return _hold(mask, carry, start), keep(mask, y)
+
+        return step
+
+    return direct
 
 
 def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:
@@ -169,6 +192,12 @@ def keep(mask: jax.Array | None, tree: Any) -> Any:
     if mask is None:
         return tree
     return jax.tree.map(lambda x: _where(mask, x, jnp.zeros((), x.dtype)), tree)
+
+
+def _exchange(tree, old, new):
+    """The pytree with leaves that are one of `old` exchanged for that of `new`."""
+    by_identity = {id(before): after for before, after in zip(old, new, strict=True)}
+    return jax.tree.map(lambda leaf: by_identity.get(id(leaf), leaf), tree)
 
 
 def _over_time(reset, initial, batch_axes):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import jaxseq
 from jaxseq import kernels
-from jaxseq.kernels import _bptt, _segments
+from jaxseq.kernels import _bptt, _plan, _saved
 from tests import zoo
 
 CELL = jaxseq.lstm(32)
@@ -93,7 +93,7 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
         carry, ys = jaxseq.unroll(cell, params, xs, **flags, key=jax.random.key(3), kernel=kernel)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)))
 
-    monkeypatch.setattr(_bptt, "plan", lambda *_: _segments.Segments(3, "as the test wants"))
+    monkeypatch.setattr(_bptt, "segments", lambda *_: _plan.Segments(3, "as the test wants"))
     got = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)(params, xs, kernels.bptt)
     want = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)(params, xs, kernels.scan)
     zoo.assert_close(got, want, 1e-12)
@@ -174,9 +174,52 @@ def test_segments_of_bptt(B, T, D, H, steps, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     cell = jaxseq.lstm(H)
     params = jax.eval_shape(lambda key: cell.init(key, D), jax.random.key(0))
-    assert _segments.plan(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == steps
+    assert _plan.segments(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == steps
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert _segments.plan(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == T
+    assert _plan.segments(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == T
+
+
+@pytest.mark.parametrize(
+    ("make", "B", "D", "H", "direct"),
+    [
+        (jaxseq.lstm, 32, 64, 128, True),
+        (jaxseq.lstm, 256, 16, 64, True),
+        (jaxseq.rnn, 1, 8, 32, True),
+        (jaxseq.rnn, 130, 64, 60, False),  # inputs of 8320 numbers a step: one large product
+        (jaxseq.lstm, 2, 512, 512, False),  # weights of 8 MiB
+        (jaxseq.gru, 1, 8, 32, False),  # it has none
+    ],
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_small_steps_are_run_directly_without_gradients(make, B, D, H, direct, masked, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    cell = make(H)
+    params = jax.eval_shape(lambda key: cell.init(key, D), jax.random.key(0))
+    xs = jax.ShapeDtypeStruct((10, B, D), jnp.float32)
+    assert ("without gradients by its `direct`" in kernels.explain(cell, params, xs)) == direct
+    flags = {"mask": jnp.ones((10, B), bool)} if masked else {}
+    program = jax.jit(lambda params, xs: jaxseq.unroll(cell, params, xs, **flags)).lower(params, xs).as_text()
+    assert (f"tensor<{D + H}x{params.w_x.shape[1]}xf32>" in program) == direct  # both weights joined
+
+
+@pytest.mark.parametrize(
+    ("make", "alone", "masked"),
+    [(jaxseq.rnn, 0, 1), (jaxseq.lstm, 6, 7), (jaxseq.gru, 4, 5), (jaxseq.layer_norm_lstm, 10, 11)],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_ys_tell_is_not_written_again(make, alone, masked, reverse):
+    """Beside ys: an RNN writes nothing, an LSTM c_{t-1} and its gates; under a mask, h_{t-1} too."""
+    T, B = 4, 2
+    cell = make(3)
+    params, mask = cell.init(jax.random.key(0), 5), jnp.ones((T, B), bool)
+    xs = jax.random.normal(jax.random.key(1), (T, B, 5))
+    carry = zoo.random_like(cell.carry(params, (B,)), 2)
+    _, saved = _saved.run_and_save(cell.backward.fwd, params, carry, cell.project(params, xs), reverse)
+    assert len(saved.written) == alone
+    inner, one = jaxseq.masking.masked(cell), (params, cell.carry(params, (B,)))
+    _, under_mask = _saved.run_and_save(inner.backward.fwd, one, carry, inner.project(one, (xs, mask, None)), reverse)
+    assert len(under_mask.written) == masked + 1  # and the mask
+    zoo.assert_close(under_mask.whole()[0], saved.whole(), 1e-6)
 
 
 @pytest.mark.parametrize(("name", "segment"), [("lstm", 3), ("lstm", 4), ("lstm", 7), ("gru", 20), ("deep(gru)", 3)])

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jaxseq import check, initializers
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -158,18 +158,30 @@ def _lstm(size, form, projection, forget_bias, inits):
         return affine_back(params, xs, d_us if projection is None else d_us.a)
 
     def fwd(params, carry, u):
+        a, v = u if isinstance(u, _Projected) else (u, 0)
+        return update(params, carry, a + dense(carry.h, params.w_h), v)
+
+    def update(params, carry, a, v):
         h, c = carry
-        a, v = u if isinstance(u, _Projected) else (u, None)
-        c_new, (_, i, f, g, o, a_g) = gates.forward(form, params.w_c, a + dense(h, params.w_h), c)
+        c_new, (_, i, f, g, o, a_g) = gates.forward(form, params.w_c, a, c)
         tanh_c = jnp.tanh(c_new)
         m = (o * tanh_c).astype(h.dtype)
-        h_new = m if v is None else (dense(m, params.w_p) + v).astype(h.dtype)
+        h_new = m if projection is None else (dense(m, params.w_p) + v).astype(h.dtype)
         saved = jax.tree.map(lambda x: x.astype(h.dtype), _Saved(h, c, i, f, g, o, tanh_c, a_g))
         return LstmCarry(h_new, c_new.astype(h.dtype)), h_new, saved
 
     def step(params, carry, u):
         carry, y, _ = fwd(params, carry, u)
         return carry, y
+
+    def direct(params):
+        whole = joined(params)
+
+        def step(carry, x):
+            carry, y, _ = update(params, carry, whole(x, carry.h), 0)
+            return carry, y
+
+        return step
 
     def bwd(params, saved, d_carry, d_y):
         h, c, i, f, g, o, tanh_c, a_g = saved
@@ -192,4 +204,4 @@ def _lstm(size, form, projection, forget_bias, inits):
             w_p=None if d_h is None else dense_weight(o * tanh_c, d_h),
         )
 
-    return Cell(out, init, carry, project, step, Backward(fwd, bwd, collect, project_back))
+    return Cell(out, init, carry, project, step, Backward(fwd, bwd, collect, project_back), direct=direct)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq._unroll import unroll
-from jaxseq.kernels._bptt import forward
+from jaxseq.kernels._saved import run_and_save
 from jaxseq.masking import keep
 from jaxseq.typing import Carry, Cell, Composite, Params, Saved
 
@@ -115,8 +115,8 @@ def _saved_as_carry(cell, params, carry, xs, *, reverse=False):
             "gradient_norms and jacobians need none"
         )
 
-    (_, ys), (_, saved) = forward(cell, reverse, params, carry, cell.project(params, xs))
-    return _by_name(saved), ys
+    (_, ys), saved = run_and_save(cell.backward.fwd, params, carry, cell.project(params, xs), reverse)
+    return _by_name(saved.whole()), ys
 
 
 def _by_name(saved: Saved) -> dict[str, Any]:

@@ -12,10 +12,14 @@ here each weight costs one matmul over all T, or, where they are many, over as m
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxseq.kernels._fold import fold_rows
+from jaxseq.kernels._plan import runs_directly, segments
+from jaxseq.kernels._saved import run_and_save
 from jaxseq.kernels._scan import scan
-from jaxseq.kernels._segments import by_segments, plan
+from jaxseq.kernels._segments import by_segments
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
@@ -33,12 +37,10 @@ def _in_segments(static, params, carry, xs):
     cell, reverse = static
 
     def run(carry: Carry, xs: Inputs, _is_first: object) -> tuple[Carry, jax.Array]:
-        if cell.backward is None:
-            return scan(cell, params, carry, xs, reverse=reverse)
-        us = cell.project(params, xs) if cell.backward.project is None else _project(cell, params, xs)
-        return _loop(cell, reverse, params, carry, us)
+        loop = scan if cell.backward is None else _loop
+        return loop(cell, params, carry, xs, reverse=reverse)
 
-    return by_segments(run, carry, xs, plan(cell, params, xs).steps, reverse)
+    return by_segments(run, carry, xs, segments(cell, params, xs).steps, reverse)
 
 
 def _ys_shape(static, params, carry, xs):
@@ -51,35 +53,21 @@ def _ys_shape(static, params, carry, xs):
 _foldable = fold_rows(_in_segments, _ys_shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _project(cell, params, xs):
-    return cell.project(params, xs)
+@functools.partial(jax.custom_vjp, nondiff_argnames=("cell", "reverse"))
+def _loop(cell, params, carry, xs, reverse):
+    if not runs_directly(cell, params, xs):
+        return scan(cell, params, carry, xs, reverse=reverse)
+    return jax.lax.scan(cell.direct(params), carry, xs, reverse=reverse)
 
 
-_project.defvjp(
-    lambda cell, params, xs: (cell.project(params, xs), (params, xs)),
-    lambda cell, residuals, d_us: cell.backward.project(*residuals, d_us),
-)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _loop(cell, reverse, params, carry, us):
-    return jax.lax.scan(lambda carry, u: cell.step(params, carry, u), carry, us, reverse=reverse)
-
-
-def forward(cell, reverse, params, carry, us):
-    """Returns `(carry, ys), (params, saved)`: the loop by the cell's `fwd`, with what every step saved."""
-
-    def step(carry, u):
-        carry, y, saved = cell.backward.fwd(params, carry, u)
-        return carry, (y, saved)
-
-    carry, (ys, saved) = jax.lax.scan(step, carry, us, reverse=reverse)
-    return (carry, ys), (params, saved)
+def _forward(cell, params, carry, xs, reverse):
+    results, saved = run_and_save(cell.backward.fwd, params, carry, cell.project(params, xs), reverse)
+    return results, (params, xs, saved)
 
 
 def _backward(cell, reverse, residuals, cotangents):
-    params, saved = residuals
+    params, xs, saved = residuals
+    saved = saved.whole()
     d_carry, d_ys = cotangents
 
     def step(d_carry, step_residuals):
@@ -87,7 +75,40 @@ def _backward(cell, reverse, residuals, cotangents):
         return cell.backward.bwd(params, saved, d_carry, d_y)
 
     d_carry, d_us = jax.lax.scan(step, d_carry, (saved, d_ys), reverse=not reverse)
-    return cell.backward.collect(params, saved, d_us), d_carry, d_us
+    d_params, d_xs = _project_back(cell, params, xs, d_us)
+    return _sum(cell.backward.collect(params, saved, d_us), d_params), d_carry, d_xs
 
 
-_loop.defvjp(forward, _backward)
+def _project_back(cell, params, xs, d_us):
+    if cell.backward.project is not None:
+        return cell.backward.project(params, xs, d_us)
+    us, pull = jax.vjp(cell.project, params, xs)
+    return pull(jax.tree.map(_or_zeros, d_us, us, is_leaf=_is_none))
+
+
+def _or_zeros(d, part):
+    """A cotangent, or for None zeros, of the dtype that JAX gives to those of flags where `part` has flags."""
+    if d is not None:
+        return d
+    dtypes = jax.tree.map(
+        lambda leaf: leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.inexact) else jax.dtypes.float0, part
+    )
+    return jax.tree.map(lambda leaf, dtype: np.zeros(leaf.shape, dtype), part, dtypes)
+
+
+def _sum(of_step, of_project):
+    """The sum of two gradients of params; None, for flags among them, is no gradient."""
+
+    def add(one, other):
+        if one is None:
+            return other
+        return one if other is None or other.dtype == jax.dtypes.float0 else one + other
+
+    return jax.tree.map(add, of_step, of_project, is_leaf=_is_none)
+
+
+def _is_none(leaf):
+    return leaf is None
+
+
+_loop.defvjp(_forward, _backward)

@@ -2,21 +2,21 @@
 
 Of T steps, in segments of K, with the bytes of one step in lower case:
 
-    bptt      T (saved + 2 ys) + 2 K us + 2 params                 K < T
-              T (saved + 3 ys + xs) + 2 T us + 2 params            all at once: xs and h are laid out transposed too
+    bptt      T (saved + 3 ys) + 2 K us + 2 params                 K < T: JAX keeps a segment's ys apart from the net's
+              T (5/4 saved + 2 ys + xs) + 2 T us + 2 params        all at once: xs are laid out transposed too
     remat     2 T ys + T/K carry + K (saved + 2 us) + params       and T xs more where K does not divide T
     scan      T (saved + 2 ys + 2 us) + params
 
-Twice, because the values and their cotangents live at once. On top come the arguments, xs and params, and the gradients
-of params.
+Twice, because the values and their cotangents live at once; the quarter is what XLA was seen to lay out once more.
+On top come the arguments, xs and params, and the gradients of params.
 """
 
 import jax
 
 from jaxseq.kernels._bptt import bptt
+from jaxseq.kernels._plan import array_bytes, segments
 from jaxseq.kernels._remat import segment_of
 from jaxseq.kernels._scan import scan
-from jaxseq.kernels._segments import array_bytes, plan
 from jaxseq.kernels._step_bytes import step_bytes
 from jaxseq.typing import Cell, Kernel, Params
 
@@ -51,7 +51,7 @@ def peak_bytes(cell: Cell, params: Params, xs: jax.Array, *, kernel: Kernel | No
         raise TypeError(f"peak_bytes knows kernels.bptt, kernels.scan and kernels.remat(…); got {kernel}")
     by_jax = kernel is scan or cell.backward is None
     step = step_bytes(cell, params, xs, by_jax)
-    K = plan(cell, params, xs).steps if recomputed is None else recomputed
+    K = segments(cell, params, xs).steps if recomputed is None else recomputed
     if recomputed is not None and K < T:
         held = 2 * T * step.ys + T // K * step.carry + K * (step.saved + 2 * step.us) + weights
         held += inputs if T % K else 0
@@ -59,5 +59,5 @@ def peak_bytes(cell: Cell, params: Params, xs: jax.Array, *, kernel: Kernel | No
         held = T * (step.saved + 2 * step.ys + 2 * step.us) + weights
     else:
         held = T * (step.saved + 2 * step.ys) + 2 * min(K, T) * step.us + 2 * weights
-        held += 0 if K < T else T * step.ys + inputs
+        held += T * step.ys if K < T else T * step.saved // 4 + inputs
     return inputs + 2 * weights + held

@@ -1,11 +1,13 @@
 """The bytes of one step, from the shapes of what a cell's own functions return."""
 
+import functools
 import math
 from typing import NamedTuple
 
 import jax
 
-from jaxseq.kernels._segments import array_bytes
+from jaxseq.kernels._plan import array_bytes
+from jaxseq.kernels._saved import run_and_save
 from jaxseq.typing import Cell, Inputs, Params
 
 
@@ -28,7 +30,10 @@ def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> 
         saved = _residual_bytes(cell, params, *_step_shapes(cell, params, twice)[:2])
         saved -= _residual_bytes(cell, params, carry, u)
     else:
-        saved = array_bytes(jax.eval_shape(cell.backward.fwd, params, carry, u)[2])
+        us = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), u)
+        run = functools.partial(run_and_save, cell.backward.fwd, reverse=False)
+        _, steps = jax.eval_shape(run, params, carry, us)
+        saved = array_bytes(steps.written)
     return StepBytes(array_bytes(u), array_bytes(carry), array_bytes(y), saved)
 
 

@@ -1,0 +1,72 @@
+"""What the steps of a loop save for its backward pass, each array written once.
+
+Much of it stands in ys: h_{t-1} is the y that the step before gave out, and an RNN saves its y itself. Such leaves of
+what a step saves are known by identity while the step is traced; they are read from ys.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.typing import Carry, Inputs, Params, Saved
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("first", "ys", "written"),
+    meta_fields=("sources", "tree", "reverse"),
+)
+@dataclasses.dataclass(frozen=True)
+class SavedSteps:
+    """What `T` steps saved."""
+
+    first: list[jax.Array]  # the leaves of the carry that the loop started from
+    ys: jax.Array
+    written: list[jax.Array]
+    sources: tuple[str | int, ...]  # of each leaf: "written", "y", or which leaf of `first` it was before its step
+    tree: Any
+    reverse: bool
+
+    def whole(self) -> Saved:
+        """Returns the cell's own pytree of what a step saves, with time leading."""
+        written = iter(self.written)
+        leaves = [next(written) if source == "written" else self._from_ys(source) for source in self.sources]
+        return jax.tree.unflatten(self.tree, leaves)
+
+    def _from_ys(self, source):
+        if source == "y":
+            return self.ys
+        first = self.first[source][None]
+        return jnp.concatenate([self.ys, first])[1:] if self.reverse else jnp.concatenate([first, self.ys])[:-1]
+
+
+def run_and_save(
+    fwd: Callable[[Params, Carry, Inputs], tuple[Carry, jax.Array, Saved]],
+    params: Params,
+    carry: Carry,
+    us: Inputs,
+    reverse: bool,
+) -> tuple[tuple[Carry, jax.Array], SavedSteps]:
+    """Runs the loop by a cell's hand-written `fwd`; returns `(carry, ys)` and what the steps saved."""
+    sources, tree = (), None
+
+    def step(before, u):
+        nonlocal sources, tree
+        after, y, saved = fwd(params, before, u)
+        leaves, tree = jax.tree.flatten(saved)
+        sources = tuple(_source(leaf, jax.tree.leaves(before), jax.tree.leaves(after), y) for leaf in leaves)
+        return after, (y, [leaf for leaf, source in zip(leaves, sources, strict=True) if source == "written"])
+
+    last, (ys, written) = jax.lax.scan(step, carry, us, reverse=reverse)
+    return (last, ys), SavedSteps(jax.tree.leaves(carry), ys, written, sources, tree, reverse)
+
+
+def _source(leaf, before, after, y):
+    if leaf is y:
+        return "y"
+    carried = (place for place, pair in enumerate(zip(before, after, strict=True)) if leaf is pair[0] and y is pair[1])
+    return next(carried, "written")
