@@ -41,7 +41,7 @@ check: lint types test ## Check everything: lint, types, test
 bench: $(VENV)/bench.installed ## Run the benchmark suite, or with BENCH=fit that file of benchmarks/
 	$(BIN)/python -m benchmarks$(BENCH:%=.%) $(ARGS)
 
-parity: $(VENV)/parity.installed ## Install PyTorch and Keras, which the parity tests compare with
+parity: $(VENV)/parity.installed ## Install PyTorch, Keras, hmmlearn and others, which the parity tests compare with
 
 clean: ## Remove .venv, caches and builds
 	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage

@@ -8,7 +8,7 @@
 The words and axis letters are those of `jaxseq.typing`.
 
 Around that core, in subpackages which are imported when they are first used: `jaxseq.nn` and `jaxseq.linen`, Flax
-modules; `jaxseq.data`; `jaxseq.train`; `jaxseq.decoding`.
+modules; `jaxseq.data`; `jaxseq.train`; `jaxseq.decoding`; `jaxseq.structured`.
 """
 
 import importlib
@@ -101,7 +101,7 @@ __all__ = [
 ]
 
 
-_LAZY = ("data", "decoding", "linen", "nn", "train")
+_LAZY = ("data", "decoding", "linen", "nn", "structured", "train")
 
 
 def __getattr__(name: str):

@@ -23,6 +23,7 @@ ROWS = [
     "_stream",
     "wrappers",
     "diagnostics",
+    "structured",
     "decoding",
     "nn",
     "linen",
@@ -83,12 +84,12 @@ def test_every_public_name_exists_once():
 def test_subpackages_are_imported_when_first_used():
     code = """
 import jaxseq
-print([getattr(jaxseq, name).__name__ for name in ('data', 'decoding', 'linen', 'nn', 'train')])
+print([getattr(jaxseq, name).__name__ for name in ('data', 'decoding', 'linen', 'nn', 'structured', 'train')])
 try:
     jaxseq.nothing
 except AttributeError as error:
     print(error)
-print({'data', 'decoding', 'linen', 'nn', 'train', 'unroll', '__version__'} <= set(dir(jaxseq)))
+print({'data', 'decoding', 'linen', 'nn', 'structured', 'train', 'unroll', '__version__'} <= set(dir(jaxseq)))
 import importlib.metadata
 try:
     print(jaxseq.__version__ == importlib.metadata.version("jaxseq"))
@@ -97,7 +98,7 @@ except AttributeError as error:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == [
-        "['jaxseq.data', 'jaxseq.decoding', 'jaxseq.linen', 'jaxseq.nn', 'jaxseq.train']",
+        "['jaxseq.data', 'jaxseq.decoding', 'jaxseq.linen', 'jaxseq.nn', 'jaxseq.structured', 'jaxseq.train']",
         "module 'jaxseq' has no attribute 'nothing'",
         "True",
         "True",

@@ -9,6 +9,7 @@ from jaxseq.check._arrays import as_jax as as_jax
 from jaxseq.check._arrays import features as features
 from jaxseq.check._arrays import flags as flags
 from jaxseq.check._arrays import inputs as inputs
+from jaxseq.check._arrays import shaped as shaped
 from jaxseq.check._nets import batch_leads as batch_leads
 from jaxseq.check._nets import blame as blame
 from jaxseq.check._nets import carry as carry
@@ -58,6 +59,7 @@ __all__ = [
     "random_key",
     "rate",
     "sequence",
+    "shaped",
     "signatures",
     "takes",
 ]

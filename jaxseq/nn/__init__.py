@@ -11,6 +11,8 @@ without which there is no noise.
 
 from jaxseq.nn._autoregressive import AutoregressiveForecaster as AutoregressiveForecaster
 from jaxseq.nn._classifier import SequenceClassifier as SequenceClassifier
+from jaxseq.nn._crf import CRF as CRF
+from jaxseq.nn._ctc_recognizer import CTCRecognizer as CTCRecognizer
 from jaxseq.nn._forecaster import Forecaster as Forecaster
 from jaxseq.nn._heads import Gaussian as Gaussian
 from jaxseq.nn._heads import Head as Head
@@ -30,8 +32,10 @@ from jaxseq.nn._recurrent import Recurrent as Recurrent
 from jaxseq.nn._tagger import SequenceTagger as SequenceTagger
 
 __all__ = [
+    "CRF",
     "AttentionPool",
     "AutoregressiveForecaster",
+    "CTCRecognizer",
     "Forecaster",
     "Gaussian",
     "Head",

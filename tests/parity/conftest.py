@@ -3,7 +3,14 @@
 import importlib.util
 import os
 
-PEERS = {"test_torch.py": "torch", "test_keras.py": "keras"}
+PEERS = {
+    "test_crfsuite.py": "pycrfsuite",
+    "test_ctc.py": "torch",
+    "test_hmmlearn.py": "hmmlearn",
+    "test_keras.py": "keras",
+    "test_statsmodels.py": "statsmodels",
+    "test_torch.py": "torch",
+}
 collect_ignore = [file for file, peer in PEERS.items() if importlib.util.find_spec(peer) is None]
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # read when keras is imported

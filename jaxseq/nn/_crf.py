@@ -1,0 +1,120 @@
+"""A conditional random field over the logits of a tagger, whose tags then depend on each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.structured import crf
+
+
+class CRF(nnx.Module):
+    """A linear-chain conditional random field (Lafferty et al. 2001): what `jaxseq.structured.crf` has, batch-major.
+
+    Its scores `[B, T, K]` are the logits of any model; any number of batch axes, also none. Train model and field
+    together, on the mean of -`log_likelihood`.
+
+    Args:
+      tags: K.
+      allowed: which tags may follow which, as from `crf.bio(labels)`; None: all may.
+      param_dtype: the dtype of the params; None: JAX's default float.
+      rngs: draws the params.
+
+    Attributes:
+      params: `crf.Params`, each leaf an `nnx.Param`: `head.params.transition`. They stay finite; what is not allowed is
+        taken out where they are used.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> from jaxseq.structured import crf
+    >>> rngs = nnx.Rngs(0)
+    >>> tagger = nn.SequenceTagger(jaxseq.lstm(8), 4, 3, vocabulary=100, rngs=rngs)
+    >>> head = nn.CRF(3, allowed=crf.bio(["O", "B-PER", "I-PER"]), rngs=rngs)
+    >>> words, tags = jnp.array([[5, 9, 2], [7, 0, 0]]), jnp.array([[1, 2, 0], [0, -1, -1]])
+    >>> mask = tags >= 0
+    >>> def loss(tagger, head):
+    ...     return -jnp.mean(head.log_likelihood(tagger(words, mask=mask), tags, mask=mask))
+    >>> gradients = nnx.grad(loss, argnums=(0, 1))(tagger, head)
+    >>> head.decode(tagger(words, mask=mask), mask=mask).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        tags: int,
+        *,
+        allowed: crf.Allowed | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        params = crf.init(rngs.params(), check.positive_int("tags", tags), param_dtype)
+        if allowed is not None:
+            crf.constrain(params, allowed)
+        # No state: arrays would be, so it is kept as tuples, which have a hash.
+        self._allowed = None if allowed is None else tuple(_tuples(np.asarray(flags).tolist()) for flags in allowed)
+        self.params = nnx.data(jax.tree.map(nnx.Param, params))
+
+    def log_likelihood(self, scores: jax.Array, tags: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Returns log p(tags | scores) `[B]`; 0 where a row has no step.
+
+        Tags that are not allowed, or out of range on a real step, give -inf, and the gradient 0.
+
+        Args:
+          scores: `[B, T, K]`.
+          tags: int `[B, T]`, each in [0, K); on padding they may be anything.
+          mask: bool `[B, T]`, True on real steps, of any pattern; None: all.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        scores, mask = self._time_major(scores, mask)
+        tags = check.array("tags", "B, T", tags)
+        T, *batch, _ = scores.shape
+        is_int = jnp.issubdtype(tags.dtype, jnp.integer)
+        if not is_int or tags.shape != (*batch, T):
+            error = ValueError if is_int else TypeError
+            raise error(f"`tags` must be int [B, T] = {(*batch, T)}; got {tags.dtype} {tags.shape}")
+        return crf.log_likelihood(self._params(), scores, jnp.moveaxis(tags, -1, 0), mask=mask)
+
+    def decode(self, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Returns the best tags (Viterbi), int `[B, T]`, -1 on padding; arguments as in `log_likelihood`."""
+        scores, mask = self._time_major(scores, mask)
+        return jnp.moveaxis(crf.viterbi(self._params(), scores, mask=mask).states, 0, -1)
+
+    def k_best(self, scores: jax.Array, k: int, *, mask: jax.Array | None = None) -> crf.Path:
+        """Returns the k best paths, best first: `Path(tags, scores)`, int `[B, T, k]`, -1 on padding, and `[B, k]`.
+
+        Where there are fewer than k, scores are -inf and tags -1. Arguments as in `log_likelihood`, `k` an int.
+        """
+        scores, mask = self._time_major(scores, mask)
+        tags, best = crf.k_best(self._params(), scores, k, mask=mask)
+        return crf.Path(jnp.moveaxis(tags, 0, -2), best)
+
+    def marginals(self, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Returns each tag's probability at each step, `[B, T, K]`, 0 on padding; arguments as in `log_likelihood`."""
+        scores, mask = self._time_major(scores, mask)
+        return jnp.moveaxis(crf.marginals(self._params(), scores, mask=mask), 0, -2)
+
+    def _params(self):
+        params = crf.Params(*(param[...] for param in self.params))
+        return params if self._allowed is None else crf.constrain(params, crf.Allowed(*map(np.array, self._allowed)))
+
+    def _time_major(self, scores, mask):
+        scores = check.inputs("scores", "B, T, K", scores, None)
+        if scores.ndim < 2:
+            raise ValueError(f"`scores` must be [B, T, K], of at least 2 axes; got {scores.dtype} {scores.shape}")
+        K = self.params.start.shape[0]
+        if scores.shape[-1] != K:
+            raise ValueError(
+                f"`scores` must be [B, T, K] of the {K} tags that the field was made for; got {scores.shape}"
+            )
+        mask = check.flags("mask", mask, scores.shape[:-1], "B, T")
+        return jnp.moveaxis(scores, -2, 0), None if mask is None else jnp.moveaxis(mask, -1, 0)
+
+
+def _tuples(nested):
+    return tuple(map(_tuples, nested)) if isinstance(nested, list) else nested

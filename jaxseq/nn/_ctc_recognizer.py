@@ -1,0 +1,162 @@
+"""Recognition of labels in frames that nobody has aligned with them: speech, handwriting (Graves et al. 2006)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.nn._layers import inputs, linear, optional_embedding
+from jaxseq.nn._recurrent import Recurrent
+from jaxseq.structured import ctc
+from jaxseq.typing import Carry, Cell, Composite, Kernel
+
+
+class CTCRecognizer(nnx.Module):
+    """Embedding (for ids), recurrent layer, linear layer: one row of log-probabilities a frame, for `structured.ctc`.
+
+    Args:
+      cell: a Cell or a Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      in_features: D, of the inputs or of their embeddings.
+      labels: V, how many symbols there are, with the blank.
+      blank: the symbol of V that is no label.
+      vocabulary: the number of ids; None: inputs are floats.
+      kernel, param_dtype: as in `nn.Recurrent`.
+      rngs: draws the params.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> model = nn.CTCRecognizer(jaxseq.bidirectional(jaxseq.lstm(8)), 4, 30, rngs=nnx.Rngs(0))
+    >>> labels, label_mask = jnp.array([[5, 9, 2], [7, 7, 0]]), jnp.array([[1, 1, 1], [1, 1, 0]], bool)
+    >>> model.loss(jnp.ones([2, 50, 4]), labels, label_mask=label_mask).shape
+    (2,)
+    """
+
+    def __init__(
+        self,
+        cell: Cell | Composite,
+        in_features: int,
+        labels: int,
+        *,
+        blank: int = 0,
+        vocabulary: int | None = None,
+        kernel: Kernel | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        V, self.blank = check.positive_int("labels", labels), check.natural("blank", blank)
+        if self.blank >= V:
+            raise ValueError(f"`blank` must be one of the V = {V} `labels`, 0 to {V - 1}; got {blank}")
+        self.recurrent = Recurrent(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
+        self.head = linear(cell.size, V, param_dtype, rngs)
+
+    def __call__(
+        self,
+        xs: jax.Array,
+        carry: Carry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns log-probabilities `[B, T, V]`, of float32 at least; those on padding are of the head's bias.
+
+        Args:
+          xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
+          carry, mask, reset, key: as in `nn.Recurrent.unroll`.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        ys = self.recurrent(inputs(self.embedding, xs, mask), carry, mask=mask, reset=reset, key=key)
+        logits = self.head(ys)
+        return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+
+    def loss(
+        self,
+        xs: jax.Array,
+        labels: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        label_mask: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns -log p(labels | xs) `[B]`; inf, with the gradient 0, where there are too few frames for the labels.
+
+        Args:
+          xs, mask, key: as for a call.
+          labels: int `[B, L]`.
+          label_mask: bool `[B, L]`, True on real labels; the others may be anything.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        log_probs = self(xs, mask=mask, key=key)
+        labels = check.array("labels", "B, L", labels)
+        batch = log_probs.shape[:-2]
+        if not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise TypeError(f"`labels` must be int [B, L]; got {check.shaped(labels)}")
+        if labels.ndim == 0 or labels.shape[:-1] != batch:
+            raise ValueError(f"`labels` must be int [B, L], with the batch {batch} of `xs`; got {check.shaped(labels)}")
+        label_mask = check.flags("label_mask", label_mask, labels.shape, "B, L")
+        return ctc.loss(
+            jnp.moveaxis(log_probs, -2, 0),
+            jnp.moveaxis(labels, -1, 0),
+            mask=_time_major(mask),
+            label_mask=_time_major(label_mask),
+            blank=self.blank,
+        )
+
+    def greedy(self, xs: jax.Array, *, mask: jax.Array | None = None) -> ctc.Decoded:
+        """Returns the labels of the most probable path, `Decoded(labels [B, T], lengths [B], score [B])`.
+
+        Arguments as for a call.
+        """
+        found = ctc.greedy(jnp.moveaxis(self(xs, mask=mask), -2, 0), mask=_time_major(mask), blank=self.blank)
+        return found._replace(labels=jnp.moveaxis(found.labels, 0, -1))
+
+    def beam_search(
+        self,
+        xs: jax.Array,
+        size: int,
+        *,
+        mask: jax.Array | None = None,
+        language_model: Any = None,
+        carry: Carry = None,
+        start: int | None = None,
+        weight: float | jax.Array = 1.0,
+        bonus: float | jax.Array = 0.0,
+        expand: int | None = None,
+    ) -> ctc.Decoded:
+        """Returns the best labellings, best first, `Decoded(labels [B, T, size], lengths [B, size], score [B, size])`.
+
+        Args:
+          xs, mask: as for a call.
+          size, language_model, carry, start, weight, bonus, expand: as in `structured.ctc.beam_search`; `carry` is the
+            language model's.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        found = ctc.beam_search(
+            jnp.moveaxis(self(xs, mask=mask), -2, 0),
+            size,
+            mask=_time_major(mask),
+            blank=self.blank,
+            language_model=language_model,
+            carry=carry,
+            start=start,
+            weight=weight,
+            bonus=bonus,
+            expand=expand,
+        )
+        return found._replace(labels=jnp.moveaxis(found.labels, 0, -2))
+
+
+def _time_major(flags):
+    return None if flags is None else jnp.moveaxis(flags, -1, 0)

@@ -1,0 +1,254 @@
+"""A linear chain of states: what hidden Markov models and conditional random fields have in common.
+
+A path s has the score
+
+    initial[s_1] + Σ_t scores_t[s_t] + Σ_t transition_t[s_{t-1}, s_t] + final[s_T]
+
+over the steps that the mask leaves. With α the messages forward in time and β those back,
+
+    α_t[j] = scores_t[j] + ⊕_i α_{t-1}[i] + transition_t[i, j]            α before the first step: initial
+    β_{t-1}[i] = ⊕_j transition_t[i, j] + scores_t[j] + β_t[j]            β after the last step: final
+
+the log-partition is ⊕_j α_T[j] + final[j], and its gradients are the marginals
+
+    p(s_t = j) ∝ exp(α_t[j] + β_t[j])
+    p(s_{t-1} = i, s_t = j) ∝ exp(α_{t-1}[i] + transition_t[i, j] + scores_t[j] + β_t[j])
+
+A path is found, best or drawn, from the end: s_t is chosen by α_t[i] + transition_{t+1}[i, s_{t+1}].
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.structured import _probabilities, semiring
+from jaxseq.structured.semiring import Messages, Semiring, log_sum
+
+
+class Chain(NamedTuple):
+    """The scores of a chain's parts, as above; B stands for any number of batch axes.
+
+    `transition` is `[K, K]`, from row to column, or one for each step but the first, `[T-1, K, K]`, `[T-1, *B, K, K]`.
+    """
+
+    initial: jax.Array  # [K]
+    transition: jax.Array
+    scores: jax.Array  # [T, *B, K]
+    final: jax.Array  # [K]
+
+
+class Path(NamedTuple):
+    """States int `[T, B]`, -1 on False steps, and their score `[B]`."""
+
+    states: jax.Array
+    score: jax.Array
+
+
+class _Step(NamedTuple):
+    scores: jax.Array  # [*B, K]
+    follows: jax.Array | None  # bool [*B]: not a row's first real step; None: all are such
+    transition: jax.Array | None  # [*B or 1s, K, K], None: the same at all steps
+
+
+@functools.partial(jax.jit, static_argnames="parallel")
+def forward(
+    ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: bool = False
+) -> tuple[Messages, jax.Array]:
+    """Returns α after each step, scaled, and the log-partition `[*B]`, or best score: 0 where a row has no step."""
+
+    def move(alpha, step):
+        moved = ring.sum(alpha[..., None] + _transition(chain, step), -2)
+        return _where(step.follows, moved, alpha) + step.scores
+
+    start, taken_off = semiring.scaled(jnp.broadcast_to(chain.initial, chain.scores.shape[1:]))
+    messages = Messages(*semiring.scaled(start + chain.scores[:1]))  # a first step, which follows none
+    if mask is None:
+        later = _run(ring, move, messages.v[-1] if len(chain.scores) else start, chain, mask, parallel=parallel)
+        messages = jax.tree.map(lambda *parts: jnp.concatenate(parts), messages, later)
+    else:
+        messages = _run(ring, move, start, chain, mask, parallel=parallel)
+    total = jnp.sum(messages.scale, 0) + taken_off + ring.sum(_last(messages.v, start) + chain.final, -1)
+    return messages, jnp.where(_is_some(chain, mask), total, 0)
+
+
+@functools.partial(jax.jit, static_argnames="parallel")
+def backward(ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: bool = False) -> jax.Array:
+    """Returns β at each step, `[T, *B, K]`, scaled."""
+
+    def move(beta, step):
+        moved = ring.sum(_transition(chain, step) + (step.scores + beta)[..., None, :], -1)
+        return _where(step.follows, moved, beta)
+
+    start, _ = semiring.scaled(jnp.broadcast_to(chain.final, chain.scores.shape[1:]))
+    before = _run(ring, move, start, chain, mask, reverse=True, parallel=parallel).v
+    before = before if mask is None else before[1:]
+    return jnp.concatenate([before, start[None]])[: len(chain.scores)]
+
+
+@jax.jit
+def log_marginals(alphas: jax.Array, betas: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Returns log p(s_t) `[T, *B, K]`; -inf on False steps, and everywhere where no path is possible."""
+    return _hide(_normalised(alphas + betas, -1), mask)
+
+
+@jax.jit
+def log_pairs(chain: Chain, alphas: jax.Array, betas: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Returns log p(s_{t-1}, s_t) `[T-1, *B, K, K]`; -inf unless t is real and not a row's first.
+
+    Of a step after False ones, s_{t-1} is the state of the real step before.
+    """
+    later = jax.tree.map(lambda x: x[1:], _steps(chain, mask))
+    ahead = (later.scores + betas[1:])[..., None, :]
+    pairs = alphas[:-1, ..., :, None] + _transition(chain, later) + ahead
+    real = later.follows if mask is None else later.follows & mask[1:]
+    total = log_sum(pairs.reshape(*pairs.shape[:-2], pairs.shape[-1] ** 2), -1)[..., None, None]
+    return jnp.where(
+        jnp.isneginf(total) | ~real[..., None, None], -jnp.inf, pairs - jnp.where(jnp.isneginf(total), 0, total)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="parallel")
+def log_partition(chain: Chain, mask: jax.Array | None, parallel: bool = False) -> jax.Array:
+    """Returns the log-sum of all paths' scores, `[*B]`, whose gradient are marginals; 0 where a row has no step."""
+    return _log_partition(chain, mask, parallel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _log_partition(chain, mask, parallel):
+    return forward(semiring.log, chain, mask, parallel=parallel)[1]
+
+
+def _partition_forward(chain, mask, parallel):
+    messages, total = forward(semiring.log, chain, mask, parallel=parallel)
+    return total, (chain, mask, messages.v)
+
+
+def _partition_backward(parallel, residuals, d_total):
+    chain, mask, alphas = residuals
+    betas = backward(semiring.log, chain, mask, parallel=parallel)
+    at = jnp.exp(log_marginals(alphas, betas, mask)) * d_total[..., None]
+    first = ~_follows(chain, mask)[..., None]
+    real = d_total[..., None] * _is_some(chain, mask)[..., None]
+    start, _ = semiring.scaled(jnp.broadcast_to(chain.initial, chain.scores.shape[1:]))
+    last = _last(alphas, start) + chain.final
+    pairs = jnp.exp(log_pairs(chain, alphas, betas, mask)) * d_total[..., None, None]
+    d_chain = Chain(
+        initial=_summed_to(jnp.where(first, at, 0), chain.initial),
+        transition=_summed_to(pairs, chain.transition),
+        scores=at,
+        final=_summed_to(jnp.exp(_normalised(last, -1)) * real, chain.final),
+    )
+    return d_chain, None
+
+
+_log_partition.defvjp(_partition_forward, _partition_backward)
+
+
+@jax.jit
+def path(chain: Chain, alphas: jax.Array, mask: jax.Array | None, noise: jax.Array | None = None) -> jax.Array:
+    """Returns the states int `[T, *B]` of the best path, from the α of `maximum`; -1 on False steps.
+
+    With `noise` `[T, *B, K]` of the standard Gumbel distribution, and the α of `log`, the path is a draw.
+    """
+    steps = _steps(chain, mask)
+    if chain.scores.shape[0] == 0:
+        return jnp.zeros(chain.scores.shape[:-1], int)
+    noise = jnp.zeros_like(alphas) if noise is None else noise
+    state = jnp.argmax(alphas[-1] + chain.final + noise[-1], -1)
+    real = jnp.ones(alphas.shape[:-1], bool) if mask is None else mask
+
+    def step(state, inputs):
+        at, real, before, noise = inputs
+        chosen = jnp.argmax(before + _into(chain, at, state) + noise, -1)
+        return jnp.where(real & at.follows, chosen, state), jnp.where(real, state, -1)
+
+    start = jnp.broadcast_to(chain.initial, alphas[:1].shape)
+    before = jnp.concatenate([start, alphas[:-1]])
+    noise = jnp.concatenate([noise[:1], noise[:-1]])
+    _, states = jax.lax.scan(step, state, (steps, real, before, noise), reverse=True)
+    return states
+
+
+def _run(ring, move, start, chain, mask, *, reverse=False, parallel=False) -> Messages:
+    """Runs over all steps; where all are real over those but the first, each of which follows one."""
+    steps = _steps(chain, mask)
+    if mask is None:
+        steps = jax.tree.map(lambda x: x[1:], steps._replace(follows=None))
+
+    def exactly() -> Messages:
+        return semiring.run(ring, move, start, steps, mask, reverse=reverse, parallel=parallel)
+
+    if ring is not semiring.log or parallel or steps.transition is not None:
+        return exactly()
+    fast, counts = _probabilities.run(start, steps.scores, steps.follows, chain.transition, mask, reverse=reverse)
+    return jax.lax.cond(counts, lambda: fast, exactly)
+
+
+def _steps(chain: Chain, mask) -> _Step:
+    T, *batch, K = chain.scores.shape
+    follows = _follows(chain, mask)
+    if chain.transition.ndim == 2:
+        return _Step(chain.scores, follows, None)
+    transition = chain.transition
+    if transition.ndim == 3:
+        transition = transition.reshape(len(transition), *[1] * len(batch), K, K)
+    if mask is not None:  # what stands in a False step reaches nothing; where rows share it, in a step False in all
+        own_rows = transition.shape[1:-2] == tuple(batch)
+        real = mask if own_rows else jnp.any(mask, range(1, mask.ndim), keepdims=True)
+        transition = jnp.where(real[1:, ..., None, None], transition, 0)
+    into_first = jnp.zeros((1, *transition.shape[1:]), transition.dtype)
+    return _Step(chain.scores, follows, jnp.concatenate([into_first, transition])[:T])
+
+
+def _follows(chain, mask):
+    """Bool `[T, *B]`: not a row's first real step."""
+    T, *batch, _ = chain.scores.shape
+    if mask is None:
+        return jnp.broadcast_to((jnp.arange(T) > 0).reshape(T, *[1] * len(batch)), (T, *batch))
+    return jnp.cumsum(mask, 0) - mask > 0
+
+
+def _where(follows, moved, v):
+    return moved if follows is None else jnp.where(follows[..., None], moved, v)
+
+
+def _transition(chain, step):
+    return chain.transition if step.transition is None else step.transition
+
+
+def _into(chain, step, state):
+    """The scores `[*B, K]` of going from each state into `state` `[*B]`."""
+    if step.transition is None:
+        return chain.transition.T[state]
+    K = chain.transition.shape[-1]
+    transition = jnp.broadcast_to(step.transition, (*state.shape, K, K))
+    return jnp.take_along_axis(transition, state[..., None, None], -1)[..., 0]
+
+
+def _last(alphas, start):
+    return alphas[-1] if alphas.shape[0] else start
+
+
+def _is_some(chain, mask):
+    T, *batch, _ = chain.scores.shape
+    return jnp.full(batch, T > 0) if mask is None else jnp.any(mask, 0)
+
+
+def _normalised(scores, axis):
+    """Log-probabilities, -inf where all are."""
+    total = jnp.expand_dims(log_sum(scores, axis), axis)
+    return scores - jnp.where(jnp.isneginf(total), 0, total)
+
+
+def _hide(log_probs, mask):
+    return log_probs if mask is None else jnp.where(mask[..., None], log_probs, -jnp.inf)
+
+
+def _summed_to(gradient, like):
+    """Sums the axes that `like` had been broadcast over."""
+    extra = gradient.ndim - like.ndim
+    if like.ndim == 3 and extra:  # a transition each step, the same over the batch
+        return gradient.sum(range(1, 1 + extra))
+    return gradient.sum(range(extra))

@@ -1,0 +1,42 @@
+"""The errors of structured models: log-probabilities of states, transitions and observations that do not fit."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+
+
+def scores(name: str, xs: Any) -> jax.Array:
+    """Returns `[T, *B, K]`, floating."""
+    xs = check.array(name, "T, B, K", xs)
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise TypeError(f"`{name}` must be floating [T, B, K]; got {check.shaped(xs)}")
+    if xs.ndim < 2 or xs.shape[-1] == 0:
+        raise ValueError(f"`{name}` must be [T, B, K], with at least one state; got {check.shaped(xs)}")
+    return xs
+
+
+def states(name: str, values: Any, like: jax.Array, axes: str = "K") -> jax.Array:
+    """Returns `[K]` or `[K, K]` in the dtype of the scores `like`."""
+    values = check.array(name, axes, values)
+    K = like.shape[-1]
+    expected = tuple(K for _ in axes.split(","))
+    if values.shape != expected:
+        raise ValueError(f"`{name}` must be [{axes}] = {expected}; got {check.shaped(values)}")
+    return values.astype(like.dtype)
+
+
+def transition(name: str, values: Any, like: jax.Array) -> jax.Array:
+    """Returns `[K, K]`, `[T-1, K, K]` or `[T-1, *B, K, K]` in the dtype of the scores `like`."""
+    values = check.array(name, "K, K", values)
+    T, *batch, K = like.shape
+    steps = max(T - 1, 0)
+    allowed = {(K, K), (steps, K, K), (steps, *batch, K, K)}
+    if values.shape not in allowed:
+        raise ValueError(
+            f"`{name}` must be [K, K] = {(K, K)}, from row to column, or one for each step but the first, "
+            f"[T-1, K, K] = {(steps, K, K)} or [T-1, B, K, K]; got {check.shaped(values)}"
+        )
+    return values.astype(like.dtype)

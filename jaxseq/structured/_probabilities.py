@@ -1,0 +1,80 @@
+"""The messages of a chain in probability space: products with one matrix in place of log-sums (Rabiner 1989).
+
+    forward    p_t = (p_{t-1} P) ⊙ o_t / n_t           P = exp(transition), o_t = exp(scores_t), n_t the largest entry
+    backward   p_{t-1} = (p_t ⊙ o_t) Pᵀ / n_t
+
+With no exponential or logarithm in the loop it is several times as fast. But floats have a range: what is less probable
+than the rest by more than that becomes 0, and may yet be all that the future leaves. So the result counts only where
+nothing has vanished: every entry is well within the range, or is 0 because no path leads there.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.structured.semiring import Messages, scaled
+
+
+def run(
+    start: jax.Array,
+    scores: jax.Array,
+    follows: jax.Array | None,
+    transition: jax.Array,
+    mask: jax.Array | None,
+    *,
+    reverse: bool = False,
+) -> tuple[Messages, jax.Array]:
+    """Returns the messages forward, or back with `reverse`, as logarithms, and whether they count, a bool.
+
+    Args:
+      start: `[*B, K]`, the largest 0.
+      scores: `[T, *B, K]`.
+      follows: bool `[T, *B]`, False where there is no transition into the step; None: there is one everywhere.
+      transition: `[K, K]`.
+      mask: bool `[T, *B]`; on a False step messages are held.
+    """
+    smallest = float(jnp.finfo(scores.dtype).tiny) ** 0.8
+    observed, taken_off = scaled(scores)
+    likeliest = jnp.where(jnp.any(transition > -jnp.inf), jnp.max(transition), 0)
+
+    def move(p, observed, follows, table):
+        moved = (p * observed) @ table.T if reverse else p @ table
+        moved = moved if follows is None else jnp.where(follows[..., None], moved, p)
+        return moved if reverse else moved * observed
+
+    table = jnp.exp(transition - likeliest)
+
+    def body(p, step):
+        mask, observed, follows = step
+        new = move(p, observed, follows, table)
+        largest = jax.lax.stop_gradient(jnp.max(new, -1))
+        largest = jnp.where(largest >= smallest, largest, 1)
+        new = new / largest[..., None]
+        if mask is not None:
+            new, largest = jnp.where(mask[..., None], new, p), jnp.where(mask, largest, 1)
+        return new, (new, largest)
+
+    first = jnp.exp(start)
+    _, (p, largest) = jax.lax.scan(body, first, (mask, jnp.exp(observed), follows), reverse=reverse)
+
+    before = jnp.concatenate([p, first[None]])[1:] if reverse else jnp.concatenate([first[None], p])[:-1]
+    possible = (before, 0), (scores, -jnp.inf), (transition, -jnp.inf)
+    was_there, observable, passable = ((x > least).astype(p.dtype) for x, least in possible)
+    is_there, reached = p >= smallest, move(was_there, observable, follows, passable) > 0
+    all_kept = (is_there == reached) if mask is None else (is_there == reached) | ~mask[..., None]
+    counts = jnp.all(all_kept) & jnp.all((first >= smallest) | jnp.isneginf(start))
+
+    scale = jnp.log(largest) + taken_off + (likeliest if follows is None else jnp.where(follows, likeliest, 0))
+    scale = scale if mask is None else jnp.where(mask, scale, 0)
+    counts = _in_all_rows(counts)
+    return Messages(jnp.where(is_there, jnp.log(jnp.where(is_there, p, 1)), -jnp.inf), scale), counts
+
+
+@jax.custom_batching.custom_vmap
+def _in_all_rows(counts):
+    """The flag itself; of rows of `jax.vmap`, one for all, for a choice by it to stay a choice and run one branch."""
+    return counts
+
+
+@_in_all_rows.def_vmap
+def _(axis_size, in_batched, counts):
+    return _in_all_rows(jnp.all(counts, 0)), False

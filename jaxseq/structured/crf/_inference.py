@@ -1,0 +1,173 @@
+"""What a linear-chain conditional random field says of sequences, see `jaxseq.structured.crf`.
+
+All functions take the field's `Params` and the scores `[T, B, K]` of its tags, any number of batch axes, also none; and
+a mask, bool `[T, B]`, True = real. A step that the mask leaves out is as if it were not there: the real steps around it
+are neighbours. They compute in the scores' dtype, or in float32 if that is narrower.
+
+With `parallel=True` blocks of time run side by side, see `jaxseq.structured.semiring`; the numbers are the same.
+
+Errors are the same everywhere: `ValueError` and `TypeError` where an argument does not fit the others.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.structured import _chain, semiring
+from jaxseq.structured import _check as check_scores
+from jaxseq.structured._chain import Chain, Path
+from jaxseq.structured.crf._params import Params, check_params
+
+
+def log_likelihood(
+    params: Params,
+    scores: jax.Array,
+    tags: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    parallel: bool = False,
+) -> jax.Array:
+    """Returns log p(tags | scores) `[B]`; 0 where a row has no step.
+
+    Tags that are not possible, by -inf on their path or out of range on a real step, give -inf, and the gradient 0.
+
+    Args:
+      params: the field's `Params`.
+      scores: `[T, B, K]`.
+      tags: int `[T, B]`, each in [0, K); on False steps they may be anything.
+      mask: bool `[T, B]`, True = real.
+      parallel: run blocks of time side by side.
+
+    >>> params = Params(jnp.zeros((2, 2)), jnp.zeros(2), jnp.zeros(2))
+    >>> print(f"{jnp.exp(log_likelihood(params, jnp.zeros((3, 2)), jnp.array([0, 1, 1]))):.3f}")
+    0.125
+    """
+    chain, mask = enter(params, scores, mask)
+    tags = _tags(tags, chain.scores)
+    # The same taken off all scores of a step changes nothing, and what is near 0 rounds little.
+    chain = chain._replace(scores=semiring.scaled(chain.scores)[0])
+    along = _score(chain, tags, mask)
+    total = _chain.log_partition(chain, mask, bool(parallel))
+    return jnp.where(jnp.isneginf(along), -jnp.inf, along - total)
+
+
+def log_partition(
+    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False
+) -> jax.Array:
+    """Returns log Z `[B]`, the log-sum of all paths' scores; 0 where a row has no step, -inf where no path is possible.
+
+    Its gradients are the marginals. Arguments as for `log_likelihood`.
+    """
+    chain, mask = enter(params, scores, mask)
+    return _chain.log_partition(chain, mask, bool(parallel))
+
+
+def score(params: Params, scores: jax.Array, tags: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns the score of the path `tags`, `[B]`, log Z above its log-likelihood; 0 where a row has no step.
+
+    Where a tag is out of range on a real step it is -inf, with the gradient 0. Arguments as for `log_likelihood`.
+    """
+    chain, mask = enter(params, scores, mask)
+    return _score(chain, _tags(tags, chain.scores), mask)
+
+
+def marginals(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False) -> jax.Array:
+    """Returns p(y_t | scores) `[T, B, K]`; 0 on False steps, and everywhere where no path is possible.
+
+    Arguments as for `log_likelihood`.
+    """
+    chain, mask = enter(params, scores, mask)
+    return jnp.exp(_chain.log_marginals(*_messages(chain, mask, parallel), mask))
+
+
+def pairs(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False) -> jax.Array:
+    """Returns p(y_{t-1}, y_t | scores) `[T-1, B, K, K]`, at index t-1; 0 on False steps and a row's first.
+
+    The tag before is that of the real step before. Arguments as for `log_likelihood`.
+    """
+    chain, mask = enter(params, scores, mask)
+    return jnp.exp(_chain.log_pairs(chain, *_messages(chain, mask, parallel), mask))
+
+
+def viterbi(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False) -> Path:
+    """Returns the best path as `Path(tags, score)`, int `[T, B]` with -1 on False steps, and `[B]`.
+
+    Among equals it is that of the lower tags, compared from the last step back. A row without a step has the score 0;
+    where no path is possible the score is -inf, and the tags mean nothing. Arguments as for `log_likelihood`.
+    """
+    chain, mask = enter(params, scores, mask)
+    messages, best = _chain.forward(semiring.maximum, chain, mask, parallel=parallel)
+    return Path(_chain.path(chain, messages.v, mask), best)
+
+
+def sample(key: jax.Array, params: Params, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Draws tags from p(y | scores), int `[T, B]`, -1 on False steps; where no path is possible they mean nothing.
+
+    Arguments as for `log_likelihood`; for several draws map over keys.
+    """
+    check.random_key(key)
+    chain, mask = enter(params, scores, mask)
+    alphas = _chain.forward(semiring.log, chain, mask)[0].v
+    return _chain.path(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype))
+
+
+def enter(params: Params, scores: Any, mask: Any) -> tuple[Chain, jax.Array | None]:
+    """Returns the field and its scores as a chain, and the mask, checked."""
+    check_params(params)
+    scores = check_scores.scores("scores", scores)
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    mask = check.flags("mask", mask, scores.shape[:-1])
+    if mask is not None:
+        scores = jnp.where(mask[..., None], scores, 0)
+    chain = Chain(
+        initial=check_scores.states("params.start", params.start, scores),
+        transition=check_scores.states("params.transition", params.transition, scores, "K, K"),
+        scores=scores,
+        final=check_scores.states("params.end", params.end, scores),
+    )
+    return chain, mask
+
+
+def step_before(real: jax.Array) -> jax.Array:
+    """Returns the index int `[T, B]` of the real step before each; -1 where there is none."""
+    steps = jnp.arange(len(real)).reshape(-1, *[1] * (real.ndim - 1))
+    latest = jax.lax.cummax(jnp.where(real, steps, -1))
+    return jnp.pad(latest, [(1, 0)] + [(0, 0)] * (real.ndim - 1), constant_values=-1)[: len(real)]
+
+
+def _score(chain, tags, mask):
+    K = chain.scores.shape[-1]
+    real = jnp.ones(tags.shape, bool) if mask is None else mask
+    known = (tags >= 0) & (tags <= jnp.asarray(min(K - 1, jnp.iinfo(tags.dtype).max), tags.dtype))
+    tags = jnp.where(real & known, tags, 0).astype(jnp.int32)
+    before = step_before(real)
+    tags_before = jnp.take_along_axis(tags, jnp.maximum(before, 0), 0)
+    is_last = step_before(real[::-1])[::-1] < 0
+    parts = (
+        (real, jnp.sum(jnp.where(tags[..., None] == jnp.arange(K), chain.scores, 0), -1)),
+        (real & (before < 0), chain.initial[tags]),
+        (real & (before >= 0), chain.transition[tags_before, tags]),
+        (real & is_last, chain.final[tags]),
+    )
+    total = jnp.sum(sum(jnp.where(here, part, 0) for here, part in parts), 0)
+    return jnp.where(jnp.all(known | ~real, 0), total, -jnp.inf)
+
+
+def _messages(chain, mask, parallel):
+    alphas = _chain.forward(semiring.log, chain, mask, parallel=parallel)[0].v
+    return alphas, _chain.backward(semiring.log, chain, mask, parallel=parallel)
+
+
+def _tags(tags, scores):
+    tags = check.array("tags", "T, B", tags)
+    expected = scores.shape[:-1]
+    if not jnp.issubdtype(tags.dtype, jnp.integer):
+        raise TypeError(f"`tags` must be int [T, B] = {expected}; got {check.shaped(tags)}")
+    if tags.shape != expected:
+        hint = " Did you pass batch-major?" if tags.shape[:2] == expected[1::-1] else ""
+        raise ValueError(
+            f"`tags` must be int [T, B] = {expected}, the steps of `scores`; got {check.shaped(tags)}.{hint}"
+        )
+    return tags

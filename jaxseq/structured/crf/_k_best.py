@@ -1,0 +1,69 @@
+"""The k best paths: Viterbi's recurrence over the k best ways into each tag (Foreman 1993)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.structured import semiring
+from jaxseq.structured._chain import Chain, Path
+from jaxseq.structured.crf._inference import enter, step_before
+from jaxseq.structured.crf._params import Params
+
+
+def k_best(params: Params, scores: jax.Array, k: int, *, mask: jax.Array | None = None) -> Path:
+    """Returns the k best paths, best first: `Path(tags, scores)`, int `[T, B, k]` with -1 on False steps, and `[B, k]`.
+
+    They are exact and all different; those with the score -inf do not count. Where there are fewer than k, scores are
+    -inf and tags -1; a row without a step has one path, with the score 0. The first is `viterbi`'s. Time and memory
+    grow with k.
+
+    Args:
+      params, scores, mask: as for `log_likelihood`.
+      k: how many, an int that is known when the program is traced.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from jaxseq.structured import crf
+    >>> params = crf.Params(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.zeros(2), jnp.zeros(2))
+    >>> tags, scores = crf.k_best(params, jnp.array([[2.0, 0.0], [0.0, 0.5]]), 3)
+    >>> tags.T.tolist(), scores.tolist()
+    ([[0, 0], [0, 1], [1, 1]], [3.0, 2.5, 1.5])
+    """
+    return _search(*enter(params, scores, mask), check.positive_int("k", k))
+
+
+@functools.partial(jax.jit, static_argnums=2)  # else the loops are compiled anew at every eager call
+def _search(chain: Chain, mask: jax.Array | None, k: int) -> Path:
+    _, *batch, K = chain.scores.shape
+    real = jnp.ones(chain.scores.shape[:-1], bool) if mask is None else mask
+    moves = real & (step_before(real) >= 0)
+    only_one = jnp.where(jnp.arange(k) == 0, 0.0, -jnp.inf).astype(chain.scores.dtype)
+
+    # The ways so far, K tags by k ranks, lie on one axis of K k: where a way is from, and so what it is, is an index.
+    def step(ways, inputs):
+        scores, real, moves = inputs
+        ways = ways.reshape(*batch, K, k)
+        into = ways[..., None, :, :] + chain.transition.T[..., None]  # [B, to, from, k]
+        found, origin = jax.lax.top_k(into.reshape(*batch, K, K * k), k)
+        new = jnp.where(moves[..., None, None], found, ways) + scores[..., None]
+        new, scale = semiring.scaled(new.reshape(*batch, K * k))
+        ways = jnp.where(real[..., None], new, ways.reshape(new.shape))
+        origin = jnp.where(moves[..., None], origin.reshape(new.shape), jnp.arange(K * k, dtype=origin.dtype))
+        return ways, (jnp.where(real, scale, 0), origin)
+
+    start = (chain.initial[:, None] + only_one).reshape(K * k)
+    start, taken_off = semiring.scaled(jnp.broadcast_to(start, (*batch, K * k)))
+    ways, (scale, origins) = jax.lax.scan(step, start, (chain.scores, real, moves))
+    best, last = jax.lax.top_k(ways + jnp.repeat(chain.final, k), k)
+    best = best + (taken_off + jnp.sum(scale, 0))[..., None]
+    best = jnp.where(jnp.any(real, 0)[..., None], best, only_one)
+
+    def back(way, inputs):
+        real, origin = inputs
+        return jnp.take_along_axis(origin, way, -1), jnp.where(real[..., None], way // k, -1)
+
+    _, tags = jax.lax.scan(back, last, (real, origins), reverse=True)
+    return Path(jnp.where(jnp.isneginf(best), -1, tags), best)

@@ -1,0 +1,123 @@
+"""What a conditional random field knows beside the scores: its params, and which tags may follow which."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+from jaxseq.initializers import scaled_normal
+
+
+class Params(NamedTuple):
+    """Scores of what stands side by side; -inf forbids it."""
+
+    transition: jax.Array  # [K, K], from row to column
+    start: jax.Array  # [K], of the first tag
+    end: jax.Array  # [K], of the last
+
+
+class Allowed(NamedTuple):
+    """Which tags may stand side by side, first and last; NumPy or JAX arrays."""
+
+    transition: jax.Array | np.ndarray  # bool [K, K], from row to column
+    start: jax.Array | np.ndarray  # bool [K]
+    end: jax.Array | np.ndarray  # bool [K]
+
+
+def init(key: jax.Array, K: int, dtype: jax.typing.DTypeLike | None = None) -> Params:
+    """Returns `Params` of `K` tags, drawn from N(0, 0.1²); dtype None is JAX's default float.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    check.random_key(key)
+    K = check.positive_int("K", K)
+    draw, keys = scaled_normal(0.1), jax.random.split(key, 3)
+    return Params(*(draw(key, shape, dtype) for key, shape in zip(keys, ((K, K), (K,), (K,)), strict=True)))
+
+
+_LETTERS = {"BIO": "BIO", "IOB1": "BIO", "BIOES": "BIOES"}
+
+
+def bio(labels: Sequence[str], scheme: str = "BIO") -> Allowed:
+    """Returns which labels may follow which, as NumPy arrays; before the first and after the last stands an "O".
+
+    BIO (IOB2): "B-X" starts a span of type X, "I-X" goes on with one, after "B-X" or "I-X". IOB1: "I-X" does both, and
+    "B-X" only starts a span right after another of its type. BIOES (BILOU in other letters): "B-X" and "I-X" are
+    followed by "I-X" or "E-X", where the span ends; a span of one step is "S-X". A label that the others do not lead
+    to, such as "I-X" without "B-X", is on no path.
+
+    Args:
+      labels: the names of the K tags, in their order: "O", or a letter and a type such as "B-PER"; the type may be
+        missing.
+      scheme: "BIO", "IOB1" or "BIOES".
+
+    Raises:
+      TypeError, ValueError: `labels` are not different names in the scheme, or there is no such scheme.
+
+    >>> from jaxseq.structured import crf
+    >>> crf.bio(["O", "B-PER", "I-PER"]).transition.astype(int).tolist()
+    [[1, 1, 0], [1, 1, 1], [1, 1, 1]]
+    """
+    check.one_of("scheme", scheme, tuple(_LETTERS))
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise TypeError(f"`labels` must be a sequence of names, such as ['O', 'B-PER', 'I-PER']; got {labels!r}")
+    labels = list(labels)
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError(f"`labels` must be different names, at least one; got {labels}")
+    for label in labels:
+        letter, dash, kind = label.partition("-")
+        if letter not in list(_LETTERS[scheme]) or (letter == "O" and dash) or bool(dash) != bool(kind):
+            expected = ", ".join(f"'{letter}-PER'" for letter in _LETTERS[scheme] if letter != "O")
+            raise ValueError(f"`labels` must be 'O' or like {expected} in the scheme {scheme}; got {label!r}")
+
+    letters, _, kinds = zip(*(label.partition("-") for label in [*labels, "O"]), strict=True)
+    letters, kinds = np.array(letters), np.array(kinds)
+    open_before = np.isin(letters, ["B", "I"])[:, None]  # a span that may go on
+    goes_on = open_before & (kinds[:, None] == kinds)
+    if scheme == "BIOES":
+        continues = np.isin(letters, ["I", "E"])
+        allowed = np.where(continues, goes_on, ~open_before)
+    else:
+        allowed = goes_on | (letters != ("I" if scheme == "BIO" else "B"))
+    return Allowed(allowed[:-1, :-1], allowed[-1, :-1], allowed[:-1, -1])
+
+
+def constrain(params: Params, allowed: Allowed) -> Params:
+    """Returns `params` with -inf where a transition, a start or an end is not allowed.
+
+    What is forbidden has the gradient 0. Constrain inside the function that is differentiated: then the params that
+    are learnt stay finite.
+
+    Args:
+      params: the field's `Params`.
+      allowed: bool `[K, K]`, `[K]` and `[K]`, as from `bio`.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from jaxseq.structured import crf
+    >>> params = crf.Params(jnp.zeros((3, 3)), jnp.zeros(3), jnp.zeros(3))
+    >>> crf.constrain(params, crf.bio(["O", "B", "I"])).start
+    Array([  0.,   0., -inf], dtype=float32)
+    """
+    check_params(params)
+    if not isinstance(allowed, Allowed):
+        raise TypeError(f"`allowed` must be a crf.Allowed(transition, start, end); got {type(allowed).__name__}")
+    limited = []
+    for name, values, flags in zip(Params._fields, params, allowed, strict=True):
+        axes = "K, K" if name == "transition" else "K"
+        values = check.array(f"params.{name}", axes, values)
+        flags = check.array(f"allowed.{name}", axes, flags)
+        check.flags(f"allowed.{name}", flags, values.shape, axes)
+        limited.append(jnp.where(flags, values, -jnp.inf))
+    return Params(*limited)
+
+
+def check_params(params: Params) -> None:
+    """Raises unless `params` are `Params`."""
+    if not isinstance(params, Params):
+        raise TypeError(f"`params` must be crf.Params(transition, start, end); got {type(params).__name__}")

@@ -1,0 +1,73 @@
+"""Labels from frames: what a path stands for, and the most probable path."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.structured.ctc._inputs import frames, to_front
+
+
+class Decoded(NamedTuple):
+    """Labels int `[T, B]`, after their end -1, how many there are, int `[B]`, and their score `[B]`."""
+
+    labels: jax.Array
+    lengths: jax.Array
+    score: jax.Array
+
+
+def collapse(tokens: jax.Array, *, mask: jax.Array | None = None, blank: int = 0) -> tuple[jax.Array, jax.Array]:
+    """Returns what paths stand for, repeats made one and blanks then dropped: `(labels [T, B], lengths [B])`.
+
+    Args:
+      tokens: int `[T, B]`, any number of batch axes, also none: labels or the blank.
+      mask: bool `[T, B]`, True on real frames, of any pattern; the others are as if they were not there.
+      blank: the symbol that is no label.
+
+    Returns:
+      The labels, int `[T, B]`, after their end -1, and how many there are, int `[B]`.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> labels, length = collapse(jnp.array([3, 3, 0, 3, 5, 0]))
+    >>> labels.tolist(), length.item()
+    ([3, 3, 5, -1, -1, -1], 3)
+    """
+    tokens = check.array("tokens", "T, B", tokens)
+    if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim < 1:
+        raise TypeError(f"`tokens` must be int [T, B]; got {check.shaped(tokens)}")
+    mask = check.flags("mask", mask, tokens.shape)
+    blank = check.natural("blank", blank)
+    tokens = tokens.astype(jnp.int32)
+    if mask is not None:
+        tokens, _ = _gathered(tokens, mask, blank)
+    before = jnp.concatenate([jnp.full_like(tokens[:1], blank), tokens[:-1]])
+    keep = (tokens != blank) & (tokens != before)
+    return _gathered(tokens, keep, -1)
+
+
+def greedy(log_probs: jax.Array, *, mask: jax.Array | None = None, blank: int = 0) -> Decoded:
+    """Returns the labels of the most probable path, as `Decoded(labels, lengths, score)`, the path's log-probability.
+
+    Those labels need not be the most probable ones, which have many paths: see `beam_search`.
+
+    Args:
+      log_probs: float `[T, B, V]`, any number of batch axes, also none.
+      mask: bool `[T, B]`, True on real frames, of any pattern; the others are as if they were not there.
+      blank: the symbol of V that is no label.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    log_probs, mask, blank = frames(log_probs, mask, blank)
+    labels, lengths = collapse(jnp.argmax(log_probs, -1), mask=mask, blank=blank)
+    return Decoded(labels, lengths, jnp.sum(jnp.max(log_probs, -1), 0))
+
+
+def _gathered(tokens, keep, fill):
+    """What is kept, brought to the front, and how many there are."""
+    order, count = to_front(keep)
+    step = jnp.arange(len(tokens)).reshape(-1, *[1] * (tokens.ndim - 1))
+    return jnp.where(step < count, jnp.take_along_axis(tokens, order, 0), fill), count

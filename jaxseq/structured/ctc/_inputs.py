@@ -1,0 +1,80 @@
+"""What CTC is given: frames with zeros on padding, and labels as a row of states with blanks between."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+
+
+class Target(NamedTuple):
+    """A row's labels with a blank before, between and after them: S = 2 L + 1 states, `[*B, S]` but for `last`."""
+
+    symbols: jax.Array  # int: what the state emits
+    possible: jax.Array  # bool: False where that is no label
+    skips: jax.Array  # bool: the blank before may be left out, as the label before it is another
+    places: jax.Array  # int: where the label stands in what was given; -1 of blanks
+    last: jax.Array  # int [*B]: the state of the blank after the last label
+
+
+def frames(log_probs: Any, mask: Any, blank: Any) -> tuple[jax.Array, jax.Array | None, int]:
+    """Returns the arguments checked, narrow log-probabilities as float32, and zeros for those of False frames."""
+    log_probs = check.array("log_probs", "T, B, V", log_probs)
+    if not jnp.issubdtype(log_probs.dtype, jnp.floating):
+        raise TypeError(f"`log_probs` must be floating [T, B, V]; got {check.shaped(log_probs)}")
+    if log_probs.ndim < 2 or log_probs.shape[-1] == 0:
+        raise ValueError(f"`log_probs` must be [T, B, V], with at least the blank; got {check.shaped(log_probs)}")
+    mask = check.flags("mask", mask, log_probs.shape[:-1])
+    blank, V = check.natural("blank", blank), log_probs.shape[-1]
+    if blank >= V:
+        raise ValueError(f"`blank` must be one of the V = {V} symbols of `log_probs`, 0 to {V - 1}; got {blank}")
+    log_probs = log_probs.astype(jnp.promote_types(log_probs.dtype, jnp.float32))
+    return log_probs if mask is None else jnp.where(mask[..., None], log_probs, 0), mask, blank
+
+
+def target(labels: Any, label_mask: Any, log_probs: jax.Array, blank: int) -> Target:
+    """Returns the states of labels int `[L, *B]`, of which the mask leaves some, wherever they stand."""
+    labels = check.array("labels", "L, B", labels)
+    _, *batch, V = log_probs.shape
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"`labels` must be int [L, B]; got {check.shaped(labels)}")
+    if labels.ndim == 0 or labels.shape[1:] != tuple(batch):
+        hint = " Did you pass batch-major?" if labels.ndim and labels.shape[:-1] == tuple(batch) else ""
+        raise ValueError(
+            f"`labels` must be int [L, B], with the batch {tuple(batch)} of `log_probs`; "
+            f"got {check.shaped(labels)}.{hint}"
+        )
+    label_mask = check.flags("label_mask", label_mask, labels.shape, "L, B")
+
+    known = (labels >= 0) & (labels <= min(V - 1, jnp.iinfo(labels.dtype).max))
+    labels = jnp.where(known, labels, 0).astype(jnp.int32)
+    possible = known & (labels != blank)
+    L = len(labels)
+    place = jnp.arange(L, dtype=jnp.int32).reshape(L, *[1] * len(batch))
+    places, counts = jnp.broadcast_to(place, labels.shape), jnp.full(batch, L, jnp.int32)
+    if label_mask is not None:
+        places, counts = to_front(label_mask)
+        labels, possible = (jnp.take_along_axis(x, places, 0) for x in (labels, possible))
+        possible &= place < counts
+
+    labels, possible, places = (jnp.moveaxis(x, 0, -1) for x in (labels, possible, places))
+    before = jnp.concatenate([labels[..., :1], labels[..., :-1]], -1)  # the first has none, and nothing to leave out
+    return Target(
+        symbols=_between(blank, labels),
+        possible=_between(True, possible),
+        skips=_between(False, labels != before),
+        places=_between(-1, places),
+        last=2 * counts,
+    )
+
+
+def to_front(keep: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the order int `[T, *B]` that brings True ones to the front, and how many there are, `[*B]`."""
+    return jnp.argsort(~keep, axis=0, stable=True).astype(jnp.int32), jnp.sum(keep, 0, dtype=jnp.int32)
+
+
+def _between(fill, xs):
+    """`[*B, L]` with `fill` before, between and after, `[*B, 2 L + 1]`."""
+    xs = jnp.concatenate([xs, jnp.full((*xs.shape[:-1], 1), fill, xs.dtype)], -1)
+    return jnp.stack([jnp.full_like(xs, fill), xs], -1).reshape(*xs.shape[:-1], 2 * xs.shape[-1])[..., :-1]

@@ -1,0 +1,195 @@
+"""The probability of labels, and their best alignment, by messages over the states blank, label, blank, …, blank.
+
+    e_t[s] = log p_t(symbol of s)
+    α_t[s] = e_t[s] + (α_{t-1}[s] ⊕ α_{t-1}[s-1] ⊕ α_{t-1}[s-2])
+    β_t[s] = e_t[s] + (β_{t+1}[s] ⊕ β_{t+1}[s+1] ⊕ β_{t+1}[s+2])
+
+where a step of two leaves out the blank between two labels that differ. Before the first frame α is 0 at the first
+blank, after the last frame β is 0 at the last one, both -inf elsewhere. With ⊕ = log Σ exp, and n labels,
+
+    log p(labels) = α_T[2n] ⊕ α_T[2n-1]        ∂ log p(labels) / ∂ log p_t(v) = Σ_{s emits v} p(s_t = s | labels)
+    p(s_t = s | labels) ∝ exp(α_t[s] + β_t[s] - e_t[s])
+
+and with ⊕ = max it is the best alignment. Graves et al. 2006.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.structured import semiring
+from jaxseq.structured.ctc._inputs import Target, frames, target
+from jaxseq.structured.semiring import log_sum
+
+
+class Alignment(NamedTuple):
+    """What each frame says on the best path, `[T, B]`, -1 on False frames, and the path's log-probability `[B]`.
+
+    `tokens` are labels or the blank; `positions` say which of the labels it is, as an index into those given, or -1.
+    """
+
+    tokens: jax.Array
+    positions: jax.Array
+    score: jax.Array
+
+
+def loss(
+    log_probs: jax.Array,
+    labels: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    label_mask: jax.Array | None = None,
+    blank: int = 0,
+) -> jax.Array:
+    """Returns -log p(labels | log_probs) `[B]`, summed over all alignments; not divided by any length.
+
+    Where no path gives the labels, as there are too few frames, or -inf stands in the way, it is inf and the gradient
+    0; so too where a label is the blank, or not one of the V. For a mean, drop such rows:
+    `jnp.where(jnp.isinf(losses), 0, losses)`. Without frames the loss is 0 for no labels.
+
+    Args:
+      log_probs: float `[T, B, V]`, any number of batch axes, also none: natural logarithms of probabilities, as
+        `jax.nn.log_softmax` gives them. They are taken as they are. Narrow ones are widened to float32.
+      labels: int `[L, B]`.
+      mask: bool `[T, B]`, True on real frames, of any pattern; the others are as if they were not there.
+      label_mask: bool `[L, B]`, the same for labels, which may be anything where it is False.
+      blank: the symbol of V that is no label.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> log_probs = jnp.log(jnp.array([[0.4, 0.6], [0.3, 0.7]]))
+    >>> print(f"{jnp.exp(-loss(log_probs, jnp.array([1]))):.2f}")  # all but two blanks
+    0.88
+    >>> loss(log_probs, jnp.array([1, 1])).item()  # a repeat needs a blank between
+    inf
+    """
+    log_probs, mask, blank = frames(log_probs, mask, blank)
+    return -_log_probability(log_probs, target(labels, label_mask, log_probs, blank), mask)
+
+
+def align(
+    log_probs: jax.Array,
+    labels: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    label_mask: jax.Array | None = None,
+    blank: int = 0,
+) -> Alignment:
+    """Returns the most probable path that gives the labels, as `Alignment(tokens, positions, score)`.
+
+    Where there is none, the score is -inf and all else -1. Arguments as for `loss`.
+
+    >>> log_probs = jnp.log(jnp.array([[0.6, 0.4], [0.3, 0.7], [0.8, 0.2]]))
+    >>> align(log_probs, jnp.array([1])).positions.tolist()
+    [-1, 0, -1]
+    """
+    log_probs, mask, blank = frames(log_probs, mask, blank)
+    goal = target(labels, label_mask, log_probs, blank)
+    alphas, score = _alphas(semiring.maximum, _emitted(log_probs, goal), goal, mask)
+    states = _walk_back(alphas, goal, mask)
+    states = jnp.where(jnp.isneginf(score), -1, states)
+
+    def of_states(values):
+        found = jnp.take_along_axis(values[None], jnp.maximum(states, 0)[..., None], -1)[..., 0]
+        return jnp.where(states < 0, -1, found)
+
+    return Alignment(of_states(goal.symbols), of_states(goal.places), score)
+
+
+@jax.custom_vjp
+def _log_probability(log_probs: jax.Array, goal: Target, mask: jax.Array | None) -> jax.Array:
+    """Returns log p(labels) `[*B]`, with the posteriors of what each frame says as its gradient."""
+    return _alphas(semiring.log, _emitted(log_probs, goal), goal, mask)[1]
+
+
+def _probability_forward(log_probs, goal, mask):
+    emitted = _emitted(log_probs, goal)
+    alphas, total = _alphas(semiring.log, emitted, goal, mask)
+    return total, (log_probs, emitted, goal, mask, alphas, total)
+
+
+def _probability_backward(residuals, d_total):
+    log_probs, emitted, goal, mask, alphas, total = residuals
+    scores = alphas + _betas(emitted, goal, mask) - jnp.where(jnp.isneginf(emitted), 0, emitted)
+    largest = log_sum(scores, -1)[..., None]
+    posteriors = jnp.exp(scores - jnp.where(jnp.isneginf(largest), 0, largest))
+    d_total = jnp.where(jnp.isneginf(total), 0, d_total)
+    d_states = posteriors * d_total[..., None]
+    if mask is not None:
+        d_states = jnp.where(mask[..., None], d_states, 0)
+    # The transpose of the gather, as a product: a scatter takes its updates one by one.
+    symbols = jax.nn.one_hot(goal.symbols, log_probs.shape[-1], dtype=log_probs.dtype)
+    d_log_probs = jnp.matmul(jnp.moveaxis(d_states, 0, -2), symbols, precision=jax.lax.Precision.HIGHEST)
+    return jnp.moveaxis(d_log_probs, -2, 0), None, None
+
+
+_log_probability.defvjp(_probability_forward, _probability_backward)
+
+
+def _emitted(log_probs, goal):
+    """Log p_t(symbol of s), `[T, *B, S]`."""
+    found = jnp.take_along_axis(log_probs, goal.symbols[None], -1, mode="promise_in_bounds")
+    return jnp.where(goal.possible, found, -jnp.inf)
+
+
+def _alphas(ring, emitted, goal, mask):
+    """The α of all frames, scaled, and the score of all paths."""
+
+    def move(alpha, emitted):
+        return _sum_of(ring, alpha, _shifted(alpha, 1), jnp.where(goal.skips, _shifted(alpha, 2), -jnp.inf)) + emitted
+
+    start = _only(jnp.zeros_like(goal.last), emitted)
+    alphas, taken_off = semiring.run(ring, move, start, emitted, mask)
+    return alphas, jnp.sum(taken_off, 0) + ring.sum(_ending(alphas[-1] if len(alphas) else start, goal), -1)
+
+
+def _betas(emitted, goal, mask):
+    """The β of all frames, scaled."""
+
+    def move(beta, emitted):
+        skipping = _shifted(jnp.where(goal.skips, beta, -jnp.inf), -2)
+        return _sum_of(semiring.log, beta, _shifted(beta, -1), skipping) + emitted
+
+    return semiring.run(semiring.log, move, _only(goal.last, emitted), emitted, mask, reverse=True).v
+
+
+def _walk_back(alphas, goal, mask):
+    """The states int `[T, *B]` of the best path, -1 on False frames."""
+    before = jnp.concatenate([_only(jnp.zeros_like(goal.last), alphas)[None], alphas])
+    state = jnp.argmax(_ending(before[-1], goal), -1)
+
+    def step(state, inputs):
+        before, real = inputs
+        sources = state[..., None] - jnp.arange(3)
+        skips = jnp.take_along_axis(goal.skips, state[..., None], -1)
+        allowed = jnp.concatenate([jnp.ones_like(skips), state[..., None] > 0, skips], -1)
+        scores = jnp.take_along_axis(before, jnp.maximum(sources, 0), -1)
+        moved = jnp.argmax(jnp.where(allowed, scores, -jnp.inf), -1)
+        return jnp.where(real, state - moved, state), jnp.where(real, state, -1)
+
+    real = jnp.ones(alphas.shape[:-1], bool) if mask is None else mask
+    return jax.lax.scan(step, state, (before[:-1], real), reverse=True)[1]
+
+
+def _only(state, emitted):
+    """What stands before the first frame, or after the last: `[*B, S]`, 0 at a state int `[*B]`, elsewhere -inf."""
+    at = jnp.arange(emitted.shape[-1]) == state[..., None]
+    return jnp.where(at, 0, -jnp.inf).astype(emitted.dtype)
+
+
+def _ending(alpha, goal):
+    """The α of the states that a path may end in, the last label and the blank after it; -inf elsewhere."""
+    state = jnp.arange(alpha.shape[-1])
+    ends = (state == goal.last[..., None]) | (state == goal.last[..., None] - 1)
+    return jnp.where(ends, alpha, -jnp.inf)
+
+
+def _shifted(x, count):
+    """The state that many to the left at each state; to the right, where it is negative; -inf where there is none."""
+    return jax.lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0)] * (x.ndim - 1) + [(count, -count, 0)])
+
+
+def _sum_of(ring, *terms):
+    return ring.sum(jnp.stack(terms), 0)

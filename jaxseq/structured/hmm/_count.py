@@ -1,0 +1,124 @@
+"""A hidden Markov model from states that were observed: counting."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxseq import check, masking
+from jaxseq.structured.hmm.emissions import Emission, Params
+from jaxseq.structured.hmm.emissions._check import at_least_zero, ids
+from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
+from jaxseq.structured.hmm.emissions._rows import log_shares
+
+
+def count(
+    states: jax.Array, K: int, *, mask: jax.Array | None = None, pseudocount: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
+    """Estimates log p(s_1) `[K]` and log p(s_t = j | s_{t-1} = i) `[K, K]` by how often states are first, and follow.
+
+    Of a step after False ones, the state before is that of the real step before. Where nothing was counted, all are
+    equal.
+
+    Args:
+      states: int `[T, B]`, ids in 0 … K-1, any number of batch axes, also none.
+      K: the number of states.
+      mask: bool `[T, B]`, True = real; what stands in False steps is not looked at.
+      pseudocount: added to each count (additive smoothing): at 0 the estimate is that of maximum likelihood, at 1
+        Laplace's.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit; an id is not of a state, which traced ones are not asked.
+
+    >>> log_initial, log_transition = count(jnp.array([0, 0, 0, 1, 1]), 2, pseudocount=0)
+    >>> (100 * jnp.exp(log_transition)).round().astype(int).tolist()  # in percent
+    [[67, 33], [0, 100]]
+    """
+    K, pseudocount = check.positive_int("K", K), at_least_zero("pseudocount", pseudocount)
+    states, mask = _labels(states, K, mask)
+    if states.shape[0] == 0:
+        starts, moves = jnp.zeros(K), jnp.zeros((K, K))
+    else:
+        step = jnp.arange(states.shape[0]).reshape(-1, *[1] * (states.ndim - 1))
+        last = jax.lax.cummax(jnp.where(mask, step, -1))  # the last real step up to each
+        last = jnp.concatenate([jnp.full_like(last[:1], -1), last[:-1]])
+        before = jnp.take_along_axis(states, jnp.maximum(last, 0), 0)
+        starts = jnp.zeros(K).at[states].add((mask & (last < 0)).astype(float))
+        moves = jnp.zeros((K, K)).at[before, states].add((mask & (last >= 0)).astype(float))
+    equal = -jnp.log(jnp.asarray(K, starts.dtype))
+    return log_shares(starts + pseudocount, equal), log_shares(moves + pseudocount, equal)
+
+
+def fit_supervised(
+    emission: Emission,
+    states: jax.Array,
+    K: int,
+    xs: Any,
+    *,
+    key: jax.Array,
+    mask: jax.Array | None = None,
+    missing: jax.Array | None = None,
+    pseudocount: float = 1.0,
+    iterations: int = 1,
+) -> Params:
+    """Fits a model to observations of which the states are known: the chain by `count`, the emission by its M-step.
+
+    Each state's emission starts from the observations of that state, or from all, where it has none, and stays there.
+
+    Args:
+      emission: such as `hmm.gaussian()`.
+      states: int `[T, B]`, ids in 0 … K-1.
+      K: the number of states.
+      xs: `[T, B, ...]`.
+      key: a key, for where the emission starts.
+      mask: bool `[T, B]`, True = real.
+      missing: bool `[T, B]`, True where a step is real but its x was not observed.
+      pseudocount: as for `count`.
+      iterations: M-steps; one is exact, but where something is still hidden: a mixture's components take more.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    is_emission(emission)
+    check.random_key(key)
+    K, iterations = check.positive_int("K", K), check.positive_int("iterations", iterations)
+    chain = count(states, K, mask=mask, pseudocount=pseudocount)
+    states, mask = _labels(states, K, mask)
+    xs = check.as_jax(xs)
+    steps = steps_of(emission, K, xs)
+    if steps != states.shape:
+        raise ValueError(f"`xs` must be of the steps of `states`, [T, B] = {states.shape}; got those of {steps}")
+    seen = observed(mask, check.flags("missing", missing, steps))
+    emission_params = _of_states(emission, K, iterations, key, states, masking.keep(seen, xs), seen)
+    return Params(*chain, emission_params)
+
+
+@functools.partial(jax.jit, static_argnames=("emission", "K", "iterations"))
+def _of_states(emission, K, iterations, key, states, xs, seen):
+    """The params of an emission whose state is `states` on the True steps of `seen`."""
+    own = (states[..., None] == jnp.arange(K)) & seen[..., None]
+
+    def start(key, own):
+        params = emission.init(key, 1, xs, jnp.where(jnp.any(own), own, seen))
+        return jax.tree.map(lambda leaf: leaf[0], params)
+
+    params = jax.vmap(start, in_axes=(0, -1))(jax.random.split(key, K), own)
+    weights = own.astype(emission.log_prob(params, xs).dtype)
+    return jax.lax.fori_loop(0, iterations, lambda _, params: emission.maximise(params, xs, weights), params)
+
+
+def _labels(states, K, mask):
+    """The states, 0 on False steps, and the mask, all True where there is none."""
+    states = ids("states", states)
+    real = check.flags("mask", mask, states.shape)
+    real = jnp.ones(states.shape, bool) if real is None else real
+    states = masking.keep(real, states)
+    if not isinstance(states, Tracer) and np.any((states < 0) | (states >= K)):
+        raise ValueError(
+            f"`states` must be ids in 0 … {K - 1}; got some from {jnp.min(states)} to {jnp.max(states)}. "
+            "Is padding, such as -1, left out by a mask?"
+        )
+    return states, real

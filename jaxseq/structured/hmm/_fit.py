@@ -1,0 +1,203 @@
+"""Fitting a hidden Markov model to observations alone: expectation maximisation (Baum et al. 1970; Rabiner 1989).
+
+With A the transition matrix and w_t[k] = p(s_t = k | x), an iteration sets
+
+    p(s_1 = k) ∝ Σ_rows p(s_1 = k | x)        A[i, j] ∝ Σ_rows Σ_t p(s_{t-1} = i, s_t = j | x)
+    emission   = emission.maximise(emission, x, w)
+
+These posteriors are the gradients of the log-likelihood, by log p(s_1), by log A, and by log p(x_t | s_t): one pass
+forward and one back give all of them, and the likelihood never falls.
+
+The same likelihood can be climbed by gradients, of a model put in unconstrained terms:
+
+    def loss(free):         # softmax of logits, exp of logarithms
+        emission = hmm.GaussianParams(free.mean, jnp.exp(free.log_variance))
+        chain = jax.nn.log_softmax(free.initial), jax.nn.log_softmax(free.transition)
+        return -hmm.log_likelihood(*chain, hmm.observe(hmm.gaussian(), emission, xs, mask=mask), mask=mask).sum()
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxseq import check, masking
+from jaxseq.structured.hmm._inference import log_likelihood
+from jaxseq.structured.hmm.emissions import Emission, Params
+from jaxseq.structured.hmm.emissions._check import at_least_zero
+from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
+from jaxseq.structured.hmm.emissions._rows import log_shares
+
+
+class Fit(NamedTuple):
+    """What came of `fit`, of R restarts."""
+
+    params: Params
+    """Those of the restart that ended with the highest log-likelihood."""
+    log_likelihoods: jax.Array
+    """`[R, 1 + max_iterations]`, in nats, of all rows: at the start, and after each iteration; NaN after the last."""
+    iterations: jax.Array
+    """Int `[R]`: how many were made."""
+    converged: jax.Array
+    """Bool `[R]`: whether the last one gained less than the tolerance."""
+    best: jax.Array
+    """Int: which restart `params` are of."""
+
+
+class _Run(NamedTuple):
+    params: Params
+    log_likelihoods: jax.Array
+    last: jax.Array
+    step: jax.Array
+    converged: jax.Array
+    is_over: jax.Array
+
+
+def fit(
+    emission: Emission,
+    states: int,
+    xs: Any,
+    *,
+    key: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    missing: jax.Array | None = None,
+    params: Params | None = None,
+    max_iterations: int = 100,
+    tolerance: float = 1e-4,
+    restarts: int = 1,
+    transition_pseudocount: float = 0.0,
+    initial_pseudocount: float = 0.0,
+) -> Fit:
+    """Fits a model of `states` states by expectation maximisation, from one start or several.
+
+    A start is all states and transitions equal, and `emission.init`. What is -inf at the start stays so: left-to-right
+    models are made that way. A state that is never left keeps its transitions.
+
+    Args:
+      emission: such as `hmm.gaussian()`; make it once, as a fit is compiled for each emission.
+      states: K.
+      xs: `[T, B, ...]`, any number of batch axes, also none.
+      key: a key, from which each start is drawn; None where `params` is the only one.
+      mask: bool `[T, B]`, True = real, of any pattern: a False step is as if it were not there.
+      missing: bool `[T, B]`, True where a step is real but was not observed, as for `hmm.observe`.
+      params: a model to begin the first restart from.
+      max_iterations: the most to make.
+      tolerance: stop when an iteration changes the log-likelihood by no more than this, in nats a real step.
+      restarts: R, how many starts, one after the other.
+      transition_pseudocount, initial_pseudocount: added to the expected number of each transition, and first state,
+        that is not impossible: a Dirichlet prior. The likelihood may then fall.
+
+    Returns:
+      `Fit(params, log_likelihoods, iterations, converged, best)`. Where the data are impossible at a start, or their
+      likelihood not a number, it ends there, not converged.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, or no step is real; a traced mask is not looked at.
+
+    >>> from jaxseq.structured import hmm
+    >>> xs = jnp.array([[0.1], [0.0], [-0.1], [5.0], [5.1], [4.9], [5.0], [0.0], [0.1]])
+    >>> fitted = fit(hmm.gaussian(), 2, xs, key=jax.random.key(0), restarts=3)
+    >>> print(jnp.sort(fitted.params.emission.mean[:, 0]).round(2))
+    [0.02 5.  ]
+    """
+    is_emission(emission)
+    check.random_key(key)
+    states, restarts = check.positive_int("states", states), check.positive_int("restarts", restarts)
+    max_iterations = check.positive_int("max_iterations", max_iterations)
+    tolerance = at_least_zero("tolerance", tolerance)
+    pseudocounts = (
+        at_least_zero("initial_pseudocount", initial_pseudocount),
+        at_least_zero("transition_pseudocount", transition_pseudocount),
+    )
+    xs = check.as_jax(xs)
+    if params is not None:
+        params = _given(params)
+    elif key is None:
+        raise ValueError("`key` must be a jax.random.key, to draw a start from; only `params` alone go without")
+    if key is None and restarts > 1:
+        raise ValueError(f"`key` must be a jax.random.key, to draw {restarts - 1} further starts from; got None")
+
+    steps = steps_of(emission, states, xs, None if params is None else params.emission)
+    mask, missing = check.flags("mask", mask, steps), check.flags("missing", missing, steps)
+    seen = observed(mask, missing)
+    nothing = math.prod(steps) == 0
+    if not (nothing or seen is None or isinstance(seen, Tracer)):
+        nothing = not np.any(seen)
+    if nothing:
+        raise ValueError(f"there is nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
+    return _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, tolerance, pseudocounts)
+
+
+@functools.partial(jax.jit, static_argnames=("emission", "states", "restarts", "max_iterations"))
+def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, tolerance, pseudocounts):
+    seen = observed(mask, missing)
+    xs = masking.keep(seen, xs)
+
+    def start(key):
+        drawn = emission.init(key, states, xs, seen)
+        equal = jnp.full((states, states), -math.log(states), jnp.result_type(*jax.tree.leaves(drawn)))
+        return Params(equal[0], equal, drawn)
+
+    def expect(params):
+        """Returns the log-likelihood, how many steps it is of, and its gradients, which are the expected counts."""
+        log_obs = masking.keep(seen, emission.log_prob(params.emission, xs))
+
+        def total(log_initial, log_transition, log_obs):
+            return jnp.sum(log_likelihood(log_initial, log_transition, log_obs, mask=mask))
+
+        real = math.prod(log_obs.shape[:-1]) if mask is None else jnp.sum(mask)
+        value, counts = jax.value_and_grad(total, (0, 1, 2))(params.log_initial, params.log_transition, log_obs)
+        return value, real, counts
+
+    def maximise(params, starts, moves, weights):
+        new = Params(
+            _log_probs(starts, params.log_initial, pseudocounts[0]),
+            _log_probs(moves, params.log_transition, pseudocounts[1]),
+            emission.maximise(params.emission, xs, masking.keep(seen, weights)),
+        )
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), new, params)
+
+    def iterate(run):
+        value, real, counts = expect(run.params)
+        value = value.astype(run.last.dtype)
+        converged = jnp.abs(value - run.last) <= tolerance * real
+        is_over = converged | ~jnp.isfinite(value) | (run.step == max_iterations)
+        params = jax.tree.map(lambda new, old: jnp.where(is_over, old, new), maximise(run.params, *counts), run.params)
+        return _Run(params, run.log_likelihoods.at[run.step].set(value), value, run.step + 1, converged, is_over)
+
+    def climb(params):
+        nan = jnp.full(1 + max_iterations, jnp.nan, jnp.result_type(*jax.tree.leaves(params)))
+        false = jnp.asarray(False)
+        run = _Run(params, nan, jnp.asarray(-jnp.inf, nan.dtype), jnp.asarray(0), false, false)
+        return jax.lax.while_loop(lambda run: ~run.is_over, iterate, run)
+
+    starts = [] if params is None else [jax.tree.map(lambda leaf: leaf[None], params)]
+    if restarts > len(starts):
+        starts.append(jax.vmap(start)(jax.random.split(key, restarts - len(starts))))
+    # One after the other: under `vmap` all would go on till the slowest is done, and both ways of a `cond` be computed.
+    runs = jax.lax.map(climb, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *starts))
+    best = jnp.argmax(jnp.where(jnp.isnan(runs.last), -jnp.inf, runs.last))
+    return Fit(
+        params=jax.tree.map(lambda leaf: leaf[best], runs.params),
+        log_likelihoods=runs.log_likelihoods,
+        iterations=runs.step - 1,
+        converged=runs.converged,
+        best=best,
+    )
+
+
+def _given(params):
+    if not isinstance(params, Params):
+        raise TypeError(
+            f"`params` must be hmm.Params(log_initial, log_transition, emission); got {type(params).__name__}"
+        )
+    return jax.tree.map(jnp.asarray, params)
+
+
+def _log_probs(counts, old, pseudocount):
+    """Logarithms of the counts' shares; what was impossible stays so."""
+    return log_shares(jnp.where(jnp.isneginf(old), 0, counts + pseudocount), old)

@@ -1,0 +1,173 @@
+"""What a hidden Markov model says of given observations (Rabiner 1989), whatever its emissions are.
+
+    p(s, x) = p(s_1) p(x_1 | s_1) Π_t p(s_t | s_{t-1}) p(x_t | s_t)
+
+All functions take log p(s_1) `[K]`, log p(s_t = j | s_{t-1} = i) at `[i, j]`, and log p(x_t | s_t) `[T, B, K]`, which
+is all that they need of the observations. A missing observation is a row of zeros in it: the state moves on, unseen. A
+step that the mask leaves out is as if it were not there: no emission, no transition.
+
+Errors are the same everywhere: `ValueError` and `TypeError` where an argument does not fit the others.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.structured import _chain, semiring
+from jaxseq.structured import _check as check_scores
+from jaxseq.structured._chain import Chain, Path
+
+
+def log_likelihood(
+    log_initial: jax.Array,
+    log_transition: jax.Array,
+    log_obs: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    parallel: bool = False,
+) -> jax.Array:
+    """Returns log p(x) `[B]`, by the forward algorithm; 0 where a row has no step, -inf where no path is possible.
+
+    Its gradients are posteriors: by `log_obs` p(s_t | x), by `log_transition` the expected number of transitions, by
+    `log_initial` p(s_1 | x).
+
+    Args:
+      log_initial: `[K]`.
+      log_transition: `[K, K]`, from row to column; or one for each step but the first, `[T-1, K, K]` or
+        `[T-1, B, K, K]`.
+      log_obs: `[T, B, K]`, any number of batch axes, also none.
+      mask: bool `[T, B]`, True = real.
+      parallel: run blocks of time side by side, see `jaxseq.structured.semiring`; the numbers are the same.
+
+    >>> half = jnp.log(jnp.array([0.5, 0.5]))
+    >>> stay = jnp.log(jnp.array([[0.9, 0.1], [0.2, 0.8]]))
+    >>> log_obs = jnp.log(jnp.array([[0.5, 0.1], [0.4, 0.3]]))
+    >>> print(f"{jnp.exp(log_likelihood(half, stay, log_obs)):.4f}")
+    0.1135
+    """
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    return _chain.log_partition(chain, mask, parallel=parallel)
+
+
+def filter(
+    log_initial: jax.Array,
+    log_transition: jax.Array,
+    log_obs: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    parallel: bool = False,
+) -> jax.Array:
+    """Returns log p(s_t | x_1 … x_t) `[T, B, K]`; -inf on False steps. Arguments as for `log_likelihood`."""
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    alphas = _chain.forward(semiring.log, chain, mask, parallel=parallel)[0].v
+    return _chain.log_marginals(alphas, jnp.zeros_like(alphas), mask)
+
+
+def smooth(
+    log_initial: jax.Array,
+    log_transition: jax.Array,
+    log_obs: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    parallel: bool = False,
+) -> jax.Array:
+    """Returns log p(s_t | x) `[T, B, K]`; -inf on False steps. Arguments as for `log_likelihood`."""
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    return _chain.log_marginals(*_messages(chain, mask, parallel), mask)
+
+
+def pairs(
+    log_initial: jax.Array,
+    log_transition: jax.Array,
+    log_obs: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    parallel: bool = False,
+) -> jax.Array:
+    """Returns log p(s_{t-1}, s_t | x) `[T-1, B, K, K]`, at index t-1; -inf on False steps and a row's first.
+
+    The state before is that of the real step before. Arguments as for `log_likelihood`.
+    """
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    return _chain.log_pairs(chain, *_messages(chain, mask, parallel), mask)
+
+
+def viterbi(
+    log_initial: jax.Array,
+    log_transition: jax.Array,
+    log_obs: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    parallel: bool = False,
+) -> Path:
+    """Returns the most probable path (Viterbi 1967) as `Path(states, score)`; among equals, that of the lower states.
+
+    A row without a step has the score 0; where no path is possible the score is -inf, and the states mean nothing.
+    Arguments as for `log_likelihood`.
+    """
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    messages, score = _chain.forward(semiring.maximum, chain, mask, parallel=parallel)
+    return Path(_chain.path(chain, messages.v, mask), score)
+
+
+def sample_posterior(
+    key: jax.Array,
+    log_initial: jax.Array,
+    log_transition: jax.Array,
+    log_obs: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Draws paths from p(s | x), int `[T, B]`, -1 on False steps: filtering forward, drawing backward.
+
+    Arguments as for `log_likelihood`; for several draws map over keys.
+    """
+    check.random_key(key)
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    alphas = _chain.forward(semiring.log, chain, mask)[0].v
+    return _chain.path(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype))
+
+
+def predict(
+    log_initial: jax.Array,
+    log_transition: jax.Array,
+    log_obs: jax.Array,
+    steps: int,
+    *,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Returns log p(s_{T+k} | x) for k = 1 … `steps`, `[steps, B, K]`, T each row's last real step.
+
+    A row without a step is predicted from the start: its first state is the initial one. Arguments as for
+    `log_likelihood`, with `log_transition` `[K, K]`.
+    """
+    steps = check.positive_int("steps", steps)
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    if chain.transition.ndim != 2:
+        raise ValueError(f"`log_transition` must be [K, K] to predict by; got {check.shaped(chain.transition)}")
+    ahead = jnp.zeros((steps, *chain.scores.shape[1:]), chain.scores.dtype)
+    chain = chain._replace(scores=jnp.concatenate([chain.scores, ahead]))
+    if mask is not None:
+        mask = jnp.concatenate([mask, jnp.ones((steps, *mask.shape[1:]), bool)])
+    alphas = _chain.forward(semiring.log, chain, mask)[0].v[-steps:]
+    return _chain.log_marginals(alphas, jnp.zeros_like(alphas), None)
+
+
+def _messages(chain, mask, parallel):
+    alphas = _chain.forward(semiring.log, chain, mask, parallel=parallel)[0].v
+    return alphas, _chain.backward(semiring.log, chain, mask, parallel=parallel)
+
+
+def _enter(log_initial, log_transition, log_obs, mask):
+    """The model and observations as a chain, checked."""
+    log_obs = check_scores.scores("log_obs", log_obs)
+    mask = check.flags("mask", mask, log_obs.shape[:-1])
+    if mask is not None:
+        log_obs = jnp.where(mask[..., None], log_obs, 0)
+    chain = Chain(
+        initial=check_scores.states("log_initial", log_initial, log_obs),
+        transition=check_scores.transition("log_transition", log_transition, log_obs),
+        scores=log_obs,
+        final=jnp.zeros(log_obs.shape[-1], log_obs.dtype),
+    )
+    return chain, mask

@@ -1,0 +1,71 @@
+"""Draws from a hidden Markov model: of states alone, and of observations with them."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.structured import _check as check_scores
+from jaxseq.structured.hmm.emissions import Emission, Params
+from jaxseq.structured.hmm.emissions._emission import is_emission
+from jaxseq.typing import Shape
+
+
+def sample(
+    key: jax.Array, log_initial: jax.Array, log_transition: jax.Array, T: int, *, batch_shape: Shape = ()
+) -> jax.Array:
+    """Draws chains of states, int `[T, B]`.
+
+    Args:
+      key: a key.
+      log_initial: log p(s_1) `[K]`.
+      log_transition: log p(s_t = j | s_{t-1} = i) `[K, K]`, at `[i, j]`.
+      T: the number of steps, also 0.
+      batch_shape: B, any number of axes.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> in_a_circle = jnp.log(jnp.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]))
+    >>> sample(jax.random.key(0), jnp.log(jnp.array([0.0, 1.0, 0.0])), in_a_circle, 4).tolist()
+    [1, 2, 0, 1]
+    """
+    check.random_key(key)
+    log_initial = check_scores.scores("log_initial", check.array("log_initial", "K", log_initial)[None])[0]
+    log_transition = check_scores.states("log_transition", log_transition, log_initial, "K, K")
+    T, batch = check.natural("T", T), tuple(check.natural("batch_shape", size) for size in batch_shape)
+    return _sample(key, log_initial, log_transition, T, batch)
+
+
+@functools.partial(jax.jit, static_argnames=("T", "batch"))
+def _sample(key, log_initial, log_transition, T, batch):
+    def move(state, key):
+        state = jax.random.categorical(key, log_transition[state])
+        return state, state
+
+    key, key_first = jax.random.split(key)
+    first = jax.random.categorical(key_first, log_initial, shape=batch)
+    _, later = jax.lax.scan(move, first, jax.random.split(key, max(T - 1, 0)))
+    return jnp.concatenate([first[None], later])[:T]
+
+
+def simulate(
+    key: jax.Array, emission: Emission, params: Params, T: int, *, batch_shape: Shape = ()
+) -> tuple[jax.Array, Any]:
+    """Draws states int `[T, B]`, and observations of them `[T, B, ...]`; arguments as for `sample`.
+
+    >>> from jaxseq.structured import hmm
+    >>> half = jnp.log(jnp.full((2, 2), 0.5))
+    >>> emission = hmm.GaussianParams(mean=jnp.array([[0.0], [9.0]]), variance=jnp.ones((2, 1)))
+    >>> params = hmm.Params(half[0], half, emission)
+    >>> states, xs = simulate(jax.random.key(0), hmm.gaussian(), params, 100, batch_shape=(3,))
+    >>> states.shape, xs.shape
+    ((100, 3), (100, 3, 1))
+    """
+    is_emission(emission)
+    params = Params(*check.as_jax(tuple(params)))
+    key_states, key_xs = jax.random.split(key)
+    states = sample(key_states, params.log_initial, params.log_transition, T, batch_shape=batch_shape)
+    return states, emission.sample(key_xs, params.emission, states)

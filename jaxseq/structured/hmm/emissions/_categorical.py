@@ -1,0 +1,69 @@
+"""Emissions that are one of V symbols: p(x_t = v | s_t = k) = p[k, v].
+
+maximise    p[k, v] = (Σ_t weights_t[k] 1[x_t = v] + c) / Σ_v'         with the pseudocount c
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.structured.hmm.emissions._check import at_least_zero, ids
+from jaxseq.structured.hmm.emissions._emission import Emission
+from jaxseq.structured.hmm.emissions._rows import begin, log_shares, rows
+
+
+class CategoricalParams(NamedTuple):
+    """`log_probs [K, V]`."""
+
+    log_probs: jax.Array
+
+
+def categorical(symbols: int, *, pseudocount: float = 0.0) -> Emission:
+    """Returns the emission of symbols, ids int `[T, B]` in 0 … V-1; the log-probability of any other id is NaN.
+
+    EM starts from the symbols' frequencies, each times a draw.
+
+    Args:
+      symbols: V.
+      pseudocount: added to each symbol's count in each state that has a weight; above 0, no symbol becomes impossible.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> params = CategoricalParams(jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])))
+    >>> log_obs = categorical(2).log_prob(params, jnp.array([1, 0]))
+    >>> (100 * jnp.exp(log_obs)).round().astype(int).tolist()  # in percent
+    [[50, 10], [50, 90]]
+    """
+    return _categorical(check.positive_int("symbols", symbols), at_least_zero("pseudocount", pseudocount))
+
+
+@functools.cache
+def _categorical(symbols, pseudocount):
+    def init(key, states, xs, mask):
+        xs, seen = begin(ids("xs", xs)[..., None], mask)
+        counts = _counts(xs, seen)[0]
+        draws = jax.random.exponential(key, (states, symbols), counts.dtype)
+        return CategoricalParams(log_shares((counts + 1) * draws, counts))
+
+    def log_prob(params, xs):
+        xs = ids("xs", xs)
+        known = (xs >= 0) & (xs < symbols)
+        return jnp.where(known[..., None], params.log_probs.T[jnp.where(known, xs, 0)], jnp.nan)
+
+    def maximise(params, xs, weights):
+        counts = _counts(*rows(ids("xs", xs)[..., None], weights))
+        seen = jnp.any(counts > 0, -1, keepdims=True)
+        return CategoricalParams(log_shares(jnp.where(seen, counts + pseudocount, 0), params.log_probs))
+
+    def sample(key, params, states):
+        return jax.random.categorical(key, params.log_probs[states])
+
+    def _counts(xs, weights):
+        """The weight of each symbol `[K, V]`."""
+        return jnp.zeros((symbols, weights.shape[-1]), weights.dtype).at[xs[:, 0]].add(weights).T
+
+    return Emission(init, log_prob, maximise, sample)

@@ -1,0 +1,84 @@
+"""What emissions have in common: observations as weighted rows, their moments, shares of counts, rows to start from."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+
+PRECISE = jax.lax.Precision.HIGHEST  # variances are small differences; a GPU's narrow products lose them
+
+
+class Moments(NamedTuple):
+    """Of rows under K sets of weights: the sum of weights `[K]`, mean and variance `[K, D]`; zeros where the sum is."""
+
+    total: jax.Array
+    mean: jax.Array
+    variance: jax.Array
+
+
+def rows(xs: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns xs `[T, B, D]` as `[N, D]`, zeros, NaN too, where a row has no weight, and weights as `[N, K]`."""
+    xs, weights = (x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) for x in (xs, weights))
+    return jnp.where(jnp.any(weights > 0, -1, keepdims=True), xs, 0), weights
+
+
+def shares(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the sums `[K]` of weights `[N, K]`, and what each row has of them `[N, K]`."""
+    total = jnp.sum(weights, 0)
+    return total, weights / jnp.where(total > 0, total, 1)
+
+
+def moments(xs: jax.Array, weights: jax.Array) -> Moments:
+    """Returns the moments of xs `[N, D]` under each of weights `[N, K]`."""
+    total, share = shares(weights)
+    mean = jnp.einsum("nk,nd->kd", share, xs, precision=PRECISE)
+    return Moments(total, mean, jnp.sum(share[..., None] * jnp.square(xs[:, None] - mean), 0))
+
+
+def log_shares(counts: jax.Array, otherwise: jax.Array) -> jax.Array:
+    """Returns log of counts / their sum along the last axis; `otherwise`, where the sum is 0."""
+    total = jnp.sum(counts, -1, keepdims=True)
+    return jnp.where(total > 0, jnp.log(counts) - jnp.log(jnp.where(total > 0, total, 1)), otherwise)
+
+
+def begin(xs: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Returns observations to start from as rows `[N, D]`, and their weights `[N, 1]`, 1 or 0, by the mask."""
+    steps = xs.shape[:-1]
+    if math.prod(steps) == 0:
+        raise ValueError(f"`xs` must hold a step to start from; got {xs.dtype} {xs.shape}")
+    mask = check.flags("mask", mask, steps)
+    weights = jnp.ones(steps, jnp.result_type(xs, float)) if mask is None else mask.astype(jnp.result_type(xs, float))
+    return rows(xs, weights[..., None])
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def spread(key: jax.Array, xs: jax.Array, log_weights: jax.Array, variance: jax.Array, count: int) -> jax.Array:
+    """Draws rows far from each other, `[count, D]` (k-means++, Arthur and Vassilvitskii 2007).
+
+    One after another, with probability ∝ weight × squared distance to the nearest so far; none is drawn twice while
+    others are left. Distances are in units of the deviation.
+
+    Args:
+      key: a key.
+      xs: `[N, D]`.
+      log_weights: `[N]`, -inf for never.
+      variance: `[D]`, whose 0 counts as 1.
+      count: how many.
+    """
+    tiny = jnp.finfo(xs.dtype).tiny
+
+    def draw(distance, key):
+        far = jnp.log(jnp.where(jnp.isinf(distance), 1, distance) + tiny)
+        row = xs[jnp.argmax(log_weights + far + jax.random.gumbel(key, far.shape, far.dtype))]
+        return jnp.minimum(distance, squared_distance(xs, row, variance)), row
+
+    return jax.lax.scan(draw, jnp.full(len(xs), jnp.inf, xs.dtype), jax.random.split(key, count))[1]
+
+
+def squared_distance(xs: jax.Array, row: jax.Array, variance: jax.Array) -> jax.Array:
+    """Returns the squared distance `[N]` of xs `[N, D]` from a row `[D]`, in units of the deviation."""
+    return jnp.sum(jnp.square(xs - row) / jnp.where(variance > 0, variance, 1), -1)

@@ -1,0 +1,239 @@
+"""Markov chains, n-gram models: each of V symbols given the `order - 1` before it.
+
+    p(x) = Π_t p(x_t | x_{t-order+1} … x_{t-1})
+
+Before a row's first symbol stands one that is no other, of id V, as often as a context needs it. A step that the mask
+leaves out is as if it were not there: contexts reach over it. Tables are dense, an axis for each symbol of a context,
+the oldest first, and one for the symbol that follows: they are for small V.
+
+>>> from jaxseq.structured import markov
+>>> ids = jnp.array([0, 1, 0, 1, 1])
+>>> markov.count(ids, 2).tolist()  # after 0, after 1, first in a row
+[[0, 2], [1, 1], [1, 0]]
+>>> params = markov.fit(ids, 2, smoothing=markov.additive(1.0))
+>>> print(jnp.exp(params.log_probs[0]))
+[0.25 0.75]
+"""
+
+import numbers
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from jaxseq import check, masking
+from jaxseq.typing import Shape
+
+_LARGEST = 2**24
+
+Smoothing: TypeAlias = Callable[[jax.Array], jax.Array]
+"""Counts, as those of `count`, to probabilities of the same shape."""
+
+
+class Params(NamedTuple):
+    """log p(symbol | context), `[V + 1, …, V + 1, V]`, of as many axes as the order.
+
+    Of order 2, `log_probs[:V]` are a chain's transitions, from row to column, and `log_probs[V]` its start.
+    """
+
+    log_probs: jax.Array
+
+
+def count(ids: jax.Array, V: int, order: int = 2, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns how often each symbol follows each context, int `[V + 1, …, V + 1, V]`, of `order` axes.
+
+    Args:
+      ids: int `[T, B]`, in 0 … V-1, any number of batch axes, also none.
+      V: the number of symbols.
+      order: how many symbols make an n-gram, its context one less.
+      mask: bool `[T, B]`, True = real, of any pattern; what stands in False steps is not looked at.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, the table has more than 2²⁴ entries, or an id is none of a
+        symbol; traced ids are not looked at, and n-grams with such a one are not counted.
+    """
+    V, order = check.positive_int("V", V), check.positive_int("order", order)
+    contexts = (V + 1) ** (order - 1)
+    if contexts * V > _LARGEST:
+        raise ValueError(
+            f"a table of `order` = {order} over `V` = {V} symbols has {contexts * V} entries; at most 2**24 are allowed"
+        )
+    ids, mask = _enter(ids, mask)
+    real = ids if mask is None else jnp.where(mask, ids, 0)
+    if not isinstance(real, Tracer) and jnp.any((real < 0) | (real >= V)):
+        raise ValueError(f"`ids` must be in 0 … V-1 = {V - 1} on real steps; got {jnp.min(real)} … {jnp.max(real)}")
+    rows, columns, _ = _places(ids, mask, V, order)
+    table = jnp.zeros((contexts, V), int).at[rows, columns].add(1 if mask is None else mask.astype(int), mode="drop")
+    return table.reshape((V + 1,) * (order - 1) + (V,))
+
+
+def additive(amount: float = 1.0) -> Smoothing:
+    """Returns the smoothing p(w | c) = (n(c, w) + amount) / (n(c) + amount V), Laplace's at 1, Lidstone's below.
+
+    An amount of 0 is maximum likelihood; a context that was not seen then gives each symbol the same.
+
+    Raises:
+      TypeError, ValueError: `amount` is not a number of at least 0.
+    """
+    if not isinstance(amount, numbers.Real) or isinstance(amount, bool):
+        raise TypeError(f"`amount` must be a number of at least 0; got {amount!r}")
+    if not 0 <= amount < float("inf"):
+        raise ValueError(f"`amount` must be a number of at least 0; got {amount}")
+    return lambda counts: _shares(counts + amount, 1 / counts.shape[-1])
+
+
+def witten_bell(counts: jax.Array) -> jax.Array:
+    """The smoothing by Witten & Bell 1991: each context's frequencies, mixed with what the shorter context says.
+
+        p(w | c) = (n(c, w) + d(c) p(w | c')) / (n(c) + d(c))
+
+    with d(c) the number of different symbols seen after c, and c' as c without its oldest symbol; below the context of
+    no symbols stands 1 / V.
+    """
+    shorter = 1 / counts.shape[-1] if counts.ndim == 1 else witten_bell(jnp.sum(counts, 0))
+    different = jnp.sum(counts > 0, -1, keepdims=True)
+    return _shares(counts + different * shorter, shorter)
+
+
+def fit(
+    ids: jax.Array, V: int, order: int = 2, *, mask: jax.Array | None = None, smoothing: Smoothing = witten_bell
+) -> Params:
+    """Returns the `Params` of a model of `order`, from counts.
+
+    Args:
+      ids, V, order, mask: as for `count`.
+      smoothing: `witten_bell`, `additive(1.0)`, or another function of counts, which returns probabilities.
+
+    Raises:
+      TypeError, ValueError: as `count` does, or `smoothing` does not keep the shape.
+    """
+    if not callable(smoothing):
+        raise TypeError(f"`smoothing` must be a function of counts such as markov.additive(1.0); got {smoothing!r}")
+    counts = count(ids, V, order, mask=mask)
+    probabilities = smoothing(counts)
+    if jnp.shape(probabilities) != counts.shape:
+        raise ValueError(f"`smoothing` must keep the shape {counts.shape}; it gave {jnp.shape(probabilities)}")
+    return Params(jnp.log(probabilities))
+
+
+def log_prob(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns log p(x_t | the context of t) `[T, B]`, in nats; 0 on False steps, NaN where an id is none of a symbol.
+
+    Args:
+      params: `Params`.
+      ids: int `[T, B]`, any number of batch axes, also none.
+      mask: bool `[T, B]`, True = real, of any pattern.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+    """
+    table, V, order = _table(params)
+    ids, mask = _enter(ids, mask)
+    rows, columns, inside = _places(ids, mask, V, order)
+    return masking.keep(mask, jnp.where(inside, table[rows, columns], jnp.nan))
+
+
+def perplexity(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Returns exp of the mean of -log p over all real steps; NaN where there is none. Arguments as for `log_prob`."""
+    log_probs = log_prob(params, ids, mask=mask)
+    return jnp.exp(-jnp.sum(log_probs) / (log_probs.size if mask is None else jnp.sum(mask)))
+
+
+def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -> jax.Array:
+    """Draws rows of symbols, int `[T, *batch_shape]`.
+
+    Args:
+      key: a key.
+      params: `Params`.
+      T: the number of steps, also 0.
+      batch_shape: how many rows, by axes.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from jaxseq.structured import markov
+    >>> in_a_circle = jnp.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> markov.sample(jax.random.key(0), markov.Params(jnp.log(in_a_circle)), 4).tolist()
+    [1, 2, 0, 1]
+    """
+    check.random_key(key)
+    table, V, _ = _table(params)
+    T, batch = check.natural("T", T), tuple(check.natural("batch_shape", size) for size in batch_shape)
+
+    def advance(row, key):
+        symbol = jax.random.categorical(key, table[row])
+        return (row * (V + 1) + symbol) % len(table), symbol
+
+    return jax.lax.scan(advance, jnp.full(batch, len(table) - 1), jax.random.split(key, T))[1]
+
+
+def stationary(log_transition: jax.Array) -> jax.Array:
+    """Returns the probabilities π `[K]` with π = π A, of the states of a chain in the long run.
+
+    Args:
+      log_transition: log A `[K, K]`, from row to column. The chain must have one recurrent class, one set of states
+        that is not left once entered; with several there are many π, and what is returned is none of them.
+
+    Raises:
+      TypeError, ValueError: it is not a square float array.
+
+    >>> print(stationary(jnp.log(jnp.array([[0.9, 0.1], [0.3, 0.7]]))).round(4))
+    [0.75 0.25]
+    """
+    log_transition = check.array("log_transition", "K, K", log_transition)
+    if not jnp.issubdtype(log_transition.dtype, jnp.floating):
+        raise TypeError(f"`log_transition` must be floating [K, K]; got {log_transition.dtype} {log_transition.shape}")
+    if log_transition.ndim != 2 or log_transition.shape[0] != log_transition.shape[1] or log_transition.size == 0:
+        raise ValueError(f"`log_transition` must be square, [K, K]; got {log_transition.shape}")
+    # π (I - A + 1) = π 1 = 1, with 1 the matrix and the row of ones.
+    one = jnp.ones_like(log_transition)
+    p = jnp.linalg.solve((jnp.eye(len(one), dtype=one.dtype) - jnp.exp(log_transition) + one).T, one[0])
+    return jnp.maximum(p, 0) / jnp.sum(jnp.maximum(p, 0))
+
+
+def _shares(counts, where_none):
+    """Each row's shares; of one without any, `where_none`."""
+    total = jnp.sum(counts, -1, keepdims=True)
+    return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), where_none)
+
+
+def _enter(ids, mask):
+    ids = check.array("ids", "T, B", ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"`ids` must be integers [T, B]; got {ids.dtype} {ids.shape}")
+    if ids.ndim < 1:
+        raise ValueError(f"`ids` must be [T, B], any number of batch axes; got {ids.shape}")
+    return ids.astype(int), check.flags("mask", mask, ids.shape)
+
+
+def _table(params):
+    """The log-probabilities with contexts as rows, V, and the order."""
+    if not isinstance(params, Params):
+        raise TypeError(f"`params` must be markov.Params; got {type(params).__name__}")
+    table = check.array("params.log_probs", "V + 1, V", params.log_probs)
+    V, order = table.shape[-1] if table.ndim else 0, table.ndim
+    if V < 1 or table.shape[:-1] != (V + 1,) * (order - 1):
+        raise ValueError(f"`params.log_probs` must be [V + 1, …, V + 1, V]; got {table.shape}")
+    return table.reshape(-1, V), V, order
+
+
+def _places(ids, mask, V, order):
+    """The row of each step's context in the table, its symbol's column, and whether all its ids are of symbols.
+
+    A context is a number, its symbols the digits of base V + 1, the oldest first. Where it is not of symbols the place
+    is outside the table.
+    """
+    T = ids.shape[0]
+    step = jnp.broadcast_to(jnp.arange(T).reshape(-1, *[1] * (ids.ndim - 1)), ids.shape)
+    last = step if mask is None else jax.lax.cummax(jnp.where(mask, step, -1))
+    before = jnp.concatenate([jnp.full_like(last[:1], -1), last[:-1]])  # the real step before each, -1 for none
+    inside, rows, at = (ids >= 0) & (ids < V), jnp.zeros_like(ids), step
+    known = inside
+    for place in range(order - 1 if T else 0):
+        at = jnp.where(at < 0, -1, jnp.take_along_axis(before, jnp.maximum(at, 0), 0))
+        symbol, is_symbol = (jnp.take_along_axis(x, jnp.maximum(at, 0), 0) for x in (ids, known))
+        rows += jnp.where(at < 0, V, symbol) * (V + 1) ** place
+        inside &= (at < 0) | is_symbol
+    return jnp.where(inside, rows, (V + 1) ** (order - 1)), jnp.where(inside, ids, V), inside

@@ -1,0 +1,131 @@
+"""Sums over paths in a semiring (Goodman 1999; Mohri 2002): one recurrence, several algorithms.
+
+    v_t = v_{t-1} ⊗ E_t            v_t[j] = ⊕_i v_{t-1}[i] ⊗ E_t[i, j]
+
+Scores are logarithms, so ⊗ is +, its one is 0 and its zero -inf. ⊕ is log Σ exp, for the sum over all paths (the
+forward algorithm), or max, for the best one (Viterbi). `run` is the recurrence over time, for any linear step
+v ↦ v ⊗ E_t; each v_t is kept with its largest entry at 0, and what was taken off beside it, so that numbers stay exact
+at any T.
+
+In parallel, time is cut into about √T blocks. As E_1 ⊗ … ⊗ E_n is associative, each block's product is formed at once
+with those of the others, by starting it from each of the K states; the blocks are put together, and then all run again
+from what enters them. That takes 3 √T steps, and K + 1 times the work: it pays where K is small, or the machine wide.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_static
+class Semiring(NamedTuple):
+    """`sum`: `(x, axis) -> ⊕ of x along the axis`; ⊗ is +, one 0, zero -inf."""
+
+    sum: Callable[[jax.Array, int], jax.Array]
+
+
+def log_sum(x: jax.Array, axis: int) -> jax.Array:
+    """Returns log Σ exp x along an axis; -inf where all are, or where there is none, and the gradient there is 0."""
+    largest = jnp.max(x, axis, keepdims=True, initial=-jnp.inf)
+    largest = jax.lax.stop_gradient(jnp.where(jnp.isneginf(largest), 0, largest))
+    total = jnp.sum(jnp.exp(x - largest), axis)
+    is_some = total > 0
+    return jnp.where(is_some, jnp.log(jnp.where(is_some, total, 1)) + jnp.squeeze(largest, axis), -jnp.inf)
+
+
+def _largest(x, axis):
+    return jnp.max(x, axis, initial=-jnp.inf)
+
+
+log = Semiring(log_sum)
+maximum = Semiring(_largest)
+
+
+class Messages(NamedTuple):
+    """`v` `[T, *B, K]` after each step, its largest entry at 0, and `[T, *B]`, what each step took off."""
+
+    v: jax.Array
+    scale: jax.Array
+
+
+def scaled(v: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax.Array, jax.Array]:
+    """Returns `v` with its largest entry along `axis` at 0, and that entry; -inf alone stays, and gives -inf."""
+    largest = jax.lax.stop_gradient(jnp.max(v, axis))
+    return v - jnp.expand_dims(jnp.where(jnp.isneginf(largest), 0, largest), axis), largest
+
+
+def run(
+    semiring: Semiring,
+    move: Callable[[jax.Array, Any], jax.Array],
+    start: jax.Array,
+    steps: Any,
+    mask: jax.Array | None = None,
+    *,
+    reverse: bool = False,
+    parallel: bool = False,
+) -> Messages:
+    """Runs `v_t = move(v_{t-1}, steps[t])` over time.
+
+    Args:
+      semiring: `log` or `maximum`: that in which `move` is linear.
+      move: `(v [*B, K], step) -> v`; it must take further axes of v in front of the batch's, and, in parallel, between
+        the batch's and K, by `jax.vmap`.
+      start: `v_0` `[*B, K]`.
+      steps: a pytree of arrays `[T, ...]`.
+      mask: bool `[T, *B]`: on a False step v is held; None: all are real.
+      reverse: run from the last step to the first; results stay in the order of `steps`.
+      parallel: in blocks of time, side by side.
+
+    Returns:
+      `Messages`, those of a False step held, and 0 taken off.
+    """
+
+    def body(v, step):
+        mask, inputs = step
+        new, scale = scaled(move(v, inputs))
+        if mask is not None:
+            new, scale = jnp.where(mask[..., None], new, v), jnp.where(mask, scale, 0)
+        return new, Messages(new, scale)
+
+    T = jax.tree.leaves(steps)[0].shape[0]
+    if not parallel or T < 4:
+        return jax.lax.scan(body, start, (mask, steps), reverse=reverse)[1]
+    if reverse:
+        steps, mask = jax.tree.map(lambda x: x[::-1], (steps, mask))
+    messages = _in_blocks(semiring, move, body, start, steps, mask, T)
+    return jax.tree.map(lambda x: x[::-1], messages) if reverse else messages
+
+
+def _in_blocks(semiring, move, body, start, steps, mask, T):
+    length = math.isqrt(T - 1) + 1
+    count = -(-T // length)
+    if count * length > T and mask is None:
+        mask = jnp.ones((T, *start.shape[:-1]), bool)
+    mask, steps = jax.tree.map(lambda x: _blocks(x, count, length), (mask, steps))
+
+    def multiply(product, step):
+        mask, inputs = step
+        new = jax.vmap(lambda v: move(v, inputs), -2, -2)(product)
+        new, _ = scaled(new, (-2, -1))
+        return new if mask is None else jnp.where(mask[..., None, None], new, product), None
+
+    K = start.shape[-1]
+    unit = jnp.where(jnp.eye(K, dtype=bool), 0.0, -jnp.inf).astype(start.dtype)  # starts in each of the states
+    unit = jnp.broadcast_to(unit, (count, *start.shape[:-1], K, K))
+    products, _ = jax.lax.scan(multiply, unit, (mask, steps))
+
+    def enter_next(v, product):
+        return scaled(semiring.sum(v[..., None] + product, -2))[0], v
+
+    _, entering = jax.lax.scan(enter_next, start, products)
+    _, messages = jax.lax.scan(body, entering, (mask, steps))
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(count * length, *x.shape[2:])[:T], messages)
+
+
+def _blocks(x, count, length):
+    """`[T, ...]` as `[length, count, ...]`, padded with zeros, which in a mask are False."""
+    x = jnp.pad(x, [(0, count * length - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
+    return jnp.swapaxes(x.reshape(count, length, *x.shape[1:]), 0, 1)

@@ -1,0 +1,450 @@
+"""Kalman filtering, smoothing and learning against the joint Gaussian of all states and observations, conditioned."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseq.structured import kalman
+from jaxseq.structured.kalman import Params
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+T, AHEAD = 4, 2
+GONE, MISSING, SEEN = range(3)
+KINDS = np.array(list(itertools.product([GONE, MISSING, SEEN], repeat=T))).T  # all patterns [T, 3^T]
+MASK, MISS, OBSERVED = KINDS != GONE, KINDS == MISSING, KINDS == SEEN
+
+
+def spd(rng, n):
+    root = rng.normal(size=(n, n + 1))
+    return root @ root.T
+
+
+def regular(Z=2, X=3, seed=0):
+    rng = np.random.default_rng(seed)
+    normal = rng.normal
+    transition = 0.7 * normal(size=(Z, Z))
+    return Params(
+        normal(size=Z),
+        spd(rng, Z),
+        transition,
+        normal(size=Z),
+        spd(rng, Z),
+        normal(size=(X, Z)),
+        normal(size=X),
+        spd(rng, X),
+    )
+
+
+PARAMS = {
+    "regular": regular(),
+    # An autoregression of order 2 from a known start: no covariance of a state has an inverse.
+    "singular": regular()._replace(
+        initial_cov=np.zeros((2, 2)),
+        transition=np.array([[0.6, 0.3], [1.0, 0.0]]),
+        transition_bias=np.zeros(2),
+        transition_cov=np.diag([0.4, 0.0]),
+    ),
+}
+
+
+def xs_for(params, seed=1):
+    xs = np.random.default_rng(seed).normal(0, 2, (*KINDS.shape, params.observation.shape[0]))
+    return np.where(OBSERVED[..., None], xs, np.nan)
+
+
+class Exact:
+    """One row: the joint Gaussian of its real steps' states and observations, and of those ahead, in one piece."""
+
+    def __init__(self, params, xs, kinds):
+        self.steps = np.flatnonzero(kinds != GONE)
+        self.n, (X, Z) = len(self.steps) + AHEAD, params.observation.shape
+        n = self.n
+        seen = [k for k, t in enumerate(self.steps) if kinds[t] == SEEN]
+        self.seen, self.xs, self.Z, self.X = seen, xs[self.steps], Z, X
+        push = np.zeros(Z) if params.transition_bias is None else params.transition_bias
+        offset = np.zeros(X) if params.observation_bias is None else params.observation_bias
+        power = functools.partial(np.linalg.matrix_power, params.transition)
+        spread = np.block([[power(k - j) if k >= j else np.zeros((Z, Z)) for j in range(n)] for k in range(n)])
+        noise = np.kron(np.eye(n), params.transition_cov)
+        noise[:Z, :Z] = params.initial_cov
+        z_mean, z_cov = spread @ np.concatenate([params.initial_mean, *[push] * (n - 1)]), spread @ noise @ spread.T
+        look = np.kron(np.eye(n), params.observation)
+        self.mean = np.concatenate([z_mean, look @ z_mean + np.tile(offset, n)])
+        x_cov = look @ z_cov @ look.T + np.kron(np.eye(n), params.observation_cov)
+        self.cov = np.block([[z_cov, z_cov @ look.T], [look @ z_cov, x_cov]])
+
+    def given(self, upto):
+        """Mean and covariance of everything given the observations of real steps before `upto`; their log density."""
+        places = np.array([self.n * self.Z + k * self.X + i for k in self.seen if k < upto for i in range(self.X)], int)
+        wrong = np.concatenate([np.zeros(0), *(self.xs[k] for k in self.seen if k < upto)]) - self.mean[places]
+        s = self.cov[np.ix_(places, places)]
+        gain = np.linalg.solve(s, self.cov[places]).T
+        log_density = -0.5 * (wrong @ np.linalg.solve(s, wrong) + np.linalg.slogdet(2 * np.pi * s)[1])
+        return self.mean + gain @ wrong, self.cov - gain @ self.cov[places], log_density
+
+    def state(self, k, upto):
+        mean, cov, _ = self.given(upto)
+        place = slice(k * self.Z, (k + 1) * self.Z)
+        return mean[place], cov[place, place]
+
+    def results(self):
+        Z, X, last = self.Z, self.X, len(self.steps)
+        filtered = [np.zeros((T, Z)), np.zeros((T, Z, Z))]
+        smoothed, cross = [np.zeros((T, Z)), np.zeros((T, Z, Z))], np.zeros((T - 1, Z, Z))
+        mean, cov, log_likelihood = self.given(last)
+        for k, t in enumerate(self.steps):
+            filtered[0][t], filtered[1][t] = self.state(k, k + 1)
+            smoothed[0][t], smoothed[1][t] = self.state(k, last)
+            if k:
+                cross[t - 1] = cov[(k - 1) * Z : k * Z, k * Z : (k + 1) * Z]
+        states = [self.state(k, last) for k in range(last, last + AHEAD)]
+        at = [slice(self.n * Z + k * X, self.n * Z + (k + 1) * X) for k in range(last, last + AHEAD)]
+        ahead = np.array([m for m, _ in states]), np.array([c for _, c in states])
+        x_ahead = np.array([mean[p] for p in at]), np.array([cov[p, p] for p in at])
+        return log_likelihood, *filtered, *smoothed, cross, *ahead, *x_ahead
+
+
+@functools.cache
+def exact(name):
+    params = PARAMS[name]
+    xs = xs_for(params)
+    rows = [Exact(params, xs[:, b], KINDS[:, b]).results() for b in range(KINDS.shape[1])]
+    return [np.stack(each, 0 if place == 0 else 1) for place, each in enumerate(zip(*rows, strict=True))]
+
+
+NAMES = ["log_likelihood", "filter", "filter", "smooth", "smooth", "pairs", "predict", "predict", "predict", "predict"]
+
+
+@functools.partial(jax.jit, static_argnames="parallel")
+def everything(params, xs, mask=None, missing=None, parallel=False):
+    options = {"mask": mask, "missing": missing, "parallel": parallel}
+    ahead = kalman.predict(params, xs, AHEAD, **options)
+    return (
+        kalman.log_likelihood(params, xs, **options),
+        *kalman.filter(params, xs, **options),
+        *kalman.smooth(params, xs, **options),
+        kalman.pairs(params, xs, **options),
+        *ahead.states,
+        *ahead.observations,
+    )
+
+
+def assert_all_close(got, want, tolerance=1e-9):
+    for name, one, other in zip(NAMES, got, want, strict=True):
+        assert one.shape == other.shape, name
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("name", PARAMS)
+def test_all_patterns_of_flags_against_the_joint_gaussian(name, parallel):
+    got = everything(PARAMS[name], xs_for(PARAMS[name]), MASK, MISS, parallel=parallel)
+    assert_all_close(got, exact(name))
+
+
+@pytest.mark.parametrize(("some_missing", "parallel"), [(True, False), (False, True)])
+def test_flags_left_out_and_any_batch_axes(some_missing, parallel):
+    rng = np.random.default_rng(2)
+    params, xs, missing = PARAMS["regular"], rng.normal(size=(T, 9, 9, 3)), rng.random((T, 9, 9)) < some_missing / 2
+    options = {"missing": missing if some_missing else None, "parallel": parallel}
+    xs = np.where(missing[..., None], np.nan, xs)
+    smoothed = jax.jit(lambda xs: kalman.smooth(params, xs, **options))(xs)
+    flat = everything(params, xs.reshape(T, 81, 3), np.ones((T, 81), bool), missing.reshape(T, 81), parallel=parallel)
+    for one, other in zip(smoothed, flat[3:5], strict=True):
+        np.testing.assert_allclose(one.reshape(other.shape), other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_no_step_and_one_without_batch_axes(parallel):
+    params = PARAMS["regular"]
+
+    @jax.jit
+    def run(xs):
+        return kalman.log_likelihood(params, xs, parallel=parallel), kalman.smooth(params, xs, parallel=parallel)
+
+    log_likelihood, smoothed = run(np.ones((0, 3)))
+    assert log_likelihood == 0
+    assert (smoothed.mean.shape, smoothed.cov.shape) == ((0, 2), (0, 2, 2))
+    want = Exact(params, np.ones((1, 3)), np.array([SEEN]))
+    log_likelihood, smoothed = run(np.ones((1, 3)))
+    np.testing.assert_allclose(log_likelihood, want.given(1)[2], rtol=1e-12)
+    np.testing.assert_allclose(smoothed.mean[0], want.state(0, 1)[0], rtol=1e-12)
+    shapes = jax.eval_shape(lambda xs: kalman.pairs(params, xs, parallel=parallel), np.ones((0, 7, 3)))
+    assert shapes.shape == (0, 7, 2, 2)
+
+
+@functools.partial(jax.jit, static_argnames="parallel")
+def value_and_gradients(params, xs, parallel):
+    weights = np.random.default_rng(3).normal(size=(T, KINDS.shape[1], 2))
+    options = {"mask": MASK, "missing": MISS, "parallel": parallel}
+
+    def value(params, xs):
+        smoothed = kalman.smooth(params, xs, **options)
+        return jnp.mean(kalman.log_likelihood(params, xs, **options)) + jnp.mean(
+            weights * (smoothed.mean + smoothed.cov[..., 0])
+        )
+
+    return jax.value_and_grad(value, (0, 1))(params, xs)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("name", PARAMS)
+def test_gradients_against_finite_differences_beside_hidden_nans(name, parallel):
+    at = (PARAMS[name], xs_for(PARAMS[name]))  # NaN where nothing is seen
+    gradients = value_and_gradients(*at, parallel=parallel)[1]
+    assert not gradients[1][~OBSERVED].any()
+    for seed in range(3):
+        normal = np.random.default_rng(seed).normal
+        direction = jax.tree.map(lambda leaf, normal=normal: normal(size=leaf.shape), at)
+        there, back = (jax.tree.map(lambda x, d, e=e: x + e * d, at, direction) for e in (1e-5, -1e-5))
+        slope = (
+            value_and_gradients(*there, parallel=parallel)[0] - value_and_gradients(*back, parallel=parallel)[0]
+        ) / 2e-5
+        along = jax.tree.map(lambda g, d: np.sum(np.asarray(g) * d), gradients, direction)
+        np.testing.assert_allclose(sum(jax.tree.leaves(along)), slope, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["transition_bias", "observation_bias"])
+def test_no_bias_is_a_bias_of_zeros(name):
+    params, xs = PARAMS["regular"], np.ones((T, 3))
+    without = jax.jit(kalman.log_likelihood)(params._replace(**{name: None}), xs)
+    zeros = params._replace(**{name: np.zeros_like(getattr(params, name))})
+    assert without == jax.jit(kalman.log_likelihood)(zeros, xs)
+
+
+def numpy_filter(params, xs):
+    """Kalman's recursion, one row, in float64; the log-likelihood."""
+    params = Params(*(np.asarray(leaf, np.float64) for leaf in params))
+    mean, cov, total = params.initial_mean, params.initial_cov, 0.0
+    for t, x in enumerate(np.asarray(xs, np.float64)):
+        if t:
+            mean = params.transition @ mean + params.transition_bias
+            cov = params.transition @ cov @ params.transition.T + params.transition_cov
+        s = params.observation @ cov @ params.observation.T + params.observation_cov
+        wrong = x - params.observation @ mean - params.observation_bias
+        total -= 0.5 * (wrong @ np.linalg.solve(s, wrong) + np.linalg.slogdet(2 * np.pi * s)[1])
+        gain = np.linalg.solve(s, params.observation @ cov).T
+        mean, cov = mean + gain @ wrong, cov - gain @ params.observation @ cov
+    return total, mean
+
+
+def test_ten_thousand_steps_in_float32():
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), PARAMS["regular"])
+    _, xs = kalman.sample(jax.random.key(0), params, 10_000)
+    want, last = numpy_filter(params, xs)
+
+    @jax.jit
+    def sequential(params):
+        value, gradient = jax.value_and_grad(kalman.log_likelihood)(params, xs)
+        return value, kalman.smooth(params, xs), gradient
+
+    value, smoothed, gradient = sequential(params)
+    side_by_side = jax.jit(lambda params: kalman.log_likelihood(params, xs, parallel=True))(params)
+    assert value.dtype == smoothed.cov.dtype == jnp.float32
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    np.testing.assert_allclose([value, side_by_side], want, rtol=1e-5)
+    np.testing.assert_allclose(smoothed.mean[-1], last, rtol=1e-4, atol=1e-4)
+    assert np.linalg.eigvalsh(smoothed.cov).min() > 0
+
+
+def assert_moments(draws, mean, cov):
+    """Draws `[N, n]` have the mean and covariance, within what N of them let one see."""
+    N = len(draws)
+    off = draws - mean
+    scale = np.diag(cov)
+    noise = np.sqrt(scale / N) + 1e-9
+    assert np.all(np.abs(off.mean(0)) < 5 * noise)
+    noise = np.sqrt((np.outer(scale, scale) + cov**2) / N) + 1e-9
+    assert np.all(np.abs(off.T @ off / N - cov) < 5 * noise)
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_draws_have_the_joint_gaussian(name):
+    params, N = PARAMS[name], 20_000
+    states, xs = kalman.sample(jax.random.key(0), params, T, batch_shape=(2, N // 2))
+    Z, X = states.shape[-1], xs.shape[-1]
+    assert states.shape == (T, 2, N // 2, Z)
+    joint = Exact(params, np.zeros((T, X)), np.full(T, MISSING))
+    n = joint.n
+    places = np.r_[: T * Z, n * Z : n * Z + T * X]
+    draws = np.concatenate([np.moveaxis(part.reshape(T, N, -1), 0, 1).reshape(N, -1) for part in (states, xs)], 1)
+    assert_moments(draws, joint.mean[places], joint.cov[np.ix_(places, places)])
+    assert kalman.sample(jax.random.key(0), params, 0)[1].shape == (0, X)
+
+
+@functools.partial(jax.jit, static_argnames="parallel")
+def sample_posterior(keys, params, xs, mask, missing, parallel):
+    options = {"mask": mask, "missing": missing, "parallel": parallel}
+    return jax.vmap(lambda key: kalman.sample_posterior(key, params, xs, **options))(keys)
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_draws_from_the_posterior(name):
+    params, N = PARAMS[name], 20_000
+    kinds = np.array([SEEN, GONE, MISSING, SEEN])
+    rows = [np.flatnonzero((kinds[:, None] == KINDS).all(0))[0], 0]  # beside it a row without steps
+    xs, mask, missing = xs_for(params)[:, rows], MASK[:, rows], MISS[:, rows]
+    keys = jax.random.split(jax.random.key(0), N)
+    draws = np.asarray(sample_posterior(keys, params, xs, mask, missing, parallel=False))
+    assert not draws[:, :, 1].any()
+    assert not draws[:, 1].any()
+    joint = Exact(params, xs[:, 0], kinds)
+    mean, cov, _ = joint.given(T)
+    assert_moments(draws[:, [0, 2, 3], 0].reshape(N, -1), mean[: 3 * 2], cov[: 3 * 2, : 3 * 2])
+    also = sample_posterior(keys[:2], params, xs, mask, missing, parallel=True)
+    np.testing.assert_allclose(also, draws[:2], rtol=1e-9, atol=1e-9)
+
+
+def maximised(params, xs, learn):
+    """One iteration by the textbook, from the joint Gaussian, over all patterns of flags."""
+    Z, X = params.initial_mean.shape[0], params.observation.shape[0]
+    moves, looks, firsts = ([] for _ in range(3))
+    for b in range(KINDS.shape[1]):
+        joint = Exact(params, xs[:, b], KINDS[:, b])
+        mean, cov, _ = joint.given(T)
+        at = [slice(k * Z, (k + 1) * Z) for k in range(joint.n)]
+        for k in range(len(joint.steps)):
+            second = cov[at[k], at[k]] + np.outer(mean[at[k]], mean[at[k]])
+            if k == 0:
+                firsts.append((second, mean[at[0]]))
+            else:
+                cross = cov[at[k], at[k - 1]] + np.outer(mean[at[k]], mean[at[k - 1]])
+                before = cov[at[k - 1], at[k - 1]] + np.outer(mean[at[k - 1]], mean[at[k - 1]])
+                moves.append((second, cross, before, mean[at[k]], mean[at[k - 1]]))
+            if k in joint.seen:
+                x = joint.xs[k]
+                looks.append((np.outer(x, x), np.outer(x, mean[at[k]]), second, x, mean[at[k]]))
+
+    def regression(sums, matrix, bias, cov, names):
+        yy, yu, uu, y, u = (np.mean(each, 0) for each in zip(*sums, strict=True))
+        if names[0] in learn and names[1] in learn:
+            both = np.linalg.solve(np.block([[uu, u[:, None]], [u[None], np.ones((1, 1))]]), np.c_[yu, y].T).T
+            matrix, bias = both[:, :-1], both[:, -1]
+        elif names[0] in learn:
+            matrix = np.linalg.solve(uu, (yu - np.outer(bias, u)).T).T
+        elif names[1] in learn:
+            bias = y - matrix @ u
+        if names[2] in learn:
+            shared = yu @ matrix.T + np.outer(y - matrix @ u, bias)
+            cov = yy - shared - shared.T + matrix @ uu @ matrix.T + np.outer(bias, bias)
+        return matrix, bias, cov
+
+    second, mean = (np.mean(each, 0) for each in zip(*firsts, strict=True))
+    initial_mean = mean if "initial_mean" in learn else params.initial_mean
+    spread = second - np.outer(mean, initial_mean) - np.outer(initial_mean, mean) + np.outer(initial_mean, initial_mean)
+    moved = regression(moves, *params[2:5], Params._fields[2:5])
+    seen = regression(looks, *params[5:], Params._fields[5:])
+    assert seen[0].shape == (X, Z)
+    return Params(initial_mean, spread if "initial_cov" in learn else params.initial_cov, *moved, *seen)
+
+
+@pytest.mark.parametrize(
+    ("learn", "parallel"),
+    [
+        (None, True),
+        (("transition", "observation_bias", "initial_cov"), False),
+        (("initial_mean", "transition_bias", "transition_cov", "observation", "observation_cov"), False),
+    ],
+)
+def test_one_iteration_of_expectation_maximisation(learn, parallel):
+    params = PARAMS["regular"]
+    xs = xs_for(params)
+    options = {"mask": MASK, "missing": MISS, "learn": learn, "parallel": parallel}
+    got = kalman.fit(params, xs, max_iterations=1, tolerance=0, **options)
+    want = maximised(params, xs, Params._fields if learn is None else learn)
+    for name, one, other in zip(Params._fields, got.params, want, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8, err_msg=name)
+    assert (int(got.iterations), bool(got.converged)) == (1, False)
+    after = everything(got.params, xs, MASK, MISS)[0].sum()
+    np.testing.assert_allclose(got.log_likelihoods, [exact("regular")[0].sum(), after], rtol=1e-10)
+
+
+def test_fit_leaves_what_no_step_tells_of():
+    params = PARAMS["regular"]
+    mask = (KINDS == SEEN) & (np.arange(T) == 1)[:, None]  # at most one step a row
+    options = {"mask": mask, "missing": np.zeros_like(mask), "max_iterations": 1, "parallel": True}
+    fitted = kalman.fit(params, np.ones((*mask.shape, 3)), **options).params
+    for name in ("transition", "transition_bias", "transition_cov"):
+        np.testing.assert_array_equal(getattr(fitted, name), getattr(params, name))
+    assert np.isfinite(fitted.observation_cov).all()
+
+
+def test_fit_ends_where_the_likelihood_is_no_number():
+    params = PARAMS["regular"]._replace(observation_cov=-10 * np.eye(3))
+    fitted = kalman.fit(params, xs_for(params), mask=MASK, missing=MISS, max_iterations=1, parallel=True)
+    assert (int(fitted.iterations), bool(fitted.converged)) == (0, False)
+
+
+def test_fit_is_traceable():
+    fit = lambda xs, mask, missing: kalman.fit(PARAMS["regular"], xs, mask=mask, missing=missing, max_iterations=5)
+    shapes = jax.eval_shape(fit, xs_for(PARAMS["regular"]), MASK, MISS)
+    assert shapes.log_likelihoods.shape == (6,)
+
+
+def test_fit_climbs_and_converges():
+    truth = PARAMS["regular"]._replace(transition=np.array([[0.6, 0.3], [1.0, 0.0]]), transition_bias=None)
+    _, xs = kalman.sample(jax.random.key(1), truth, 60, batch_shape=(5,))
+    start = truth._replace(transition=np.eye(2) / 2, observation_cov=np.eye(3))
+    fitted = kalman.fit(start, xs, learn=("transition", "observation_cov"), max_iterations=500)
+    values = np.asarray(fitted.log_likelihoods[: int(fitted.iterations) + 1])
+    assert bool(fitted.converged)
+    assert values.shape[0] < 501
+    assert np.isnan(fitted.log_likelihoods[values.shape[0] :]).all()
+    assert np.all(np.diff(values) > 0)
+    assert values[-1] > jax.jit(kalman.log_likelihood)(truth, xs).sum() - 1
+    assert fitted.params.transition_bias is None
+    np.testing.assert_array_equal(fitted.params.transition_cov, truth.transition_cov)
+
+
+GOOD, XS = PARAMS["regular"], np.ones((4, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: kalman.filter(tuple(GOOD), XS), TypeError, "must be kalman.Params; got tuple"),
+        (lambda: kalman.filter(GOOD._replace(transition=None), XS), TypeError, "`params.transition` must be an array"),
+        (
+            lambda: kalman.filter(GOOD._replace(observation=np.ones(3)), XS),
+            ValueError,
+            r"must be \[X, Z\], with features",
+        ),
+        (
+            lambda: kalman.filter(GOOD._replace(initial_mean=np.ones(3)), XS),
+            ValueError,
+            r"`params.initial_mean` must be \[Z\]",
+        ),
+        (
+            lambda: kalman.filter(GOOD._replace(initial_mean=np.ones(2, int)), XS),
+            TypeError,
+            "all float32 or all float64",
+        ),
+        (lambda: kalman.filter(GOOD, jnp.ones((4, 2, 3), jnp.float32)), TypeError, "`xs` must be float64"),
+        (lambda: kalman.filter(GOOD, XS[..., :2]), ValueError, "`xs` must have X = 3 features"),
+        (lambda: kalman.filter(GOOD, XS, mask=np.ones((4, 3), bool)), ValueError, "`mask` must be bool"),
+        (lambda: kalman.filter(GOOD, XS, missing=np.ones((4, 2))), TypeError, "`missing` must be bool"),
+        (lambda: kalman.predict(GOOD, XS, 0), ValueError, "`steps` must be a positive int"),
+        (lambda: kalman.sample(0, GOOD, 3), TypeError, "`key` must be"),
+        (lambda: kalman.sample(jax.random.key(0), GOOD, -1), ValueError, "`T` must be an int, 0 or more"),
+        (
+            lambda: kalman.sample(jax.random.key(0), GOOD, 3, batch_shape=4),
+            TypeError,
+            "`batch_shape` must be a sequence",
+        ),
+        (lambda: kalman.sample_posterior(0, GOOD, XS), TypeError, "`key` must be"),
+        (lambda: kalman.fit(GOOD, XS, learn="transition"), TypeError, "`learn` must be a sequence of names"),
+        (lambda: kalman.fit(GOOD, XS, learn=["A"]), ValueError, "`learn` must hold names of params that are not None"),
+        (lambda: kalman.fit(GOOD, XS, max_iterations=0), ValueError, "`max_iterations` must be a positive int"),
+        (lambda: kalman.fit(GOOD, XS, tolerance=-1), ValueError, "`tolerance` must be a number of at least 0"),
+        (lambda: kalman.fit(GOOD, XS, missing=np.ones((4, 2), bool)), ValueError, "nothing to fit to"),
+        (lambda: kalman.fit(GOOD, XS[:0]), ValueError, "nothing to fit to"),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

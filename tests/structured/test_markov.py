@@ -1,0 +1,197 @@
+"""Markov chains against counting in a dict."""
+
+import collections
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxseq.structured import markov
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+T, V = 5, 2
+MASKS = np.array([[bool(bits >> t & 1) for bits in range(2**T)] for t in range(T)])
+IDS = np.where(MASKS, np.random.default_rng(0).integers(0, V, MASKS.shape), 99)
+
+
+def rows_of(ids, mask):
+    """Lists of symbols, one a row, without False steps."""
+    flat_ids, flat_mask = (np.asarray(x).reshape(len(x), -1) for x in (ids, mask))
+    return [
+        [int(i) for i, real in zip(*column, strict=True) if real]
+        for column in zip(flat_ids.T, flat_mask.T, strict=True)
+    ]
+
+
+def grams_of(row, V, order):
+    padded = [V] * (order - 1) + row
+    return [tuple(padded[t : t + order]) for t in range(len(row))]
+
+
+def dict_counts(rows, V, order):
+    return collections.Counter(gram for row in rows for gram in grams_of(row, V, order))
+
+
+def dict_witten_bell(counts, V, context, symbol):
+    """By the definition, with n-grams of any order counted where they end an n-gram of the highest one."""
+    follow = collections.Counter()
+    for gram, n in counts.items():
+        if gram[len(gram) - 1 - len(context) : -1] == context:
+            follow[gram[-1]] += n
+    shorter = dict_witten_bell(counts, V, context[1:], symbol) if context else 1 / V
+    total = sum(follow.values())
+    return (follow[symbol] + len(follow) * shorter) / (total + len(follow)) if total else shorter
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_counts_are_those_of_a_dict_for_all_masks(order):
+    counts = np.asarray(markov.count(IDS, V, order, mask=MASKS))
+    assert counts.shape == (V + 1,) * (order - 1) + (V,)
+    want = dict_counts(rows_of(IDS, MASKS), V, order)
+    assert {place: int(n) for place, n in np.ndenumerate(counts) if n} == want
+    each = jax.jit(jax.vmap(lambda ids, mask: markov.count(ids, V, order, mask=mask), in_axes=1))(IDS, MASKS)
+    np.testing.assert_array_equal(each.sum(0), counts)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("smoothing", ["additive", "witten_bell"])
+def test_log_probs_are_those_of_a_dict(order, smoothing):
+    counts = dict_counts(rows_of(IDS, MASKS), V, order)
+    context_counts = collections.Counter()
+    for gram, n in counts.items():
+        context_counts[gram[:-1]] += n
+
+    def by_hand(gram):
+        if smoothing == "witten_bell":
+            return math.log(dict_witten_bell(counts, V, gram[:-1], gram[-1]))
+        return math.log((counts[gram] + 0.3) / (context_counts[gram[:-1]] + 0.3 * V))
+
+    how = markov.witten_bell if smoothing == "witten_bell" else markov.additive(0.3)
+    params = markov.fit(IDS, V, order, mask=MASKS, smoothing=how)
+    for place, log_prob in np.ndenumerate(params.log_probs):
+        np.testing.assert_allclose(log_prob, by_hand(place), rtol=1e-12, err_msg=str(place))
+    np.testing.assert_allclose(np.exp(params.log_probs).sum(-1), 1, rtol=1e-12)
+
+    got = np.asarray(markov.log_prob(params, IDS, mask=MASKS))
+    assert not got[~MASKS].any()
+    for column, row in enumerate(rows_of(IDS, MASKS)):
+        want = [by_hand(gram) for gram in grams_of(row, V, order)]
+        np.testing.assert_allclose(got[MASKS[:, column], column], want, rtol=1e-12)
+    total = [by_hand(gram) for row in rows_of(IDS, MASKS) for gram in grams_of(row, V, order)]
+    np.testing.assert_allclose(markov.perplexity(params, IDS, mask=MASKS), math.exp(-np.mean(total)), rtol=1e-12)
+
+
+def test_contexts_that_were_not_seen():
+    ids = jnp.array([0, 1, 1])
+    likelihood = jnp.exp(markov.fit(ids, 3, 2, smoothing=markov.additive(0)).log_probs)
+    np.testing.assert_allclose(likelihood, [[0, 1, 0], [0, 1, 0], [1 / 3] * 3, [1, 0, 0]], rtol=1e-12)
+    params = markov.fit(ids, 3, 2)
+    np.testing.assert_allclose(params.log_probs[2], markov.fit(ids, 3, 1).log_probs, rtol=1e-12)
+    nothing = markov.fit(jnp.zeros([0], int), 3, 3)
+    np.testing.assert_allclose(nothing.log_probs, np.full((4, 4, 3), -math.log(3)), rtol=1e-12)
+
+
+def test_any_batch_axes_and_no_steps():
+    ids = np.random.default_rng(1).integers(0, 4, (6, 2, 3))
+    params = markov.fit(ids, 4, 3)
+    assert markov.count(ids, 4, 3).sum() == ids.size
+    log_probs = markov.log_prob(params, ids)
+    alone = markov.log_prob(params, ids[:, 1, 2], mask=np.ones(6, bool))
+    np.testing.assert_array_equal(log_probs[:, 1, 2], alone)
+    np.testing.assert_allclose(markov.perplexity(params, ids), np.exp(-log_probs.mean()), rtol=1e-12)
+    assert markov.log_prob(params, ids[:0]).shape == (0, 2, 3)
+    assert not markov.count(ids[:0], 4, 2, mask=np.ones((0, 2, 3), bool)).any()
+    assert np.isnan(markov.perplexity(params, ids, mask=np.zeros(ids.shape, bool)))
+    assert np.isnan(markov.perplexity(params, ids[:0]))
+
+
+def test_ids_out_of_range():
+    params = markov.fit(jnp.array([0, 1, 1, 0]), 2)
+    for bad in (-1, 2, 2**40):
+        ids = jnp.array([0, 1, bad, 0, 1])
+        log_probs = np.asarray(markov.log_prob(params, ids))
+        assert np.isnan(log_probs).tolist() == [False, False, True, True, False]
+        with pytest.raises(ValueError, match=r"`ids` must be in 0 … V-1 = 1"):
+            markov.count(ids, 2)
+        traced = jax.jit(lambda ids: markov.count(ids, 2))(ids)
+        np.testing.assert_array_equal(traced, [[0, 2], [0, 0], [1, 0]])
+        skipped = markov.log_prob(params, ids, mask=jnp.array([True, True, False, True, True]))
+        np.testing.assert_array_equal(
+            skipped[jnp.array([0, 1, 3, 4])], markov.log_prob(params, jnp.array([0, 1, 0, 1]))
+        )
+
+
+def test_log_prob_has_the_gradient_of_a_table():
+    params = markov.fit(IDS, V, 2, mask=MASKS)
+    got = jax.grad(lambda params: markov.log_prob(params, IDS, mask=MASKS).sum())(params)
+    np.testing.assert_array_equal(got.log_probs, markov.count(IDS, V, 2, mask=MASKS))
+
+
+def test_draws_have_the_probabilities_of_the_model():
+    params = markov.fit(np.random.default_rng(2).integers(0, 3, (40, 2)) % 3, 3, 3)
+    draws = markov.sample(jax.random.key(0), params, 4, batch_shape=(200, 100))
+    assert draws.shape == (4, 200, 100)
+    got = np.asarray(markov.count(draws, 3, 3))
+    want = np.exp(params.log_probs)
+    total = got.sum(-1, keepdims=True)
+    spread = np.sqrt(np.maximum(total, 1) * want * (1 - want)) + 1e-12
+    assert np.all(np.abs(got - total * want) / spread < 4.5)
+    assert markov.sample(jax.random.key(0), params, 0, batch_shape=(2,)).shape == (0, 2)
+    assert markov.sample(jax.random.key(0), params, 3).shape == (3,)
+    unigram = markov.Params(jnp.log(jnp.array([0.0, 1.0])))
+    assert markov.sample(jax.random.key(0), unigram, 3).tolist() == [1, 1, 1]
+
+
+def test_stationary():
+    rng = np.random.default_rng(3)
+    transition = rng.dirichlet(np.ones(5), 5)
+    power = np.linalg.matrix_power(transition, 1000)[0]
+    np.testing.assert_allclose(markov.stationary(np.log(transition)), power, rtol=1e-12)
+    circle = jnp.log(jnp.roll(jnp.eye(4), 1, 1))  # periodic: powers of it do not settle
+    np.testing.assert_allclose(markov.stationary(circle), [0.25] * 4, rtol=1e-12)
+    left = jnp.log(jnp.array([[0.5, 0.5, 0.0], [0.0, 0.3, 0.7], [0.0, 0.6, 0.4]]))  # the first state is left for good
+    np.testing.assert_allclose(markov.stationary(left), [0, 6 / 13, 7 / 13], atol=1e-15)
+
+    def share(logits):
+        return markov.stationary(jax.nn.log_softmax(logits))[0]
+
+    check_grads(share, (jnp.log(transition),), order=1, modes=["rev"], rtol=1e-7)
+
+
+def test_long_rows():
+    ids = np.random.default_rng(4).integers(0, 3, 10_000)
+    mask = np.random.default_rng(5).random(10_000) < 0.7
+    params = jax.jit(lambda ids, mask: markov.fit(ids, 3, 4, mask=mask))(ids, mask)
+    together = markov.log_prob(params, ids, mask=mask)
+    np.testing.assert_array_equal(together[mask], markov.log_prob(params, ids[mask]))
+    np.testing.assert_array_equal(markov.count(ids, 3, 4, mask=mask), markov.count(ids[mask], 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: markov.count([0, 1], 2), TypeError, "`ids` must be an array"),
+        (lambda: markov.count(jnp.zeros(3), 2), TypeError, "`ids` must be integers"),
+        (lambda: markov.count(jnp.array(1), 2), ValueError, r"`ids` must be \[T, B\], any number"),
+        (lambda: markov.count(jnp.zeros(3, int), 0), ValueError, "`V` must be a positive int"),
+        (lambda: markov.count(jnp.zeros(3, int), 2, 0), ValueError, "`order` must be a positive int"),
+        (lambda: markov.count(jnp.zeros(3, int), 256, 3), ValueError, "has 16908544 entries; at most"),
+        (lambda: markov.count(jnp.zeros(3, int), 2, mask=jnp.ones(2, bool)), ValueError, "`mask` must be bool"),
+        (lambda: markov.additive(-1), ValueError, "`amount` must be a number of at least 0"),
+        (lambda: markov.additive("1"), TypeError, "`amount` must be a number of at least 0"),
+        (lambda: markov.fit(jnp.zeros(3, int), 2, smoothing=1.0), TypeError, "`smoothing` must be a function"),
+        (lambda: markov.fit(jnp.zeros(3, int), 2, smoothing=jnp.sum), ValueError, "`smoothing` must keep the shape"),
+        (lambda: markov.log_prob(jnp.zeros((3, 2)), jnp.zeros(3, int)), TypeError, "must be markov.Params"),
+        (lambda: markov.log_prob(markov.Params(jnp.zeros((2, 2))), jnp.zeros(3, int)), ValueError, r"\[V \+ 1, …"),
+        (lambda: markov.sample(0, markov.Params(jnp.zeros((3, 2))), 3), TypeError, "`key` must be"),
+        (lambda: markov.stationary(jnp.zeros((2, 2), int)), TypeError, "`log_transition` must be floating"),
+        (lambda: markov.stationary(jnp.zeros((3, 2))), ValueError, "`log_transition` must be square"),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
