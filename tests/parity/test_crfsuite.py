@@ -2,11 +2,10 @@
 
 import jax
 import numpy as np
+import pycrfsuite
 import pytest
 
 from jaxseq.structured import crf
-
-pycrfsuite = pytest.importorskip("pycrfsuite")
 
 pytestmark = pytest.mark.usefixtures("x64")
 

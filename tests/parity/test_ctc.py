@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 
 from jaxseq.structured import ctc
 
-torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("x64")
 
 T, B, V, L = 30, 8, 6, 9

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from statsmodels.tsa.statespace import kalman_smoother as smoother
 
 from jaxseq.structured import kalman
-
-smoother = pytest.importorskip("statsmodels.tsa.statespace.kalman_smoother")
 
 pytestmark = pytest.mark.usefixtures("x64")
 
