@@ -116,11 +116,8 @@ def masked(cell: Cell) -> Cell:
     def fwd(params, carry, u):
         u, mask, reset, restart = u
         start = enter(carry, reset, restart)
-        after, y, saved = cell_fwd(params[0], start, u)
-        held, shown = _hold(mask, after, start), keep(mask, y)
-        # Where they differ, on padding, all that comes of them is dropped; a loop writes what it gives out only once.
-        saved = _exchange(saved, [*jax.tree.leaves(after), y], [*jax.tree.leaves(held), shown])
-        return held, shown, (saved, mask, reset)
+        carry, y, saved = cell_fwd(params[0], keep(mask, start), u)
+        return _hold(mask, carry, start), keep(mask, y), (saved, mask, reset)
 
     def bwd(params, saved, d_carry, d_y):
         saved, mask, reset = saved
@@ -134,8 +131,7 @@ def masked(cell: Cell) -> Cell:
 
     def collect(params, saved, d_us):
         params, initial = params
-        saved, mask, _ = saved
-        d_params = cell_collect(params, keep(mask, saved), d_us[0])
+        d_params = cell_collect(params, saved[0], d_us[0])
         return d_params, jax.tree.map(jnp.zeros_like, initial)
 
     backward = Backward(fwd, bwd, collect)
@@ -163,8 +159,12 @@ def _direct(cell_direct):
 
         def step(carry, x):
             x, mask, reset = x
-            start = carry if reset is None else choose(reset, initial, carry)
-            carry, y = cell_step(start, x)  # what comes of padding is dropped, and nothing is differentiated
+            start = carry
+            if reset is not None:  # the carry may have rows of `jax.vmap`, which the initial one has not
+                start = choose(
+                    reset, jax.tree.map(lambda c, like: jnp.broadcast_to(c, like.shape), initial, carry), carry
+                )
+            carry, y = cell_step(keep(mask, start), keep(mask, x))
             return _hold(mask, carry, start), keep(mask, y)
 
         return step
@@ -192,12 +192,6 @@ def keep(mask: jax.Array | None, tree: Any) -> Any:
     if mask is None:
         return tree
     return jax.tree.map(lambda x: _where(mask, x, jnp.zeros((), x.dtype)), tree)
-
-
-def _exchange(tree, old, new):
-    """The pytree with leaves that are one of `old` exchanged for that of `new`."""
-    by_identity = {id(before): after for before, after in zip(old, new, strict=True)}
-    return jax.tree.map(lambda leaf: by_identity.get(id(leaf), leaf), tree)
 
 
 def _over_time(reset, initial, batch_axes):

@@ -204,7 +204,7 @@ def test_small_steps_are_run_directly_without_gradients(make, B, D, H, direct, m
 
 @pytest.mark.parametrize(
     ("make", "alone", "masked"),
-    [(jaxseq.rnn, 0, 1), (jaxseq.lstm, 6, 7), (jaxseq.gru, 4, 5), (jaxseq.layer_norm_lstm, 10, 11)],
+    [(jaxseq.rnn, 0, 2), (jaxseq.lstm, 6, 7), (jaxseq.gru, 4, 5), (jaxseq.layer_norm_lstm, 10, 11)],
 )
 @pytest.mark.parametrize("reverse", [False, True])
 def test_what_ys_tell_is_not_written_again(make, alone, masked, reverse):
@@ -320,3 +320,68 @@ def test_the_program_does_not_grow_with_time():
 
     for kernel in (kernels.scan, kernels.bptt, kernels.remat(10), kernels.truncated(10)):
         assert operations(20, kernel) == operations(2000, kernel)
+
+
+@pytest.mark.parametrize("make", [jaxseq.rnn, jaxseq.lstm])
+def test_rows_of_vmap_are_reset_without_gradients(make):
+    """With a carry of their own, and as many rows as features, which must not meet."""
+    cell, N, T = make(4), 4, 6
+    params = cell.init(jax.random.key(0), 3)
+    xs = jax.random.normal(jax.random.key(1), (N, T, 3))
+    flags = jax.random.bernoulli(jax.random.key(2), 0.4, (2, N, T))
+    carry = jax.tree.map(jnp.ones_like, cell.carry(params, ()))
+
+    def run(xs, reset, mask, kernel):
+        return jaxseq.unroll(cell, params, xs, carry, reset=reset, mask=mask, kernel=kernel)
+
+    got, want = (
+        jax.vmap(lambda *row: run(*row, kernel))(xs, *flags)  # noqa: B023
+        for kernel in (None, kernels.scan)
+    )
+    zoo.assert_close(got, want, 1e-5)
+
+
+def test_a_spoilt_carry_of_an_empty_row_reaches_no_second_gradient():
+    cell = jaxseq.rnn(4)
+    params = cell.init(jax.random.key(0), 3)
+    mask = jnp.ones((5, 2), bool).at[:, 1].set(False)
+    carry = jnp.zeros((2, 4)).at[1].set(jnp.nan)
+
+    def slope(params):
+        total = jax.grad(lambda params: jaxseq.unroll(cell, params, jnp.ones((5, 2, 3)), carry, mask=mask)[1].sum())
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(total(params)))
+
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(jax.grad(slope)(params)))
+
+
+def test_one_object_twice_in_a_carry_step_by_step():
+    cell, zeros = jaxseq.lstm(4), jnp.zeros((2, 4))
+    params = cell.init(jax.random.key(0), 3)
+    xs = jax.random.normal(jax.random.key(1), (3, 2, 3))
+
+    def total(params, kernel):
+        return jnp.sum(jaxseq.unroll(cell, params, xs, jaxseq.LstmCarry(zeros, zeros), kernel=kernel)[1] ** 2)
+
+    want = jax.grad(total)(params, kernels.scan)
+    with jax.disable_jit():
+        zoo.assert_close(jax.grad(total)(params, kernels.bptt), want, 1e-5)
+
+
+def test_masks_of_symbolic_sizes_are_exported():
+    cell = jaxseq.lstm(4)
+    params = cell.init(jax.random.key(0), 3)
+    T, B = jax.export.symbolic_shape("T, B")
+    shapes = jax.ShapeDtypeStruct((T, B, 3), jnp.float32), jax.ShapeDtypeStruct((T, B), bool)
+
+    def run(params, xs, mask):
+        return jaxseq.unroll(cell, params, xs, mask=mask, reset=~mask)[1]
+
+    exported = jax.export.export(jax.jit(run))(params, *shapes)
+    xs, mask = jax.random.normal(jax.random.key(1), (5, 2, 3)), jnp.arange(10).reshape(5, 2) % 3 > 0
+    zoo.assert_close(exported.call(params, xs, mask), run(params, xs, mask), 1e-6)
+
+
+def test_explain_names_no_direct_that_is_not_run():
+    cell = jaxseq.lstm(4)._replace(backward=None)
+    params = jax.eval_shape(lambda key: cell.init(key, 3), jax.random.key(0))
+    assert "direct" not in kernels.explain(cell, params, jax.ShapeDtypeStruct((5, 2, 3), jnp.float32))

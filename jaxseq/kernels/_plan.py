@@ -31,9 +31,10 @@ def segments(cell: Cell, params: Params, xs: Inputs) -> Segments:
     if jax.default_backend() != "cpu":
         return Segments(T, "short loops cost launches on an accelerator")
     us = jax.eval_shape(cell.project, params, xs)
-    total, wanted = array_bytes(us), max(_CACHE, 2 * array_bytes(params))
-    if not isinstance(total, int):
+    total, weights = array_bytes(us), array_bytes(params)
+    if not (isinstance(total, int) and isinstance(weights, int)):
         return Segments(T, "sizes are symbols")
+    wanted = max(_CACHE, 2 * weights)
     if _ROUNDS_BUFFERS and any(leaf.dtype in (jnp.bfloat16, jnp.float16) for leaf in jax.tree.leaves(us)):
         steps, reason = math.isqrt(T), "this XLA:CPU takes 16-bit buffers to float32 and back at every step"
     elif total < 3 * wanted:
@@ -51,10 +52,13 @@ def runs_directly(cell: Cell, params: Params, xs: Inputs) -> bool:
     One product a step in place of two, and no us in memory, pays where the inputs' product is small. A large one is
     worth making of all steps at once, on all cores; so it always is on an accelerator, where operations are launches.
     """
-    if cell.direct is None or jax.default_backend() != "cpu":
+    if cell.direct is None or cell.backward is None or jax.default_backend() != "cpu":
         return False
-    numbers = max(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(xs))
-    return isinstance(numbers, int) and numbers <= _SMALL_STEP and array_bytes(params) <= _SMALL_WEIGHTS
+    numbers, weights = (math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(xs)), array_bytes(params)
+    sizes = [*numbers, weights]
+    if not all(isinstance(size, int) for size in sizes):  # symbols
+        return False
+    return max(sizes[:-1]) <= _SMALL_STEP and weights <= _SMALL_WEIGHTS
 
 
 def array_bytes(tree: Any) -> int:

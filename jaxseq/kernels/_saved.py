@@ -57,8 +57,10 @@ def run_and_save(
     def step(before, u):
         nonlocal sources, tree
         after, y, saved = fwd(params, before, u)
-        leaves, tree = jax.tree.flatten(saved)
-        sources = tuple(_source(leaf, jax.tree.leaves(before), jax.tree.leaves(after), y) for leaf in leaves)
+        leaves, structure = jax.tree.flatten(saved)
+        if tree is None:  # the first step speaks for all, also where they are run one by one, by `jax.disable_jit`
+            tree = structure
+            sources = tuple(_source(leaf, jax.tree.leaves(before), jax.tree.leaves(after), y) for leaf in leaves)
         return after, (y, [leaf for leaf, source in zip(leaves, sources, strict=True) if source == "written"])
 
     last, (ys, written) = jax.lax.scan(step, carry, us, reverse=reverse)
@@ -68,5 +70,6 @@ def run_and_save(
 def _source(leaf, before, after, y):
     if leaf is y:
         return "y"
-    carried = (place for place, pair in enumerate(zip(before, after, strict=True)) if leaf is pair[0] and y is pair[1])
-    return next(carried, "written")
+    places = [place for place, handed in enumerate(before) if leaf is handed]
+    is_clear = len(places) == 1 and after[places[0]] is y  # one object may be two leaves of a carry
+    return places[0] if is_clear else "written"
