@@ -9,6 +9,7 @@ import pytest
 import examples
 
 FOLDERS = {
+    "address_parsing": "address_parsing",
     "anomaly_detection": "anomaly_detection",
     "compression": "compression",
     "ensemble": "ensemble",
@@ -16,9 +17,12 @@ FOLDERS = {
     "forecasting": "forecasting",
     "forecasting_co2": "forecasting_co2",
     "language_model": "language_model-shakespeare",
+    "pos_tagging": "pos_tagging",
+    "regimes": "regimes",
     "returns": "returns",
     "sentiment": "sentiment-en",
     "series_classification": "series_classification",
+    "speech_digits": "speech_digits",
 }
 
 

@@ -17,9 +17,12 @@ OF_THE_READER = {  # what a page on a task is given
     "fine_tuning.md": {"model", "key", "loss_fn", "loader"},
     "forecasting.md": {"columns", "xs"},
     "language_model.md": {"texts"},
+    "pos_tagging.md": {"sentences", "tagged"},
+    "regimes.md": {"returns"},
     "returns.md": {"returns", "columns", "scale"},
     "sentiment.md": {"texts", "labels"},
     "series_classification.md": {"sequences", "labels"},
+    "speech_digits.md": {"texts", "signal", "real"},
 }
 
 
@@ -42,7 +45,7 @@ def test_a_page_says_where_its_names_come_from(page):
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
         }
-        known |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        known |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
         known |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
         assert {name.id for name in names} <= known
