@@ -16,10 +16,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
-from dynamax.hidden_markov_model import inference as dynamax
-from dynamax.hidden_markov_model import parallel_inference as dynamax_parallel
-from hmmlearn import _hmmc  # pyright: ignore[reportAttributeAccessIssue]
+import torch  # pyright: ignore[reportMissingImports]
+from dynamax.hidden_markov_model import inference as dynamax  # pyright: ignore[reportMissingImports]
+from dynamax.hidden_markov_model import parallel_inference as dynamax_parallel  # pyright: ignore[reportMissingImports]
+from hmmlearn import _hmmc  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
 from benchmarks import measure
 from jaxseq.structured import hmm
