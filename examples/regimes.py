@@ -14,7 +14,6 @@ the picture of the past is coloured by smoothed ones, which know what came after
 distribution, one of Student's t, and RiskMetrics' exponentially weighted variance. No price prediction is claimed.
 """
 
-import gzip
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,14 +28,11 @@ from scipy import stats
 
 from examples import options, out_folder
 from examples.forecasting import compare
-from examples.packages import fetch, read
-from examples.returns import BLOCK, parse, weighted_variance
+from examples.returns import BLOCK, parse, prices, weighted_variance
 from jaxseq import data, train
 from jaxseq.structured import hmm
 
 EMISSION = hmm.gaussian()
-WHEEL = "arch-8.0.0-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64.whl"
-SHA256 = "975ec3bdf7926335742ac362251fafe32b448b8f194dead062f22a00beef772d"
 YEAR = 252  # trading days
 COLORS = ("C0", "C1", "C3", "k")
 
@@ -144,12 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.out = out_folder(args, "regimes")
     args.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    if args.smoke:
-        text = make_up()
-    else:
-        package = fetch("arch", "8.0.0", WHEEL, SHA256)
-        text = gzip.decompress(read(package, "arch/data/sp500/sp500.csv.gz")).decode()
-    days, returns, _ = parse(text)
+    days, returns, _ = parse(make_up() if args.smoke else prices())
     first, second, test = data.split_in_time(len(returns), (0.6, 0.2, 0.2))
     known, key = slice(0, test.start), jax.random.key(args.seed)
     restarts = 4 if args.smoke else 20

@@ -41,6 +41,14 @@ BLOCK = 20  # trading days, a month: what the bootstrap draws together
 HEAD, OPTIMIZER = nn.Gaussian(), optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(2e-3, weight_decay=0.1))
 
 
+def prices() -> str:
+    """Returns the table of daily prices that the package arch carries."""
+    build = "cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64"
+    sha256 = "975ec3bdf7926335742ac362251fafe32b448b8f194dead062f22a00beef772d"
+    package = fetch("arch", "8.0.0", f"arch-8.0.0-{build}.whl", sha256)
+    return gzip.decompress(read(package, "arch/data/sp500/sp500.csv.gz")).decode()
+
+
 def parse(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the days `[N]`, the log-returns of the closes and the log-ranges of the days, per cent `[N]`."""
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -98,16 +106,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.out = out_folder(args, "returns")
     started = time.perf_counter()
-    if args.smoke:
-        text = make_up()
-    else:
-        build = "cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64"
-        sha256 = "975ec3bdf7926335742ac362251fafe32b448b8f194dead062f22a00beef772d"
-        package = fetch("arch", "8.0.0", f"arch-8.0.0-{build}.whl", sha256)
-        text = gzip.decompress(read(package, "arch/data/sp500/sp500.csv.gz")).decode()
 
     # Columns, their scales from the training part; windows whose targets lie in their part.
-    days, returns, ranges = parse(text)
+    days, returns, ranges = parse(make_up() if args.smoke else prices())
     parts = data.split_in_time(len(returns), (0.6, 0.2, 0.2))
     columns = np.stack([returns, np.log(np.abs(returns) + 0.1), np.minimum(returns, 0), np.log(ranges)], axis=1)
     normalizer, scale = data.Normalizer.fit(columns[parts[0]]), returns[parts[0]].std()

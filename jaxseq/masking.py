@@ -108,9 +108,8 @@ def masked(cell: Cell) -> Cell:
         carry, y = cell.step(params[0], keep(mask, start), u)
         return _hold(mask, carry, start), keep(mask, y)
 
-    direct = None if cell.direct is None else _direct(cell.direct)
     if cell.backward is None:
-        return Cell(cell.size, init, carry, project, step, direct=direct)
+        return Cell(cell.size, init, carry, project, step)
     cell_fwd, cell_bwd, cell_collect, cell_project = cell.backward
 
     def fwd(params, carry, u):
@@ -147,6 +146,7 @@ def masked(cell: Cell) -> Cell:
             return (d_params, d_initial), (keep(mask, d_xs), None, None)
 
         backward = backward._replace(project=project_back)
+    direct = None if cell.direct is None else _direct(cell.direct)
     return Cell(cell.size, init, carry, project, step, backward, direct=direct)
 
 

@@ -9,6 +9,7 @@ from jaxseq.check._arrays import as_jax as as_jax
 from jaxseq.check._arrays import features as features
 from jaxseq.check._arrays import flags as flags
 from jaxseq.check._arrays import inputs as inputs
+from jaxseq.check._arrays import integers as integers
 from jaxseq.check._arrays import shaped as shaped
 from jaxseq.check._nets import batch_leads as batch_leads
 from jaxseq.check._nets import blame as blame
@@ -19,9 +20,11 @@ from jaxseq.check._nets import net as net
 from jaxseq.check._nets import outputs as outputs
 from jaxseq.check._nets import parameters as parameters
 from jaxseq.check._nets import signatures as signatures
+from jaxseq.check._values import at_least_zero as at_least_zero
 from jaxseq.check._values import bias as bias
 from jaxseq.check._values import direction as direction
 from jaxseq.check._values import function as function
+from jaxseq.check._values import given_key as given_key
 from jaxseq.check._values import initializers as initializers
 from jaxseq.check._values import kernel as kernel
 from jaxseq.check._values import natural as natural
@@ -31,11 +34,13 @@ from jaxseq.check._values import positive_int as positive_int
 from jaxseq.check._values import random_key as random_key
 from jaxseq.check._values import rate as rate
 from jaxseq.check._values import sequence as sequence
+from jaxseq.check._values import shape as shape
 from jaxseq.check._values import takes as takes
 
 __all__ = [
     "array",
     "as_jax",
+    "at_least_zero",
     "batch_leads",
     "bias",
     "blame",
@@ -45,9 +50,11 @@ __all__ = [
     "features",
     "flags",
     "function",
+    "given_key",
     "initializers",
     "inputs",
     "inside",
+    "integers",
     "kernel",
     "natural",
     "net",
@@ -59,6 +66,7 @@ __all__ = [
     "random_key",
     "rate",
     "sequence",
+    "shape",
     "shaped",
     "signatures",
     "takes",

@@ -25,6 +25,16 @@ def array(name: str, axes: str, x: Any) -> jax.Array:
     return converted
 
 
+def integers(name: str, axes: str, x: Any) -> jax.Array:
+    """Returns an array of integers, with the axes of `axes` (batch axes free)."""
+    x = array(name, axes, x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"`{name}` must be int [{axes}]; got {shaped(x)}")
+    if x.ndim < 1:
+        raise ValueError(f"`{name}` must be int [{axes}], of at least 1 axis; got {shaped(x)}")
+    return x
+
+
 def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
     """Returns `xs`, a float array with the axes of `axes` (batch axes free) in the dtype of `params`."""
     xs = array(name, axes, xs)

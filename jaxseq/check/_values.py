@@ -1,6 +1,7 @@
 """Numbers, functions and options."""
 
 import inspect
+import math
 import numbers
 import operator
 from collections.abc import Callable, Sequence
@@ -8,6 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from jaxseq.typing import Shape
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -25,6 +28,11 @@ def sequence(name: str, value: Any) -> tuple:
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
         raise TypeError(f"`{name}` must be a sequence of ints; got {value!r}")
     return tuple(value)
+
+
+def shape(name: str, value: Any) -> Shape:
+    """Returns `value` as a tuple of ints, of at least 0 each."""
+    return tuple(natural(name, size) for size in sequence(name, value))
 
 
 def one_of(name: str, value: Any, options: tuple) -> None:
@@ -48,6 +56,15 @@ def positive(name: str, value: Any) -> float:
         raise TypeError(f"`{name}` must be a positive number; got {value!r}")
     if not value > 0:
         raise ValueError(f"`{name}` must be a positive number; got {value}")
+    return float(value)
+
+
+def at_least_zero(name: str, value: Any) -> float:
+    """Returns `value` as a finite float of at least 0."""
+    if not _is_number(value):
+        raise TypeError(f"`{name}` must be a number of at least 0; got {value!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` must be a number of at least 0; got {value}")
     return float(value)
 
 
@@ -95,6 +112,12 @@ def random_key(key: Any) -> None:
     """Raises unless `key` is a random key or None."""
     if key is not None and not isinstance(key, jax.Array):
         raise TypeError(f"`key` must be a jax.random.key or None; got {type(key).__name__}")
+
+
+def given_key(key: Any) -> None:
+    """Raises unless `key` is a random key."""
+    if not isinstance(key, jax.Array):
+        raise TypeError(f"`key` must be a jax.random.key, to draw by; got {type(key).__name__}")
 
 
 def kernel(kernel: Any) -> None:

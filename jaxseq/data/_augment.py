@@ -110,9 +110,7 @@ def token_dropout(
       TypeError, ValueError: an argument does not fit.
     """
     check.random_key(key)
-    ids = check.array("ids", "B, T", ids)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"`ids` must be integers [B, T]; got {ids.dtype}")
+    ids = check.integers("ids", "B, T", ids)
     rate, unknown = check.rate("rate", rate), check.natural("unknown", unknown)
     mask = check.flags("mask", mask, ids.shape, "B, T")
     if key is None:

@@ -54,11 +54,10 @@ def runs_directly(cell: Cell, params: Params, xs: Inputs) -> bool:
     """
     if cell.direct is None or cell.backward is None or jax.default_backend() != "cpu":
         return False
-    numbers, weights = (math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(xs)), array_bytes(params)
-    sizes = [*numbers, weights]
-    if not all(isinstance(size, int) for size in sizes):  # symbols
+    numbers, weights = [math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(xs)], array_bytes(params)
+    if not all(isinstance(size, int) for size in (*numbers, weights)):  # symbols
         return False
-    return max(sizes[:-1]) <= _SMALL_STEP and weights <= _SMALL_WEIGHTS
+    return max(numbers) <= _SMALL_STEP and weights <= _SMALL_WEIGHTS
 
 
 def array_bytes(tree: Any) -> int:

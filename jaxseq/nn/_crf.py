@@ -72,12 +72,10 @@ class CRF(nnx.Module):
           TypeError, ValueError: an argument does not fit.
         """
         scores, mask = self._time_major(scores, mask)
-        tags = check.array("tags", "B, T", tags)
+        tags = check.integers("tags", "B, T", tags)
         T, *batch, _ = scores.shape
-        is_int = jnp.issubdtype(tags.dtype, jnp.integer)
-        if not is_int or tags.shape != (*batch, T):
-            error = ValueError if is_int else TypeError
-            raise error(f"`tags` must be int [B, T] = {(*batch, T)}; got {tags.dtype} {tags.shape}")
+        if tags.shape != (*batch, T):
+            raise ValueError(f"`tags` must be int [B, T] = {(*batch, T)}; got {check.shaped(tags)}")
         return crf.log_likelihood(self._params(), scores, jnp.moveaxis(tags, -1, 0), mask=mask)
 
     def decode(self, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:

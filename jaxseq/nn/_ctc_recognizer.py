@@ -7,14 +7,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._layers import inputs, linear, optional_embedding
-from jaxseq.nn._recurrent import Recurrent
+from jaxseq.nn._tagger import SequenceTagger
 from jaxseq.structured import ctc
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
-class CTCRecognizer(nnx.Module):
-    """Embedding (for ids), recurrent layer, linear layer: one row of log-probabilities a frame, for `structured.ctc`.
+class CTCRecognizer(SequenceTagger):
+    """A `SequenceTagger` of frames, whose rows are log-probabilities, for `structured.ctc`.
 
     Args:
       cell: a Cell or a Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
@@ -51,9 +50,7 @@ class CTCRecognizer(nnx.Module):
         V, self.blank = check.positive_int("labels", labels), check.natural("blank", blank)
         if self.blank >= V:
             raise ValueError(f"`blank` must be one of the V = {V} `labels`, 0 to {V - 1}; got {blank}")
-        self.recurrent = Recurrent(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
-        self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
-        self.head = linear(cell.size, V, param_dtype, rngs)
+        super().__init__(cell, in_features, V, vocabulary=vocabulary, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -73,8 +70,7 @@ class CTCRecognizer(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        ys = self.recurrent(inputs(self.embedding, xs, mask), carry, mask=mask, reset=reset, key=key)
-        logits = self.head(ys)
+        logits = super().__call__(xs, carry, mask=mask, reset=reset, key=key)
         return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
 
     def loss(
@@ -97,11 +93,9 @@ class CTCRecognizer(nnx.Module):
           TypeError, ValueError: an argument does not fit.
         """
         log_probs = self(xs, mask=mask, key=key)
-        labels = check.array("labels", "B, L", labels)
+        labels = check.integers("labels", "B, L", labels)
         batch = log_probs.shape[:-2]
-        if not jnp.issubdtype(labels.dtype, jnp.integer):
-            raise TypeError(f"`labels` must be int [B, L]; got {check.shaped(labels)}")
-        if labels.ndim == 0 or labels.shape[:-1] != batch:
+        if labels.shape[:-1] != batch:
             raise ValueError(f"`labels` must be int [B, L], with the batch {batch} of `xs`; got {check.shaped(labels)}")
         label_mask = check.flags("label_mask", label_mask, labels.shape, "B, L")
         return ctc.loss(

@@ -62,11 +62,11 @@ def forward(
         moved = ring.sum(alpha[..., None] + _transition(chain, step), -2)
         return _where(step.follows, moved, alpha) + step.scores
 
-    start, taken_off = semiring.scaled(jnp.broadcast_to(chain.initial, chain.scores.shape[1:]))
-    messages = Messages(*semiring.scaled(start + chain.scores[:1]))  # a first step, which follows none
+    start, taken_off = _start(chain)
     if mask is None:
-        later = _run(ring, move, messages.v[-1] if len(chain.scores) else start, chain, mask, parallel=parallel)
-        messages = jax.tree.map(lambda *parts: jnp.concatenate(parts), messages, later)
+        first = Messages(*semiring.scaled(start + chain.scores[:1]))  # of the step that follows none
+        later = _run(ring, move, first.v[-1] if len(chain.scores) else start, chain, mask, parallel=parallel)
+        messages = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, later)
     else:
         messages = _run(ring, move, start, chain, mask, parallel=parallel)
     total = jnp.sum(messages.scale, 0) + taken_off + ring.sum(_last(messages.v, start) + chain.final, -1)
@@ -85,6 +85,24 @@ def backward(ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: 
     before = _run(ring, move, start, chain, mask, reverse=True, parallel=parallel).v
     before = before if mask is None else before[1:]
     return jnp.concatenate([before, start[None]])[: len(chain.scores)]
+
+
+def both_ways(chain: Chain, mask: jax.Array | None, *, parallel: bool = False) -> tuple[jax.Array, jax.Array]:
+    """Returns α and β of `log`, `[T, *B, K]` each, scaled."""
+    alphas = forward(semiring.log, chain, mask, parallel=parallel)[0].v
+    return alphas, backward(semiring.log, chain, mask, parallel=parallel)
+
+
+def best(chain: Chain, mask: jax.Array | None, *, parallel: bool = False) -> Path:
+    """Returns the path of the highest score; among equals, that of the lower states, compared from the last step."""
+    messages, score = forward(semiring.maximum, chain, mask, parallel=parallel)
+    return Path(_trace(chain, messages.v, mask), score)
+
+
+def draw(key: jax.Array, chain: Chain, mask: jax.Array | None) -> jax.Array:
+    """Draws paths by the exponential of their score, int `[T, *B]`; -1 on False steps."""
+    alphas = forward(semiring.log, chain, mask)[0].v
+    return _trace(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype))
 
 
 @jax.jit
@@ -131,8 +149,7 @@ def _partition_backward(parallel, residuals, d_total):
     at = jnp.exp(log_marginals(alphas, betas, mask)) * d_total[..., None]
     first = ~_follows(chain, mask)[..., None]
     real = d_total[..., None] * _is_some(chain, mask)[..., None]
-    start, _ = semiring.scaled(jnp.broadcast_to(chain.initial, chain.scores.shape[1:]))
-    last = _last(alphas, start) + chain.final
+    last = _last(alphas, _start(chain)[0]) + chain.final
     pairs = jnp.exp(log_pairs(chain, alphas, betas, mask)) * d_total[..., None, None]
     d_chain = Chain(
         initial=_summed_to(jnp.where(first, at, 0), chain.initial),
@@ -147,8 +164,8 @@ _log_partition.defvjp(_partition_forward, _partition_backward)
 
 
 @jax.jit
-def path(chain: Chain, alphas: jax.Array, mask: jax.Array | None, noise: jax.Array | None = None) -> jax.Array:
-    """Returns the states int `[T, *B]` of the best path, from the α of `maximum`; -1 on False steps.
+def _trace(chain, alphas, mask, noise=None):
+    """The states int `[T, *B]` of the best path, from the α of `maximum`; -1 on False steps.
 
     With `noise` `[T, *B, K]` of the standard Gumbel distribution, and the α of `log`, the path is a draw.
     """
@@ -225,6 +242,11 @@ def _into(chain, step, state):
     K = chain.transition.shape[-1]
     transition = jnp.broadcast_to(step.transition, (*state.shape, K, K))
     return jnp.take_along_axis(transition, state[..., None, None], -1)[..., 0]
+
+
+def _start(chain):
+    """α before the first step, `[*B, K]`, scaled, and what was taken off."""
+    return semiring.scaled(jnp.broadcast_to(chain.initial, chain.scores.shape[1:]))
 
 
 def _last(alphas, start):

@@ -15,7 +15,6 @@ the oldest first, and one for the symbol that follows: they are for small V.
 [0.25 0.75]
 """
 
-import numbers
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -77,10 +76,7 @@ def additive(amount: float = 1.0) -> Smoothing:
     Raises:
       TypeError, ValueError: `amount` is not a number of at least 0.
     """
-    if not isinstance(amount, numbers.Real) or isinstance(amount, bool):
-        raise TypeError(f"`amount` must be a number of at least 0; got {amount!r}")
-    if not 0 <= amount < float("inf"):
-        raise ValueError(f"`amount` must be a number of at least 0; got {amount}")
+    amount = check.at_least_zero("amount", amount)
     return lambda counts: _shares(counts + amount, 1 / counts.shape[-1])
 
 
@@ -158,9 +154,9 @@ def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -
     >>> markov.sample(jax.random.key(0), markov.Params(jnp.log(in_a_circle)), 4).tolist()
     [1, 2, 0, 1]
     """
-    check.random_key(key)
+    check.given_key(key)
     table, V, _ = _table(params)
-    T, batch = check.natural("T", T), tuple(check.natural("batch_shape", size) for size in batch_shape)
+    T, batch = check.natural("T", T), check.shape("batch_shape", batch_shape)
 
     def advance(row, key):
         symbol = jax.random.categorical(key, table[row])
@@ -200,11 +196,7 @@ def _shares(counts, where_none):
 
 
 def _enter(ids, mask):
-    ids = check.array("ids", "T, B", ids)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"`ids` must be integers [T, B]; got {ids.dtype} {ids.shape}")
-    if ids.ndim < 1:
-        raise ValueError(f"`ids` must be [T, B], any number of batch axes; got {ids.shape}")
+    ids = check.integers("ids", "T, B", ids)
     return ids.astype(int), check.flags("mask", mask, ids.shape)
 
 

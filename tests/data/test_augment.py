@@ -168,7 +168,7 @@ BAD = {
         ValueError,
         r"`width` must be at most D = 4, .*; got 5",
     ),
-    "floats": (lambda: token_dropout(KEY, X[0], 0.1, 1), TypeError, r"`ids` must be integers \[B, T\]; got float32"),
+    "floats": (lambda: token_dropout(KEY, X[0], 0.1, 1), TypeError, r"`ids` must be int \[B, T\]; got float32"),
     "rate": (lambda: token_dropout(KEY, IDS, 1.0, 1), ValueError, r"`rate` must be a rate in \[0, 1\); got 1.0"),
     "unknown": (lambda: token_dropout(KEY, IDS, 0.1, "<unk>"), TypeError, r"`unknown` must be an int, .*; got '<unk>'"),
 }

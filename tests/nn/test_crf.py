@@ -123,7 +123,11 @@ def test_constraints_leave_finite_params_and_gradients():
         (lambda head: head.decode(TAGS), TypeError, r"`scores` must be floating \[B, T, K\]"),
         (lambda head: head.decode(SCORES, mask=MASK.T), ValueError, r"`mask` must be bool \[B, T\].*time-major"),
         (lambda head: head.log_likelihood(SCORES, TAGS.T), ValueError, r"`tags` must be int \[B, T\] = \(4, 6\)"),
-        (lambda head: head.log_likelihood(SCORES, TAGS > 0), TypeError, r"`tags` must be int \[B, T\] = \(4, 6\)"),
+        (
+            lambda head: head.log_likelihood(SCORES, TAGS > 0),
+            TypeError,
+            r"`tags` must be int \[B, T\]; got bool \(4, 6\)",
+        ),
         (lambda head: head.k_best(SCORES, 0), ValueError, "`k` must be a positive int"),
     ],
 )

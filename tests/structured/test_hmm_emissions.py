@@ -434,7 +434,7 @@ def test_same_options_are_the_same_object():
         (
             lambda: hmm.observe(hmm.categorical(V), params_of("categorical"), jnp.ones(4)),
             TypeError,
-            r"`xs` must be integers \[T, B\], ids; got float32 \(4,\)",
+            r"`xs` must be int \[T, B\]; got float32 \(4,\)",
         ),
         (
             lambda: hmm.observe(hmm.gaussian(), params_of("gaussian"), [1.0]),

@@ -491,7 +491,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
         (
             lambda: hmm.count(np.array([0.0]), 2),
             TypeError,
-            r"`states` must be integers \[T, B\], ids; got float32 \(1,\)",
+            r"`states` must be int \[T, B\]; got float32 \(1,\)",
         ),
         (lambda: hmm.count(np.array([0]), 0), ValueError, "`K` must be a positive int; got 0"),
         (

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import check, masking
 from jaxseq.structured import _chain, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
@@ -79,7 +79,7 @@ def marginals(params: Params, scores: jax.Array, *, mask: jax.Array | None = Non
     Arguments as for `log_likelihood`.
     """
     chain, mask = enter(params, scores, mask)
-    return jnp.exp(_chain.log_marginals(*_messages(chain, mask, parallel), mask))
+    return jnp.exp(_chain.log_marginals(*_chain.both_ways(chain, mask, parallel=parallel), mask))
 
 
 def pairs(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False) -> jax.Array:
@@ -88,7 +88,7 @@ def pairs(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, p
     The tag before is that of the real step before. Arguments as for `log_likelihood`.
     """
     chain, mask = enter(params, scores, mask)
-    return jnp.exp(_chain.log_pairs(chain, *_messages(chain, mask, parallel), mask))
+    return jnp.exp(_chain.log_pairs(chain, *_chain.both_ways(chain, mask, parallel=parallel), mask))
 
 
 def viterbi(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False) -> Path:
@@ -98,8 +98,7 @@ def viterbi(params: Params, scores: jax.Array, *, mask: jax.Array | None = None,
     where no path is possible the score is -inf, and the tags mean nothing. Arguments as for `log_likelihood`.
     """
     chain, mask = enter(params, scores, mask)
-    messages, best = _chain.forward(semiring.maximum, chain, mask, parallel=parallel)
-    return Path(_chain.path(chain, messages.v, mask), best)
+    return _chain.best(chain, mask, parallel=parallel)
 
 
 def sample(key: jax.Array, params: Params, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
@@ -107,10 +106,9 @@ def sample(key: jax.Array, params: Params, scores: jax.Array, *, mask: jax.Array
 
     Arguments as for `log_likelihood`; for several draws map over keys.
     """
-    check.random_key(key)
+    check.given_key(key)
     chain, mask = enter(params, scores, mask)
-    alphas = _chain.forward(semiring.log, chain, mask)[0].v
-    return _chain.path(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype))
+    return _chain.draw(key, chain, mask)
 
 
 def enter(params: Params, scores: Any, mask: Any) -> tuple[Chain, jax.Array | None]:
@@ -119,8 +117,7 @@ def enter(params: Params, scores: Any, mask: Any) -> tuple[Chain, jax.Array | No
     scores = check_scores.scores("scores", scores)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     mask = check.flags("mask", mask, scores.shape[:-1])
-    if mask is not None:
-        scores = jnp.where(mask[..., None], scores, 0)
+    scores = masking.keep(mask, scores)
     chain = Chain(
         initial=check_scores.states("params.start", params.start, scores),
         transition=check_scores.states("params.transition", params.transition, scores, "K, K"),
@@ -155,16 +152,9 @@ def _score(chain, tags, mask):
     return jnp.where(jnp.all(known | ~real, 0), total, -jnp.inf)
 
 
-def _messages(chain, mask, parallel):
-    alphas = _chain.forward(semiring.log, chain, mask, parallel=parallel)[0].v
-    return alphas, _chain.backward(semiring.log, chain, mask, parallel=parallel)
-
-
 def _tags(tags, scores):
-    tags = check.array("tags", "T, B", tags)
+    tags = check.integers("tags", "T, B", tags)
     expected = scores.shape[:-1]
-    if not jnp.issubdtype(tags.dtype, jnp.integer):
-        raise TypeError(f"`tags` must be int [T, B] = {expected}; got {check.shaped(tags)}")
     if tags.shape != expected:
         hint = " Did you pass batch-major?" if tags.shape[:2] == expected[1::-1] else ""
         raise ValueError(

@@ -35,9 +35,7 @@ def collapse(tokens: jax.Array, *, mask: jax.Array | None = None, blank: int = 0
     >>> labels.tolist(), length.item()
     ([3, 3, 5, -1, -1, -1], 3)
     """
-    tokens = check.array("tokens", "T, B", tokens)
-    if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim < 1:
-        raise TypeError(f"`tokens` must be int [T, B]; got {check.shaped(tokens)}")
+    tokens = check.integers("tokens", "T, B", tokens)
     mask = check.flags("mask", mask, tokens.shape)
     blank = check.natural("blank", blank)
     tokens = tokens.astype(jnp.int32)

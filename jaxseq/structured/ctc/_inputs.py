@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import check, masking
 
 
 class Target(NamedTuple):
@@ -30,17 +30,15 @@ def frames(log_probs: Any, mask: Any, blank: Any) -> tuple[jax.Array, jax.Array 
     if blank >= V:
         raise ValueError(f"`blank` must be one of the V = {V} symbols of `log_probs`, 0 to {V - 1}; got {blank}")
     log_probs = log_probs.astype(jnp.promote_types(log_probs.dtype, jnp.float32))
-    return log_probs if mask is None else jnp.where(mask[..., None], log_probs, 0), mask, blank
+    return masking.keep(mask, log_probs), mask, blank
 
 
 def target(labels: Any, label_mask: Any, log_probs: jax.Array, blank: int) -> Target:
     """Returns the states of labels int `[L, *B]`, of which the mask leaves some, wherever they stand."""
-    labels = check.array("labels", "L, B", labels)
+    labels = check.integers("labels", "L, B", labels)
     _, *batch, V = log_probs.shape
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"`labels` must be int [L, B]; got {check.shaped(labels)}")
-    if labels.ndim == 0 or labels.shape[1:] != tuple(batch):
-        hint = " Did you pass batch-major?" if labels.ndim and labels.shape[:-1] == tuple(batch) else ""
+    if labels.shape[1:] != tuple(batch):
+        hint = " Did you pass batch-major?" if labels.shape[:-1] == tuple(batch) else ""
         raise ValueError(
             f"`labels` must be int [L, B], with the batch {tuple(batch)} of `log_probs`; "
             f"got {check.shaped(labels)}.{hint}"

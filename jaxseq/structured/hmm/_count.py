@@ -10,7 +10,6 @@ from jax.core import Tracer
 
 from jaxseq import check, masking
 from jaxseq.structured.hmm.emissions import Emission, Params
-from jaxseq.structured.hmm.emissions._check import at_least_zero, ids
 from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
 from jaxseq.structured.hmm.emissions._rows import log_shares
 
@@ -37,7 +36,7 @@ def count(
     >>> (100 * jnp.exp(log_transition)).round().astype(int).tolist()  # in percent
     [[67, 33], [0, 100]]
     """
-    K, pseudocount = check.positive_int("K", K), at_least_zero("pseudocount", pseudocount)
+    K, pseudocount = check.positive_int("K", K), check.at_least_zero("pseudocount", pseudocount)
     states, mask = _labels(states, K, mask)
     if states.shape[0] == 0:
         starts, moves = jnp.zeros(K), jnp.zeros((K, K))
@@ -112,7 +111,7 @@ def _of_states(emission, K, iterations, key, states, xs, seen):
 
 def _labels(states, K, mask):
     """The states, 0 on False steps, and the mask, all True where there is none."""
-    states = ids("states", states)
+    states = check.integers("states", "T, B", states)
     real = check.flags("mask", mask, states.shape)
     real = jnp.ones(states.shape, bool) if real is None else real
     states = masking.keep(real, states)

@@ -26,9 +26,9 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxseq import check, masking
+from jaxseq.structured._climb import climb
 from jaxseq.structured.hmm._inference import log_likelihood
 from jaxseq.structured.hmm.emissions import Emission, Params
-from jaxseq.structured.hmm.emissions._check import at_least_zero
 from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
 from jaxseq.structured.hmm.emissions._rows import log_shares
 
@@ -46,15 +46,6 @@ class Fit(NamedTuple):
     """Bool `[R]`: whether the last one gained less than the tolerance."""
     best: jax.Array
     """Int: which restart `params` are of."""
-
-
-class _Run(NamedTuple):
-    params: Params
-    log_likelihoods: jax.Array
-    last: jax.Array
-    step: jax.Array
-    converged: jax.Array
-    is_over: jax.Array
 
 
 def fit(
@@ -108,10 +99,10 @@ def fit(
     check.random_key(key)
     states, restarts = check.positive_int("states", states), check.positive_int("restarts", restarts)
     max_iterations = check.positive_int("max_iterations", max_iterations)
-    tolerance = at_least_zero("tolerance", tolerance)
+    tolerance = check.at_least_zero("tolerance", tolerance)
     pseudocounts = (
-        at_least_zero("initial_pseudocount", initial_pseudocount),
-        at_least_zero("transition_pseudocount", transition_pseudocount),
+        check.at_least_zero("initial_pseudocount", initial_pseudocount),
+        check.at_least_zero("transition_pseudocount", transition_pseudocount),
     )
     xs = check.as_jax(xs)
     if params is not None:
@@ -129,11 +120,12 @@ def fit(
         nothing = not np.any(seen)
     if nothing:
         raise ValueError(f"there is nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
-    return _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, tolerance, pseudocounts)
+    enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask))
+    return _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts)
 
 
 @functools.partial(jax.jit, static_argnames=("emission", "states", "restarts", "max_iterations"))
-def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, tolerance, pseudocounts):
+def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts):
     seen = observed(mask, missing)
     xs = masking.keep(seen, xs)
 
@@ -143,15 +135,13 @@ def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, miss
         return Params(equal[0], equal, drawn)
 
     def expect(params):
-        """Returns the log-likelihood, how many steps it is of, and its gradients, which are the expected counts."""
+        """Returns the log-likelihood, and its gradients, which are the expected counts."""
         log_obs = masking.keep(seen, emission.log_prob(params.emission, xs))
 
         def total(log_initial, log_transition, log_obs):
             return jnp.sum(log_likelihood(log_initial, log_transition, log_obs, mask=mask))
 
-        real = math.prod(log_obs.shape[:-1]) if mask is None else jnp.sum(mask)
-        value, counts = jax.value_and_grad(total, (0, 1, 2))(params.log_initial, params.log_transition, log_obs)
-        return value, real, counts
+        return jax.value_and_grad(total, (0, 1, 2))(params.log_initial, params.log_transition, log_obs)
 
     def maximise(params, starts, moves, weights):
         new = Params(
@@ -161,30 +151,23 @@ def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, miss
         )
         return jax.tree.map(lambda new, old: new.astype(old.dtype), new, params)
 
-    def iterate(run):
-        value, real, counts = expect(run.params)
-        value = value.astype(run.last.dtype)
-        converged = jnp.abs(value - run.last) <= tolerance * real
-        is_over = converged | ~jnp.isfinite(value) | (run.step == max_iterations)
-        params = jax.tree.map(lambda new, old: jnp.where(is_over, old, new), maximise(run.params, *counts), run.params)
-        return _Run(params, run.log_likelihoods.at[run.step].set(value), value, run.step + 1, converged, is_over)
-
-    def climb(params):
-        nan = jnp.full(1 + max_iterations, jnp.nan, jnp.result_type(*jax.tree.leaves(params)))
-        false = jnp.asarray(False)
-        run = _Run(params, nan, jnp.asarray(-jnp.inf, nan.dtype), jnp.asarray(0), false, false)
-        return jax.lax.while_loop(lambda run: ~run.is_over, iterate, run)
+    def improve(params):
+        value, counts = expect(params)
+        return value, maximise(params, *counts)
 
     starts = [] if params is None else [jax.tree.map(lambda leaf: leaf[None], params)]
     if restarts > len(starts):
         starts.append(jax.vmap(start)(jax.random.split(key, restarts - len(starts))))
     # One after the other: under `vmap` all would go on till the slowest is done, and both ways of a `cond` be computed.
-    runs = jax.lax.map(climb, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *starts))
+    runs = jax.lax.map(
+        lambda params: climb(improve, params, max_iterations, enough),
+        jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *starts),
+    )
     best = jnp.argmax(jnp.where(jnp.isnan(runs.last), -jnp.inf, runs.last))
     return Fit(
         params=jax.tree.map(lambda leaf: leaf[best], runs.params),
         log_likelihoods=runs.log_likelihoods,
-        iterations=runs.step - 1,
+        iterations=runs.iterations,
         converged=runs.converged,
         best=best,
     )

@@ -12,7 +12,7 @@ Errors are the same everywhere: `ValueError` and `TypeError` where an argument d
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import check, masking
 from jaxseq.structured import _chain, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
@@ -73,7 +73,7 @@ def smooth(
 ) -> jax.Array:
     """Returns log p(s_t | x) `[T, B, K]`; -inf on False steps. Arguments as for `log_likelihood`."""
     chain, mask = _enter(log_initial, log_transition, log_obs, mask)
-    return _chain.log_marginals(*_messages(chain, mask, parallel), mask)
+    return _chain.log_marginals(*_chain.both_ways(chain, mask, parallel=parallel), mask)
 
 
 def pairs(
@@ -89,7 +89,7 @@ def pairs(
     The state before is that of the real step before. Arguments as for `log_likelihood`.
     """
     chain, mask = _enter(log_initial, log_transition, log_obs, mask)
-    return _chain.log_pairs(chain, *_messages(chain, mask, parallel), mask)
+    return _chain.log_pairs(chain, *_chain.both_ways(chain, mask, parallel=parallel), mask)
 
 
 def viterbi(
@@ -106,8 +106,7 @@ def viterbi(
     Arguments as for `log_likelihood`.
     """
     chain, mask = _enter(log_initial, log_transition, log_obs, mask)
-    messages, score = _chain.forward(semiring.maximum, chain, mask, parallel=parallel)
-    return Path(_chain.path(chain, messages.v, mask), score)
+    return _chain.best(chain, mask, parallel=parallel)
 
 
 def sample_posterior(
@@ -122,10 +121,9 @@ def sample_posterior(
 
     Arguments as for `log_likelihood`; for several draws map over keys.
     """
-    check.random_key(key)
+    check.given_key(key)
     chain, mask = _enter(log_initial, log_transition, log_obs, mask)
-    alphas = _chain.forward(semiring.log, chain, mask)[0].v
-    return _chain.path(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype))
+    return _chain.draw(key, chain, mask)
 
 
 def predict(
@@ -153,17 +151,11 @@ def predict(
     return _chain.log_marginals(alphas, jnp.zeros_like(alphas), None)
 
 
-def _messages(chain, mask, parallel):
-    alphas = _chain.forward(semiring.log, chain, mask, parallel=parallel)[0].v
-    return alphas, _chain.backward(semiring.log, chain, mask, parallel=parallel)
-
-
 def _enter(log_initial, log_transition, log_obs, mask):
     """The model and observations as a chain, checked."""
     log_obs = check_scores.scores("log_obs", log_obs)
     mask = check.flags("mask", mask, log_obs.shape[:-1])
-    if mask is not None:
-        log_obs = jnp.where(mask[..., None], log_obs, 0)
+    log_obs = masking.keep(mask, log_obs)
     chain = Chain(
         initial=check_scores.states("log_initial", log_initial, log_obs),
         transition=check_scores.transition("log_transition", log_transition, log_obs),

@@ -32,10 +32,10 @@ def sample(
     >>> sample(jax.random.key(0), jnp.log(jnp.array([0.0, 1.0, 0.0])), in_a_circle, 4).tolist()
     [1, 2, 0, 1]
     """
-    check.random_key(key)
+    check.given_key(key)
     log_initial = check_scores.scores("log_initial", check.array("log_initial", "K", log_initial)[None])[0]
     log_transition = check_scores.states("log_transition", log_transition, log_initial, "K, K")
-    T, batch = check.natural("T", T), tuple(check.natural("batch_shape", size) for size in batch_shape)
+    T, batch = check.natural("T", T), check.shape("batch_shape", batch_shape)
     return _sample(key, log_initial, log_transition, T, batch)
 
 

@@ -10,7 +10,6 @@ with the new M and c in V. The likelihood never falls.
 """
 
 import functools
-import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxseq import check
+from jaxseq.structured._climb import climb
 from jaxseq.structured.kalman._model import Gaussians, Params, Steps, enter, product, symmetric, times, whole
 from jaxseq.structured.kalman._smooth import posterior
 
@@ -34,15 +34,6 @@ class Fit(NamedTuple):
     """Int: how many were made."""
     converged: jax.Array
     """Bool: whether the last one gained no more than the tolerance."""
-
-
-class _Run(NamedTuple):
-    params: Params
-    log_likelihoods: jax.Array
-    last: jax.Array
-    step: jax.Array
-    converged: jax.Array
-    is_over: jax.Array
 
 
 class _Map(NamedTuple):
@@ -88,8 +79,7 @@ def fit(
     params, steps = enter(params, xs, mask, missing)
     learn = _names(learn, given)
     max_iterations = check.positive_int("max_iterations", max_iterations)
-    if not isinstance(tolerance, numbers.Real) or isinstance(tolerance, bool) or not tolerance >= 0:
-        raise ValueError(f"`tolerance` must be a number of at least 0; got {tolerance!r}")
+    tolerance = check.at_least_zero("tolerance", tolerance)
     if steps.xs.size == 0 or not (isinstance(steps.observed, Tracer) or jnp.any(steps.observed)):
         raise ValueError(f"there is nothing to fit to: of the steps {steps.xs.shape[:-1]} none is real and observed")
     fitted = _fit(learn, max_iterations, bool(parallel), params, steps, tolerance)
@@ -101,20 +91,12 @@ def fit(
 def _fit(learn, max_iterations, parallel, params, steps, tolerance):
     real = jnp.sum(jnp.broadcast_to(steps.real, steps.xs.shape[:-1]))
 
-    def iterate(run):
-        value, smoothed, cross = posterior(run.params, steps, parallel=parallel)
-        value = jnp.sum(value)
-        converged = jnp.abs(value - run.last) <= tolerance * real
-        is_over = converged | ~jnp.isfinite(value) | (run.step == max_iterations)
-        better = _maximised(run.params, steps, whole(smoothed), cross, learn)
-        params = jax.tree.map(lambda new, old: jnp.where(is_over, old, new), better, run.params)
-        return _Run(params, run.log_likelihoods.at[run.step].set(value), value, run.step + 1, converged, is_over)
+    def improve(params):
+        value, smoothed, cross = posterior(params, steps, parallel=parallel)
+        return jnp.sum(value), _maximised(params, steps, whole(smoothed), cross, learn)
 
-    nan = jnp.full(1 + max_iterations, jnp.nan, steps.xs.dtype)
-    false = jnp.asarray(False)
-    run = _Run(params, nan, jnp.asarray(-jnp.inf, nan.dtype), jnp.asarray(0), false, false)
-    run = jax.lax.while_loop(lambda run: ~run.is_over, iterate, run)
-    return Fit(run.params, run.log_likelihoods, run.step - 1, run.converged)
+    run = climb(improve, params, max_iterations, tolerance * real)
+    return Fit(run.params, run.log_likelihoods, run.iterations, run.converged)
 
 
 def _names(learn, params):

@@ -21,9 +21,9 @@ def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -
     Raises:
       TypeError, ValueError: an argument is not what it should be.
     """
-    check.random_key(key)
+    check.given_key(key)
     params = checked(params)
-    real = jnp.ones((check.natural("T", T), *check.sequence("batch_shape", batch_shape)), bool)
+    real = jnp.ones((check.natural("T", T), *check.shape("batch_shape", batch_shape)), bool)
     return _draw(key, params, jnp.cumsum(real, 0) > 1)
 
 
@@ -41,7 +41,7 @@ def sample_posterior(
     States and observations are drawn from the model, and the states moved by E[z | x] - E[z | the x drawn]. Arguments
     as for `log_likelihood`; for several draws map over keys.
     """
-    check.random_key(key)
+    check.given_key(key)
     params, steps = enter(params, xs, mask, missing)
     states, drawn = _draw(key, params, jnp.broadcast_to(steps.real & steps.follows, xs.shape[:-1]))
     # The difference of two means is the mean of the differences, by the model without its constants.

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.structured.hmm.emissions._check import at_least_zero, ids
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import begin, log_shares, rows
 
@@ -38,24 +37,24 @@ def categorical(symbols: int, *, pseudocount: float = 0.0) -> Emission:
     >>> (100 * jnp.exp(log_obs)).round().astype(int).tolist()  # in percent
     [[50, 10], [50, 90]]
     """
-    return _categorical(check.positive_int("symbols", symbols), at_least_zero("pseudocount", pseudocount))
+    return _categorical(check.positive_int("symbols", symbols), check.at_least_zero("pseudocount", pseudocount))
 
 
 @functools.cache
 def _categorical(symbols, pseudocount):
     def init(key, states, xs, mask):
-        xs, seen = begin(ids("xs", xs)[..., None], mask)
+        xs, seen = begin(check.integers("xs", "T, B", xs)[..., None], mask)
         counts = _counts(xs, seen)[0]
         draws = jax.random.exponential(key, (states, symbols), counts.dtype)
         return CategoricalParams(log_shares((counts + 1) * draws, counts))
 
     def log_prob(params, xs):
-        xs = ids("xs", xs)
+        xs = check.integers("xs", "T, B", xs)
         known = (xs >= 0) & (xs < symbols)
         return jnp.where(known[..., None], params.log_probs.T[jnp.where(known, xs, 0)], jnp.nan)
 
     def maximise(params, xs, weights):
-        counts = _counts(*rows(ids("xs", xs)[..., None], weights))
+        counts = _counts(*rows(check.integers("xs", "T, B", xs)[..., None], weights))
         seen = jnp.any(counts > 0, -1, keepdims=True)
         return CategoricalParams(log_shares(jnp.where(seen, counts + pseudocount, 0), params.log_probs))
 

@@ -1,6 +1,5 @@
-"""The errors of emissions: observations that do not fit the params, and options."""
+"""The errors of emissions: observations that do not fit the params."""
 
-import numbers
 from typing import Any
 
 import jax
@@ -23,24 +22,6 @@ def counts(xs: Any, D: int | None = None) -> jax.Array:
     if not jnp.issubdtype(xs.dtype, jnp.number) or jnp.iscomplexobj(xs):
         raise TypeError(f"`xs` must be counts [T, B, D], integers or floating; got {xs.dtype} {xs.shape}")
     return _of_size(xs if jnp.issubdtype(xs.dtype, jnp.floating) else xs.astype(float), D)
-
-
-def ids(name: str, xs: Any) -> jax.Array:
-    """Returns ids `[T, B]`, integers."""
-    xs = check.array(name, "T, B", xs)
-    if not jnp.issubdtype(xs.dtype, jnp.integer) or xs.ndim < 1:
-        raise TypeError(f"`{name}` must be integers [T, B], ids; got {xs.dtype} {xs.shape}")
-    return xs
-
-
-def at_least_zero(name: str, value: Any) -> float:
-    """Returns `value` as a float of at least 0."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be a number of at least 0; got {value!r}")
-    number = float(value)
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"`{name}` must be a number of at least 0; got {value}")
-    return number
 
 
 def _of_size(xs, D):
