@@ -9,7 +9,7 @@ over the steps that the mask leaves. With α the messages forward in time and β
     α_t[j] = scores_t[j] + ⊕_i α_{t-1}[i] + transition_t[i, j]            α before the first step: initial
     β_{t-1}[i] = ⊕_j transition_t[i, j] + scores_t[j] + β_t[j]            β after the last step: final
 
-the log-partition is ⊕_j α_T[j] + final[j], and its gradients are the marginals
+the log-partition is ⊕_j α_T[j] + final[j], and the marginals are
 
     p(s_t = j) ∝ exp(α_t[j] + β_t[j])
     p(s_{t-1} = i, s_t = j) ∝ exp(α_{t-1}[i] + transition_t[i, j] + scores_t[j] + β_t[j])
@@ -108,7 +108,13 @@ def draw(key: jax.Array, chain: Chain, mask: jax.Array | None) -> jax.Array:
 @jax.jit
 def log_marginals(alphas: jax.Array, betas: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Returns log p(s_t) `[T, *B, K]`; -inf on False steps, and everywhere where no path is possible."""
-    return _hide(_normalised(alphas + betas, -1), mask)
+    return _hide(normalised(alphas + betas), mask)
+
+
+def log_last(chain: Chain, alphas: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Returns log p(s) of each row's last real step, `[*B, K]`; -inf where there is none."""
+    last = normalised(_last(alphas, _start(chain)[0]) + chain.final)
+    return jnp.where(_is_some(chain, mask)[..., None], last, -jnp.inf)
 
 
 @jax.jit
@@ -121,46 +127,8 @@ def log_pairs(chain: Chain, alphas: jax.Array, betas: jax.Array, mask: jax.Array
     ahead = (later.scores + betas[1:])[..., None, :]
     pairs = alphas[:-1, ..., :, None] + _transition(chain, later) + ahead
     real = later.follows if mask is None else later.follows & mask[1:]
-    total = log_sum(pairs.reshape(*pairs.shape[:-2], pairs.shape[-1] ** 2), -1)[..., None, None]
-    return jnp.where(
-        jnp.isneginf(total) | ~real[..., None, None], -jnp.inf, pairs - jnp.where(jnp.isneginf(total), 0, total)
-    )
-
-
-@functools.partial(jax.jit, static_argnames="parallel")
-def log_partition(chain: Chain, mask: jax.Array | None, parallel: bool = False) -> jax.Array:
-    """Returns the log-sum of all paths' scores, `[*B]`, whose gradient are marginals; 0 where a row has no step."""
-    return _log_partition(chain, mask, parallel)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _log_partition(chain, mask, parallel):
-    return forward(semiring.log, chain, mask, parallel=parallel)[1]
-
-
-def _partition_forward(chain, mask, parallel):
-    messages, total = forward(semiring.log, chain, mask, parallel=parallel)
-    return total, (chain, mask, messages.v)
-
-
-def _partition_backward(parallel, residuals, d_total):
-    chain, mask, alphas = residuals
-    betas = backward(semiring.log, chain, mask, parallel=parallel)
-    at = jnp.exp(log_marginals(alphas, betas, mask)) * d_total[..., None]
-    first = ~_follows(chain, mask)[..., None]
-    real = d_total[..., None] * _is_some(chain, mask)[..., None]
-    last = _last(alphas, _start(chain)[0]) + chain.final
-    pairs = jnp.exp(log_pairs(chain, alphas, betas, mask)) * d_total[..., None, None]
-    d_chain = Chain(
-        initial=_summed_to(jnp.where(first, at, 0), chain.initial),
-        transition=_summed_to(pairs, chain.transition),
-        scores=at,
-        final=_summed_to(jnp.exp(_normalised(last, -1)) * real, chain.final),
-    )
-    return d_chain, None
-
-
-_log_partition.defvjp(_partition_forward, _partition_backward)
+    log_probs = normalised(pairs.reshape(*pairs.shape[:-2], pairs.shape[-1] ** 2)).reshape(pairs.shape)
+    return jnp.where(real[..., None, None], log_probs, -jnp.inf)
 
 
 @jax.jit
@@ -205,7 +173,7 @@ def _run(ring, move, start, chain, mask, *, reverse=False, parallel=False) -> Me
 
 def _steps(chain: Chain, mask) -> _Step:
     T, *batch, K = chain.scores.shape
-    follows = _follows(chain, mask)
+    follows = follows_one(chain, mask)
     if chain.transition.ndim == 2:
         return _Step(chain.scores, follows, None)
     transition = chain.transition
@@ -219,8 +187,8 @@ def _steps(chain: Chain, mask) -> _Step:
     return _Step(chain.scores, follows, jnp.concatenate([into_first, transition])[:T])
 
 
-def _follows(chain, mask):
-    """Bool `[T, *B]`: not a row's first real step."""
+def follows_one(chain: Chain, mask: jax.Array | None) -> jax.Array:
+    """Returns where a step follows another, bool `[T, *B]`: False until after a row's first real step."""
     T, *batch, _ = chain.scores.shape
     if mask is None:
         return jnp.broadcast_to((jnp.arange(T) > 0).reshape(T, *[1] * len(batch)), (T, *batch))
@@ -258,19 +226,11 @@ def _is_some(chain, mask):
     return jnp.full(batch, T > 0) if mask is None else jnp.any(mask, 0)
 
 
-def _normalised(scores, axis):
-    """Log-probabilities, -inf where all are."""
-    total = jnp.expand_dims(log_sum(scores, axis), axis)
+def normalised(scores: jax.Array) -> jax.Array:
+    """Returns log-probabilities over the last axis; -inf where all are."""
+    total = log_sum(scores, -1)[..., None]
     return scores - jnp.where(jnp.isneginf(total), 0, total)
 
 
 def _hide(log_probs, mask):
     return log_probs if mask is None else jnp.where(mask[..., None], log_probs, -jnp.inf)
-
-
-def _summed_to(gradient, like):
-    """Sums the axes that `like` had been broadcast over."""
-    extra = gradient.ndim - like.ndim
-    if like.ndim == 3 and extra:  # a transition each step, the same over the batch
-        return gradient.sum(range(1, 1 + extra))
-    return gradient.sum(range(extra))

@@ -65,16 +65,16 @@ def run(
 
     scale = jnp.log(largest) + taken_off + (likeliest if follows is None else jnp.where(follows, likeliest, 0))
     scale = scale if mask is None else jnp.where(mask, scale, 0)
-    counts = _in_all_rows(counts)
+    counts = in_all_rows(counts)
     return Messages(jnp.where(is_there, jnp.log(jnp.where(is_there, p, 1)), -jnp.inf), scale), counts
 
 
 @jax.custom_batching.custom_vmap
-def _in_all_rows(counts):
-    """The flag itself; of rows of `jax.vmap`, one for all, for a choice by it to stay a choice and run one branch."""
+def in_all_rows(counts: jax.Array) -> jax.Array:
+    """Returns the flag itself; of rows of `jax.vmap` one for all, so that a choice by it runs one branch."""
     return counts
 
 
-@_in_all_rows.def_vmap
+@in_all_rows.def_vmap
 def _(axis_size, in_batched, counts):
-    return _in_all_rows(jnp.all(counts, 0)), False
+    return in_all_rows(jnp.all(counts, 0)), False

@@ -201,6 +201,22 @@ def test_scores_far_apart_are_not_lost():
     np.testing.assert_array_equal(gradient, [[0, 0], [0, 1]])
 
 
+@pytest.mark.parametrize("rare", [0.0, -300.0])
+def test_expected_transitions_take_no_memory_for_the_pairs_of_all_steps(rare):
+    """In float32 too, where the only way through is so rare that its probability is no float."""
+    steps, rows, states = 300, 2, 20
+    initial, transition, log_obs = model("constant", 0.0, steps=steps, batch=rows, states=states)
+    transition[: states // 2, states // 2 :] += rare
+    log_obs[: steps // 2, :, states // 2 :] = log_obs[steps // 2 :, :, : states // 2] = -np.inf
+    total = lambda transition, log_obs: jnp.sum(hmm.log_likelihood(initial, transition, log_obs))
+    single = jnp.asarray(transition, jnp.float32), jnp.asarray(log_obs, jnp.float32)
+    run = jax.jit(jax.grad(total)).lower(*single).compile()
+    assert run.memory_analysis().temp_size_in_bytes < 4 * steps * rows * states**2 / 2
+    with jax.enable_x64(True):
+        want = jnp.exp(hmm.pairs(initial, transition, log_obs)).sum((0, 1))
+    np.testing.assert_allclose(run(*single), want, rtol=0, atol=2e-4)
+
+
 @pytest.mark.parametrize(
     ("initial", "transition", "counts"),
     [

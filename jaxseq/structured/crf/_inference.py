@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, masking
-from jaxseq.structured import _chain, semiring
+from jaxseq.structured import _chain, _partition, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
 from jaxseq.structured.crf._params import Params, check_params
@@ -49,7 +49,7 @@ def log_likelihood(
     # The same taken off all scores of a step changes nothing, and what is near 0 rounds little.
     chain = chain._replace(scores=semiring.scaled(chain.scores)[0])
     along = _score(chain, tags, mask)
-    total = _chain.log_partition(chain, mask, bool(parallel))
+    total = _partition.log_partition(chain, mask, parallel=bool(parallel))
     return jnp.where(jnp.isneginf(along), -jnp.inf, along - total)
 
 
@@ -61,7 +61,7 @@ def log_partition(
     Its gradients are the marginals. Arguments as for `log_likelihood`.
     """
     chain, mask = enter(params, scores, mask)
-    return _chain.log_partition(chain, mask, bool(parallel))
+    return _partition.log_partition(chain, mask, parallel=bool(parallel))
 
 
 def score(params: Params, scores: jax.Array, tags: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:

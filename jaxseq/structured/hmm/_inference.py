@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, masking
-from jaxseq.structured import _chain, semiring
+from jaxseq.structured import _chain, _partition, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
 
@@ -46,7 +46,7 @@ def log_likelihood(
     0.1135
     """
     chain, mask = _enter(log_initial, log_transition, log_obs, mask)
-    return _chain.log_partition(chain, mask, parallel=parallel)
+    return _partition.log_partition(chain, mask, parallel=parallel)
 
 
 def filter(
