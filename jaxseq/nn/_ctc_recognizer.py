@@ -123,7 +123,7 @@ class CTCRecognizer(SequenceTagger):
         language_model: Any = None,
         carry: Carry = None,
         start: int | None = None,
-        weight: float | jax.Array = 1.0,
+        weight: float | jax.Array | None = None,
         bonus: float | jax.Array = 0.0,
         expand: int | None = None,
     ) -> ctc.Decoded:

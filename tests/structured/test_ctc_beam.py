@@ -193,6 +193,7 @@ LOG_PROBS = np.zeros((4, 2, V), np.float32)
         ({"bonus": True}, TypeError, "`bonus` must be a number; got True"),
         ({"carry": jnp.zeros(2)}, ValueError, "`carry` is the language model's; without"),
         ({"start": 1}, ValueError, "`start` is the language model's; without"),
+        ({"weight": 0.5}, ValueError, "`weight` is the language model's; without"),
         ({"language_model": 3}, TypeError, r"`language_model` must be \(carry, tokens \[N\]\) -> .*; got 3"),
         ({"language_model": trigrams, "start": 1.5}, TypeError, "`start` must be an int, 0 or more; got 1.5"),
         (

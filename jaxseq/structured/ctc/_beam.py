@@ -48,7 +48,7 @@ def beam_search(
     language_model: LanguageModel | None = None,
     carry: Carry = None,
     start: int | None = None,
-    weight: float | jax.Array = 1.0,
+    weight: float | jax.Array | None = None,
     bonus: float | jax.Array = 0.0,
     expand: int | None = None,
 ) -> Decoded:
@@ -67,7 +67,7 @@ def beam_search(
         N = B × size prefixes at once. What it says of the blank takes its part in the softmax. None: no language model.
       carry: the language model's, to start from: a pytree of arrays `[B, ...]`; None: it has none.
       start: the token it is given first, int; None: the blank.
-      weight: what the language model counts.
+      weight: what the language model counts; None: 1.
       bonus: what a label counts, for longer labellings where it is above 0.
       expand: how many labels, the most probable ones of a frame, are tried after every prefix; None: all of them.
         A prefix that is in the beam is followed by all its paths in either case.
@@ -81,15 +81,23 @@ def beam_search(
     ([[1, -1], [-1, -1]], ['0.64', '0.36'])
     """
     log_probs, mask, blank = frames(log_probs, mask, blank)
-    T, *batch, V = log_probs.shape
-    size, B = check.positive_int("size", size), math.prod(batch)
+    *batch, V = log_probs.shape[1:]
+    size = check.positive_int("size", size)
     expand = V if expand is None else min(check.positive_int("expand", expand), V)
-    for name, value in (("weight", weight), ("bonus", bonus)):
+    for name, value in (("weight", 1.0 if weight is None else weight), ("bonus", bonus)):
         if isinstance(value, bool) or not isinstance(value, numbers.Real | jax.Array):
             raise TypeError(f"`{name}` must be a number; got {value!r}")
     if language_model is None:  # after each prefix the better labels are the same, but for the one that it ends with
         expand = min(expand, size + 1)
     listen, carry, gains = _listener(language_model, carry, start, weight, bonus, batch, size, log_probs, blank)
+    # A language model may read what changes between calls, such as a module's params: a program kept for it would not.
+    search = _compiled if language_model is None else _search
+    return search(log_probs, mask, carry, gains, listen, size, blank, expand)
+
+
+def _search(log_probs, mask, carry, gains, listen, size, blank, expand):
+    T, *batch, V = log_probs.shape
+    B = math.prod(batch)
     if expand == V:
         tried = jnp.broadcast_to(jnp.arange(V, dtype=jnp.int32), log_probs.shape)
     else:
@@ -112,6 +120,9 @@ def beam_search(
     return Decoded(
         jnp.moveaxis(labels, -1, 0).reshape(T, *batch, size), *(x.reshape(*batch, size) for x in (lengths, score))
     )
+
+
+_compiled = jax.jit(_search, static_argnums=(4, 5, 6, 7))
 
 
 def _empty(size, T, blank, dtype):
@@ -172,6 +183,10 @@ def _advance(beam, gains, log_p, tried, blank):
     return new, source, added, best
 
 
+def _no_listener(carry, gains, *_):
+    return carry, gains
+
+
 def _listener(language_model: LanguageModel | None, carry, start, weight, bonus, batch, size, log_probs, blank):
     """The function that keeps a language model beside the beam, its carry, and what it adds to the first labels.
 
@@ -179,15 +194,16 @@ def _listener(language_model: LanguageModel | None, carry, start, weight, bonus,
     """
     B, V, dtype = math.prod(batch), log_probs.shape[-1], log_probs.dtype
     if language_model is None:
-        for name, given in (("carry", carry is not None), ("start", start is not None)):
-            if given:
+        for name, given in (("carry", carry), ("start", start), ("weight", weight)):
+            if given is not None:
                 raise ValueError(f"`{name}` is the language model's; without a `language_model` it has no meaning")
-        return (lambda carry, gains, *_: (carry, gains)), None, jnp.full((B, 1, 1), bonus, dtype)
+        return _no_listener, None, jnp.full((B, 1, 1), bonus, dtype)
     if not callable(language_model):
         raise TypeError(
             f"`language_model` must be (carry, tokens [N]) -> (carry, logits [N, V]); got {language_model!r}"
         )
     start = blank if start is None else check.natural("start", start)
+    weight = 1.0 if weight is None else weight
     for leaf in jax.tree.leaves(carry):
         if jnp.shape(leaf)[: len(batch)] != tuple(batch):
             raise ValueError(

@@ -1,5 +1,6 @@
 """What CTC is given: frames with zeros on padding, and labels as a row of states with blanks between."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -43,12 +44,15 @@ def target(labels: Any, label_mask: Any, log_probs: jax.Array, blank: int) -> Ta
             f"`labels` must be int [L, B], with the batch {tuple(batch)} of `log_probs`; "
             f"got {check.shaped(labels)}.{hint}"
         )
-    label_mask = check.flags("label_mask", label_mask, labels.shape, "L, B")
+    return _states(labels, check.flags("label_mask", label_mask, labels.shape, "L, B"), V, blank)
 
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _states(labels, label_mask, V, blank):
     known = (labels >= 0) & (labels <= min(V - 1, jnp.iinfo(labels.dtype).max))
     labels = jnp.where(known, labels, 0).astype(jnp.int32)
     possible = known & (labels != blank)
-    L = len(labels)
+    L, *batch = labels.shape
     place = jnp.arange(L, dtype=jnp.int32).reshape(L, *[1] * len(batch))
     places, counts = jnp.broadcast_to(place, labels.shape), jnp.full(batch, L, jnp.int32)
     if label_mask is not None:

@@ -66,7 +66,7 @@ def loss(
     inf
     """
     log_probs, mask, blank = frames(log_probs, mask, blank)
-    return -_log_probability(log_probs, target(labels, label_mask, log_probs, blank), mask)
+    return -_compiled(log_probs, target(labels, label_mask, log_probs, blank), mask)
 
 
 def align(
@@ -86,7 +86,11 @@ def align(
     [-1, 0, -1]
     """
     log_probs, mask, blank = frames(log_probs, mask, blank)
-    goal = target(labels, label_mask, log_probs, blank)
+    return _align(log_probs, target(labels, label_mask, log_probs, blank), mask)
+
+
+@jax.jit
+def _align(log_probs, goal, mask):
     alphas, score = _alphas(semiring.maximum, _emitted(log_probs, goal), goal, mask)
     states = _walk_back(alphas, goal, mask)
     states = jnp.where(jnp.isneginf(score), -1, states)
@@ -126,6 +130,7 @@ def _probability_backward(residuals, d_total):
 
 
 _log_probability.defvjp(_probability_forward, _probability_backward)
+_compiled = jax.jit(_log_probability)  # else its loops are compiled anew at every eager call
 
 
 def _emitted(log_probs, goal):

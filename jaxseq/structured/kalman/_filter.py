@@ -1,5 +1,6 @@
 """Looking from the past: the likelihood of observations, the filter and prediction (Kalman 1960)."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -79,6 +80,11 @@ def predict(
     """
     ahead = check.positive_int("steps", steps)
     params, given = enter(params, xs, mask, missing)
+    return _predict(params, given, ahead, bool(parallel))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _predict(params, given, ahead, parallel):
     filtered, _ = _messages.forward(params, given, parallel=parallel)
     last = jax.tree.map(lambda start, x: x[-1] if x.shape[0] else start, initial(params, given), filtered)
     begun = jnp.any(given.real, 0)

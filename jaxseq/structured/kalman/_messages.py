@@ -15,6 +15,7 @@ covariance; η and J of all steps after t are the backward message. Neither need
 which may be singular. A step that the mask leaves out is the stretch A = I, of zeros else.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -50,6 +51,7 @@ class Stretch(NamedTuple):
     information: Information
 
 
+@functools.partial(jax.jit, static_argnames="parallel")
 def forward(params: Params, steps: Steps, *, parallel: bool = False) -> tuple[Gaussians, jax.Array]:
     """Returns the filtered states, held on False steps, and log p(x_t | x_1 … x_{t-1}) `[T, *B]`.
 
@@ -72,6 +74,7 @@ def forward(params: Params, steps: Steps, *, parallel: bool = False) -> tuple[Ga
     return advance(masking.choose(steps.follows, entering, start), steps)[1]
 
 
+@functools.partial(jax.jit, static_argnames="parallel")
 def backward(params: Params, steps: Steps, *, parallel: bool = False) -> Information:
     """Returns what the steps after each one say of its state, `[T, ...]`."""
     each = stretches(params, steps)

@@ -51,6 +51,7 @@ def sample_posterior(
     return masking.keep(steps.real, states + posterior(centred, steps, parallel=parallel)[1].mean)
 
 
+@jax.jit
 def _draw(key, params, moves):
     """States, held where `moves` `[T, *B]` is False, and observations."""
     keys = jax.random.split(key, 3)

@@ -1,5 +1,7 @@
 """Looking back: states given all observations (Rauch, Tung & Striebel 1965)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -39,6 +41,7 @@ def pairs(
     return jnp.broadcast_to(cross, (cross.shape[0], *steps.xs.shape[1:-1], *cross.shape[-2:]))
 
 
+@functools.partial(jax.jit, static_argnames="parallel")
 def posterior(params: Params, steps: Steps, *, parallel: bool) -> tuple[jax.Array, Gaussians, jax.Array]:
     """Returns log p(x) `[*B]`, the smoothed states, held on False steps, and the covariances of `pairs`."""
     filtered, log_densities = _messages.forward(params, steps, parallel=parallel)
