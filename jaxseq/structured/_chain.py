@@ -64,12 +64,12 @@ def forward(
 
     start, taken_off = _start(chain)
     if mask is None:
-        first = Messages(*semiring.scaled(start + chain.scores[:1]))  # of the step that follows none
-        later = _run(ring, move, first.v[-1] if len(chain.scores) else start, chain, mask, parallel=parallel)
-        messages = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, later)
+        v, scale = semiring.scaled(start + chain.scores[:1])  # of the step that follows none
+        later = _run(ring, move, v[-1] if len(chain.scores) else start, chain, mask, parallel=parallel)
+        messages = Messages(jnp.concatenate([v, later.v]), jnp.concatenate([scale, later.scale]), later.last)
     else:
         messages = _run(ring, move, start, chain, mask, parallel=parallel)
-    total = jnp.sum(messages.scale, 0) + taken_off + ring.sum(_last(messages.v, start) + chain.final, -1)
+    total = jnp.sum(messages.scale, 0) + taken_off + ring.sum(messages.last + chain.final, -1)
     return messages, jnp.where(_is_some(chain, mask), total, 0)
 
 
@@ -113,7 +113,7 @@ def log_marginals(alphas: jax.Array, betas: jax.Array, mask: jax.Array | None) -
 
 def log_last(chain: Chain, alphas: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Returns log p(s) of each row's last real step, `[*B, K]`; -inf where there is none."""
-    last = normalised(_last(alphas, _start(chain)[0]) + chain.final)
+    last = normalised((alphas[-1] if len(alphas) else _start(chain)[0]) + chain.final)
     return jnp.where(_is_some(chain, mask)[..., None], last, -jnp.inf)
 
 
@@ -167,8 +167,7 @@ def _run(ring, move, start, chain, mask, *, reverse=False, parallel=False) -> Me
 
     if ring is not semiring.log or parallel or steps.transition is not None:
         return exactly()
-    fast, counts = _probabilities.run(start, steps.scores, steps.follows, chain.transition, mask, reverse=reverse)
-    return jax.lax.cond(counts, lambda: fast, exactly)
+    return _probabilities.run_or(exactly, start, steps.scores, steps.follows, chain.transition, mask, reverse=reverse)
 
 
 def _steps(chain: Chain, mask) -> _Step:
@@ -215,10 +214,6 @@ def _into(chain, step, state):
 def _start(chain):
     """α before the first step, `[*B, K]`, scaled, and what was taken off."""
     return semiring.scaled(jnp.broadcast_to(chain.initial, chain.scores.shape[1:]))
-
-
-def _last(alphas, start):
-    return alphas[-1] if alphas.shape[0] else start
 
 
 def _is_some(chain, mask):

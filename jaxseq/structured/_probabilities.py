@@ -6,15 +6,23 @@
 With no exponential or logarithm in the loop it is several times as fast. But floats have a range: what is less probable
 than the rest by more than that becomes 0, and may yet be all that the future leaves. So the result counts only where
 nothing has vanished: every entry is well within the range, or is 0 because no path leads there.
+
+A small product is written as a sum, which XLA fuses with what stands around it: up to five times as fast on a CPU.
 """
+
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq.structured.semiring import Messages, scaled
 
+_SMALL_TABLE, _SMALL_STEP = 32, 4096  # states, and products of numbers in a step
 
-def run(
+
+def run_or(
+    exactly: Callable[[], Messages],
     start: jax.Array,
     scores: jax.Array,
     follows: jax.Array | None,
@@ -22,10 +30,11 @@ def run(
     mask: jax.Array | None,
     *,
     reverse: bool = False,
-) -> tuple[Messages, jax.Array]:
-    """Returns the messages forward, or back with `reverse`, as logarithms, and whether they count, a bool.
+) -> Messages:
+    """Returns the messages forward, or back with `reverse`, as logarithms, or what `exactly` gives.
 
     Args:
+      exactly: is called where the messages do not count.
       start: `[*B, K]`, the largest 0.
       scores: `[T, *B, K]`.
       follows: bool `[T, *B]`, False where there is no transition into the step; None: there is one everywhere.
@@ -34,10 +43,11 @@ def run(
     """
     smallest = float(jnp.finfo(scores.dtype).tiny) ** 0.8
     observed, taken_off = scaled(scores)
-    likeliest = jnp.where(jnp.any(transition > -jnp.inf), jnp.max(transition), 0)
+    likeliest = jnp.max(transition)
+    likeliest = jnp.where(jnp.isneginf(likeliest), 0, likeliest)
 
     def move(p, observed, follows, table):
-        moved = (p * observed) @ table.T if reverse else p @ table
+        moved = _product(p * observed, table.T) if reverse else _product(p, table)
         moved = moved if follows is None else jnp.where(follows[..., None], moved, p)
         return moved if reverse else moved * observed
 
@@ -54,19 +64,37 @@ def run(
         return new, (new, largest)
 
     first = jnp.exp(start)
-    _, (p, largest) = jax.lax.scan(body, first, (mask, jnp.exp(observed), follows), reverse=reverse)
+    last, (p, largest) = jax.lax.scan(body, first, (mask, jnp.exp(observed), follows), reverse=reverse)
 
-    before = jnp.concatenate([p, first[None]])[1:] if reverse else jnp.concatenate([first[None], p])[:-1]
-    possible = (before, 0), (scores, -jnp.inf), (transition, -jnp.inf)
-    was_there, observable, passable = ((x > least).astype(p.dtype) for x, least in possible)
-    is_there, reached = p >= smallest, move(was_there, observable, follows, passable) > 0
-    all_kept = (is_there == reached) if mask is None else (is_there == reached) | ~mask[..., None]
-    counts = jnp.all(all_kept) & jnp.all((first >= smallest) | jnp.isneginf(start))
+    def none_vanished():
+        """Whether every entry is there that a path leads to."""
+        before = jnp.concatenate([p, first[None]])[1:] if reverse else jnp.concatenate([first[None], p])[:-1]
+        possible = (before, 0), (scores, -jnp.inf), (transition, -jnp.inf)
+        was_there, observable, passable = ((x > least).astype(p.dtype) for x, least in possible)
+        reached = move(was_there, observable, follows, passable) > 0
+        all_kept = (is_there == reached) if mask is None else (is_there == reached) | ~mask[..., None]
+        return jnp.all(all_kept) & jnp.all((first >= smallest) | jnp.isneginf(start))
 
     scale = jnp.log(largest) + taken_off + (likeliest if follows is None else jnp.where(follows, likeliest, 0))
     scale = scale if mask is None else jnp.where(mask, scale, 0)
-    counts = in_all_rows(counts)
-    return Messages(jnp.where(is_there, jnp.log(jnp.where(is_there, p, 1)), -jnp.inf), scale), counts
+    messages = Messages(_log(p, smallest), scale, _log(last, smallest))
+
+    is_there = p >= smallest
+    all_there = jnp.all(is_there if mask is None else is_there | ~mask[..., None]) & jnp.all(first >= smallest)
+    unless_vanished = lambda: jax.lax.cond(in_all_rows(none_vanished()), lambda: messages, exactly)
+    return jax.lax.cond(in_all_rows(all_there), lambda: messages, unless_vanished)
+
+
+def _product(p, table):
+    *batch, K = p.shape
+    rows = math.prod(batch)
+    if isinstance(rows, int) and rows * K * K <= _SMALL_STEP and K <= _SMALL_TABLE:
+        return jnp.sum(p[..., None] * table, -2)
+    return p @ table
+
+
+def _log(p, smallest):
+    return jnp.where(p >= smallest, jnp.log(jnp.where(p >= smallest, p, 1)), -jnp.inf)
 
 
 @jax.custom_batching.custom_vmap

@@ -45,10 +45,11 @@ maximum = Semiring(_largest)
 
 
 class Messages(NamedTuple):
-    """`v` `[T, *B, K]` after each step, its largest entry at 0, and `[T, *B]`, what each step took off."""
+    """`v` `[T, *B, K]` after each step, its largest entry at 0; `[T, *B]`, what each step took off; and the last v."""
 
     v: jax.Array
     scale: jax.Array
+    last: jax.Array
 
 
 def scaled(v: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax.Array, jax.Array]:
@@ -88,15 +89,16 @@ def run(
         new, scale = scaled(move(v, inputs))
         if mask is not None:
             new, scale = jnp.where(mask[..., None], new, v), jnp.where(mask, scale, 0)
-        return new, Messages(new, scale)
+        return new, (new, scale)
 
     T = jax.tree.leaves(steps)[0].shape[0]
     if not parallel or T < 4:
-        return jax.lax.scan(body, start, (mask, steps), reverse=reverse)[1]
+        last, (v, scale) = jax.lax.scan(body, start, (mask, steps), reverse=reverse)
+        return Messages(v, scale, last)
     if reverse:
         steps, mask = jax.tree.map(lambda x: x[::-1], (steps, mask))
-    messages = _in_blocks(semiring, move, body, start, steps, mask, T)
-    return jax.tree.map(lambda x: x[::-1], messages) if reverse else messages
+    v, scale = _in_blocks(semiring, move, body, start, steps, mask, T)
+    return Messages(v[::-1], scale[::-1], v[-1]) if reverse else Messages(v, scale, v[-1])
 
 
 def _in_blocks(semiring, move, body, start, steps, mask, T):

@@ -146,8 +146,8 @@ def _alphas(ring, emitted, goal, mask):
         return _sum_of(ring, alpha, _shifted(alpha, 1), jnp.where(goal.skips, _shifted(alpha, 2), -jnp.inf)) + emitted
 
     start = _only(jnp.zeros_like(goal.last), emitted)
-    alphas, taken_off = semiring.run(ring, move, start, emitted, mask)
-    return alphas, jnp.sum(taken_off, 0) + ring.sum(_ending(alphas[-1] if len(alphas) else start, goal), -1)
+    messages = semiring.run(ring, move, start, emitted, mask)
+    return messages.v, jnp.sum(messages.scale, 0) + ring.sum(_ending(messages.last, goal), -1)
 
 
 def _betas(emitted, goal, mask):
