@@ -23,6 +23,7 @@ ROWS = [
     "_stream",
     "wrappers",
     "diagnostics",
+    "_top_k",
     "structured",
     "decoding",
     "nn",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._top_k import top_k
 from jaxseq.structured import semiring
 from jaxseq.structured._chain import Chain, Path
 from jaxseq.structured.crf._inference import enter, step_before
@@ -47,7 +48,7 @@ def _search(chain: Chain, mask: jax.Array | None, k: int) -> Path:
         scores, real, moves = inputs
         ways = ways.reshape(*batch, K, k)
         into = ways[..., None, :, :] + chain.transition.T[..., None]  # [B, to, from, k]
-        found, origin = jax.lax.top_k(into.reshape(*batch, K, K * k), k)
+        found, origin = top_k(into.reshape(*batch, K, K * k), k)
         new = jnp.where(moves[..., None, None], found, ways) + scores[..., None]
         new, scale = semiring.scaled(new.reshape(*batch, K * k))
         ways = jnp.where(real[..., None], new, ways.reshape(new.shape))
@@ -57,7 +58,7 @@ def _search(chain: Chain, mask: jax.Array | None, k: int) -> Path:
     start = (chain.initial[:, None] + only_one).reshape(K * k)
     start, taken_off = semiring.scaled(jnp.broadcast_to(start, (*batch, K * k)))
     ways, (scale, origins) = jax.lax.scan(step, start, (chain.scores, real, moves))
-    best, last = jax.lax.top_k(ways + jnp.repeat(chain.final, k), k)
+    best, last = top_k(ways + jnp.repeat(chain.final, k), k)
     best = best + (taken_off + jnp.sum(scale, 0))[..., None]
     best = jnp.where(jnp.any(real, 0)[..., None], best, only_one)
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._top_k import top_k
 from jaxseq.masking import choose
 from jaxseq.structured.ctc._greedy import Decoded
 from jaxseq.structured.ctc._inputs import frames
@@ -101,7 +102,7 @@ def _search(log_probs, mask, carry, gains, listen, size, blank, expand):
     if expand == V:
         tried = jnp.broadcast_to(jnp.arange(V, dtype=jnp.int32), log_probs.shape)
     else:
-        tried = jax.lax.top_k(jnp.where(jnp.arange(V) == blank, -jnp.inf, log_probs), expand)[1]
+        tried = top_k(jnp.where(jnp.arange(V) == blank, -jnp.inf, log_probs), expand)[1]
 
     def step(state, inputs):
         (log_p, tried), real = inputs
@@ -162,7 +163,7 @@ def _advance(beam, gains, log_p, tried, blank):
     is_there = longer.astype(log_p.dtype) @ (beam.last[:, None] == tried).astype(log_p.dtype) > 0
     extend = jnp.where(is_there | (tried == blank), -jnp.inf, extended(every[:, None], tried[None]))
 
-    scores, place = jax.lax.top_k(jnp.concatenate([jnp.logaddexp(stay_blank, stay_label), extend.reshape(-1)]), K)
+    scores, place = top_k(jnp.concatenate([jnp.logaddexp(stay_blank, stay_label), extend.reshape(-1)]), K)
     added = place >= K
     source = jnp.where(added, (place - K) // E, place)
     label = tried[(place - K) % E]
