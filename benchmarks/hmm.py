@@ -3,7 +3,7 @@
     python -m benchmarks.hmm [--states 5 50] [--steps 100 10000] [--batch 1] [--tasks …] [--rounds 20]
 
 Likelihood, posteriors, best path, and the likelihood's gradient by the observations' log-probabilities, of one random
-model, float32 (hmmlearn float64). jaxseq runs one step after the other, and in parallel blocks of time
+model, float32 (hmmlearn and PyTorch float64). jaxseq runs one step after the other, and in parallel blocks of time
 (`parallel=True`); hmmlearn by the two ways of its C++ extension, a row at a time; dynamax in sequence, and in parallel
 where it has that, mapped over rows; PyTorch by a loop of `logsumexp`. All agree before anything is timed.
 Milliseconds, min and median over rounds in which they take turns, and their median over the better of jaxseq's two.
@@ -88,7 +88,7 @@ def by_jaxseq(task, initial, transition, log_obs):
 def by_others(task, initial, transition, log_obs):
     as_jax = [jnp.asarray(x, jnp.float32) for x in (initial, transition, log_obs)]
     log_initial, log_transition, torch_obs = (
-        torch.tensor(x, dtype=torch.float32) for x in (np.log(initial), np.log(transition), log_obs)
+        torch.tensor(x, dtype=torch.float64) for x in (np.log(initial), np.log(transition), log_obs)
     )
     rows = [np.ascontiguousarray(log_obs[:, b]) for b in range(log_obs.shape[1])]
 
