@@ -1,6 +1,31 @@
-"""From logits to tokens."""
+"""From a model's step to sequences: over any step function, and any carry.
 
-from jaxseq.decoding._sampling import filter_logits as filter_logits
-from jaxseq.decoding._sampling import sample as sample
+A step is `(carry, token int32 [B]) -> (carry, logits [B, V])`, such as `nn.LanguageModel.step`; the carry is any pytree
+of arrays `[B, ...]`. Sequences are time-major, `[T, B]`.
+"""
 
-__all__ = ["filter_logits", "sample"]
+from jaxseq.decoding._beam import beam_search as beam_search
+from jaxseq.decoding._logits import draw as draw
+from jaxseq.decoding._logits import filter_logits as filter_logits
+from jaxseq.decoding._one_by_one import greedy as greedy
+from jaxseq.decoding._one_by_one import sample as sample
+from jaxseq.decoding._speculative import Read as Read
+from jaxseq.decoding._speculative import Speculated as Speculated
+from jaxseq.decoding._speculative import speculative as speculative
+from jaxseq.decoding._step import Allowed as Allowed
+from jaxseq.decoding._step import Decoded as Decoded
+from jaxseq.decoding._step import Step as Step
+
+__all__ = [
+    "Allowed",
+    "Decoded",
+    "Read",
+    "Speculated",
+    "Step",
+    "beam_search",
+    "draw",
+    "filter_logits",
+    "greedy",
+    "sample",
+    "speculative",
+]

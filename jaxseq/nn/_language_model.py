@@ -163,7 +163,7 @@ class LanguageModel(nnx.Module):
 
         def write(state, key):
             carry, logits = state
-            ids = decoding.sample(key, logits, temperature=temperature, top_k=top_k, top_p=top_p)
+            ids = decoding.draw(key, logits, temperature=temperature, top_k=top_k, top_p=top_p)
             return self.step(carry, ids), ids
 
         keys = None if key is None else jax.random.split(key, length)

@@ -13,7 +13,7 @@ LOGITS[1, [2, 5, 7]] = 4.0  # ties at the top
 LOGITS[2, 3:] = -np.inf
 
 filter_logits = jax.jit(decoding.filter_logits, static_argnames="top_k")
-sample = jax.jit(decoding.sample, static_argnames=("temperature", "top_k"))
+sample = jax.jit(decoding.draw, static_argnames=("temperature", "top_k"))
 
 
 def kept_by_hand(logits, temperature, top_k, top_p):
@@ -80,10 +80,10 @@ def test_greedy_is_argmax_with_and_without_a_key():
 def test_errors(options, error, message):
     arguments = {"key": jax.random.key(0), "logits": LOGITS} | options
     with pytest.raises(error, match=message):
-        decoding.sample(**arguments)
+        decoding.draw(**arguments)
 
 
 def test_narrow_logits_stay_finite_at_low_temperatures():
     logits, keys = jnp.array([10.0, 30.0, 20.0], jnp.float16), jax.random.split(jax.random.key(0), 8)
-    drawn = jax.vmap(lambda key: decoding.sample(key, logits, temperature=1e-4))(keys)
+    drawn = jax.vmap(lambda key: decoding.draw(key, logits, temperature=1e-4))(keys)
     assert drawn.tolist() == [1] * 8

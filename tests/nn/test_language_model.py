@@ -92,7 +92,7 @@ def test_samples_are_those_of_a_plain_loop():
         state, logits = model.unroll(PROMPT, carry)
         logits, ids = logits[:, -1], []
         for step_key in jax.random.split(key, length):
-            ids.append(decoding.sample(step_key, logits, **options))
+            ids.append(decoding.draw(step_key, logits, **options))
             state, logits = model.step(state, ids[-1])
         return jnp.stack(ids, 1)
 

@@ -1,8 +1,10 @@
-"""Sampling from logits: temperature, the k best (Fan et al. 2018), the nucleus (Holtzman et al. 2020).
+"""Sampling from logits: temperature, the k best (Fan et al. 2018), the nucleus (Holtzman et al. 2020), what is typical.
 
     p = softmax(logits / temperature)
-    top_k   keeps the k most probable
-    top_p   keeps the fewest most probable ones whose sum reaches p, of what `top_k` has left, scaled to sum 1
+    top_k    keeps the k most probable
+    top_p    keeps the fewest most probable ones whose sum reaches top_p, of what `top_k` has left, scaled to sum 1
+    typical  keeps the fewest whose surprise -log p is nearest its mean, the entropy, and whose sum reaches `typical`
+             (Meister et al. 2023), of what the others have left, scaled to sum 1
 
 Among equals the lower id counts as the more probable. Temperature 0 is the limit: greedy.
 """
@@ -21,19 +23,20 @@ def filter_logits(
     temperature: float | jax.Array = 1.0,
     top_k: int | None = None,
     top_p: float | jax.Array | None = None,
+    typical: float | jax.Array | None = None,
 ) -> jax.Array:
-    """Returns logits / temperature, `[..., V]`, with -inf in place of what is never to be drawn; the best always stays.
+    """Returns logits / temperature, `[..., V]`, with -inf in place of what is never to be drawn.
 
-    Narrow logits are widened to float32.
+    One always stays: the best, or by `typical` the most typical one. Narrow logits are widened to float32.
 
     Args:
       logits: float `[..., V]`.
       temperature: a number of at least 0; at 0 only the best stays, undivided.
       top_k: how many to keep, an int; above V it keeps all.
-      top_p: the probability to keep, a number in (0, 1]; 1 keeps all.
+      top_p, typical: the probability to keep, a number in (0, 1]; 1 keeps all.
 
     Raises:
-      TypeError, ValueError: an argument does not fit. A traced `temperature` or `top_p` is not looked at.
+      TypeError, ValueError: an argument does not fit. Traced numbers are not looked at.
 
     >>> filter_logits(jnp.array([1.0, 3.0, 2.0]), top_k=2)
     Array([-inf,   3.,   2.], dtype=float32)
@@ -42,58 +45,69 @@ def filter_logits(
     if not jnp.issubdtype(logits.dtype, jnp.floating) or logits.ndim < 1:
         raise TypeError(f"`logits` must be floating [..., V]; got {logits.dtype} {logits.shape}")
     _within("temperature", temperature, "of at least 0", lambda number: 0 <= number < float("inf"))
-    _within("top_p", top_p, "in (0, 1]", lambda number: 0 < number <= 1)
+    for name, share in (("top_p", top_p), ("typical", typical)):
+        _within(name, share, "in (0, 1]", lambda number: 0 < number <= 1)
     top_k = None if top_k is None else check.positive_int("top_k", top_k)
 
     greedy = jnp.asarray(temperature) == 0
     best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) / jnp.where(greedy, 1, temperature)
-    kept = best | ~greedy
-    if top_k is not None or top_p is not None:
-        kept &= _most_probable(logits, top_k, top_p)
-    return jnp.where(kept, logits, -jnp.inf)
+    logits = jnp.where(best | ~greedy, logits, -jnp.inf)
+    if top_k is not None:
+        logits = jnp.where(_rank(logits) < top_k, logits, -jnp.inf)
+    if top_p is not None:
+        logits = _fewest(logits, logits, top_p)
+    if typical is not None:
+        log_p = jax.nn.log_softmax(logits)
+        entropy = -jnp.sum(jnp.where(jnp.isneginf(log_p), 0, jnp.exp(log_p) * log_p), axis=-1, keepdims=True)
+        distance = jnp.where(jnp.isneginf(log_p), jnp.inf, jnp.abs(log_p + entropy))
+        logits = _fewest(logits, -distance, typical)
+    return logits
 
 
-def sample(
+def draw(
     key: jax.Array | None,
     logits: jax.Array,
     *,
     temperature: float | jax.Array = 1.0,
     top_k: int | None = None,
     top_p: float | jax.Array | None = None,
+    typical: float | jax.Array | None = None,
 ) -> jax.Array:
     """Returns ids drawn from `softmax(filter_logits(logits, ...))`, int32 `[...]`.
 
     Args:
       key: a key; None where `temperature` is the number 0, which draws nothing.
-      logits, temperature, top_k, top_p: as `filter_logits` takes them.
+      logits, temperature, top_k, top_p, typical: as `filter_logits` takes them.
 
     Raises:
       TypeError, ValueError: as `filter_logits`; no key where one is needed.
 
-    >>> sample(None, jnp.array([[0.1, 0.6, 0.3]]), temperature=0)
+    >>> draw(None, jnp.array([[0.1, 0.6, 0.3]]), temperature=0)
     Array([1], dtype=int32)
     """
     check.random_key(key)
     if key is None and not (isinstance(temperature, numbers.Real) and temperature == 0):
         raise ValueError("`key` must be a jax.random.key; only temperature=0, which is greedy, goes without")
-    logits = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    logits = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p, typical=typical)
     if key is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     return jax.random.categorical(key, logits).astype(jnp.int32)
 
 
-def _most_probable(logits, top_k, top_p):
-    """Bool like `logits`: True for what both rules keep."""
-    order = jnp.argsort(logits, axis=-1, descending=True, stable=True)
+def _fewest(logits, merit, share):
+    """The logits, but -inf after the fewest of the highest merit whose probability sums to `share`."""
+    order = jnp.argsort(merit, axis=-1, descending=True, stable=True)
     rank = jnp.argsort(order, axis=-1)
-    kept = rank < (logits.shape[-1] if top_k is None else top_k)
-    if top_p is None:
-        return kept
-    p = jax.nn.softmax(jnp.where(kept, logits, -jnp.inf), axis=-1)
-    sums = jnp.cumsum(jnp.take_along_axis(p, order, axis=-1), axis=-1)
-    before = jnp.take_along_axis(jnp.pad(sums, [(0, 0)] * (sums.ndim - 1) + [(1, 0)]), rank, axis=-1)
-    return kept & ((before < top_p) | (rank == 0) | (jnp.asarray(top_p) >= 1))
+    sums = jnp.cumsum(jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1), axis=-1)
+    before = jnp.pad(sums[..., :-1], [(0, 0)] * (sums.ndim - 1) + [(1, 0)])
+    kept = (jnp.take_along_axis(before, rank, axis=-1) < share) | (rank == 0) | (jnp.asarray(share) >= 1)
+    return jnp.where(kept, logits, -jnp.inf)
+
+
+def _rank(merit):
+    """Where each entry of the last axis stands, the highest at 0."""
+    return jnp.argsort(jnp.argsort(merit, axis=-1, descending=True, stable=True), axis=-1)
 
 
 def _within(name, value, where, holds):

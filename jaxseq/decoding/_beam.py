@@ -1,0 +1,150 @@
+"""Beam search (Graves 2012; Sutskever et al. 2014): the best of many sequences, `size` of them kept at every step.
+
+Of all sequences that are one token longer than those kept, the best go on. One that ends, and is among the `size` best,
+joins those that are finished. With n tokens a sequence has the score
+
+    log p(tokens) / ((5 + n) / 6) ^ length_penalty                                                     (Wu et al. 2016)
+
+The search ends when no sequence that goes on can be better than the finished ones.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq._top_k import top_k
+from jaxseq.decoding._step import (
+    Allowed,
+    Decoded,
+    Step,
+    end_token,
+    first_token,
+    log_probs,
+    no_tokens,
+    only,
+    vocabulary,
+)
+from jaxseq.typing import Carry
+
+
+class _Search(NamedTuple):
+    """The sequences of B rows, S a row, that go on, and those that are finished, best first."""
+
+    t: jax.Array
+    carry: Carry  # [B S, ...]
+    tokens: jax.Array  # int32 [T, B, S]
+    log_p: jax.Array  # [B, S], -inf: there is none
+    finished: Decoded
+
+
+def beam_search(
+    step: Step,
+    carry: Carry,
+    start: int | jax.Array,
+    *,
+    size: int,
+    max_length: int,
+    end: int | None = None,
+    length_penalty: float = 0.0,
+    allowed: Allowed | None = None,
+) -> Decoded:
+    """Returns the `size` best sequences, best first: `Decoded(tokens [T, B, size], lengths, scores [B, size])`.
+
+    A sequence that has no end after `max_length` tokens counts as it stands. Where there are fewer sequences, scores
+    are -inf, lengths 0, and tokens -1. A size of 1 is `greedy`. Put it under `jax.jit`: sizes are static.
+
+    Args:
+      step: `(carry, token int32 [N]) -> (carry, logits [N, V])`, for N = B × size sequences at once.
+      carry: a pytree of arrays `[B, ...]`, or None.
+      start: the token to begin from, int `[B]`, or one for all rows of the carry; it is not part of the result.
+      size: S, how many sequences are kept.
+      max_length: T, the most tokens.
+      end: the token that ends a sequence; None: all go on to `max_length`.
+      length_penalty: at 0 the score is the log-probability; above 0 longer sequences lose less by it.
+      allowed: `(tokens int32 [T, N], t) -> bool [N, V]`, which tokens may follow the first t; None: all.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, or `step` does not do as it should.
+
+    >>> from jaxseq import decoding
+    >>> transition = jnp.log(jnp.array([[0.1, 0.5, 0.4], [0.3, 0.3, 0.4], [0.05, 0.05, 0.9]]))
+    >>> step = lambda carry, token: (carry, transition[token])
+    >>> found = decoding.beam_search(step, None, jnp.array([0]), size=2, max_length=3)
+    >>> found.tokens[:, 0].T.tolist()  # greedy would begin with 1
+    [[2, 2, 2], [1, 2, 2]]
+    """
+    size, max_length = check.positive_int("size", size), check.positive_int("max_length", max_length)
+    length_penalty = check.at_least_zero("length_penalty", length_penalty)
+    carry = check.as_jax(carry)
+    last = first_token(start, carry)
+    batch, B = last.shape, math.prod(last.shape)
+    carry = jax.tree.map(lambda x: _repeated(x, len(batch), B, size), carry)
+    last = _repeated(last, len(batch), B, size)
+    V, dtype = vocabulary(step, carry, last)
+    end = end_token(end, V)
+    # Of so many, one a sequence can end, so that as many as there are places go on.
+    considered = min(size if end < 0 else 2 * size, size * V)
+
+    def penalised(log_p, n):
+        return log_p / ((5.0 + n) / 6.0) ** length_penalty
+
+    def advance(now: _Search) -> _Search:
+        tokens = now.tokens.reshape(max_length, B * size)
+        before = jax.lax.dynamic_index_in_dim(tokens, jnp.maximum(now.t - 1, 0), keepdims=False)
+        carry, log_p = log_probs(step, now.carry, jnp.where(now.t == 0, last, before))
+        log_p = only(allowed, tokens, now.t, log_p).reshape(B, size, V)
+        log_p, place = top_k((now.log_p[..., None] + log_p).reshape(B, size * V), considered)
+        source, token = place // V, (place % V).astype(jnp.int32)
+        longer = _of(now.tokens, source).at[now.t].set(token)
+        ends = token == end
+
+        n = now.t + 1
+        at_last = n == max_length
+        is_done = at_last | (ends & (jnp.arange(considered) < size))
+        finished = _best(now.finished, longer, n, jnp.where(is_done, penalised(log_p, n), -jnp.inf))
+        log_p, kept = top_k(_padded(jnp.where(ends, -jnp.inf, log_p), size), size)
+        source = jnp.take_along_axis(_padded(source, size), kept, -1)
+        rows = (jnp.arange(B)[:, None] * size + source).reshape(-1)
+        return _Search(n, jax.tree.map(lambda x: x[rows], carry), _of(_padded(longer, size), kept), log_p, finished)
+
+    def goes_on(now: _Search):
+        bound = penalised(now.log_p[:, 0], max_length)  # of all that may come of it
+        return (now.t < max_length) & jnp.any(bound > now.finished.scores[:, -1])
+
+    tokens = no_tokens(max_length, (B, size))
+    only_one = jnp.where(jnp.arange(size) == 0, 0.0, -jnp.inf).astype(dtype)
+    nothing = Decoded(tokens, jnp.zeros((B, size), jnp.int32), jnp.full((B, size), -jnp.inf, dtype))
+    log_p = jnp.broadcast_to(only_one, (B, size))
+    begun = _Search(jnp.asarray(0, jnp.int32), carry, tokens, log_p, nothing)
+    tokens, *rest = jax.lax.while_loop(goes_on, advance, begun).finished
+    return Decoded(tokens.reshape(max_length, *batch, size), *(x.reshape(*batch, size) for x in rest))
+
+
+def _best(finished: Decoded, tokens, length, scores):
+    """The best of those that are finished, and of new ones; those first, where scores are equal."""
+    size = finished.scores.shape[-1]
+    scores, place = top_k(jnp.concatenate([finished.scores, scores], -1), size)
+    lengths = jnp.concatenate([finished.lengths, jnp.full(tokens.shape[1:], length, jnp.int32)], -1)
+    lengths = jnp.where(jnp.isneginf(scores), 0, jnp.take_along_axis(lengths, place, -1))
+    tokens = _of(jnp.concatenate([finished.tokens, tokens], -1), place)
+    return Decoded(jnp.where(jnp.isneginf(scores), -1, tokens), lengths, scores)
+
+
+def _of(tokens, places):
+    """The sequences `[T, B, S]` at places `[B, K]`, `[T, B, K]`."""
+    return jnp.take_along_axis(tokens, places[None], -1)
+
+
+def _repeated(x, axes, B, size):
+    """`[*B, ...]` as `[B S, ...]`, each row `size` times."""
+    return jnp.repeat(x.reshape(B, *x.shape[axes:]), size, axis=0, total_repeat_length=B * size)
+
+
+def _padded(x, size):
+    """At least `size` entries along the last axis, -inf or 0 more of them."""
+    missing = max(0, size - x.shape[-1])
+    fill = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else 0
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=fill)

@@ -1,0 +1,143 @@
+"""Decoding one token after the other: the most probable one, or one drawn."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.decoding._logits import draw
+from jaxseq.decoding._step import (
+    Allowed,
+    Decoded,
+    Step,
+    end_token,
+    first_token,
+    log_probs,
+    no_tokens,
+    only,
+    vocabulary,
+)
+from jaxseq.typing import Carry
+
+
+class _Writing(NamedTuple):
+    t: jax.Array
+    carry: Carry
+    last: jax.Array  # int32 [B]
+    tokens: jax.Array  # int32 [T, B]
+    lengths: jax.Array  # int32 [B]
+    scores: jax.Array  # [B]
+    ended: jax.Array  # bool [B]
+
+
+def greedy(
+    step: Step,
+    carry: Carry,
+    start: int | jax.Array,
+    *,
+    max_length: int,
+    end: int | None = None,
+    allowed: Allowed | None = None,
+) -> Decoded:
+    """Returns the tokens that are the most probable ones step by step, `Decoded(tokens, lengths, scores)`.
+
+    That need not be the most probable sequence: see `beam_search`. The loop ends when all rows have. Put it under
+    `jax.jit`: sizes are static.
+
+    Args:
+      step: `(carry, token int32 [B]) -> (carry, logits [B, V])`.
+      carry: a pytree of arrays `[B, ...]`, or None.
+      start: the token to begin from, int `[B]`, or one for all rows of the carry; it is not part of the result.
+      max_length: T, the most tokens to write.
+      end: the token that ends a row; None: all go on to `max_length`.
+      allowed: `(tokens int32 [T, B], t) -> bool [B, V]`, which tokens may follow the first t; None: all. Their
+        log-probabilities stay what they are. Where none may, the row's score is -inf.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, or `step` does not do as it should.
+
+    >>> from jaxseq import decoding
+    >>> transition = jnp.log(jnp.array([[0.1, 0.6, 0.3], [0.2, 0.1, 0.7], [0.8, 0.1, 0.1]]))
+    >>> step = lambda carry, token: (carry, transition[token])
+    >>> found = decoding.greedy(step, None, jnp.array([0, 1]), max_length=4, end=2)
+    >>> found.tokens.T.tolist(), found.lengths.tolist()
+    ([[1, 2, -1, -1], [2, -1, -1, -1]], [2, 1])
+    """
+
+    def best(t, log_p):
+        return jnp.argmax(log_p, axis=-1).astype(jnp.int32)
+
+    return _write(step, carry, start, best, max_length, end, allowed)
+
+
+def sample(
+    key: jax.Array,
+    step: Step,
+    carry: Carry,
+    start: int | jax.Array,
+    *,
+    max_length: int,
+    end: int | None = None,
+    temperature: float | jax.Array = 1.0,
+    top_k: int | None = None,
+    top_p: float | jax.Array | None = None,
+    typical: float | jax.Array | None = None,
+    allowed: Allowed | None = None,
+) -> Decoded:
+    """Returns tokens drawn step by step, `Decoded(tokens, lengths, scores)`, the scores those of the model itself.
+
+    Args:
+      key: a key.
+      step, carry, start, max_length, end, allowed: as for `greedy`.
+      temperature, top_k, top_p, typical: what is drawn from, as `filter_logits` takes them.
+
+    Raises:
+      TypeError, ValueError: as `greedy` does.
+    """
+    check.given_key(key)
+
+    def drawn(t, log_p):
+        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
+        return draw(jax.random.fold_in(key, t), log_p, **options)
+
+    return _write(step, carry, start, drawn, max_length, end, allowed)
+
+
+def _write(
+    step: Step, carry: Carry, start: int | jax.Array, choose: Callable, max_length: int, end: int | None, allowed
+) -> Decoded:
+    max_length = check.positive_int("max_length", max_length)
+    carry = check.as_jax(carry)
+    last = first_token(start, carry)
+    V, dtype = vocabulary(step, carry, last)
+    end = end_token(end, V)
+
+    def advance(now: _Writing) -> _Writing:
+        carry, log_p = log_probs(step, now.carry, now.last)
+        log_p = only(allowed, now.tokens, now.t, log_p)
+        token = choose(now.t, log_p)
+        gained = jnp.take_along_axis(log_p, token[..., None], axis=-1)[..., 0]
+        return _Writing(
+            t=now.t + 1,
+            carry=carry,
+            last=token,
+            tokens=now.tokens.at[now.t].set(jnp.where(now.ended, -1, token)),
+            lengths=now.lengths + ~now.ended,
+            scores=now.scores + jnp.where(now.ended, 0, gained),
+            ended=now.ended | (token == end),
+        )
+
+    nothing = jnp.zeros(last.shape, jnp.int32)
+    begun = _Writing(
+        t=jnp.asarray(0, jnp.int32),
+        carry=carry,
+        last=last,
+        tokens=no_tokens(max_length, last.shape),
+        lengths=nothing,
+        scores=jnp.zeros(last.shape, dtype),
+        ended=jnp.zeros(last.shape, bool),
+    )
+    done = jax.lax.while_loop(lambda now: (now.t < max_length) & ~jnp.all(now.ended), advance, begun)
+    return Decoded(done.tokens, done.lengths, done.scores)

@@ -1,0 +1,195 @@
+"""Speculative decoding (Leviathan et al. 2023; Chen et al. 2023): a small model guesses ahead, a large one judges.
+
+The draft model draws the tokens d_1 … d_n, each by its own q_i; the target model reads all of them at once, and says
+p_1 … p_{n+1}. From the first on, d_i stays with the probability min(1, p_i(d_i) / q_i(d_i)). In the place of the first
+that does not stay one is drawn from max(p_i - q_i, 0), scaled to sum 1; after the last, from p_{n+1}. What comes is
+distributed as the target model's own draws are, whatever the draft model says.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.decoding._logits import filter_logits
+from jaxseq.decoding._step import Step, end_token, first_token, log_probs, no_tokens, vocabulary
+from jaxseq.typing import Carry
+
+Read: TypeAlias = Callable[[Carry, jax.Array], tuple[jax.Array, Callable[[jax.Array], Carry]]]
+"""`(carry, tokens int32 [n, B]) -> (logits [n, B, V], after)`: n steps at once, and `after(count int32 [B])`, the carry
+after the first `count` tokens of each row, 0 to n."""
+
+
+class Speculated(NamedTuple):
+    """Sequences as in `Decoded`, and how the draft model did."""
+
+    tokens: jax.Array
+    """Int32 `[T, B]`, -1 after the end."""
+    lengths: jax.Array
+    """Int32 `[B]`: how many, with the end token."""
+    scores: jax.Array
+    """Float `[B]`: the target model's log-probability of the tokens, in nats."""
+    rounds: jax.Array
+    """Int32 `[B]`: how often the target model has read; `lengths / rounds` tokens came of each time."""
+
+
+class _Writing(NamedTuple):
+    key: jax.Array
+    carry: Carry
+    draft_carry: Carry
+    last: jax.Array
+    tokens: jax.Array
+    lengths: jax.Array
+    scores: jax.Array
+    rounds: jax.Array
+    ended: jax.Array
+
+
+def speculative(
+    key: jax.Array,
+    step: Step,
+    carry: Carry,
+    draft: Step,
+    draft_carry: Carry,
+    start: int | jax.Array,
+    *,
+    max_length: int,
+    end: int | None = None,
+    ahead: int = 4,
+    read: Read | None = None,
+    temperature: float | jax.Array = 1.0,
+    top_k: int | None = None,
+    top_p: float | jax.Array | None = None,
+    typical: float | jax.Array | None = None,
+) -> Speculated:
+    """Returns tokens distributed as those of `sample(key, step, carry, start, ...)`, by the help of a draft model.
+
+    With temperature 0 they are those of `greedy`. It is faster where `read` takes less time than its steps, and the
+    draft model less than the target model. Put it under `jax.jit`: sizes are static.
+
+    Args:
+      key: a key.
+      step, carry: the target model's `(carry, token int32 [B]) -> (carry, logits [B, V])`.
+      draft, draft_carry: the draft model's, of the same V.
+      start: the token to begin from, int `[B]`, or one for all rows of the carry; it is not part of the result.
+      max_length: T, the most tokens to write.
+      end: the token that ends a row; None: all go on to `max_length`.
+      ahead: n, how many tokens are guessed at a time.
+      read: many steps of the target model at once, `(carry, tokens int32 [n, B]) -> (logits [n, B, V], after)` with
+        `after(count int32 [B])` the carry after so many of the tokens; None: by `step`, all carries kept.
+      temperature, top_k, top_p, typical: what is drawn from, as `filter_logits` takes them.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, or a step does not do as it should.
+    """
+    check.given_key(key)
+    max_length, ahead = check.positive_int("max_length", max_length), check.positive_int("ahead", ahead)
+    carry, draft_carry = check.as_jax((carry, draft_carry))
+    last = first_token(start, carry)
+    V, dtype = vocabulary(step, carry, last)
+    if (V_draft := vocabulary(draft, draft_carry, last)[0]) != V:
+        raise ValueError(f"`draft` must return logits of the V = {V} tokens of `step`; got {V_draft}")
+    end = end_token(end, V)
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
+    filtered = functools.partial(filter_logits, **options)
+    read = functools.partial(_by_steps, step) if read is None else read
+
+    def guess(state, key):
+        carry, token = state
+        carry, log_q = log_probs(draft, carry, token)
+        log_q = jax.nn.log_softmax(filtered(log_q))
+        token = jax.random.categorical(key, log_q).astype(jnp.int32)
+        return (carry, token), (carry, token, log_q)
+
+    def advance(now: _Writing) -> _Writing:
+        key, *keys = jax.random.split(now.key, 4)
+        # One step more than there are guesses: the draft model has to have read the last of them too.
+        state, guesses = now.draft_carry, jax.random.split(keys[0], ahead + 1)
+        _, (draft_carries, drawn, log_q) = jax.lax.scan(guess, (state, now.last), guesses)
+        tokens = jnp.concatenate([now.last[None], drawn[:-1]])
+        logits, after = read(now.carry, tokens)
+        own_log_p = jax.nn.log_softmax(logits.astype(dtype))
+        log_p = jax.nn.log_softmax(filtered(own_log_p))
+
+        drawn, log_q = drawn[:-1], log_q[:-1]
+        ratio = _at(log_p[:-1], drawn) - _at(log_q, drawn)
+        stays = jnp.log(jax.random.uniform(keys[1], ratio.shape, dtype)) < ratio
+        kept = jnp.sum(jnp.cumprod(stays.astype(jnp.int32), axis=0), axis=0, dtype=jnp.int32)
+        left = jnp.maximum(jnp.exp(log_p[:-1]) - jnp.exp(log_q), 0)
+        left = jnp.where(
+            jnp.any(left > 0, axis=-1, keepdims=True), jnp.log(left), log_p[:-1]
+        )  # none: p = q, but for rounding
+        instead = jnp.concatenate([left, log_p[-1:]])
+        instead = jnp.take_along_axis(instead, kept[None, ..., None], axis=0)[0]
+        other = jax.random.categorical(keys[2], instead).astype(jnp.int32)
+
+        place = jnp.arange(ahead + 1, dtype=jnp.int32).reshape(-1, *[1] * kept.ndim)
+        new = jnp.where(place < kept, jnp.concatenate([drawn, other[None]]), other)
+        ends_at = jnp.min(jnp.where(new == end, place, ahead + 1), axis=0)
+        count = jnp.minimum(jnp.minimum(kept, ends_at) + 1, max_length - now.lengths)
+        count = jnp.where(now.ended, 0, count)
+        real = place < count
+        lengths = now.lengths + count
+        return _Writing(
+            key=key,
+            carry=after(kept + 1),
+            draft_carry=_picked(draft_carries, kept),
+            last=jnp.where(now.ended, now.last, other),
+            tokens=_written(now.tokens, now.lengths, jnp.where(real, new, -1)),
+            lengths=lengths,
+            scores=now.scores + jnp.sum(jnp.where(real, _at(own_log_p, new), 0), axis=0),
+            rounds=now.rounds + ~now.ended,
+            ended=now.ended | (ends_at < count) | (lengths == max_length),
+        )
+
+    nothing = jnp.zeros(last.shape, jnp.int32)
+    begun = _Writing(
+        key=key,
+        carry=carry,
+        draft_carry=draft_carry,
+        last=last,
+        tokens=no_tokens(max_length, last.shape),
+        lengths=nothing,
+        scores=jnp.zeros(last.shape, dtype),
+        rounds=nothing,
+        ended=jnp.zeros(last.shape, bool),
+    )
+    done = jax.lax.while_loop(lambda now: ~jnp.all(now.ended), advance, begun)
+    return Speculated(done.tokens, done.lengths, done.scores, done.rounds)
+
+
+def _by_steps(step: Step, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:
+    """`Read` by single steps, all carries kept."""
+
+    def advance(carry, token):
+        carry, log_p = log_probs(step, carry, token)
+        return carry, (carry, log_p)
+
+    _, (carries, log_p) = jax.lax.scan(advance, carry, tokens)
+    carries = jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), carry, carries)
+    return log_p, lambda count: _picked(carries, count)
+
+
+def _picked(carries: Any, place: jax.Array) -> Any:
+    """Of leaves `[n, B, ...]` each row's at its place `[B]`."""
+
+    def pick(leaf):
+        index = place.reshape(1, *place.shape, *[1] * (leaf.ndim - 1 - place.ndim))
+        return jnp.take_along_axis(leaf, index, axis=0)[0]
+
+    return jax.tree.map(pick, carries)
+
+
+def _at(log_p, tokens):
+    """The log-probabilities of tokens."""
+    return jnp.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
+
+
+def _written(tokens, lengths, new):
+    """The tokens `[T, B]`, with `new` `[n, B]` from each row's length on."""
+    place = jnp.arange(len(tokens)).reshape(-1, *[1] * lengths.ndim) - lengths
+    found = jnp.take_along_axis(new, jnp.clip(place, 0, len(new) - 1), axis=0)
+    return jnp.where((place >= 0) & (place < len(new)), found, tokens)

@@ -1,0 +1,94 @@
+"""What decoding asks of a model: one step, of any carry, and what comes of it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check
+from jaxseq.typing import Carry, Shape
+
+Step: TypeAlias = Callable[[Carry, jax.Array], tuple[Carry, jax.Array]]
+"""`(carry, token int32 [B]) -> (carry, logits [B, V])`: one token in, the logits of the next one out."""
+
+Allowed: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(tokens int32 [T, B], t) -> bool [B, V]`: which tokens may follow the first t of `tokens`, -1 after them."""
+
+
+class Decoded(NamedTuple):
+    """Sequences of tokens.
+
+    A mask of them is `jaxseq.lengths_to_mask(lengths, T)`.
+    """
+
+    tokens: jax.Array
+    """Int32 `[T, B]`, -1 after the end; of a beam search `[T, B, size]`, best first."""
+    lengths: jax.Array
+    """Int32 `[B]`, or `[B, size]`: how many, with the end token."""
+    scores: jax.Array
+    """Float `[B]`, or `[B, size]`: the model's log-probability of the tokens, in nats; of a beam search by length."""
+
+
+def first_token(start: Any, carry: Carry) -> jax.Array:
+    """Returns `start` as int32 `[B]`; a number is the start of all rows of the carry."""
+    leaves = jax.tree.leaves(carry)
+    if isinstance(start, jax.Array) or hasattr(start, "__array__"):
+        start = check.array("start", "B", start)
+        if not jnp.issubdtype(start.dtype, jnp.integer):
+            raise TypeError(f"`start` must be int [B], a token a row; got {check.shaped(start)}")
+    else:
+        start = jnp.asarray(check.natural("start", start))
+        if not leaves:
+            raise ValueError("`start` must be int [B], as there is no `carry` to tell how many rows there are")
+        start = jnp.broadcast_to(start, jnp.shape(leaves[0])[:1])
+    for leaf in leaves:
+        if jnp.shape(leaf)[: start.ndim] != start.shape:
+            raise ValueError(
+                f"`carry` must lead with the batch {start.shape} of `start` in every leaf; got {check.shaped(leaf)}"
+            )
+    return start.astype(jnp.int32)
+
+
+def log_probs(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.Array]:
+    """Returns the next carry, like the one given, and the log-probabilities `[B, V]` of the next tokens."""
+    result = step(carry, tokens)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"`step` must return (carry, logits [B, V]); got {type(result).__name__}")
+    after, logits = result
+    kinds, expected = (jax.tree.map(check.shaped, tree) for tree in (after, carry))
+    if kinds != expected:
+        raise ValueError(f"`step` must return a carry like the one that it is given, {expected}; got {kinds}")
+    if jnp.ndim(logits) != tokens.ndim + 1 or jnp.shape(logits)[:-1] != tokens.shape:
+        raise ValueError(f"`step` must return logits [B, V] of the batch {tokens.shape}; got {check.shaped(logits)}")
+    return after, jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+
+
+def vocabulary(step: Step, carry: Carry, tokens: jax.Array) -> tuple[int, Any]:
+    """Returns V, and the dtype of log-probabilities."""
+    shape = jax.eval_shape(lambda carry, tokens: log_probs(step, carry, tokens)[1], carry, tokens)
+    return shape.shape[-1], shape.dtype
+
+
+def end_token(end: int | None, V: int) -> int:
+    """Returns the token that ends a sequence; -1, which is none, for None."""
+    if end is None:
+        return -1
+    end = check.natural("end", end)
+    if end >= V:
+        raise ValueError(f"`end` must be one of the V = {V} tokens, 0 to {V - 1}, or None; got {end}")
+    return end
+
+
+def only(allowed: Allowed | None, tokens: jax.Array, t: jax.Array, log_p: jax.Array) -> jax.Array:
+    """Returns the log-probabilities `[B, V]` with -inf for what is not allowed after `tokens` `[T, B]`."""
+    if allowed is None:
+        return log_p
+    flags = allowed(tokens, t)
+    flags = check.flags("allowed", flags, log_p.shape, "B, V")
+    return log_p if flags is None else jnp.where(flags, log_p, -jnp.inf)
+
+
+def no_tokens(max_length: int, batch: Shape) -> jax.Array:
+    """Returns int32 `[T, *B]`, -1."""
+    return jnp.full((max_length, *batch), -1, jnp.int32)

@@ -1,0 +1,224 @@
+"""Greedy decoding and beam search against all sequences, written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseq import decoding
+from tests.decoding import by_hand
+from tests.decoding.by_hand import ROWS, START, V, rows_of
+
+END, T = 2, 4
+beam_search = jax.jit(
+    decoding.beam_search, static_argnames=("step", "size", "max_length", "end", "length_penalty", "allowed")
+)
+greedy = jax.jit(decoding.greedy, static_argnames=("step", "max_length", "end", "allowed"))
+
+
+def assert_the_same(tokens, scores, want):
+    """Sequences of the same transitions have the same score, and come in any order."""
+    np.testing.assert_allclose(scores, [score for score, _ in want], rtol=1e-12)
+    score_of = {tokens: score for score, tokens in want}
+    assert set(tokens) == set(score_of)
+    np.testing.assert_allclose(scores, [score_of[row] for row in tokens], rtol=1e-12)
+
+
+@pytest.mark.parametrize("end", [END, None])
+@pytest.mark.parametrize("length_penalty", [0.0, 0.8])
+def test_a_beam_of_all_sequences_is_exhaustive(end, length_penalty, x64):
+    size = V**T
+    options = {"size": size, "max_length": T, "end": end, "length_penalty": length_penalty}
+    found = beam_search(by_hand.step, by_hand.carry(), START, **options)
+    assert found.tokens.shape == (T, ROWS, size)
+    for row, tokens in enumerate(rows_of(found)):
+        want = by_hand.best(row, T, end, length_penalty)
+        assert_the_same(tokens[: len(want)], found.scores[row, : len(want)], want)
+        assert np.all(np.isneginf(found.scores[row, len(want) :]))
+        assert np.all(found.lengths[row, len(want) :] == 0)
+
+
+@pytest.mark.parametrize("end", [END, None])
+def test_greedy_is_a_beam_of_one_and_the_best_step_by_step(end, x64):
+    found = greedy(by_hand.step, by_hand.carry(), START, max_length=T, end=end)
+    for row, (tokens, score) in enumerate(zip(rows_of(found), found.scores, strict=True)):
+        want = []
+        while len(want) < T and not (want and want[-1] == end):
+            want.append(int(np.argmax(by_hand.log_probs(row, want))))
+        assert tokens == tuple(want)
+        np.testing.assert_allclose(score, by_hand.log_prob(row, want), rtol=1e-12)
+    beam = beam_search(by_hand.step, by_hand.carry(), START, size=1, max_length=T, end=end)
+    np.testing.assert_array_equal(beam.tokens[..., 0], found.tokens)
+    np.testing.assert_array_equal(beam.lengths[:, 0], found.lengths)
+    np.testing.assert_allclose(beam.scores[:, 0], found.scores, rtol=1e-12)
+
+
+def beam_by_hand(row, size, max_length, end, length_penalty):
+    """As the module says it, with lists."""
+    live, finished = [((), 0.0)], []
+    for n in range(1, max_length + 1):
+        longer = [((*tokens, v), p + by_hand.log_probs(row, tokens)[v]) for tokens, p in live for v in range(V)]
+        longer.sort(key=lambda pair: -pair[1])
+        for place, (tokens, p) in enumerate(longer[: 2 * size]):
+            if n == max_length or (tokens[-1] == end and place < size):
+                finished.append((p / ((5 + n) / 6) ** length_penalty, tokens))
+        live = [pair for pair in longer if pair[0][-1] != end][:size]
+        finished = sorted(finished, key=lambda pair: -pair[0])[:size]
+    return finished
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("length_penalty", [0.0, 1.3])
+def test_small_beams_by_hand(size, length_penalty, x64):
+    options = {"size": size, "max_length": 7, "end": END, "length_penalty": length_penalty}
+    found = beam_search(by_hand.step, by_hand.carry(), START, **options)
+    for row, tokens in enumerate(rows_of(found)):
+        want = beam_by_hand(row, size, 7, END, length_penalty)
+        assert tokens == [tokens for _, tokens in want]
+        np.testing.assert_allclose(found.scores[row], [score for score, _ in want], rtol=1e-12)
+
+
+def never_twice(tokens, t):
+    """What no token may: to follow itself, or to be 1 at the fourth place."""
+    before = tokens[jnp.maximum(t - 1, 0)]
+    repeats = (jnp.arange(V) == before[:, None]) & (t > 0)
+    return ~repeats & ((jnp.arange(V) != 1) | (t != 3))
+
+
+def may_follow(tokens, token):
+    return (not tokens or tokens[-1] != token) and (len(tokens) != 3 or token != 1)
+
+
+def test_what_is_not_allowed_is_not_found(x64):
+    found = beam_search(by_hand.step, by_hand.carry(), START, size=V**T, max_length=T, end=END, allowed=never_twice)
+    for row, tokens in enumerate(rows_of(found)):
+        want = by_hand.best(row, T, END, allowed=may_follow)
+        assert_the_same(tokens[: len(want)], found.scores[row, : len(want)], want)
+        assert np.all(found.lengths[row, len(want) :] == 0)
+    for decoded in (
+        greedy(by_hand.step, by_hand.carry(), START, max_length=T, end=END, allowed=never_twice),
+        decoding.sample(jax.random.key(0), by_hand.step, by_hand.carry(), START, max_length=T, allowed=never_twice),
+    ):
+        for tokens in rows_of(decoded):
+            assert all(may_follow(tokens[:t], token) for t, token in enumerate(tokens))
+
+
+def test_where_nothing_is_allowed_nothing_is_found():
+    nothing = lambda tokens, t: jnp.zeros((tokens.shape[1], V), bool)
+    found = decoding.beam_search(by_hand.step, by_hand.carry(), START, size=2, max_length=T, allowed=nothing)
+    assert np.all(found.tokens == -1)
+    assert np.all(found.lengths == 0)
+    assert np.all(np.isneginf(found.scores))
+    assert np.all(
+        np.isneginf(decoding.greedy(by_hand.step, by_hand.carry(), START, max_length=2, allowed=nothing).scores)
+    )
+
+
+def test_the_loop_ends_early():
+    """A step that is never reached must not count: a model of which every row ends at once."""
+    ends = jnp.log(jnp.array([0.1, 0.2, 0.7]))
+
+    def step(carry, token):
+        return carry + 1, jnp.where(carry[:, None] > 0, jnp.nan, ends)
+
+    carry = jnp.zeros(2, jnp.int32)
+    for found in (
+        decoding.greedy(step, carry, 0, max_length=9, end=END),
+        decoding.beam_search(step, carry, 0, size=1, max_length=9, end=END),
+    ):
+        assert rows_of(found) in ([(END,), (END,)], [[(END,)], [(END,)]])
+        np.testing.assert_allclose(np.ravel(found.scores), np.log(0.7), rtol=1e-6)
+
+
+def test_samples_have_the_probabilities_of_sequences():
+    N = 20_000
+    carry = {"row": jnp.full(N, 1), "before": jnp.full((N, 1), int(START[1]), jnp.int32)}
+    run = jax.jit(lambda key: decoding.sample(key, by_hand.step, carry, int(START[1]), max_length=3, end=END))
+    found = run(jax.random.key(0))
+    rows = rows_of(found)
+    for score, tokens in by_hand.best(1, 3, END):
+        p = np.exp(score)
+        assert abs(rows.count(tokens) / N - p) <= 5 * np.sqrt(p * (1 - p) / N)
+    want = [by_hand.log_prob(1, tokens) for tokens in rows[:50]]
+    np.testing.assert_allclose(found.scores[:50], want, rtol=1e-5)
+
+
+def test_samples_at_temperature_0_are_greedy_and_options_reach_the_draw():
+    key, carry = jax.random.key(0), by_hand.carry()
+    want = decoding.greedy(by_hand.step, carry, START, max_length=T, end=END)
+    for options in ({"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}):
+        found = decoding.sample(key, by_hand.step, carry, START, max_length=T, end=END, **options)
+        np.testing.assert_array_equal(found.tokens, want.tokens)
+        np.testing.assert_allclose(found.scores, want.scores, rtol=1e-6)
+    typical = decoding.sample(key, by_hand.step, carry, START, max_length=1, typical=1e-6)
+    log_p = np.array([by_hand.log_probs(row, ()) for row in range(ROWS)])
+    surprise = np.abs(log_p - (np.exp(log_p) * log_p).sum(-1, keepdims=True))
+    np.testing.assert_array_equal(typical.tokens[0], np.argmin(surprise, -1))
+
+
+def test_one_start_for_all_rows_batch_axes_and_no_carry():
+    transition = jnp.asarray(by_hand.TABLE[0, 0], jnp.float32)
+    free = lambda carry, token: (carry, transition[token])
+    one = decoding.greedy(free, None, jnp.array([1]), max_length=T)
+    both = decoding.greedy(free, None, jnp.ones((2, 3), jnp.int32), max_length=T)
+    np.testing.assert_array_equal(both.tokens, np.broadcast_to(one.tokens[..., None], (T, 2, 3)))
+    beams = decoding.beam_search(free, None, jnp.ones((2, 3), jnp.int32), size=2, max_length=T)
+    assert beams.tokens.shape == (T, 2, 3, 2)
+    np.testing.assert_array_equal(beams.tokens[..., 0], np.broadcast_to(beams.tokens[:, :1, :1, 0], (T, 2, 3)))
+    same = decoding.greedy(by_hand.step, by_hand.carry(), 1, max_length=T)
+    np.testing.assert_array_equal(
+        same.tokens, decoding.greedy(by_hand.step, by_hand.carry(), np.ones(ROWS, int), max_length=T).tokens
+    )
+    alone = decoding.beam_search(free, None, jnp.array(1), size=2, max_length=T)
+    np.testing.assert_array_equal(alone.tokens, beams.tokens[:, 0, 0])
+
+
+def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, **options):
+    return function(step, by_hand.carry() if carry is None else carry, start, **{"max_length": 2, **options})
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (lambda: call(max_length=0), ValueError, "`max_length` must be a positive int; got 0"),
+        (lambda: call(end=V), ValueError, r"`end` must be one of the V = 3 tokens, 0 to 2, or None; got 3"),
+        (lambda: call(start=START * 1.0), TypeError, r"`start` must be int \[B\], a token a row; got float"),
+        (lambda: call(start="a"), TypeError, "`start` must be an int, 0 or more; got 'a'"),
+        (lambda: call(start=START[:2]), ValueError, r"`carry` must lead with the batch \(2,\) of `start`"),
+        (
+            lambda: decoding.greedy(lambda carry, token: (carry, jnp.zeros((1, V))), None, 0, max_length=1),
+            ValueError,
+            r"`start` must be int \[B\], as there is no `carry`",
+        ),
+        (lambda: call(step=lambda carry, token: carry), TypeError, r"`step` must return \(carry, logits \[B, V\]\)"),
+        (
+            lambda: call(step=lambda carry, token: (carry["row"], jnp.zeros((ROWS, V)))),
+            ValueError,
+            "`step` must return a carry like the one that it is given",
+        ),
+        (
+            lambda: call(step=lambda carry, token: (carry, jnp.zeros((V, ROWS)))),
+            ValueError,
+            r"`step` must return logits \[B, V\] of the batch \(4,\); got float32 \(3, 4\)",
+        ),
+        (
+            lambda: call(allowed=lambda tokens, t: jnp.ones((V,), bool)),
+            ValueError,
+            r"`allowed` must be bool \[B, V\] = \(4, 3\)",
+        ),
+        (lambda: call(decoding.beam_search, size=0), ValueError, "`size` must be a positive int; got 0"),
+        (
+            lambda: call(decoding.beam_search, size=1, length_penalty=-1.0),
+            ValueError,
+            "`length_penalty` must be a number of at least 0; got -1.0",
+        ),
+        (
+            lambda: decoding.sample(None, by_hand.step, by_hand.carry(), START, max_length=2),
+            TypeError,
+            "`key` must be a jax.random.key, to draw by; got NoneType",
+        ),
+    ],
+)
+def test_errors(bad, error, message):
+    with pytest.raises(error, match=message):
+        bad()

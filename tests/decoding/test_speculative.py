@@ -1,0 +1,80 @@
+"""Speculative decoding writes as the target model does, whatever the draft model guesses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseq import decoding
+from tests.decoding import by_hand
+from tests.decoding.by_hand import ROWS, START, V, rows_of
+
+END = 2
+OTHER = np.random.default_rng(1).normal(0, 1.5, (V, V))
+
+
+def draft(carry, token):
+    """A model of the last token alone, that counts its steps."""
+    return carry + 1, jnp.asarray(OTHER, jnp.result_type(float))[token]
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 9])
+def test_at_temperature_0_it_is_greedy(ahead, x64):
+    want = decoding.greedy(by_hand.step, by_hand.carry(), START, max_length=8, end=END)
+    for guesser, guess_carry in ((draft, jnp.zeros(ROWS, jnp.int32)), (by_hand.step, by_hand.carry())):
+        found = decoding.speculative(
+            jax.random.key(0), by_hand.step, by_hand.carry(), guesser, guess_carry, START,
+            max_length=8, end=END, ahead=ahead, temperature=0.0,
+        )  # fmt: skip
+        np.testing.assert_array_equal(found.tokens, want.tokens)
+        np.testing.assert_array_equal(found.lengths, want.lengths)
+        np.testing.assert_allclose(found.scores, want.scores, rtol=1e-12)
+        assert np.all(found.rounds <= found.lengths)
+    np.testing.assert_array_equal(found.rounds, -(-np.asarray(found.lengths) // (ahead + 1)))  # all guesses are right
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_draws_have_the_probabilities_of_sequences(own):
+    N, row = 30_000, 1
+    carry = {"row": jnp.full(N, row), "before": jnp.full((N, 1), int(START[row]), jnp.int32)}
+    guesser, guess_carry = (by_hand.step, carry) if own else (draft, jnp.zeros(N, jnp.int32))
+
+    @jax.jit
+    def run(key):
+        start = int(START[row])
+        return decoding.speculative(
+            key, by_hand.step, carry, guesser, guess_carry, start, max_length=3, end=END, ahead=2
+        )
+
+    found = run(jax.random.key(0))
+    rows = rows_of(found)
+    for score, tokens in by_hand.best(row, 3, END):
+        p = np.exp(score)
+        assert abs(rows.count(tokens) / N - p) <= 5 * np.sqrt(p * (1 - p) / N), tokens
+    np.testing.assert_allclose(found.scores[:50], [by_hand.log_prob(row, tokens) for tokens in rows[:50]], rtol=1e-5)
+
+
+def test_many_steps_at_once_are_read_by_read():
+    def read(carry, tokens):
+        seen = jnp.concatenate([carry["before"].T, tokens])  # [1 + n, B]
+        logits = jnp.asarray(by_hand.TABLE, jnp.float32)[carry["row"], seen[:-1], seen[1:]]
+
+        def after(count):
+            return {"row": carry["row"], "before": jnp.take_along_axis(seen, count[None], axis=0).T}
+
+        return logits, after
+
+    options = {"max_length": 9, "end": END, "ahead": 3}
+    arguments = jax.random.key(3), by_hand.step, by_hand.carry(), draft, jnp.zeros(ROWS, jnp.int32), START
+    one, other = (decoding.speculative(*arguments, **options, read=how) for how in (None, read))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), one, other)
+
+
+def test_errors():
+    arguments = by_hand.step, by_hand.carry(), lambda carry, token: (carry, jnp.zeros((ROWS, 5))), None, START
+    with pytest.raises(ValueError, match="`draft` must return logits of the V = 3 tokens of `step`; got 5"):
+        decoding.speculative(jax.random.key(0), *arguments, max_length=2)
+    with pytest.raises(TypeError, match=r"`key` must be a jax\.random\.key, to draw by; got NoneType"):
+        decoding.speculative(None, *arguments, max_length=2)
+    with pytest.raises(ValueError, match="`ahead` must be a positive int; got 0"):
+        decoding.speculative(jax.random.key(0), *arguments, max_length=2, ahead=0)
