@@ -73,7 +73,7 @@ BAD = {
     "xs: integers": (
         lambda: unroll(xs=jnp.ones((T, B, D), int)),
         TypeError,
-        r"`xs` must be floating \[T, B, D\]; got int32 \(7, 3, 5\). Embed tokens first.",
+        r"`xs` must be floating \[T, B, D\]; got int32 \(7, 3, 5\). Embed ids first; cast numbers.",
     ),
     "xs: bools": (lambda: unroll(xs=jnp.ones((T, B, D), bool)), TypeError, r"`xs` must be floating"),
     "xs: complex": (lambda: unroll(xs=jnp.ones((T, B, D), complex)), TypeError, r"`xs` must be floating"),

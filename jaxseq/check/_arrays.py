@@ -41,7 +41,7 @@ def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
     ndim = 2 if axes.startswith("T") else 1
     dtype = _float_dtype(params)
     if not jnp.issubdtype(xs.dtype, jnp.floating):
-        hint = " Embed tokens first." if jnp.issubdtype(xs.dtype, jnp.integer) else ""
+        hint = " Embed ids first; cast numbers." if jnp.issubdtype(xs.dtype, jnp.integer) else ""
         raise TypeError(f"`{name}` must be floating [{axes}]; got {shaped(xs)}.{hint}")
     if xs.ndim < ndim:
         raise ValueError(f"`{name}` must be [{axes}], of at least {ndim} axes; got {shaped(xs)}")

@@ -63,7 +63,8 @@ def beam_search(
       size: S, how many sequences are kept.
       max_length: T, the most tokens.
       end: the token that ends a sequence; None: all go on to `max_length`.
-      length_penalty: at 0 the score is the log-probability; above 0 longer sequences lose less by it.
+      length_penalty: of n tokens the score is log p / ((5 + n) / 6) ** length_penalty: at 0 the log-probability itself,
+        above 0 longer sequences lose less.
       allowed: `(tokens int32 [T, N], t) -> bool [N, V]`, which tokens may follow the first t; None: all.
 
     Raises:

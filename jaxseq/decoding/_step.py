@@ -13,7 +13,8 @@ Step: TypeAlias = Callable[[Carry, jax.Array], tuple[Carry, jax.Array]]
 """`(carry, token int32 [B]) -> (carry, logits [B, V])`: one token in, the logits of the next one out."""
 
 Allowed: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-"""`(tokens int32 [T, B], t) -> bool [B, V]`: which tokens may follow the first t of `tokens`, -1 after them."""
+"""`(tokens int32 [T, B], t) -> bool [B, V]`: which tokens may follow the first t of `tokens`; after those it holds -1.
+What decoding starts from is not among them."""
 
 
 class Decoded(NamedTuple):
@@ -45,7 +46,8 @@ def first_token(start: Any, carry: Carry) -> jax.Array:
     for leaf in leaves:
         if jnp.shape(leaf)[: start.ndim] != start.shape:
             raise ValueError(
-                f"`carry` must lead with the batch {start.shape} of `start` in every leaf; got {check.shaped(leaf)}"
+                f"`start`, one token a row, and `carry` must have the same batch, {start.shape} by `start`; got a leaf "
+                f"{check.shaped(leaf)} in `carry`"
             )
     return start.astype(jnp.int32)
 
@@ -58,7 +60,8 @@ def log_probs(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.A
     after, logits = result
     kinds, expected = (jax.tree.map(check.shaped, tree) for tree in (after, carry))
     if kinds != expected:
-        raise ValueError(f"`step` must return a carry like the one that it is given, {expected}; got {kinds}")
+        hint = " Give it the carry to start from, such as model.initial_carry((B,))." if carry is None else ""
+        raise ValueError(f"`step` must return a carry like the one that it is given, {expected}; got {kinds}.{hint}")
     if jnp.ndim(logits) != tokens.ndim + 1 or jnp.shape(logits)[:-1] != tokens.shape:
         raise ValueError(f"`step` must return logits [B, V] of the batch {tokens.shape}; got {check.shaped(logits)}")
     return after, jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))

@@ -6,9 +6,8 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.nn._heads import POINT, Head, checked_head
-from jaxseq.nn._layers import causal, linear, some_steps
+from jaxseq.nn._layers import Layer, causal, layer_of, linear, some_steps
 from jaxseq.nn._pooling import last_pool
-from jaxseq.nn._recurrent import Recurrent
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
@@ -16,7 +15,7 @@ class AutoregressiveForecaster(nnx.Module):
     """Causal recurrent layer, linear layer, head: what the next step will be, after each step.
 
     Args:
-      cell: a Cell or a causal Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      cell: a causal Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
       features: K, of the inputs, which are the targets.
       head: what is said of each number, with P parameters: `nn.Point()`, `nn.Quantiles(levels)`, `nn.Gaussian()`.
       kernel, param_dtype: as in `nn.Recurrent`.
@@ -37,7 +36,7 @@ class AutoregressiveForecaster(nnx.Module):
 
     def __init__(
         self,
-        cell: Cell | Composite,
+        cell: Cell | Composite | Layer,
         features: int,
         *,
         head: Head = POINT,
@@ -45,10 +44,10 @@ class AutoregressiveForecaster(nnx.Module):
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        causal(cell)
         self.head = checked_head(head)
-        self.recurrent = Recurrent(cell, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
-        self.output = linear(cell.size, features * head.size, param_dtype, rngs)
+        self.recurrent = layer_of(cell, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        causal(self.recurrent)
+        self.output = linear(self.recurrent.size, features * head.size, param_dtype, rngs)
 
     def __call__(
         self,

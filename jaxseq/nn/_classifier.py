@@ -4,9 +4,8 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._layers import inputs, linear, optional_embedding
+from jaxseq.nn._layers import Layer, inputs, layer_of, linear, optional_embedding
 from jaxseq.nn._pooling import AttentionPool, last_of, max_pool, mean_max_pool, mean_pool
-from jaxseq.nn._recurrent import Recurrent
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 POOLINGS = ("last", "mean", "max", "mean_max", "attention")
@@ -16,7 +15,7 @@ class SequenceClassifier(nnx.Module):
     """Embedding (for ids), recurrent layer, pooling, linear layer: one row of logits a sequence.
 
     Args:
-      cell: a Cell or a Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      cell: a Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
       in_features: D, of the inputs or of their embeddings.
       classes: K.
       pooling: "last", "mean", "max", "mean_max" or "attention", see `nn.last_pool` and its kin. "last" of a net that
@@ -37,7 +36,7 @@ class SequenceClassifier(nnx.Module):
 
     def __init__(
         self,
-        cell: Cell | Composite,
+        cell: Cell | Composite | Layer,
         in_features: int,
         classes: int,
         *,
@@ -48,11 +47,11 @@ class SequenceClassifier(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check.one_of("pooling", pooling, POOLINGS)
-        self.recurrent = Recurrent(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.recurrent = layer_of(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
         self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
-        H = cell.size
+        H = self.recurrent.size
         if pooling == "last":
-            self.pool, features = last_of(cell)
+            self.pool, features = last_of(self.recurrent)
         elif pooling == "attention":
             self.pool, features = AttentionPool(H, param_dtype=param_dtype, rngs=rngs), H
         else:

@@ -10,10 +10,11 @@ from jaxseq.structured import crf
 
 
 class CRF(nnx.Module):
-    """A linear-chain conditional random field (Lafferty et al. 2001): what `jaxseq.structured.crf` has, batch-major.
+    """A linear-chain conditional random field (Lafferty et al. 2001): `jaxseq.structured.crf`, batch-major.
 
     Its scores `[B, T, K]` are the logits of any model; any number of batch axes, also none. Train model and field
-    together, on the mean of -`log_likelihood`.
+    together, on the mean of -`log_likelihood`. A row whose tags are not allowed makes that mean infinite, with no
+    gradient: leave such rows out. What else `structured.crf` has takes `head.field()` as its params.
 
     Args:
       tags: K.
@@ -76,30 +77,36 @@ class CRF(nnx.Module):
         T, *batch, _ = scores.shape
         if tags.shape != (*batch, T):
             raise ValueError(f"`tags` must be int [B, T] = {(*batch, T)}; got {check.shaped(tags)}")
-        return crf.log_likelihood(self._params(), scores, jnp.moveaxis(tags, -1, 0), mask=mask)
+        return crf.log_likelihood(self.field(), scores, jnp.moveaxis(tags, -1, 0), mask=mask)
+
+    def field(self) -> crf.Params:
+        """Returns the params as arrays, with -inf where something is not allowed: those of `jaxseq.structured.crf`."""
+        params = crf.Params(*(param[...] for param in self.params))
+        return params if self._allowed is None else crf.constrain(params, crf.Allowed(*map(np.array, self._allowed)))
+
+    def sample(self, key: jax.Array, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Draws tags from p(tags | scores), int `[B, T]`, -1 on padding; arguments as in `log_likelihood`."""
+        scores, mask = self._time_major(scores, mask)
+        return jnp.moveaxis(crf.sample(key, self.field(), scores, mask=mask), 0, -1)
 
     def decode(self, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """Returns the best tags (Viterbi), int `[B, T]`, -1 on padding; arguments as in `log_likelihood`."""
         scores, mask = self._time_major(scores, mask)
-        return jnp.moveaxis(crf.viterbi(self._params(), scores, mask=mask).states, 0, -1)
+        return jnp.moveaxis(crf.viterbi(self.field(), scores, mask=mask).states, 0, -1)
 
     def k_best(self, scores: jax.Array, k: int, *, mask: jax.Array | None = None) -> crf.Path:
-        """Returns the k best paths, best first: `Path(tags, scores)`, int `[B, T, k]`, -1 on padding, and `[B, k]`.
+        """Returns the k best paths, best first: `Path(states, score)`, int `[B, T, k]`, -1 on padding, and `[B, k]`.
 
         Where there are fewer than k, scores are -inf and tags -1. Arguments as in `log_likelihood`, `k` an int.
         """
         scores, mask = self._time_major(scores, mask)
-        tags, best = crf.k_best(self._params(), scores, k, mask=mask)
+        tags, best = crf.k_best(self.field(), scores, k, mask=mask)
         return crf.Path(jnp.moveaxis(tags, 0, -2), best)
 
     def marginals(self, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
         """Returns each tag's probability at each step, `[B, T, K]`, 0 on padding; arguments as in `log_likelihood`."""
         scores, mask = self._time_major(scores, mask)
-        return jnp.moveaxis(crf.marginals(self._params(), scores, mask=mask), 0, -2)
-
-    def _params(self):
-        params = crf.Params(*(param[...] for param in self.params))
-        return params if self._allowed is None else crf.constrain(params, crf.Allowed(*map(np.array, self._allowed)))
+        return jnp.moveaxis(crf.marginals(self.field(), scores, mask=mask), 0, -2)
 
     def _time_major(self, scores, mask):
         scores = check.inputs("scores", "B, T, K", scores, None)

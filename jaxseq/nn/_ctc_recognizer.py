@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
+from jaxseq.nn._layers import Layer
 from jaxseq.nn._tagger import SequenceTagger
 from jaxseq.structured import ctc
 from jaxseq.typing import Carry, Cell, Composite, Kernel
@@ -16,7 +17,7 @@ class CTCRecognizer(SequenceTagger):
     """A `SequenceTagger` of frames, whose rows are log-probabilities, for `structured.ctc`.
 
     Args:
-      cell: a Cell or a Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      cell: a Cell or Composite, or an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
       in_features: D, of the inputs or of their embeddings.
       labels: V, how many symbols there are, with the blank.
       blank: the symbol of V that is no label.
@@ -37,7 +38,7 @@ class CTCRecognizer(SequenceTagger):
 
     def __init__(
         self,
-        cell: Cell | Composite,
+        cell: Cell | Composite | Layer,
         in_features: int,
         labels: int,
         *,

@@ -5,9 +5,8 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.nn._heads import POINT, Head, checked_head
-from jaxseq.nn._layers import inputs, linear, optional_embedding
+from jaxseq.nn._layers import Layer, inputs, layer_of, linear, optional_embedding
 from jaxseq.nn._pooling import last_of
-from jaxseq.nn._recurrent import Recurrent
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
@@ -17,7 +16,7 @@ class Forecaster(nnx.Module):
     Of a net that is not causal, the outputs at both ends are read (`nn.ends_pool`).
 
     Args:
-      cell: a Cell or a Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      cell: a Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
       in_features: D, of the inputs or of their embeddings.
       horizon: how many steps to forecast.
       targets: K, how many numbers a step.
@@ -40,7 +39,7 @@ class Forecaster(nnx.Module):
 
     def __init__(
         self,
-        cell: Cell | Composite,
+        cell: Cell | Composite | Layer,
         in_features: int,
         horizon: int,
         *,
@@ -54,9 +53,9 @@ class Forecaster(nnx.Module):
         self.horizon = check.positive_int("horizon", horizon)
         self.targets = check.positive_int("targets", targets)
         self.head = checked_head(head)
-        self.recurrent = Recurrent(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.recurrent = layer_of(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
         self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
-        self.pool, features = last_of(cell)
+        self.pool, features = last_of(self.recurrent)
         self.output = linear(features, self.horizon * self.targets * head.size, param_dtype, rngs)
 
     def __call__(

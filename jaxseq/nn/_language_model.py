@@ -7,10 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, decoding
-from jaxseq.nn._layers import causal, embed, embedding, linear, some_steps
+from jaxseq.nn._layers import Layer, causal, embed, embedding, layer_of, linear, some_steps
 from jaxseq.nn._ngrams import NGramEmbedding, NGrams
 from jaxseq.nn._pooling import last_pool
-from jaxseq.nn._recurrent import Recurrent
 from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
 
 
@@ -25,7 +24,7 @@ class LanguageModel(nnx.Module):
     """Embedding, causal recurrent layer, output layer: logits of the next id after each step.
 
     Args:
-      cell: a Cell or a causal Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      cell: a causal Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
       vocabulary: V, the number of ids.
       features: D, of the embeddings.
       tied: use the embedding as the output layer too (Press & Wolf 2017), behind a linear layer from H to D where
@@ -51,7 +50,7 @@ class LanguageModel(nnx.Module):
 
     def __init__(
         self,
-        cell: Cell | Composite,
+        cell: Cell | Composite | Layer,
         vocabulary: int,
         features: int,
         *,
@@ -61,15 +60,15 @@ class LanguageModel(nnx.Module):
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        causal(cell)
         check.one_of("tied", tied, (True, False))
         self.ngrams = None if ngrams is None else NGramEmbedding(ngrams, param_dtype, rngs)
         extra = 0 if self.ngrams is None else self.ngrams.size
-        self.recurrent = Recurrent(cell, features + extra, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.recurrent = layer_of(cell, features + extra, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        causal(self.recurrent)
         self.embedding = embedding(vocabulary, features, param_dtype, rngs)
         self.tied = tied
         out = features if tied else vocabulary
-        in_features = cell.size + extra
+        in_features = self.recurrent.size + extra
         self.head = None if tied and in_features == features else linear(in_features, out, param_dtype, rngs)
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:

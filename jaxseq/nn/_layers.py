@@ -1,13 +1,82 @@
 """Flax's own layers as the models use them: in JAX's default float unless said otherwise, ids checked."""
 
+from typing import Any, Protocol, cast
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.typing import Cell, Composite
+from jaxseq.nn._recurrent import Recurrent
+from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
 
 DType = jax.typing.DTypeLike | None
+
+
+class Layer(Protocol):
+    """What reads sequences in a model: `nn.Recurrent`, `nn.TCN`, `nn.Transformer`, or a module of your own.
+
+    The methods are those of `nn.Recurrent`. A model is given a cell, from which it makes an `nn.Recurrent`, or such a
+    layer, for as many features as the model feeds it.
+    """
+
+    @property
+    def in_features(self) -> int:
+        """D, of the inputs."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """H, of the outputs."""
+        ...
+
+    @property
+    def causal(self) -> bool:
+        """Whether an output depends on no later step, and there is a `step`."""
+        ...
+
+    def __call__(
+        self, xs: jax.Array, carry: Any = None, *, mask: Any = None, reset: Any = None, key: Any = None
+    ) -> jax.Array:
+        """Returns the outputs of all steps, `[B, T, H]`."""
+        ...
+
+    def unroll(
+        self, xs: jax.Array, carry: Any = None, *, mask: Any = None, reset: Any = None, key: Any = None
+    ) -> tuple[Carry, jax.Array]:
+        """Returns the last carry, and the outputs of all steps `[B, T, H]`."""
+        ...
+
+    def step(self, carry: Any, x: jax.Array, *, reset: Any = None) -> tuple[Carry, jax.Array]:
+        """Returns the next carry, and the output of one step `[B, H]`."""
+        ...
+
+    def initial_carry(self, batch_shape: Shape = ()) -> Carry:
+        """Returns the carry that sequences start from."""
+        ...
+
+
+def layer_of(
+    cell: Cell | Composite | Layer, in_features: int, *, kernel: Kernel | None, param_dtype: DType, rngs: nnx.Rngs
+) -> Layer:
+    """Returns the recurrent layer of a cell; a layer as it is."""
+    if not isinstance(cell, nnx.Module):
+        net = cast("Cell | Composite", cell)
+        return Recurrent(net, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+    missing = [name for name in ("in_features", "size", "causal", "unroll", "step") if not hasattr(cell, name)]
+    if missing:
+        raise TypeError(
+            f"`cell` must be a Cell, a Composite, or a layer such as nn.TCN; {type(cell).__name__} has no "
+            f"`{missing[0]}`"
+        )
+    layer = cast("Layer", cell)
+    if layer.in_features != in_features:
+        raise ValueError(
+            f"`cell` must be a layer for the {in_features} features that the model feeds it; got {layer.in_features}"
+        )
+    if kernel is not None:
+        raise ValueError(f"`kernel` is of a Cell or a Composite; {type(cell).__name__} runs time by itself")
+    return layer
 
 
 def linear(
@@ -49,14 +118,20 @@ def inputs(layer: nnx.Embed | None, xs: jax.Array, mask: jax.Array | None) -> ja
     return xs if layer is None else embed(layer, "xs", "B, T", xs, mask)
 
 
-def causal(cell: Cell | Composite) -> None:
-    """Raises unless `cell` can predict the next step."""
-    check.net(cell)
-    if cell.step is None:
+def causal(layer: Layer, name: str = "cell") -> None:
+    """Raises unless the layer of the argument `name` can predict the next step."""
+    if not layer.causal:
         raise ValueError(
-            "`cell` must be causal; this Composite reads ahead, as bidirectional does, and would see the steps that it "
+            f"`{name}` must be causal; this one reads ahead, as bidirectional does, and would see the steps that it "
             "has to predict"
         )
+
+
+def dropout(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
+    """Returns `xs` with a share of `rate` zero, and the others larger for it; without a key as it is."""
+    if key is None or rate == 0:
+        return xs
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, xs.shape), xs / (1 - rate), 0)
 
 
 def some_steps(name: str, steps: int) -> None:

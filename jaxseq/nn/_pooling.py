@@ -18,8 +18,8 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.masking import keep, last_valid
-from jaxseq.nn._layers import linear
-from jaxseq.typing import Cell, Composite
+from jaxseq.nn._attention import masked_softmax
+from jaxseq.nn._layers import Layer, linear
 
 Pool = Callable[[jax.Array, jax.Array | None], jax.Array]
 
@@ -83,10 +83,7 @@ def attention_pool(ys: jax.Array, scores: jax.Array, mask: jax.Array | None = No
       TypeError, ValueError: `mask` is not bool, or not of the steps of `ys`.
     """
     mask = check.flags("mask", mask, ys.shape[:-1], "B, T")
-    if mask is not None:  # the least number, not -inf, whose softmax over a row of padding would be NaN
-        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = keep(mask, jax.nn.softmax(scores, axis=-1))
-    return jnp.einsum("...t,...th->...h", weights, keep(mask, ys))
+    return jnp.einsum("...t,...th->...h", masked_softmax(scores, mask), keep(mask, ys))
 
 
 class AttentionPool(nnx.Module):
@@ -108,6 +105,6 @@ class AttentionPool(nnx.Module):
         return attention_pool(ys, self.query(jnp.tanh(self.hidden(ys)))[..., 0], mask)
 
 
-def last_of(cell: Cell | Composite) -> tuple[Pool, int]:
-    """Returns what reads the summary of a row off the outputs of `cell`, and the number of its features."""
-    return (ends_pool, 2 * cell.size) if cell.step is None else (last_pool, cell.size)
+def last_of(layer: Layer) -> tuple[Pool, int]:
+    """Returns what reads the summary of a row off the outputs of a layer, and the number of its features."""
+    return (last_pool, layer.size) if layer.causal else (ends_pool, 2 * layer.size)

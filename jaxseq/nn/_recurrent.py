@@ -105,6 +105,16 @@ class Recurrent(nnx.Module):
         params = self._arrays()
         return step(self.cell, params, carry, self._checked("x", "B, D", x, params), reset=reset)
 
+    @property
+    def size(self) -> int:
+        """H, of the outputs."""
+        return self.cell.size
+
+    @property
+    def causal(self) -> bool:
+        """Whether an output depends on no later step, and there is a `step`."""
+        return self.cell.step is not None
+
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
         """Returns the carry that sequences start from."""
         return self.cell.carry(self._arrays(), batch_shape)

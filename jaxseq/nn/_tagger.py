@@ -4,8 +4,7 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._layers import inputs, linear, optional_embedding
-from jaxseq.nn._recurrent import Recurrent
+from jaxseq.nn._layers import Layer, inputs, layer_of, linear, optional_embedding
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
@@ -13,7 +12,7 @@ class SequenceTagger(nnx.Module):
     """Embedding (for ids), recurrent layer, linear layer: one row of logits a step.
 
     Args:
-      cell: a Cell or a Composite; dropout is the cell's: `jaxseq.dropout(cell, inputs=0.2, outputs=0.5)`.
+      cell: a Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
       in_features: D, of the inputs or of their embeddings.
       tags: K.
       vocabulary: the number of ids; None: inputs are floats.
@@ -32,7 +31,7 @@ class SequenceTagger(nnx.Module):
 
     def __init__(
         self,
-        cell: Cell | Composite,
+        cell: Cell | Composite | Layer,
         in_features: int,
         tags: int,
         *,
@@ -41,9 +40,9 @@ class SequenceTagger(nnx.Module):
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        self.recurrent = Recurrent(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.recurrent = layer_of(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
         self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
-        self.head = linear(cell.size, check.positive_int("tags", tags), param_dtype, rngs)
+        self.head = linear(self.recurrent.size, check.positive_int("tags", tags), param_dtype, rngs)
 
     def __call__(
         self,

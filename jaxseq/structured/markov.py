@@ -25,6 +25,19 @@ from jax.core import Tracer
 from jaxseq import check, masking
 from jaxseq.typing import Shape
 
+__all__ = [
+    "Params",
+    "Smoothing",
+    "additive",
+    "count",
+    "fit",
+    "log_prob",
+    "perplexity",
+    "sample",
+    "stationary",
+    "witten_bell",
+]
+
 _LARGEST = 2**24
 
 Smoothing: TypeAlias = Callable[[jax.Array], jax.Array]
@@ -107,6 +120,8 @@ def fit(
     """
     if not callable(smoothing):
         raise TypeError(f"`smoothing` must be a function of counts such as markov.additive(1.0); got {smoothing!r}")
+    if smoothing is additive:
+        raise TypeError("`smoothing` must be a function of counts; call the factory: markov.additive(1.0)")
     counts = count(ids, V, order, mask=mask)
     probabilities = smoothing(counts)
     if jnp.shape(probabilities) != counts.shape:

@@ -183,8 +183,17 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
         (lambda: call(max_length=0), ValueError, "`max_length` must be a positive int; got 0"),
         (lambda: call(end=V), ValueError, r"`end` must be one of the V = 3 tokens, 0 to 2, or None; got 3"),
         (lambda: call(start=START * 1.0), TypeError, r"`start` must be int \[B\], a token a row; got float"),
+        (
+            lambda: decoding.greedy(lambda carry, token: (token, jnp.zeros((1, V))), None, START[:1], max_length=1),
+            ValueError,
+            r"such as model\.initial_carry",
+        ),
         (lambda: call(start="a"), TypeError, "`start` must be an int, 0 or more; got 'a'"),
-        (lambda: call(start=START[:2]), ValueError, r"`carry` must lead with the batch \(2,\) of `start`"),
+        (
+            lambda: call(start=START[:2]),
+            ValueError,
+            r"`start`, one token a row, and `carry` must have the same batch, \(2,\) by",
+        ),
         (
             lambda: decoding.greedy(lambda carry, token: (carry, jnp.zeros((1, V))), None, 0, max_length=1),
             ValueError,

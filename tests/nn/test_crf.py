@@ -134,3 +134,16 @@ def test_constraints_leave_finite_params_and_gradients():
 def test_errors_name_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call(made())
+
+
+def test_the_field_is_what_structured_takes():
+    allowed = crf.bio(["O", "B-X", "I-X"])
+    head = nn.CRF(3, allowed=allowed, rngs=nnx.Rngs(0))
+    scores = jax.random.normal(jax.random.key(0), (5, 4, 3))
+    field = head.field()
+    assert np.isneginf(field.transition[0, 2])
+    np.testing.assert_array_equal(crf.viterbi(field, jnp.moveaxis(scores, 1, 0)).states.T, head.decode(scores))
+    mask = jnp.arange(4) < jnp.array([4, 3, 2, 1, 0])[:, None]
+    drawn = head.sample(jax.random.key(1), scores, mask=mask)
+    np.testing.assert_array_equal(drawn == -1, ~mask)
+    assert np.all(np.isfinite(head.log_likelihood(scores, drawn, mask=mask)))

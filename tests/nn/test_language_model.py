@@ -112,7 +112,7 @@ def test_a_prompt_may_come_without_batch_axes():
         (
             lambda: nn.LanguageModel(jaxseq.bidirectional(NET), V, 3, rngs=nnx.Rngs(0)),
             ValueError,
-            "`cell` must be causal; this Composite reads ahead, as bidirectional does",
+            "`cell` must be causal; this one reads ahead, as bidirectional does",
         ),
         (lambda: nn.LanguageModel(NET, V, 3, tied="yes", rngs=nnx.Rngs(0)), ValueError, "`tied` must be True or"),
         (lambda: nn.LanguageModel(NET, V, 3, ngrams=(2,), rngs=nnx.Rngs(0)), TypeError, "`ngrams` must be nn.NGrams"),

@@ -201,7 +201,7 @@ def classifier(**options):
         (lambda: classifier(vocabulary=V)(XS), TypeError, r"`xs` must be int ids \[B, T\]; got float32 \(4, 6, 3\)"),
         (lambda: classifier(vocabulary=V)(jnp.array(1)), ValueError, r"`xs` must be int ids \[B, T\], of at least 1"),
         (lambda: classifier(vocabulary=V)(IDS, mask=MASK.T), ValueError, r"`mask` must be .* you pass time-major\?"),
-        (lambda: classifier()(IDS), TypeError, r"`xs` must be floating \[B, T, D\]; .* Embed tokens first"),
+        (lambda: classifier()(IDS), TypeError, r"`xs` must be floating \[B, T, D\]; .* Embed ids first; cast numbers"),
         (
             lambda: drawn(nn.SequenceClassifier, jaxseq.rnn(4), D, 0),
             ValueError,

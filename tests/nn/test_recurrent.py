@@ -237,7 +237,11 @@ LSTM = layer_of(jaxseq.lstm(4))
     [
         (lambda: LSTM(XS[0, 0]), ValueError, r"`xs` must be \[B, T, D\], of at least 2 axes; got float32 \(2,\)"),
         (lambda: LSTM([1.0]), TypeError, r"`xs` must be an array \[B, T, D\]; got list"),
-        (lambda: LSTM(jnp.ones((B, T), int)), TypeError, r"`xs` must be floating \[B, T, D\]; .* Embed tokens first"),
+        (
+            lambda: LSTM(jnp.ones((B, T), int)),
+            TypeError,
+            r"`xs` must be floating \[B, T, D\]; .* Embed ids first; cast numbers",
+        ),
         (lambda: LSTM(XS.astype(jnp.bfloat16)), TypeError, r"`xs` must be float32, the dtype of `params`"),
         (
             lambda: LSTM(XS[..., :1]),

@@ -525,3 +525,13 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_what_is_not_a_number_has_to_be_said_to_be_missing():
+    xs = jnp.array([[0.0], [jnp.nan], [1.0], [5.0]])
+    with pytest.raises(ValueError, match=r"`xs` hold NaN on steps that are real and observed; .*missing="):
+        hmm.fit(hmm.gaussian(), 2, xs, key=KEY)
+    fitted = hmm.fit(hmm.gaussian(), 2, xs, key=KEY, missing=jnp.isnan(xs[:, 0]))
+    assert np.all(np.isfinite(fitted.params.emission.mean))
+    with pytest.raises(TypeError, match=r"those of a whole model: take `params.emission`"):
+        hmm.observe(hmm.gaussian(), fitted.params, xs)

@@ -448,3 +448,9 @@ GOOD, XS = PARAMS["regular"], np.ones((4, 2, 3))
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_what_is_not_a_number_has_to_be_said_to_be_missing():
+    xs = jnp.full((4, len(GOOD.observation)), jnp.nan)
+    with pytest.raises(ValueError, match=r"`xs` hold NaN on steps that are real and observed; .*missing="):
+        kalman.fit(GOOD, xs)

@@ -175,6 +175,11 @@ def test_long_rows():
     ("call", "error", "message"),
     [
         (lambda: markov.count([0, 1], 2), TypeError, "`ids` must be an array"),
+        (
+            lambda: markov.fit(IDS, 2, smoothing=markov.additive),
+            TypeError,
+            r"call the factory: markov\.additive\(1\.0\)",
+        ),
         (lambda: markov.count(jnp.zeros(3), 2), TypeError, r"`ids` must be int \[T, B\]; got float"),
         (lambda: markov.count(jnp.array(1), 2), ValueError, r"`ids` must be int \[T, B\], of at least 1 axis"),
         (lambda: markov.count(jnp.zeros(3, int), 0), ValueError, "`V` must be a positive int"),

@@ -92,7 +92,7 @@ def pairs(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, p
 
 
 def viterbi(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False) -> Path:
-    """Returns the best path as `Path(tags, score)`, int `[T, B]` with -1 on False steps, and `[B]`.
+    """Returns the best path as `Path(states, score)`, int `[T, B]` with -1 on False steps, and `[B]`.
 
     Among equals it is that of the lower tags, compared from the last step back. A row without a step has the score 0;
     where no path is possible the score is -inf, and the tags mean nothing. Arguments as for `log_likelihood`.

@@ -14,7 +14,7 @@ from jaxseq.structured.crf._params import Params
 
 
 def k_best(params: Params, scores: jax.Array, k: int, *, mask: jax.Array | None = None) -> Path:
-    """Returns the k best paths, best first: `Path(tags, scores)`, int `[T, B, k]` with -1 on False steps, and `[B, k]`.
+    """Returns the k best paths, best first: `Path(states, score)`, int `[T, B, k]`, -1 on False steps, and `[B, k]`.
 
     They are exact and all different; those with the score -inf do not count. Where there are fewer than k, scores are
     -inf and tags -1; a row without a step has one path, with the score 0. The first is `viterbi`'s. Time and memory

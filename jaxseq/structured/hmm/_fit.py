@@ -120,6 +120,7 @@ def fit(
         nothing = not np.any(seen)
     if nothing:
         raise ValueError(f"there is nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
+    _no_nan(xs, seen)
     enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask))
     return _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts)
 
@@ -171,6 +172,15 @@ def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, miss
         converged=runs.converged,
         best=best,
     )
+
+
+def _no_nan(xs, seen):
+    """Raises where an observation that counts is not a number, and not traced."""
+    for leaf in jax.tree.leaves(xs):
+        if isinstance(leaf, Tracer) or isinstance(seen, Tracer) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            continue
+        if np.any(np.isnan(leaf if seen is None else masking.keep(seen, leaf))):
+            raise ValueError("`xs` hold NaN on steps that are real and observed; say which are not: missing=, or mask=")
 
 
 def _given(params):

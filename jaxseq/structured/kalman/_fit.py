@@ -82,6 +82,8 @@ def fit(
     tolerance = check.at_least_zero("tolerance", tolerance)
     if steps.xs.size == 0 or not (isinstance(steps.observed, Tracer) or jnp.any(steps.observed)):
         raise ValueError(f"there is nothing to fit to: of the steps {steps.xs.shape[:-1]} none is real and observed")
+    if not isinstance(steps.xs, Tracer) and jnp.any(jnp.isnan(steps.xs)):
+        raise ValueError("`xs` hold NaN on steps that are real and observed; say which are not: missing=, or mask=")
     fitted = _fit(learn, max_iterations, bool(parallel), params, steps, tolerance)
     none = {name: None for name, value in given._asdict().items() if value is None}
     return fitted._replace(params=fitted.params._replace(**none))

@@ -64,6 +64,8 @@ def observe(
     [[50, 10], [50, 90], [100, 100]]
     """
     is_emission(emission)
+    if hasattr(params, "log_transition"):
+        raise TypeError("`params` must be those of the emission; got those of a whole model: take `params.emission`")
     params, xs = check.as_jax((params, xs))
     steps = jax.eval_shape(emission.log_prob, params, xs).shape[:-1]
     seen = observed(check.flags("mask", mask, steps), check.flags("missing", missing, steps))

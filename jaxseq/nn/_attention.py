@@ -1,0 +1,146 @@
+"""Attention of a recurrent net: which steps of a memory to look at.
+
+    weights_t = softmax over s of score(q_t, m_s)          context_t = Σ_s weights_ts m_s
+
+    additive   score(q, m) = v · tanh(q W + m U + b)       (Bahdanau et al. 2015)
+    general    score(q, m) = q W · m                       (Luong et al. 2015)
+    dot        score(q, m) = q · m, of as many features
+
+What stands in padding of the memory, NaN too, reaches neither a value nor a gradient; where all of it is padding,
+weights and context are zero.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.masking import keep
+from jaxseq.nn._layers import linear
+
+SCORES = ("additive", "general", "dot")
+
+
+class Memory(NamedTuple):
+    """What is looked at: made once, for any number of queries."""
+
+    values: jax.Array  # [B, S, M], zeros on padding
+    keys: jax.Array  # [B, S, F], what scores are made of
+    mask: jax.Array | None  # bool [B, S]
+
+
+class Attended(NamedTuple):
+    """What was seen `[B, T, M]`, and how much of each step `[B, T, S]`; for queries `[B, Q]` without T."""
+
+    context: jax.Array
+    weights: jax.Array
+
+
+class Attention(nnx.Module):
+    """Additive or multiplicative attention.
+
+    Args:
+      query_features: Q.
+      memory_features: M.
+      score: "additive", "general" or "dot".
+      hidden: the features of the tanh of "additive"; None: M.
+      param_dtype: the dtype of the params; None: JAX's default float.
+      rngs: draws the params.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> attention = nn.Attention(8, 6, rngs=nnx.Rngs(0))
+    >>> memory = attention.remember(jnp.ones([2, 5, 6]), mask=jaxseq.lengths_to_mask(jnp.array([5, 3]), 5).T)
+    >>> context, weights = attention(jnp.ones([2, 4, 8]), memory)
+    >>> context.shape, weights.shape
+    ((2, 4, 6), (2, 4, 5))
+    """
+
+    def __init__(
+        self,
+        query_features: int,
+        memory_features: int,
+        *,
+        score: str = "additive",
+        hidden: int | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        check.one_of("score", score, SCORES)
+        Q = check.positive_int("query_features", query_features)
+        M = check.positive_int("memory_features", memory_features)
+        if hidden is not None and score != "additive":
+            raise ValueError(f'`hidden` is of the score "additive"; "{score}" has none')
+        if score == "dot" and Q != M:
+            raise ValueError(f'the score "dot" takes as many features of queries as of the memory; got {Q} and {M}')
+        self.score, self.memory_features, self.query_features = score, M, Q
+        additive, F = score == "additive", M if hidden is None else check.positive_int("hidden", hidden)
+        self.query = None if score == "dot" else linear(Q, F, param_dtype, rngs, use_bias=False)
+        self.key = linear(M, F, param_dtype, rngs) if additive else None
+        self.value = linear(F, 1, param_dtype, rngs, use_bias=False) if additive else None
+
+    def remember(self, memory: jax.Array, *, mask: jax.Array | None = None) -> Memory:
+        """Returns what queries are held against, computed once.
+
+        Args:
+          memory: `[B, S, M]`, such as the outputs of an encoder.
+          mask: bool `[B, S]`, True on real steps, of any pattern; None: all.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        memory = check.array("memory", "B, S, M", memory)
+        if memory.ndim < 2 or memory.shape[-1] != self.memory_features:
+            raise ValueError(
+                f"`memory` must be [B, S, M] of M = {self.memory_features} features; got {check.shaped(memory)}"
+            )
+        mask = check.flags("mask", mask, memory.shape[:-1], "B, S")
+        memory = keep(mask, memory)
+        return Memory(memory, memory if self.key is None else self.key(memory), mask)
+
+    def __call__(self, queries: jax.Array, memory: Memory) -> Attended:
+        """Returns `Attended(context, weights)`.
+
+        Args:
+          queries: `[B, T, Q]`, or one a row, `[B, Q]`.
+          memory: what `remember` returns.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        if not isinstance(memory, Memory):
+            raise TypeError(f"`memory` must be what `remember` returns; got {type(memory).__name__}")
+        queries = check.array("queries", "B, T, Q", queries)
+        batch = memory.values.shape[:-2]
+        if queries.shape[-1:] != (self.query_features,) or queries.shape[: len(batch)] != batch:
+            raise ValueError(
+                f"`queries` must be [B, T, Q] or [B, Q], with the batch {batch} of the memory and Q = "
+                f"{self.query_features}; got {check.shaped(queries)}"
+            )
+        if queries.ndim == len(batch) + 1:
+            one = self._look(queries[..., None, :], memory)
+            return Attended(one.context[..., 0, :], one.weights[..., 0, :])
+        return self._look(queries, memory)
+
+    def _look(self, queries, memory):
+        queries = queries if self.query is None else self.query(queries)
+        if self.value is None:
+            scores = jnp.einsum("...tf,...sf->...ts", queries, memory.keys)
+        else:
+            scores = self.value(jnp.tanh(queries[..., :, None, :] + memory.keys[..., None, :, :]))[..., 0]
+        weights = masked_softmax(scores, None if memory.mask is None else memory.mask[..., None, :])
+        return Attended(jnp.einsum("...ts,...sm->...tm", weights, memory.values), weights)
+
+
+def masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Returns softmax over the last axis of what the mask leaves; zeros where it leaves nothing."""
+    if mask is None:
+        return jax.nn.softmax(scores, axis=-1)
+    mask = jnp.broadcast_to(mask, scores.shape)
+    # The least number, not -inf, whose softmax over padding alone would be NaN.
+    return jnp.where(mask, jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1), 0)

@@ -1,0 +1,28 @@
+"""Where a step stands, told to a net that would not know.
+
+    sinusoidal   added to the input: sin(p ω_i) and cos(p ω_i) of half the features each      (Vaswani et al. 2017)
+    rotary       pairs of features of queries and keys turned by the angle p ω_i              (Su et al. 2021)
+
+with p the position, from 0, and ω_i = 10000^(-i / n) for i = 0 … n - 1, n half the features.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def sinusoidal(positions: jax.Array, features: int, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Returns what is added, `[..., features]`, of positions int `[...]`; `features` even."""
+    angles = _angles(positions, features // 2)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1).astype(dtype)
+
+
+def rotary(xs: jax.Array, positions: jax.Array) -> jax.Array:
+    """Returns `xs` `[..., T, N, F]` turned by positions int `[..., T]`: each feature with that half of F after it."""
+    angles = _angles(positions, xs.shape[-1] // 2)[..., None, :]
+    sine, cosine = jnp.sin(angles).astype(xs.dtype), jnp.cos(angles).astype(xs.dtype)
+    one, other = jnp.split(xs, 2, axis=-1)
+    return jnp.concatenate([one * cosine - other * sine, other * cosine + one * sine], axis=-1)
+
+
+def _angles(positions, n):
+    return positions[..., None].astype(jnp.float32) * 10_000.0 ** (-jnp.arange(n) / n)

@@ -1,0 +1,226 @@
+"""The temporal convolutional network (Bai et al. 2018): causal, dilated convolutions in residual blocks.
+
+A convolution of width w and dilation d, W_0 that of the present:
+
+    y_t = b + Σ_k x_{t - k d} W_k,   k = 0 … w - 1              x before a sequence's first step: 0
+    W_k = g ⊙ V_k / ‖V‖, a g for each output                    (weight normalisation: Salimans & Kingma 2016)
+
+and a block, of dilation 2^i for the i-th:
+
+    relu(dropout(relu(conv(dropout(relu(conv(x)))))) + x R)     R only where the number of channels changes
+
+A step needs the last (w - 1) d inputs of each convolution: that is the carry.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq import check, masking
+from jaxseq.nn._compact import compact, gather
+from jaxseq.nn._layers import default_float, dropout, linear
+from jaxseq.typing import Shape
+
+
+class _Steps(NamedTuple):
+    """What convolutions have to know of the steps, which stand at their rows' front."""
+
+    lengths: jax.Array  # int [B]: how many are real
+    sequence: jax.Array | None  # int [B, T]: which one a step is of, 0 that of the carry; None: all are of that
+    last: jax.Array | None  # int [B]: which one goes on after the last step
+
+
+class CausalConv(nnx.Module):
+    """One such convolution, with its carry `[B, (width - 1) * dilation, D]`: the inputs so far."""
+
+    def __init__(self, in_features, features, width, dilation, weight_norm, param_dtype, rngs):
+        self.reach, self.dilation = (width - 1) * dilation, dilation
+        dtype = default_float(param_dtype)
+        shape = (width, in_features, features)
+        kernel = jax.nn.initializers.he_normal(in_axis=(0, 1))(rngs.params(), shape, dtype)
+        self.kernel, self.bias = nnx.Param(kernel), nnx.Param(jnp.zeros(features, dtype))
+        self.scale = nnx.Param(_norm(kernel)) if weight_norm else None
+
+    def initial_carry(self, batch_shape: Shape) -> jax.Array:
+        kernel = self.kernel[...]
+        return jnp.zeros((*batch_shape, self.reach, kernel.shape[1]), kernel.dtype)
+
+    def __call__(self, xs: jax.Array, carry: jax.Array, steps: _Steps) -> tuple[jax.Array, jax.Array]:
+        kernel, scale = self.kernel[...], self.scale
+        if scale is not None:
+            kernel = kernel * (scale[...] / _norm(kernel))
+        T = xs.shape[-2]
+        seen = jnp.concatenate([carry, xs], axis=-2)
+        sequence = steps.sequence
+        if sequence is not None:
+            sequence = jnp.pad(sequence, [(0, 0)] * (sequence.ndim - 1) + [(self.reach, 0)])
+        ys = self.bias[...]
+        for k, weights in enumerate(kernel):
+            begin = self.reach - k * self.dilation
+            tap = seen[..., begin : begin + T, :]
+            if sequence is not None and k:
+                tap = masking.keep(sequence[..., begin : begin + T] == steps.sequence, tap)
+            ys = ys + tap @ weights
+        last = steps.lengths[..., None] + jnp.arange(self.reach)
+        carry = gather(seen, last)
+        if sequence is not None:
+            assert steps.last is not None
+            carry = masking.keep(gather(sequence, last) == steps.last[..., None], carry)
+        return carry, ys
+
+
+class TCN(nnx.Module):
+    """A temporal convolutional network: a layer that reads sequences, as `nn.Recurrent`, and goes where that goes.
+
+    `nn.SequenceClassifier(nn.TCN(3, [32] * 4, rngs=rngs), 3, 10, rngs=rngs)`, and so in every model. What a mask leaves
+    out is as if it were not there, wherever it stands; a reset starts a new sequence; `step` gives the numbers of the
+    whole pass.
+
+    Args:
+      in_features: D.
+      channels: the features of each block, whose dilations are 1, 2, 4, …
+      width: w.
+      dropout: the rate of dropout after each convolution, drawn where a key is given.
+      weight_norm: normalise the weights.
+      param_dtype: the dtype of the params and of the computation; None: JAX's default float.
+      rngs: draws the params.
+
+    Attributes:
+      in_features: D.
+      size: H, of the outputs: the channels of the last block.
+      receptive_field: how many steps an output depends on.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> layer = nn.TCN(3, [8, 8], width=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones([2, 5, 3])).shape, layer.receptive_field
+    ((2, 5, 8), 7)
+    """
+
+    causal = True
+
+    def __init__(
+        self,
+        in_features: int,
+        channels: Sequence[int],
+        *,
+        width: int = 3,
+        dropout: float = 0.0,
+        weight_norm: bool = True,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.in_features, width = check.positive_int("in_features", in_features), check.positive_int("width", width)
+        channels = tuple(check.positive_int("channels", size) for size in check.sequence("channels", channels))
+        if not channels:
+            raise ValueError("`channels` must hold the features of one block at least; got none")
+        check.one_of("weight_norm", weight_norm, (True, False))
+        self.dropout, self.size = check.rate("dropout", dropout), channels[-1]
+        convs, shortcuts, before = [], [], self.in_features
+        for i, size in enumerate(channels):
+            for D in (before, size):
+                convs.append(CausalConv(D, size, width, 2**i, weight_norm, param_dtype, rngs))
+            shortcuts.append(None if before == size else linear(before, size, param_dtype, rngs))
+            before = size
+        self.convs, self.shortcuts = nnx.List(convs), nnx.List(shortcuts)
+
+    @property
+    def receptive_field(self) -> int:
+        return 1 + sum(conv.reach for conv in self.convs)
+
+    def initial_carry(self, batch_shape: Shape = ()) -> Any:
+        """Returns the carry that sequences start from."""
+        return tuple(conv.initial_carry(batch_shape) for conv in self.convs)
+
+    def __call__(self, xs, carry=None, *, mask=None, reset=None, key=None) -> jax.Array:
+        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
+
+    def unroll(
+        self,
+        xs: jax.Array,
+        carry: Any = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Any, jax.Array]:
+        """Returns the last carry, and the outputs of all steps `[B, T, H]`, zeros where the mask is False.
+
+        Args:
+          xs: `[B, T, D]`, in the dtype of the params.
+          carry: the carry to start from; None: the initial one.
+          mask: bool `[B, T]`, True on real steps, of any pattern.
+          reset: bool `[B, T]`, True where a new sequence starts.
+          key: a key for dropout; None: none.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        xs = self._checked("xs", "B, T, D", xs)
+        mask, reset = (check.flags(name, f, xs.shape[:-1], "B, T") for name, f in (("mask", mask), ("reset", reset)))
+        sequence = None if reset is None else jnp.cumsum(reset.astype(jnp.int32), axis=-1)
+        lengths = jnp.full(xs.shape[:-2], xs.shape[-2], jnp.int32)
+        last = None if sequence is None else jnp.max(sequence, axis=-1, initial=0)
+        if mask is None:
+            return self._run(xs, carry, _Steps(lengths, sequence, last), key)
+        order, rank, lengths = compact(mask)
+        sequence = None if sequence is None else gather(sequence, order)
+        carry, ys = self._run(gather(masking.keep(mask, xs), order), carry, _Steps(lengths, sequence, last), key)
+        return carry, masking.keep(mask, gather(ys, rank))
+
+    def step(self, carry: Any, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Any, jax.Array]:
+        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+
+        Args:
+          carry: the carry so far; None starts a sequence.
+          x: `[B, D]`.
+          reset: bool `[B]`, True where a new sequence starts with this step.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        x = self._checked("x", "B, D", x)
+        reset = check.flags("reset", reset, x.shape[:-1], "B")
+        carry, ys = self.unroll(x[..., None, :], carry, reset=None if reset is None else reset[..., None])
+        return carry, ys[..., 0, :]
+
+    def _run(self, xs, carry, steps, key):
+        check.random_key(key)
+        batch = xs.shape[:-2]
+        carry = self._checked_carry(carry, batch)
+        keys = [None] * len(self.convs) if key is None else jax.random.split(key, len(self.convs))
+        after = []
+        for block, shortcut in enumerate(self.shortcuts):
+            hidden = xs
+            for i in (2 * block, 2 * block + 1):
+                buffer, hidden = self.convs[i](hidden, carry[i], steps)
+                hidden = dropout(keys[i], self.dropout, jax.nn.relu(hidden))
+                after.append(buffer)
+            xs = jax.nn.relu(hidden + (xs if shortcut is None else shortcut(xs)))
+        return tuple(after), xs
+
+    def _checked(self, name, axes, xs):
+        xs = check.inputs(name, axes, xs, self.convs[0].kernel[...])
+        check.features(name, xs, self.in_features)
+        return xs
+
+    def _checked_carry(self, carry, batch):
+        initial = self.initial_carry(batch)
+        if carry is None:
+            return initial
+        got, expected = (jax.tree.map(check.shaped, tree) for tree in (carry, initial))
+        if got != expected:
+            raise ValueError(f"`carry` must be what this layer returned for this batch, {expected}; got {got}")
+        return carry
+
+
+def _norm(kernel):
+    """The norm of each output's weights."""
+    return jnp.sqrt(jnp.sum(kernel**2, axis=(0, 1)))

@@ -1,0 +1,262 @@
+"""The Transformer (Vaswani et al. 2017): a layer that reads sequences by attention."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq import check, masking
+from jaxseq.nn._layers import default_float, dropout, linear
+from jaxseq.nn._positions import sinusoidal
+from jaxseq.nn._transformer_block import Block, KeyValues, Shape, Sight
+from jaxseq.nn._transformer_carry import TransformerCarry, carry_after, places_of, sight
+from jaxseq.typing import Shape as BatchShape
+
+POSITIONS = ("rotary", "sinusoidal", "learned", None)
+
+
+class CrossMemory(NamedTuple):
+    """What a decoder looks at: keys and values in each block, and which steps are real, bool `[B, S]`, None for all."""
+
+    layers: tuple[KeyValues, ...]
+    mask: jax.Array | None
+
+
+class Transformer(nnx.Module):
+    """Blocks of attention: encoder, decoder, or decoder that looks at a memory; goes where `nn.Recurrent` goes.
+
+    `nn.LanguageModel(nn.Transformer(64, 64, layers=2, heads=4, causal=True, max_length=256, rngs=rngs), V, 64, ...)`,
+    and so in every model. What a mask leaves out is as if it were not there, wherever it stands; sequences that resets
+    pack into one row do not see each other; `step`, on a cache of keys and values, gives the numbers of the whole pass.
+
+    Args:
+      in_features: D; where that is not H, a linear layer comes first.
+      features: H, of the outputs.
+      layers: how many blocks.
+      heads: N, of H / N features each.
+      causal: whether a step sees no later one.
+      kv_heads: how many heads of keys and values the N share; None: N.
+      hidden: the features inside the feed-forward nets; None: 4 H.
+      norm: "pre" or "post".
+      positions: "rotary", "sinusoidal", "learned", or None for no such.
+      max_length: the most steps of a sequence, for which "learned" positions and the carry of `step` have room. A step
+        beyond it gives NaN. None: no carry.
+      memory_features: of the memory that the blocks look at as well, see `remember`; None: there is none.
+      activation: of the feed-forward nets.
+      dropout: the rate of dropout of the input and after each sublayer, drawn where a key is given.
+      remat: compute the blocks' insides again for the backward pass, in place of keeping them.
+      param_dtype: the dtype of the params and of the computation; None: JAX's default float.
+      rngs: draws the params.
+
+    Attributes:
+      in_features, size, causal: D, H, and as given.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> layer = nn.Transformer(3, 8, layers=2, heads=2, causal=True, max_length=16, rngs=nnx.Rngs(0))
+    >>> carry, ys = layer.unroll(jnp.ones([2, 5, 3]))
+    >>> carry, y = layer.step(carry, jnp.ones([2, 3]))
+    >>> ys.shape, y.shape, carry.length.tolist()
+    ((2, 5, 8), (2, 8), [6, 6])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        *,
+        layers: int,
+        heads: int,
+        causal: bool,
+        kv_heads: int | None = None,
+        hidden: int | None = None,
+        norm: str = "pre",
+        positions: str | None = "rotary",
+        max_length: int | None = None,
+        memory_features: int | None = None,
+        activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
+        dropout: float = 0.0,
+        remat: bool = False,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        D, H = check.positive_int("in_features", in_features), check.positive_int("features", features)
+        N, layers = check.positive_int("heads", heads), check.positive_int("layers", layers)
+        K = N if kv_heads is None else check.positive_int("kv_heads", kv_heads)
+        for name, flag in (("causal", causal), ("remat", remat)):
+            check.one_of(name, flag, (True, False))
+        check.one_of("norm", norm, ("pre", "post"))
+        check.one_of("positions", positions, POSITIONS)
+        check.function("activation", activation)
+        if H % N or N % K:
+            raise ValueError(f"`heads` must divide `features`, and `kv_heads` `heads`; got {H}, {N} and {K}")
+        if (positions == "rotary" and H // N % 2) or (positions == "sinusoidal" and H % 2):
+            raise ValueError(f'`positions` "{positions}" take pairs of features; got {H} in {N} heads')
+        if positions == "learned" and max_length is None:
+            raise ValueError('`positions` "learned" need a `max_length`')
+        shape = Shape(H, N, K, 4 * H if hidden is None else check.positive_int("hidden", hidden))
+        self.in_features, self.size, self.causal, self.heads, self.remat = D, H, bool(causal), (K, H // N), bool(remat)
+        self.max_length = None if max_length is None else check.positive_int("max_length", max_length)
+        self.dropout, self.positions = check.rate("dropout", dropout), positions
+        if memory_features is not None:
+            check.positive_int("memory_features", memory_features)
+        self.memory_features = memory_features
+        dtype = default_float(param_dtype)
+        self.enter = None if D == H else linear(D, H, param_dtype, rngs)
+        options = {"norm": norm, "activation": activation, "rate": self.dropout, "memory_features": memory_features}
+        self.blocks = nnx.List([Block(shape, **options, param_dtype=param_dtype, rngs=rngs) for _ in range(layers)])
+        self.last_norm = nnx.LayerNorm(H, param_dtype=dtype, rngs=rngs) if norm == "pre" else None
+        room = max_length if positions == "learned" else None
+        self.places = None if room is None else nnx.Embed(room, H, param_dtype=dtype, rngs=rngs)
+
+    def initial_carry(self, batch_shape: BatchShape = ()) -> TransformerCarry:
+        """Returns the carry that sequences start from.
+
+        Raises:
+          ValueError: the layer is not causal, or has no `max_length`.
+        """
+        if not self.causal or self.max_length is None:
+            raise ValueError("only a layer with causal=True and a `max_length` has a carry")
+        empty = jnp.zeros((*batch_shape, self.max_length, *self.heads), self._dtype())
+        layers = tuple(KeyValues(empty, empty) for _ in self.blocks)
+        return TransformerCarry(layers, jnp.zeros(batch_shape, jnp.int32))
+
+    def remember(self, memory: jax.Array, *, mask: jax.Array | None = None) -> CrossMemory:
+        """Returns the keys and values of a memory, computed once for any number of passes and steps.
+
+        Args:
+          memory: `[B, S, memory_features]`, such as the outputs of an encoder.
+          mask: bool `[B, S]`, True on real steps, of any pattern; each row needs one.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit, or the layer takes no memory.
+        """
+        if self.memory_features is None:
+            raise ValueError("only a layer with `memory_features` looks at a memory")
+        memory = check.inputs("memory", "B, S, M", memory, self._example())
+        check.features("memory", memory, self.memory_features)
+        mask = check.flags("mask", mask, memory.shape[:-1], "B, S")
+        memory = masking.keep(mask, memory)
+        return CrossMemory(tuple(block.look_at(memory) for block in self.blocks), mask)
+
+    def __call__(self, xs, carry=None, *, mask=None, reset=None, key=None, memory=None) -> jax.Array:
+        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        return self.unroll(xs, carry, mask=mask, reset=reset, key=key, memory=memory)[1]
+
+    def unroll(
+        self,
+        xs: jax.Array,
+        carry: TransformerCarry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+        memory: CrossMemory | None = None,
+    ) -> tuple[TransformerCarry | None, jax.Array]:
+        """Returns the last carry, None where the layer has none, and the outputs of all steps `[B, T, H]`.
+
+        Args:
+          xs: `[B, T, D]`, in the dtype of the params.
+          carry: the carry to start from; None: the initial one, without looking at an empty cache.
+          mask: bool `[B, T]`, True on real steps, of any pattern; the outputs of the others are zero.
+          reset: bool `[B, T]`, True where a new sequence starts.
+          key: a key for dropout; None: none.
+          memory: what `remember` returns, for a layer that looks at a memory.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        xs = self._checked("xs", "B, T, D", xs)
+        mask, reset = (check.flags(name, f, xs.shape[:-1], "B, T") for name, f in (("mask", mask), ("reset", reset)))
+        check.random_key(key)
+        self._check_memory(memory)
+        self._check_carry(carry, xs.shape[:-2])
+        xs = masking.keep(mask, xs)
+        places = places_of(xs, carry, mask, reset)
+        ys, new = self._run(xs, carry, places, key, memory)
+        if self.max_length is not None and (carry is not None or self.places is not None):
+            ys = jnp.where((places.positions < self.max_length)[..., None], ys, jnp.nan)
+        ys = masking.keep(mask, ys)
+        if not self.causal or self.max_length is None:
+            return None, ys
+        return carry_after(self.initial_carry(xs.shape[:-2]) if carry is None else carry, places, new), ys
+
+    def step(
+        self,
+        carry: TransformerCarry | None,
+        x: jax.Array,
+        *,
+        reset: jax.Array | None = None,
+        memory: CrossMemory | None = None,
+    ) -> tuple[TransformerCarry, jax.Array]:
+        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+
+        Args:
+          carry: the carry so far; None starts a sequence.
+          x: `[B, D]`.
+          reset: bool `[B]`, True where a new sequence starts with this step.
+          memory: as for `unroll`.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit, or the layer has no carry.
+        """
+        x = self._checked("x", "B, D", x)
+        reset = check.flags("reset", reset, x.shape[:-1], "B")
+        carry = self.initial_carry(x.shape[:-1]) if carry is None else carry
+        reset = None if reset is None else reset[..., None]
+        after, ys = self.unroll(x[..., None, :], carry, reset=reset, memory=memory)
+        assert after is not None
+        return after, ys[..., 0, :]
+
+    def _run(self, xs, carry, places, key, memory):
+        xs = xs if self.enter is None else self.enter(xs)
+        if self.positions == "sinusoidal":
+            xs = xs + sinusoidal(places.positions, self.size, xs.dtype)
+        elif self.places is not None:
+            xs = xs + self.places(jnp.minimum(places.positions, self.places.num_embeddings - 1))
+        keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
+        xs = dropout(keys[0], self.dropout, xs)
+        rotary = places.positions if self.positions == "rotary" else None
+        seen = Sight(rotary, sight(places, carry, self.causal), None if memory is None else memory.mask)
+        run, new = _again if self.remat else Block.__call__, []
+        for i, block in enumerate(self.blocks):
+            before = None if carry is None else carry.layers[i]
+            xs, own = run(block, xs, before, None if memory is None else memory.layers[i], seen, keys[i + 1])
+            new.append(own)
+        return xs if self.last_norm is None else self.last_norm(xs), new
+
+    def _checked(self, name, axes, xs):
+        xs = check.inputs(name, axes, xs, self._example())
+        check.features(name, xs, self.in_features)
+        return xs
+
+    def _check_carry(self, carry, batch):
+        if carry is None:
+            return
+        got, expected = (jax.tree.map(check.shaped, tree) for tree in (carry, self.initial_carry(batch)))
+        if got != expected:
+            raise ValueError(f"`carry` must be what this layer returned for this batch, {expected}; got {got}")
+
+    def _check_memory(self, memory):
+        if (memory is None) != (self.memory_features is None):
+            raise ValueError(
+                "`memory` must be what `remember` returns for a layer with `memory_features`, None for others; got "
+                f"{type(memory).__name__}"
+            )
+
+    def _example(self):
+        return self.blocks[0].wide.kernel[...]
+
+    def _dtype(self):
+        return self._example().dtype
+
+
+def _again(block, *arguments):
+    """The results of a block, whose insides are computed again for its gradient."""
+    graph, params = nnx.split(block)
+    return jax.checkpoint(lambda params, *arguments: nnx.merge(graph, params)(*arguments))(params, *arguments)

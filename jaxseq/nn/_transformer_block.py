@@ -1,0 +1,141 @@
+"""One block of a Transformer (Vaswani et al. 2017): attention to the sequence, to a memory, and a feed-forward net.
+
+    norm="post"   h ← LayerNorm(h + sublayer(h))          as published
+    norm="pre"    h ← h + sublayer(LayerNorm(h))          (Xiong et al. 2020); after the last block a LayerNorm
+
+A query at step t and a key at step s meet where `Sight` says so. Several heads of queries may share one of keys and
+values (grouped-query attention: Ainslie et al. 2023).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq.nn._layers import default_float, dropout, linear
+from jaxseq.nn._positions import rotary
+
+
+class Shape(NamedTuple):
+    """The sizes of a block: H features, N heads, K of them with keys and values, and the features in between."""
+
+    features: int
+    heads: int
+    kv_heads: int
+    hidden: int
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of steps, `[B, S, K, F]` each."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class Sight(NamedTuple):
+    """What the steps of a pass see."""
+
+    positions: jax.Array | None  # int [B, T], for rotary ones; None: no such
+    steps: jax.Array | None  # bool [B, T, S]: which keys each query sees; None: all
+    memory: jax.Array | None  # bool [B, S']: which steps of the memory are real; None: all
+
+
+class SelfAttention(nnx.Module):
+    """Attention of steps to steps, or to those of a memory."""
+
+    def __init__(self, shape: Shape, memory_features: int, param_dtype, rngs):
+        self.heads, self.kv_heads = shape.heads, shape.kv_heads
+        wide, narrow = shape.features, shape.features // shape.heads * shape.kv_heads
+        self.query = linear(shape.features, wide, param_dtype, rngs)
+        self.key = linear(memory_features, narrow, param_dtype, rngs)
+        self.value = linear(memory_features, narrow, param_dtype, rngs)
+        self.out = linear(wide, shape.features, param_dtype, rngs)
+
+    def of(self, xs: jax.Array, positions: jax.Array | None) -> KeyValues:
+        """Returns the keys and values of `xs` `[B, S, D]`."""
+        keys, values = (_split(layer(xs), self.kv_heads) for layer in (self.key, self.value))
+        return KeyValues(keys if positions is None else rotary(keys, positions), values)
+
+    def __call__(
+        self, xs: jax.Array, seen: KeyValues, mask: jax.Array | None, positions: jax.Array | None
+    ) -> jax.Array:
+        """Returns what steps `[B, T, H]` see, where `mask` `[B, T, S]` or `[B, 1, S]` lets them."""
+        queries = _split(self.query(xs), self.heads)
+        queries = queries if positions is None else rotary(queries, positions)
+        batch = queries.shape[:-3]
+        rows = math.prod(batch)
+        flat = [x.reshape(rows, *x.shape[len(batch) :]) for x in (queries, *seen)]
+        mask = None if mask is None else mask.reshape(rows, 1, *mask.shape[len(batch) :])
+        found = jax.nn.dot_product_attention(*flat, mask=mask)
+        return self.out(found.reshape(*xs.shape[:-1], self.out.in_features))
+
+
+class Block(nnx.Module):
+    """The sublayers with their norms."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        norm: str,
+        activation: Callable[[jax.Array], jax.Array],
+        rate: float,
+        memory_features: int | None,
+        param_dtype,
+        rngs: nnx.Rngs,
+    ):
+        H, dtype = shape.features, default_float(param_dtype)
+        self.is_pre, self.activation, self.rate = norm == "pre", activation, rate
+        self.attention = SelfAttention(shape, H, param_dtype, rngs)
+        self.cross = None if memory_features is None else SelfAttention(shape, memory_features, param_dtype, rngs)
+        self.wide = linear(H, shape.hidden, param_dtype, rngs)
+        self.narrow = linear(shape.hidden, H, param_dtype, rngs)
+        norms = 2 if memory_features is None else 3
+        self.norms = nnx.List([nnx.LayerNorm(H, param_dtype=dtype, rngs=rngs) for _ in range(norms)])
+
+    def look_at(self, memory: jax.Array) -> KeyValues:
+        """Returns the keys and values of a memory `[B, S, M]`."""
+        assert self.cross is not None
+        return self.cross.of(memory, None)
+
+    def __call__(
+        self,
+        xs: jax.Array,
+        before: KeyValues | None,
+        memory: KeyValues | None,
+        sight: Sight,
+        key: jax.Array | None,
+    ) -> tuple[jax.Array, KeyValues]:
+        """Returns the outputs `[B, T, H]`, and the steps' own keys and values, which stand after those of `before`."""
+        keys = [None] * 4 if key is None else jax.random.split(key, 4)
+        own = None
+
+        def attend(h):
+            nonlocal own
+            own = self.attention.of(h, sight.positions)
+            seen = own if before is None else jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), before, own)
+            return self.attention(h, seen, sight.steps, sight.positions)
+
+        def look(h):
+            assert self.cross is not None
+            assert memory is not None
+            return self.cross(h, memory, None if sight.memory is None else sight.memory[..., None, :], None)
+
+        def feed(h):
+            return self.narrow(dropout(keys[3], self.rate, self.activation(self.wide(h))))
+
+        sublayers = [attend, feed] if self.cross is None else [attend, look, feed]
+        for sublayer, norm, noise in zip(sublayers, self.norms, keys, strict=False):
+            if self.is_pre:
+                xs = xs + dropout(noise, self.rate, sublayer(norm(xs)))
+            else:
+                xs = norm(xs + dropout(noise, self.rate, sublayer(xs)))
+        assert own is not None
+        return xs, own
+
+
+def _split(xs, heads):
+    return xs.reshape(*xs.shape[:-1], heads, xs.shape[-1] // heads)

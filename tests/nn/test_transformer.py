@@ -1,0 +1,187 @@
+"""The Transformer against Flax's attention, and its equations written out in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxseq import nn
+from jaxseq.nn import _positions
+from jaxseq.nn._transformer_block import SelfAttention, Shape
+from tests.nn.drawn import drawn
+
+B, T, H, N = 2, 5, 8, 2
+XS = np.random.default_rng(0).normal(size=(B, T, H)).astype(np.float32)
+
+
+def test_attention_is_flax_s_on_the_same_weights():
+    ours = drawn(lambda rngs: SelfAttention(Shape(H, N, N, 1), H, None, rngs))
+    theirs = nnx.MultiHeadAttention(N, H, decode=False, rngs=nnx.Rngs(0))
+    for name in ("query", "key", "value"):
+        layer, own = getattr(theirs, name), getattr(ours, name)
+        layer.kernel[...] = own.kernel[...].reshape(H, N, H // N)
+        layer.bias[...] = own.bias[...].reshape(N, H // N)
+    theirs.out.kernel[...] = ours.out.kernel[...].reshape(N, H // N, H)
+    theirs.out.bias[...] = ours.out.bias[...]
+    causal = jnp.broadcast_to(jnp.tri(T, dtype=bool), (B, T, T))
+    np.testing.assert_allclose(ours(XS, ours.of(XS, None), causal, None), theirs(XS, mask=causal[:, None]), atol=1e-5)
+    np.testing.assert_allclose(ours(XS, ours.of(XS, None), None, None), theirs(XS), atol=1e-5)
+
+
+def test_heads_that_share_keys_are_heads_with_the_same_keys():
+    shared = drawn(lambda rngs: SelfAttention(Shape(H, 4, 2, 1), H, None, rngs))
+    apart = drawn(lambda rngs: SelfAttention(Shape(H, 4, 4, 1), H, None, rngs))
+    for name in ("query", "out"):
+        getattr(apart, name).kernel[...] = getattr(shared, name).kernel[...]
+        getattr(apart, name).bias[...] = getattr(shared, name).bias[...]
+    for name in ("key", "value"):
+        kernel, bias = (getattr(getattr(shared, name), part)[...] for part in ("kernel", "bias"))
+        getattr(apart, name).kernel[...] = jnp.repeat(kernel.reshape(H, 2, 2), 2, axis=1).reshape(H, H)
+        getattr(apart, name).bias[...] = jnp.repeat(bias.reshape(2, 2), 2, axis=0).reshape(H)
+    one, other = (layer(XS, layer.of(XS, None), None, None) for layer in (shared, apart))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def affine(layer, xs):
+    return xs @ np.asarray(layer.kernel[...], np.float64) + np.asarray(layer.bias[...])
+
+
+def normed(layer, xs):
+    centred = xs - xs.mean(-1, keepdims=True)
+    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + layer.epsilon)
+    return scaled * np.asarray(layer.scale[...]) + np.asarray(layer.bias[...])
+
+
+def attended(layer, xs, memory, causal):
+    queries, keys, values = affine(layer.query, xs), affine(layer.key, memory), affine(layer.value, memory)
+    heads = []
+    for q, k, v in zip(*(np.split(x, N, -1) for x in (queries, keys, values)), strict=True):
+        scores = q @ k.T / np.sqrt(H // N)
+        scores = np.where(np.tri(*scores.shape) > 0, scores, -np.inf) if causal else scores
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        heads.append(weights / weights.sum(-1, keepdims=True) @ v)
+    return affine(layer.out, np.concatenate(heads, -1))
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_decoder_is_its_equations(norm):
+    options = {"layers": 2, "heads": N, "causal": True, "norm": norm, "positions": None, "hidden": 6}
+    layer = drawn(nn.Transformer, 3, H, memory_features=4, activation=jnp.tanh, **options)
+    xs, memory = XS[..., :3], np.random.default_rng(1).normal(size=(B, 6, 4)).astype(np.float32)
+    mask = np.array([[1] * 6, [0, 1, 1, 0, 1, 0]], bool)
+    hidden = np.where(mask[..., None], memory, np.nan)
+    got = jax.jit(lambda xs, memory: layer(xs, memory=layer.remember(memory, mask=mask)))(xs, hidden)
+    for b in range(B):
+        h, seen = affine(layer.enter, xs[b]), memory[b, mask[b]].astype(np.float64)
+        for block in layer.blocks:
+            sublayers = (
+                lambda h, block=block: attended(block.attention, h, h, True),
+                lambda h, block=block, seen=seen: attended(block.cross, h, seen, False),
+                lambda h, block=block: affine(block.narrow, np.tanh(affine(block.wide, h))),
+            )
+            for sublayer, norm_layer in zip(sublayers, block.norms, strict=True):
+                h = h + sublayer(normed(norm_layer, h)) if norm == "pre" else normed(norm_layer, h + sublayer(h))
+        want = h if layer.last_norm is None else normed(layer.last_norm, h)
+        np.testing.assert_allclose(got[b], want, rtol=0, atol=2e-4)
+
+
+def test_an_encoder_sees_both_sides_and_no_padding():
+    layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=False)
+    mask = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 1]], bool)
+    run = jax.jit(lambda xs, mask: layer(xs, mask=mask))
+    got = run(np.where(mask[..., None], XS, np.nan), mask)
+    assert np.all(np.asarray(got)[~mask] == 0)
+    for b in range(B):
+        np.testing.assert_allclose(got[b, mask[b]], layer(XS[b : b + 1, mask[b]])[0], atol=1e-5)
+    assert layer.unroll(XS)[0] is None
+    jacobian = jax.jacobian(lambda xs: layer(xs[None])[0].sum(-1))(XS[0])
+    assert np.all(np.abs(jacobian).sum(-1) > 0)
+
+
+def test_positions():
+    positions = jnp.array([0, 3, 7])
+    got = _positions.sinusoidal(positions, 6, jnp.float32)
+    angles = np.array([0, 3, 7])[:, None] * 10_000.0 ** (-np.arange(3) / 3)
+    np.testing.assert_allclose(got, np.concatenate([np.sin(angles), np.cos(angles)], -1), atol=1e-5)
+    xs = np.random.default_rng(0).normal(size=(3, 2, 6)).astype(np.float32)
+    turned = (xs[..., :3] + 1j * xs[..., 3:]) * np.exp(1j * angles)[:, None]
+    want = np.concatenate([turned.real, turned.imag], -1)
+    np.testing.assert_allclose(_positions.rotary(xs, positions), want, atol=1e-5)
+
+
+def test_rotary_positions_count_from_anywhere():
+    """With all keys in sight, moving a sequence to other positions changes nothing: only distances count."""
+    layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=9)
+    carry = layer.initial_carry((B,))._replace(length=jnp.full(B, 0, jnp.int32))
+    want = layer(XS, carry)
+    shifted = SelfAttention.of(layer.blocks[0].attention, XS, jnp.arange(T) + 4)
+    direct = SelfAttention.of(layer.blocks[0].attention, XS, jnp.arange(T))
+    attention = layer.blocks[0].attention
+    one, other = (attention(XS, seen, None, jnp.arange(T) + offset) for seen, offset in ((shifted, 4), (direct, 0)))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    np.testing.assert_allclose(want, layer(XS), atol=1e-5)
+
+
+def test_beyond_its_length_a_cache_gives_nan_and_learned_positions_too():
+    layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=4)
+    carry, ys = None, []
+    for t in range(T):
+        carry, y = layer.step(carry, XS[:, t])
+        ys.append(y)
+    np.testing.assert_allclose(jnp.stack(ys[:4], 1), layer(XS)[:, :4], atol=1e-5)
+    assert np.all(np.isnan(ys[4]))
+    _, y = layer.step(carry, XS[:, 0], reset=jnp.array([True, False]))
+    assert np.all(np.isfinite(y[0]))
+    assert np.all(np.isnan(y[1]))
+    learned = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=False, positions="learned", max_length=4)
+    got = learned(XS)
+    assert np.all(np.isfinite(got[:, :4]))
+    assert np.all(np.isnan(got[:, 4]))
+
+
+def test_remat_changes_no_gradient():
+    one = drawn(nn.Transformer, H, H, layers=2, heads=N, causal=True, dropout=0.2)
+    again = drawn(nn.Transformer, H, H, layers=2, heads=N, causal=True, dropout=0.2, remat=True)
+    gradients = []
+    for layer in (one, again):
+        graph, params = nnx.split(layer)
+        loss = lambda params, graph=graph: jnp.sum(nnx.merge(graph, params)(XS, key=jax.random.key(0)) ** 2)
+        gradients.append(jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), *gradients)
+
+
+def make(*sizes, **options):
+    return nn.Transformer(*(sizes or (H, H)), **{"layers": 1, "heads": N, "causal": True, **options}, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (lambda: make(heads=3), ValueError, "`heads` must divide `features`, and `kv_heads` `heads`; got 8, 3 and 3"),
+        (lambda: make(heads=4, kv_heads=3), ValueError, "`heads` must divide `features`.*; got 8, 4 and 3"),
+        (lambda: make(heads=8), ValueError, '`positions` "rotary" take pairs of features; got 8 in 8 heads'),
+        (lambda: make(positions="learned"), ValueError, '`positions` "learned" need a `max_length`'),
+        (lambda: make(positions="absolute"), ValueError, "`positions` must be 'rotary' or 'sinusoidal'"),
+        (lambda: make(norm="rms"), ValueError, "`norm` must be 'pre' or 'post'"),
+        (lambda: make(causal=2), ValueError, "`causal` must be True or False"),
+        (
+            lambda: make().step(None, XS[:, 0]),
+            ValueError,
+            "only a layer with causal=True and a `max_length` has a carry",
+        ),
+        (lambda: make().remember(XS), ValueError, "only a layer with `memory_features` looks at a memory"),
+        (lambda: make(memory_features=3)(XS), ValueError, "`memory` must be what `remember` returns for a layer"),
+        (lambda: make(memory_features=3).remember(XS), ValueError, "`memory` must have the 3 features"),
+        (
+            lambda: make(max_length=4)(XS, make(max_length=5).initial_carry((B,))),
+            ValueError,
+            "`carry` must be what this layer returned for this batch",
+        ),
+        (lambda: make(4, H)(XS), ValueError, "`xs` must have the 4 features"),
+        (lambda: make()(XS.astype(np.int32)), TypeError, r"`xs` must be floating \[B, T, D\]"),
+    ],
+)
+def test_errors(bad, error, message):
+    with pytest.raises(error, match=message):
+        bad()
