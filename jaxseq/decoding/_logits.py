@@ -13,6 +13,7 @@ import numbers
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxseq import check
 
@@ -44,6 +45,8 @@ def filter_logits(
     logits = check.array("logits", "..., V", logits)
     if not jnp.issubdtype(logits.dtype, jnp.floating) or logits.ndim < 1:
         raise TypeError(f"`logits` must be floating [..., V]; got {logits.dtype} {logits.shape}")
+    if logits.shape[-1] == 0:
+        raise ValueError(f"`logits` must be [..., V] of one token at least; got {logits.dtype} {logits.shape}")
     _within("temperature", temperature, "of at least 0", lambda number: 0 <= number < float("inf"))
     for name, share in (("top_p", top_p), ("typical", typical)):
         _within(name, share, "in (0, 1]", lambda number: 0 < number <= 1)
@@ -112,7 +115,7 @@ def _rank(merit):
 
 def _within(name, value, where, holds):
     """Raises unless `value` is a number that `holds`, None, or an array, which may be traced."""
-    if value is None or isinstance(value, jax.Array):
+    if value is None or isinstance(value, jax.Array | np.ndarray):
         return
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"`{name}` must be a number {where}; got {value!r}")

@@ -64,7 +64,9 @@ def log_probs(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.A
         raise ValueError(f"`step` must return a carry like the one that it is given, {expected}; got {kinds}.{hint}")
     if jnp.ndim(logits) != tokens.ndim + 1 or jnp.shape(logits)[:-1] != tokens.shape:
         raise ValueError(f"`step` must return logits [B, V] of the batch {tokens.shape}; got {check.shaped(logits)}")
-    return after, jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    none = jnp.all(jnp.isneginf(logits), axis=-1, keepdims=True)
+    return after, jnp.where(none, -jnp.inf, jax.nn.log_softmax(jnp.where(none, 0, logits)))
 
 
 def vocabulary(step: Step, carry: Carry, tokens: jax.Array) -> tuple[int, Any]:

@@ -178,10 +178,11 @@ def _steps(chain: Chain, mask) -> _Step:
     transition = chain.transition
     if transition.ndim == 3:
         transition = transition.reshape(len(transition), *[1] * len(batch), K, K)
-    if mask is not None:  # what stands in a False step reaches nothing; where rows share it, in a step False in all
+    if mask is not None:  # what no row takes reaches nothing: into a False step, or a row's first
         own_rows = transition.shape[1:-2] == tuple(batch)
-        real = mask if own_rows else jnp.any(mask, range(1, mask.ndim), keepdims=True)
-        transition = jnp.where(real[1:, ..., None, None], transition, 0)
+        taken = mask & follows
+        taken = taken if own_rows else jnp.any(taken, range(1, mask.ndim), keepdims=True)
+        transition = jnp.where(taken[1:, ..., None, None], transition, 0)
     into_first = jnp.zeros((1, *transition.shape[1:]), transition.dtype)
     return _Step(chain.scores, follows, jnp.concatenate([into_first, transition])[:T])
 

@@ -199,6 +199,7 @@ def stationary(log_transition: jax.Array) -> jax.Array:
     if log_transition.ndim != 2 or log_transition.shape[0] != log_transition.shape[1] or log_transition.size == 0:
         raise ValueError(f"`log_transition` must be square, [K, K]; got {log_transition.shape}")
     # π (I - A + 1) = π 1 = 1, with 1 the matrix and the row of ones.
+    log_transition = log_transition.astype(jnp.promote_types(log_transition.dtype, jnp.float32))
     one = jnp.ones_like(log_transition)
     p = jnp.linalg.solve((jnp.eye(len(one), dtype=one.dtype) - jnp.exp(log_transition) + one).T, one[0])
     return jnp.maximum(p, 0) / jnp.sum(jnp.maximum(p, 0))

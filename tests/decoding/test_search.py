@@ -231,3 +231,20 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
 def test_errors(bad, error, message):
     with pytest.raises(error, match=message):
         bad()
+
+
+def test_where_a_model_says_that_nothing_follows():
+    step = lambda carry, token: (carry, jnp.full((len(token), V), -jnp.inf))
+    assert np.all(np.isneginf(decoding.greedy(step, None, START, max_length=2).scores))
+    assert np.all(np.isneginf(decoding.beam_search(step, None, START, size=2, max_length=2).scores))
+    with pytest.raises(ValueError, match=r"`logits` must be \[..., V\] of one token at least"):
+        decoding.filter_logits(jnp.zeros((2, 0)))
+    np.testing.assert_array_equal(decoding.filter_logits(jnp.ones(2), temperature=np.array(0.5)), [2, 2])
+
+
+def test_rows_of_two_batch_axes_are_their_own():
+    flat = beam_search(by_hand.step, by_hand.carry(), START, size=3, max_length=T, end=END)
+    carry = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), by_hand.carry())
+    folded = decoding.beam_search(by_hand.step, carry, START.reshape(2, 2), size=3, max_length=T, end=END)
+    np.testing.assert_array_equal(folded.tokens.reshape(flat.tokens.shape), flat.tokens)
+    np.testing.assert_allclose(folded.scores.reshape(flat.scores.shape), flat.scores, rtol=1e-6)

@@ -338,3 +338,22 @@ def test_predict_wants_one_transition_and_a_count():
         hmm.predict(jnp.zeros(3), jnp.zeros((3, 3)), jnp.zeros((4, 3)), 0)
     with pytest.raises(TypeError, match="key"):
         hmm.sample_posterior(0, jnp.zeros(3), jnp.zeros((3, 3)), jnp.zeros((4, 3)))
+
+
+def test_a_transition_that_no_row_takes_reaches_no_gradient():
+    """NaN in the move into a row's first real step, of the posteriors too."""
+    transition = jnp.array([[[jnp.nan] * 2] * 2, [[-0.1, -2.0], [-1.0, -0.5]]])
+    log_obs, mask = jnp.array([[jnp.nan] * 2, [-0.3, -1.0], [-2.0, -0.1]]), jnp.array([False, True, True])
+    half = jnp.log(jnp.array([0.5, 0.5]))
+    value = lambda transition, log_obs: hmm.smooth(half, transition, log_obs, mask=mask)[1, 0]
+    gradients = jax.grad(value, (0, 1))(transition, log_obs)
+    want = jax.grad(value, (0, 1))(transition.at[0].set(0.0), log_obs.at[0].set(0.0))
+    jax.tree.map(np.testing.assert_array_equal, gradients, want)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_narrow_floats_are_widened(dtype):
+    half = jnp.log(jnp.full((2, 2), 0.5))
+    log_obs = jnp.full((300, 2), -300.0, dtype)
+    np.testing.assert_allclose(hmm.log_likelihood(half[0], half, log_obs), -90_000, rtol=1e-6)
+    assert hmm.smooth(half[0], half, log_obs).dtype == jnp.float32

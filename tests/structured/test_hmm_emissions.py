@@ -468,3 +468,26 @@ def test_same_options_are_the_same_object():
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_narrow_ids_of_many_symbols(dtype):
+    params = hmm.CategoricalParams(jnp.log(jnp.full((2, 300), 1 / 300)))
+    largest = np.iinfo(dtype).max
+    got = hmm.categorical(300).log_prob(params, np.array([largest, 3], dtype))
+    np.testing.assert_allclose(got, -np.log(300), rtol=1e-6)
+    _, log_transition = hmm.count(np.array([largest, 3, largest, 3], dtype), 300, pseudocount=0)
+    np.testing.assert_allclose(np.exp(log_transition[largest, 3]), 1)
+
+
+def test_counts_are_whole_numbers():
+    """Ones added in float32 would stop at 2**24."""
+    program = jax.make_jaxpr(lambda states: hmm.count(states, 2))(np.zeros((4, 3), np.int8))
+    added = [equation.outvars[0].aval.dtype for equation in program.eqns if equation.primitive.name == "scatter-add"]
+    assert added
+    assert all(jnp.issubdtype(dtype, jnp.integer) for dtype in added)
+
+
+def test_a_rate_of_zero_gives_zero_for_sure():
+    log_p = hmm.poisson().log_prob(hmm.PoissonParams(jnp.array([[0.0], [1.0]])), jnp.array([[0], [2]]))
+    np.testing.assert_allclose(log_p, [[0, -1], [-np.inf, -1 - np.log(2)]], rtol=0, atol=1e-6)

@@ -454,3 +454,24 @@ def test_what_is_not_a_number_has_to_be_said_to_be_missing():
     xs = jnp.full((4, len(GOOD.observation)), jnp.nan)
     with pytest.raises(ValueError, match=r"`xs` hold NaN on steps that are real and observed; .*missing="):
         kalman.fit(GOOD, xs)
+
+
+def test_where_expectation_maximisation_ends_in_nothing_the_params_before_stay(x64):
+    one = jnp.ones((1, 1))
+    fixed = kalman.Params(jnp.zeros(1), 0 * one, one, None, 0 * one, one, None, one)  # a state that is always 0
+    fitted = kalman.fit(fixed, jnp.array([[1.0], [2.0], [0.5]]), max_iterations=3)
+    assert not fitted.converged
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(fitted.params))
+    last = np.flatnonzero(np.isfinite(fitted.log_likelihoods))[-1]
+    value = kalman.log_likelihood(fitted.params, jnp.array([[1.0], [2.0], [0.5]]))
+    np.testing.assert_allclose(value, fitted.log_likelihoods[last], rtol=1e-9)
+
+
+def test_a_step_that_is_not_seen_has_no_gradient(x64):
+    known = kalman.Params(
+        jnp.zeros(2), jnp.zeros((2, 2)), jnp.array([[0.6, 0.8], [-0.8, 0.6]]), None, jnp.eye(2),
+        jnp.array([[1.0, 0.0]]), None, jnp.zeros((1, 1)),
+    )  # fmt: skip
+    xs, missing = jnp.array([[1.0], [0.5]]), jnp.array([True, False])
+    gradient = jax.grad(lambda params: kalman.log_likelihood(params, xs, missing=missing))(known)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))

@@ -39,14 +39,15 @@ def count(
     K, pseudocount = check.positive_int("K", K), check.at_least_zero("pseudocount", pseudocount)
     states, mask = _labels(states, K, mask)
     if states.shape[0] == 0:
-        starts, moves = jnp.zeros(K), jnp.zeros((K, K))
+        starts, moves = jnp.zeros(K, int), jnp.zeros((K, K), int)
     else:
         step = jnp.arange(states.shape[0]).reshape(-1, *[1] * (states.ndim - 1))
         last = jax.lax.cummax(jnp.where(mask, step, -1))  # the last real step up to each
         last = jnp.concatenate([jnp.full_like(last[:1], -1), last[:-1]])
         before = jnp.take_along_axis(states, jnp.maximum(last, 0), 0)
-        starts = jnp.zeros(K).at[states].add((mask & (last < 0)).astype(float))
-        moves = jnp.zeros((K, K)).at[before, states].add((mask & (last >= 0)).astype(float))
+        starts = jnp.zeros(K, int).at[states].add((mask & (last < 0)).astype(int))
+        moves = jnp.zeros((K, K), int).at[before, states].add((mask & (last >= 0)).astype(int))
+    starts, moves = starts.astype(float), moves.astype(float)
     equal = -jnp.log(jnp.asarray(K, starts.dtype))
     return log_shares(starts + pseudocount, equal), log_shares(moves + pseudocount, equal)
 
@@ -111,7 +112,7 @@ def _of_states(emission, K, iterations, key, states, xs, seen):
 
 def _labels(states, K, mask):
     """The states, 0 on False steps, and the mask, all True where there is none."""
-    states = check.integers("states", "T, B", states)
+    states = check.integers("states", "T, B", states).astype(int)
     real = check.flags("mask", mask, states.shape)
     real = jnp.ones(states.shape, bool) if real is None else real
     states = masking.keep(real, states)

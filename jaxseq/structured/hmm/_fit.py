@@ -84,7 +84,7 @@ def fit(
 
     Returns:
       `Fit(params, log_likelihoods, iterations, converged, best)`. Where the data are impossible at a start, or their
-      likelihood not a number, it ends there, not converged.
+      likelihood not a number, it ends there, not converged, at the params before.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or no step is real; a traced mask is not looked at.

@@ -6,6 +6,9 @@ All functions take log p(s_1) `[K]`, log p(s_t = j | s_{t-1} = i) at `[i, j]`, a
 is all that they need of the observations. A missing observation is a row of zeros in it: the state moves on, unseen. A
 step that the mask leaves out is as if it were not there: no emission, no transition.
 
+They compute in the dtype of log p(x_t | s_t), or in float32 if that is narrower. Gradients are for reverse mode, to any
+order.
+
 Errors are the same everywhere: `ValueError` and `TypeError` where an argument does not fit the others.
 """
 
@@ -154,6 +157,7 @@ def predict(
 def _enter(log_initial, log_transition, log_obs, mask):
     """The model and observations as a chain, checked."""
     log_obs = check_scores.scores("log_obs", log_obs)
+    log_obs = log_obs.astype(jnp.promote_types(log_obs.dtype, jnp.float32))
     mask = check.flags("mask", mask, log_obs.shape[:-1])
     log_obs = masking.keep(mask, log_obs)
     chain = Chain(

@@ -69,7 +69,7 @@ def fit(
 
     Returns:
       `Fit(params, log_likelihoods, iterations, converged)`. Where the likelihood is not a number, it ends there, not
-      converged.
+      converged, at the params before.
 
     Raises:
       TypeError, ValueError: an argument does not fit the others, or nothing is observed; traced flags are not

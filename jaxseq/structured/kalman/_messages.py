@@ -62,7 +62,7 @@ def forward(params: Params, steps: Steps, *, parallel: bool = False) -> tuple[Ga
 
     def advance(before, step):
         prior = masking.choose(step.follows, move(params, before), before)
-        correction = correct(params, prior, step.xs)
+        correction = correct(params, prior, step.xs, step.observed)
         after = masking.choose(step.observed, correction.posterior, prior)
         after = masking.choose(step.real, after, before)
         return after, (after, jnp.where(step.observed, correction.log_density, 0))

@@ -19,7 +19,8 @@ class Params(NamedTuple):
     x_t = observation z_t + observation_bias + N(0, observation_cov)
 
     A bias of None is none. Covariances are symmetric and positive semidefinite, those of the state singular at will;
-    that of an x_t given the steps before it must be positive definite, as it is where `observation_cov` is.
+    that of an x_t given the steps before it must be positive definite, as it is where `observation_cov` is. All that
+    looks back, or runs in parallel, needs that of an x_t given z_{t-1} to be so.
     """
 
     initial_mean: jax.Array  # [Z]
@@ -91,9 +92,15 @@ def observe(params: Params, states: Gaussians) -> Gaussians:
     return _affine(params.observation, params.observation_bias, params.observation_cov, states)
 
 
-def correct(params: Params, prior: Gaussians, x: jax.Array) -> Correction:
-    """Returns what an observation x `[..., X]` says of a state, the covariance in Joseph's form."""
+def correct(params: Params, prior: Gaussians, x: jax.Array, observed: jax.Array | None = None) -> Correction:
+    """Returns what an observation x `[..., X]` says of a state, the covariance in Joseph's form.
+
+    Where `observed` is False the result means nothing, and has finite gradients.
+    """
     predicted = observe(params, prior)
+    if observed is not None:
+        one = jnp.eye(x.shape[-1], dtype=x.dtype)
+        predicted = predicted._replace(cov=jnp.where(observed[..., None, None], predicted.cov, one))
     root = jnp.linalg.cholesky(predicted.cov)
     whiten = solve_triangular(root, jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), root.shape), lower=True)
     white = times(whiten, x - predicted.mean)

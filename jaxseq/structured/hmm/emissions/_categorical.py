@@ -40,21 +40,25 @@ def categorical(symbols: int, *, pseudocount: float = 0.0) -> Emission:
     return _categorical(check.positive_int("symbols", symbols), check.at_least_zero("pseudocount", pseudocount))
 
 
+def _ids(xs):
+    return check.integers("xs", "T, B", xs).astype(int)  # narrow ones could not be held against `symbols`
+
+
 @functools.cache
 def _categorical(symbols, pseudocount):
     def init(key, states, xs, mask):
-        xs, seen = begin(check.integers("xs", "T, B", xs)[..., None], mask)
+        xs, seen = begin(_ids(xs)[..., None], mask)
         counts = _counts(xs, seen)[0]
         draws = jax.random.exponential(key, (states, symbols), counts.dtype)
         return CategoricalParams(log_shares((counts + 1) * draws, counts))
 
     def log_prob(params, xs):
-        xs = check.integers("xs", "T, B", xs)
+        xs = _ids(xs)
         known = (xs >= 0) & (xs < symbols)
         return jnp.where(known[..., None], params.log_probs.T[jnp.where(known, xs, 0)], jnp.nan)
 
     def maximise(params, xs, weights):
-        counts = _counts(*rows(check.integers("xs", "T, B", xs)[..., None], weights))
+        counts = _counts(*rows(_ids(xs)[..., None], weights))
         seen = jnp.any(counts > 0, -1, keepdims=True)
         return CategoricalParams(log_shares(jnp.where(seen, counts + pseudocount, 0), params.log_probs))
 

@@ -51,7 +51,10 @@ def _poisson(floor):
 
     def log_prob(params, xs):
         xs = counts(xs, params.rate.shape[-1])
-        powers = jnp.einsum("...d,kd->...k", xs, jnp.log(params.rate), precision=PRECISE)
+        seen = jnp.where(params.rate > 0, params.rate, 1)
+        powers = jnp.einsum("...d,kd->...k", xs, jnp.log(seen), precision=PRECISE)
+        never = jnp.einsum("...d,kd->...k", (xs > 0).astype(xs.dtype), (params.rate == 0).astype(xs.dtype)) > 0
+        powers = jnp.where(never, -jnp.inf, powers)
         return powers - jnp.sum(params.rate, -1) - jnp.sum(gammaln(xs + 1), -1, keepdims=True)
 
     def maximise(params, xs, weights):
