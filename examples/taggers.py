@@ -77,13 +77,12 @@ def plot_f1(f1: dict[str, np.ndarray], counts: np.ndarray, names: list[str], pat
       title: above it.
     """
     shown = np.argsort(-counts, kind="stable")[: min(20, np.sum(counts > 0))]
-    are_long = max(map(len, names)) > 5
-    figure = Figure(figsize=(9, 5 if are_long else 3.5), layout="constrained")
+    figure = Figure(figsize=(7, 1.2 + 0.36 * len(shown)), layout="constrained")
     axes, width = figure.subplots(), 0.8 / len(f1)
     for number, (name, values) in enumerate(f1.items()):
-        axes.bar(np.arange(len(shown)) + width * (number - len(f1) / 2 + 0.5), values[shown], width, label=name)
-    axes.set(xticks=range(len(shown)), ylim=(0, 1), ylabel="F1", title=title)
-    axes.set_xticklabels([names[tag] for tag in shown], rotation=90 if are_long else 0)
+        axes.barh(np.arange(len(shown)) + width * (number - len(f1) / 2 + 0.5), values[shown], width, label=name)
+    axes.set(yticks=range(len(shown)), yticklabels=[names[tag] for tag in shown], xlim=(0, 1), xlabel="F1", title=title)
+    axes.set_ylim(len(shown) - 0.4, -0.6)  # the most frequent one on top
     figure.legend(frameon=False, ncols=len(f1), loc="outside upper center")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
