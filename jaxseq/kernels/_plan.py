@@ -41,9 +41,14 @@ def segments(cell: Cell, params: Params, xs: Inputs) -> Segments:
         return Segments(T, f"all us are {total / 2**20:.1f} MiB, less than three segments' worth")
     else:
         steps, reason = T * wanted // total, f"{wanted / 2**20:.1f} MiB of us at a time stay in a CPU's cache"
+    return Segments(even(T, steps), reason)
+
+
+def even(T: int, steps: int) -> int:
+    """Returns the length nearest to `steps` that divides T, from half to double of it; `steps` where there is none."""
     steps = max(steps, 1)
     divisors = (n for n in range(steps // 2 + 1, 2 * steps) if T % n == 0)
-    return Segments(min(divisors, key=lambda n: abs(n - steps), default=steps), reason)
+    return min(divisors, key=lambda n: abs(n - steps), default=steps)
 
 
 def runs_directly(cell: Cell, params: Params, xs: Inputs) -> bool:

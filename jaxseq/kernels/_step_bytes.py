@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxseq.kernels._plan import array_bytes
+from jaxseq.kernels._plan import array_bytes, even
 from jaxseq.kernels._saved import run_and_save
 from jaxseq.typing import Cell, Inputs, Params
 
@@ -50,7 +50,10 @@ def _residual_bytes(cell, params, carry, u):
 
 
 def balanced_segment(cell: Cell, params: Params, xs: Inputs) -> int:
-    """Returns the steps of a segment for which `remat` holds the least, √(T carry / (saved + 2 us)), at least 1."""
+    """Returns the steps of a segment for which `remat` holds about the least: near √(T carry / (saved + 2 us)).
+
+    One that divides T, as the last segment is held apart where it is shorter.
+    """
     T = jax.tree.leaves(xs)[0].shape[0]
     step = step_bytes(cell, params, xs)
-    return max(1, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))
+    return even(T, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))
