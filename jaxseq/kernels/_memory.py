@@ -41,7 +41,7 @@ def peak_bytes(cell: Cell, params: Params, xs: jax.Array, *, kernel: Kernel | No
     >>> xs = jax.ShapeDtypeStruct([4096, 32, 16], jnp.float32)
     >>> from jaxseq.kernels import remat, scan
     >>> [peak_bytes(cell, params, xs, kernel=kernel) >> 20 for kernel in (scan, remat())]
-    [840, 85]
+    [840, 77]
     """
     if not isinstance(cell, Cell):
         raise TypeError(f"peak_bytes takes a Cell; got {type(cell).__name__}")
