@@ -119,9 +119,8 @@ def speculative(
         stays = jnp.log(jax.random.uniform(keys[1], ratio.shape, dtype)) < ratio
         kept = jnp.sum(jnp.cumprod(stays.astype(jnp.int32), axis=0), axis=0, dtype=jnp.int32)
         left = jnp.maximum(jnp.exp(log_p[:-1]) - jnp.exp(log_q), 0)
-        left = jnp.where(
-            jnp.any(left > 0, axis=-1, keepdims=True), jnp.log(left), log_p[:-1]
-        )  # none: p = q, but for rounding
+        is_some = jnp.any(left > 0, axis=-1, keepdims=True)  # else p = q, but for rounding
+        left = jnp.where(is_some, jnp.log(left), log_p[:-1])
         instead = jnp.concatenate([left, log_p[-1:]])
         instead = jnp.take_along_axis(instead, kept[None, ..., None], axis=0)[0]
         other = jax.random.categorical(keys[2], instead).astype(jnp.int32)

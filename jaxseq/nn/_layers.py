@@ -1,5 +1,6 @@
 """Flax's own layers as the models use them: in JAX's default float unless said otherwise, ids checked."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import jax
@@ -132,6 +133,14 @@ def dropout(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
     if key is None or rate == 0:
         return xs
     return jnp.where(jax.random.bernoulli(key, 1 - rate, xs.shape), xs / (1 - rate), 0)
+
+
+def check_carry(carry: Carry, initial_carry: Callable[[Shape], Carry], batch: Shape) -> None:
+    """Raises unless `carry` is like the one that sequences of this batch start from, which is not made for that."""
+    expected = jax.eval_shape(lambda: initial_carry(batch))
+    got, expected = (jax.tree.map(check.shaped, tree) for tree in (carry, expected))
+    if got != expected:
+        raise ValueError(f"`carry` must be what this layer returned for this batch, {expected}; got {got}")
 
 
 def some_steps(name: str, steps: int) -> None:

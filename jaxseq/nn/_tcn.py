@@ -21,7 +21,7 @@ from flax import nnx
 
 from jaxseq import check, masking
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._layers import default_float, dropout, linear
+from jaxseq.nn._layers import check_carry, default_float, dropout, linear
 from jaxseq.typing import Shape
 
 
@@ -194,7 +194,10 @@ class TCN(nnx.Module):
     def _run(self, xs, carry, steps, key):
         check.random_key(key)
         batch = xs.shape[:-2]
-        carry = self._checked_carry(carry, batch)
+        if carry is None:
+            carry = self.initial_carry(batch)
+        else:
+            check_carry(carry, self.initial_carry, batch)
         keys = [None] * len(self.convs) if key is None else jax.random.split(key, len(self.convs))
         after = []
         for block, shortcut in enumerate(self.shortcuts):
@@ -210,15 +213,6 @@ class TCN(nnx.Module):
         xs = check.inputs(name, axes, xs, self.convs[0].kernel[...])
         check.features(name, xs, self.in_features)
         return xs
-
-    def _checked_carry(self, carry, batch):
-        initial = self.initial_carry(batch)
-        if carry is None:
-            return initial
-        got, expected = (jax.tree.map(check.shaped, tree) for tree in (carry, initial))
-        if got != expected:
-            raise ValueError(f"`carry` must be what this layer returned for this batch, {expected}; got {got}")
-        return carry
 
 
 def _norm(kernel):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, masking
-from jaxseq.nn._layers import default_float, dropout, linear
+from jaxseq.nn._layers import check_carry, default_float, dropout, linear
 from jaxseq.nn._positions import sinusoidal
 from jaxseq.nn._transformer_block import Block, KeyValues, Shape, Sight
 from jaxseq.nn._transformer_carry import TransformerCarry, carry_after, places_of, sight
@@ -175,7 +175,8 @@ class Transformer(nnx.Module):
         mask, reset = (check.flags(name, f, xs.shape[:-1], "B, T") for name, f in (("mask", mask), ("reset", reset)))
         check.random_key(key)
         self._check_memory(memory)
-        self._check_carry(carry, xs.shape[:-2])
+        if carry is not None:
+            check_carry(carry, self.initial_carry, xs.shape[:-2])
         xs = masking.keep(mask, xs)
         places = places_of(xs, carry, mask, reset)
         ys, new = self._run(xs, carry, places, key, memory)
@@ -234,13 +235,6 @@ class Transformer(nnx.Module):
         xs = check.inputs(name, axes, xs, self._example())
         check.features(name, xs, self.in_features)
         return xs
-
-    def _check_carry(self, carry, batch):
-        if carry is None:
-            return
-        got, expected = (jax.tree.map(check.shaped, tree) for tree in (carry, self.initial_carry(batch)))
-        if got != expected:
-            raise ValueError(f"`carry` must be what this layer returned for this batch, {expected}; got {got}")
 
     def _check_memory(self, memory):
         if (memory is None) != (self.memory_features is None):

@@ -1,9 +1,11 @@
-"""The errors of structured models: log-probabilities of states, transitions and observations that do not fit."""
+"""The errors of structured models: observations, and log-probabilities of states and transitions, that do not fit."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxseq import check
 
@@ -16,6 +18,17 @@ def scores(name: str, xs: Any) -> jax.Array:
     if xs.ndim < 2 or xs.shape[-1] == 0:
         raise ValueError(f"`{name}` must be [T, B, K], with at least one state; got {check.shaped(xs)}")
     return xs
+
+
+def no_nan(name: str, xs: Any) -> None:
+    """Raises where observations, zeros on steps that do not count, are not numbers; traced ones are not looked at."""
+    for leaf in jax.tree.leaves(xs):
+        if isinstance(leaf, Tracer) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            continue
+        if np.any(np.isnan(leaf)):
+            raise ValueError(
+                f"`{name}` hold NaN on steps that are real and observed; say which are not: missing=, or mask="
+            )
 
 
 def states(name: str, values: Any, like: jax.Array, axes: str = "K") -> jax.Array:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxseq import check, masking
+from jaxseq.structured._steps import step_before
 from jaxseq.typing import Shape
 
 __all__ = [
@@ -234,9 +235,8 @@ def _places(ids, mask, V, order):
     is outside the table.
     """
     T = ids.shape[0]
+    before = step_before(jnp.ones(ids.shape, bool) if mask is None else mask)
     step = jnp.broadcast_to(jnp.arange(T).reshape(-1, *[1] * (ids.ndim - 1)), ids.shape)
-    last = step if mask is None else jax.lax.cummax(jnp.where(mask, step, -1))
-    before = jnp.concatenate([jnp.full_like(last[:1], -1), last[:-1]])  # the real step before each, -1 for none
     inside, rows, at = (ids >= 0) & (ids < V), jnp.zeros_like(ids), step
     known = inside
     for place in range(order - 1 if T else 0):

@@ -18,6 +18,7 @@ from jaxseq import check, masking
 from jaxseq.structured import _chain, _partition, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
+from jaxseq.structured._steps import step_before
 from jaxseq.structured.crf._params import Params, check_params
 
 
@@ -125,13 +126,6 @@ def enter(params: Params, scores: Any, mask: Any) -> tuple[Chain, jax.Array | No
         final=check_scores.states("params.end", params.end, scores),
     )
     return chain, mask
-
-
-def step_before(real: jax.Array) -> jax.Array:
-    """Returns the index int `[T, B]` of the real step before each; -1 where there is none."""
-    steps = jnp.arange(len(real)).reshape(-1, *[1] * (real.ndim - 1))
-    latest = jax.lax.cummax(jnp.where(real, steps, -1))
-    return jnp.pad(latest, [(1, 0)] + [(0, 0)] * (real.ndim - 1), constant_values=-1)[: len(real)]
 
 
 def _score(chain, tags, mask):

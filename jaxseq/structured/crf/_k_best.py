@@ -9,7 +9,8 @@ from jaxseq import check
 from jaxseq._top_k import top_k
 from jaxseq.structured import semiring
 from jaxseq.structured._chain import Chain, Path
-from jaxseq.structured.crf._inference import enter, step_before
+from jaxseq.structured._steps import step_before
+from jaxseq.structured.crf._inference import enter
 from jaxseq.structured.crf._params import Params
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxseq import check, masking
+from jaxseq.structured._steps import step_before
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
 from jaxseq.structured.hmm.emissions._rows import log_shares
@@ -41,9 +42,7 @@ def count(
     if states.shape[0] == 0:
         starts, moves = jnp.zeros(K, int), jnp.zeros((K, K), int)
     else:
-        step = jnp.arange(states.shape[0]).reshape(-1, *[1] * (states.ndim - 1))
-        last = jax.lax.cummax(jnp.where(mask, step, -1))  # the last real step up to each
-        last = jnp.concatenate([jnp.full_like(last[:1], -1), last[:-1]])
+        last = step_before(mask)
         before = jnp.take_along_axis(states, jnp.maximum(last, 0), 0)
         starts = jnp.zeros(K, int).at[states].add((mask & (last < 0)).astype(int))
         moves = jnp.zeros((K, K), int).at[before, states].add((mask & (last >= 0)).astype(int))

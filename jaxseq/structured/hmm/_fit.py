@@ -26,6 +26,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxseq import check, masking
+from jaxseq.structured import _check as check_observed
 from jaxseq.structured._climb import climb
 from jaxseq.structured.hmm._inference import log_likelihood
 from jaxseq.structured.hmm.emissions import Emission, Params
@@ -120,7 +121,8 @@ def fit(
         nothing = not np.any(seen)
     if nothing:
         raise ValueError(f"there is nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
-    _no_nan(xs, seen)
+    xs = masking.keep(seen, xs)
+    check_observed.no_nan("xs", xs)
     enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask))
     return _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts)
 
@@ -128,7 +130,6 @@ def fit(
 @functools.partial(jax.jit, static_argnames=("emission", "states", "restarts", "max_iterations"))
 def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts):
     seen = observed(mask, missing)
-    xs = masking.keep(seen, xs)
 
     def start(key):
         drawn = emission.init(key, states, xs, seen)
@@ -172,15 +173,6 @@ def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, miss
         converged=runs.converged,
         best=best,
     )
-
-
-def _no_nan(xs, seen):
-    """Raises where an observation that counts is not a number, and not traced."""
-    for leaf in jax.tree.leaves(xs):
-        if isinstance(leaf, Tracer) or isinstance(seen, Tracer) or not jnp.issubdtype(leaf.dtype, jnp.floating):
-            continue
-        if np.any(np.isnan(leaf if seen is None else masking.keep(seen, leaf))):
-            raise ValueError("`xs` hold NaN on steps that are real and observed; say which are not: missing=, or mask=")
 
 
 def _given(params):
