@@ -89,13 +89,18 @@ def draw(
     >>> draw(None, jnp.array([[0.1, 0.6, 0.3]]), temperature=0)
     Array([1], dtype=int32)
     """
-    check.random_key(key)
-    if key is None and not (isinstance(temperature, numbers.Real) and temperature == 0):
-        raise ValueError("`key` must be a jax.random.key; only temperature=0, which is greedy, goes without")
+    check_key(key, temperature)
     logits = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p, typical=typical)
     if key is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     return jax.random.categorical(key, logits).astype(jnp.int32)
+
+
+def check_key(key: jax.Array | None, temperature: float | jax.Array) -> None:
+    """Raises unless `key` is one, or None where nothing is drawn."""
+    check.random_key(key)
+    if key is None and not (isinstance(temperature, numbers.Real) and temperature == 0):
+        raise ValueError("`key` must be a jax.random.key; only temperature=0, which is greedy, goes without")
 
 
 def _fewest(logits, merit, share):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.decoding._logits import draw
+from jaxseq.decoding._logits import check_key, draw
 from jaxseq.decoding._step import (
     Allowed,
     Decoded,
@@ -73,7 +73,7 @@ def greedy(
 
 
 def sample(
-    key: jax.Array,
+    key: jax.Array | None,
     step: Step,
     carry: Carry,
     start: int | jax.Array,
@@ -89,18 +89,18 @@ def sample(
     """Returns tokens drawn step by step, `Decoded(tokens, lengths, scores)`, the scores those of the model itself.
 
     Args:
-      key: a key.
+      key: a key; None where `temperature` is the number 0, which is `greedy`.
       step, carry, start, max_length, end, allowed: as for `greedy`.
       temperature, top_k, top_p, typical: what is drawn from, as `filter_logits` takes them.
 
     Raises:
       TypeError, ValueError: as `greedy` does.
     """
-    check.given_key(key)
+    check_key(key, temperature)
 
     def drawn(t, log_p):
         options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
-        return draw(jax.random.fold_in(key, t), log_p, **options)
+        return draw(None if key is None else jax.random.fold_in(key, t), log_p, **options)
 
     return _write(step, carry, start, drawn, max_length, end, allowed)
 

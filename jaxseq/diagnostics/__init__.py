@@ -1,4 +1,4 @@
-"""What goes on inside a net: gradient flow, Jacobian spectrum, gates and their saturation, saliency.
+"""What goes on inside a net: gradient flow, Jacobians, gates and their saturation, saliency, alignments.
 
 Plain functions that return arrays, for your own figures and tests; the `plot_*` function beside each family draws them
 and needs matplotlib, which is imported where it is called.
@@ -7,6 +7,7 @@ and needs matplotlib, which is imported where it is called.
     diagnostics.plot_gradient_norms(norms)
 """
 
+from jaxseq.diagnostics._alignment import plot_alignment as plot_alignment
 from jaxseq.diagnostics._gates import gate_traces as gate_traces
 from jaxseq.diagnostics._gates import plot_gates as plot_gates
 from jaxseq.diagnostics._gradients import carry_gradients as carry_gradients
@@ -35,6 +36,7 @@ __all__ = [
     "jacobians",
     "leave_one_out",
     "lyapunov_exponents",
+    "plot_alignment",
     "plot_gates",
     "plot_gradient_norms",
     "plot_saliency",

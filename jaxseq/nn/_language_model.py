@@ -7,9 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, decoding
-from jaxseq.nn._layers import Layer, causal, embed, embedding, layer_of, linear, some_steps
+from jaxseq.nn._layers import Layer, causal, check_ids, embed, embedding, layer_of, linear, some_steps
 from jaxseq.nn._ngrams import NGramEmbedding, NGrams
-from jaxseq.nn._pooling import last_pool
 from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
 
 
@@ -138,11 +137,15 @@ class LanguageModel(nnx.Module):
         key: jax.Array | None = None,
         mask: jax.Array | None = None,
         carry: Carry | None = None,
+        end: int | None = None,
         temperature: float | jax.Array = 1.0,
         top_k: int | None = None,
         top_p: float | jax.Array | None = None,
+        typical: float | jax.Array | None = None,
     ) -> jax.Array:
         """Returns what the model writes after each prompt, ids `[B, length]`. Put it under `nnx.jit`.
+
+        That is `decoding.sample` from the prompt's last id on; `step` goes with all that `decoding` has.
 
         Args:
           prompt: int `[B, P]`.
@@ -150,24 +153,25 @@ class LanguageModel(nnx.Module):
           key: a key; None where `temperature` is 0, which draws nothing.
           mask: bool `[B, P]`, for prompts of different lengths, padded on either side; each row needs a real step.
           carry: the carry to start the prompt from; None: the initial one.
-          temperature, top_k, top_p: see `jaxseq.decoding.filter_logits`; temperature 0 is greedy.
+          end: the id after which a row is over: -1 from there on; None: there is none.
+          temperature, top_k, top_p, typical: see `jaxseq.decoding.filter_logits`; temperature 0 is greedy.
 
         Raises:
           TypeError, ValueError: an argument does not fit, or the prompt is empty.
         """
-        length = check.positive_int("length", length)
-        check.random_key(key)
-        carry, ys = self._unroll("prompt", "B, P", prompt, carry, mask)
-        some_steps("prompt", ys.shape[-2])
-
-        def write(state, key):
-            carry, logits = state
-            ids = decoding.draw(key, logits, temperature=temperature, top_k=top_k, top_p=top_p)
-            return self.step(carry, ids), ids
-
-        keys = None if key is None else jax.random.split(key, length)
-        _, ids = jax.lax.scan(write, (carry, self._logits(last_pool(ys, mask))), keys, length)
-        return jnp.moveaxis(ids, 0, -1)
+        length, prompt = check.positive_int("length", length), check_ids("prompt", "B, P", prompt)
+        mask = check.flags("mask", mask, prompt.shape, "B, P")
+        some_steps("prompt", prompt.shape[-1])
+        if mask is None:
+            before, last = prompt[..., :-1], prompt[..., -1]
+        else:
+            place = jnp.max(jnp.where(mask, jnp.arange(prompt.shape[-1]), 0), axis=-1, keepdims=True)
+            before, last = prompt, jnp.take_along_axis(prompt, place, axis=-1)[..., 0]
+            mask &= jnp.arange(prompt.shape[-1]) != place
+        carry = self._unroll("prompt", "B, P", before, carry, mask)[0]
+        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
+        tokens = decoding.sample(key, self.step, carry, last, max_length=length, end=end, **options).tokens
+        return jnp.moveaxis(tokens, 0, -1)
 
     def _unroll(self, name, axes, ids, carry, mask=None, reset=None, key=None):
         """The last carry, and what the output layer reads."""

@@ -98,13 +98,19 @@ def optional_embedding(vocabulary: int | None, features: int, param_dtype: DType
     return None if vocabulary is None else embedding(vocabulary, features, param_dtype, rngs)
 
 
-def embed(layer: nnx.Embed, name: str, axes: str, ids: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Returns the embeddings of the ids called `name`, `[*axes, D]`; ids on padding may be anything."""
+def check_ids(name: str, axes: str, ids: jax.Array) -> jax.Array:
+    """Returns the ids called `name` as an array of ints."""
     ids = check.array(name, axes, ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"`{name}` must be int ids [{axes}]; got {ids.dtype} {ids.shape}")
     if ids.ndim < axes.count(","):
         raise ValueError(f"`{name}` must be int ids [{axes}], of at least {axes.count(',')} axis; got a scalar")
+    return ids
+
+
+def embed(layer: nnx.Embed, name: str, axes: str, ids: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Returns the embeddings of the ids called `name`, `[*axes, D]`; ids on padding may be anything."""
+    ids = check_ids(name, axes, ids)
     mask = check.flags("mask", mask, ids.shape, axes)
     ids = ids if mask is None else jnp.where(mask, ids, 0)
     # A wrong id becomes V, whose embedding is NaN; JAX would count from the end, or past 2³² from the start.

@@ -126,9 +126,7 @@ class Seq2Seq(nnx.Module):
         Arguments as for `loss`; those after a row's end mean nothing.
         """
         inputs, _, mask = self._taught(target, target_mask)
-        keys = (None, None) if key is None else jax.random.split(key)
-        carry = self.encode(source, mask=source_mask, key=keys[0])
-        return self._read(carry, inputs, mask, keys[1])[0]
+        return self._logits(source, source_mask, inputs, mask, key)
 
     def loss(
         self,
@@ -139,6 +137,7 @@ class Seq2Seq(nnx.Module):
         target_mask: jax.Array | None = None,
         key: jax.Array | None = None,
         sampled: float | jax.Array = 0.0,
+        smoothing: float = 0.0,
     ) -> jax.Array:
         """Returns -log p(target, end | source) `[B]`, in nats, summed over the L + 1 ids of a row.
 
@@ -149,17 +148,22 @@ class Seq2Seq(nnx.Module):
           key: a key for dropout, and for `sampled`; None: no noise.
           sampled: scheduled sampling (Bengio et al. 2015): how probable it is that a step is fed what the model itself
             says of the step before, drawn, in place of the target. The steps are then made one by one, without dropout.
+          smoothing: the share of what is taught that is spread evenly over all V ids (Szegedy et al. 2016).
 
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
+        inputs, outputs, mask = self._taught(target, target_mask)
+        smoothing = check.rate("smoothing", smoothing)
         if isinstance(sampled, float | int) and sampled == 0:
-            logits = self(source, target, source_mask=source_mask, target_mask=target_mask, key=key)
+            logits = self._logits(source, source_mask, inputs, mask, key)
         else:
-            logits = self._sampled(source, target, source_mask, target_mask, key, sampled)
-        _, outputs, mask = self._taught(target, target_mask)
+            logits = self._sampled(source, source_mask, inputs, key, sampled)
         log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-        return -jnp.sum(keep(mask, jnp.take_along_axis(log_p, outputs[..., None], axis=-1)[..., 0]), axis=-1)
+        taught = jnp.take_along_axis(log_p, outputs[..., None], axis=-1)[..., 0]
+        if smoothing:
+            taught = (1 - smoothing) * taught + smoothing * jnp.mean(log_p, axis=-1)
+        return -jnp.sum(keep(mask, taught), axis=-1)
 
     def encode(self, source: jax.Array, *, mask: jax.Array | None = None, key: jax.Array | None = None) -> Seq2SeqCarry:
         """Returns the carry that decoding begins with.
@@ -239,6 +243,11 @@ class Seq2Seq(nnx.Module):
         assert weights is not None
         return weights
 
+    def _logits(self, source, source_mask, inputs, mask, key):
+        keys = (None, None) if key is None else jax.random.split(key)
+        carry = self.encode(source, mask=source_mask, key=keys[0])
+        return self._read(carry, inputs, mask, keys[1])[0]
+
     def _read(self, carry, inputs, mask, key):
         """The logits after each id, and the weights of attention."""
         xs = embed(self.target_embedding, "target", "B, L", inputs, mask)
@@ -282,9 +291,8 @@ class Seq2Seq(nnx.Module):
         context, weights = self.attention(ys, memory)
         return jnp.tanh(self.join(jnp.concatenate([ys, context], axis=-1))), weights
 
-    def _sampled(self, source, target, source_mask, target_mask, key, sampled):
+    def _sampled(self, source, source_mask, inputs, key, sampled):
         check.given_key(key)
-        inputs, _, _ = self._taught(target, target_mask)
 
         def advance(state, step):
             carry, said = state

@@ -39,8 +39,16 @@ class Sight(NamedTuple):
     """What the steps of a pass see."""
 
     positions: jax.Array | None  # int [B, T], for rotary ones; None: no such
+    slots: jax.Array | None  # int [B, T], where in the cache a step's keys are written first; None: after the cache
     steps: jax.Array | None  # bool [B, T, S]: which keys each query sees; None: all
     memory: jax.Array | None  # bool [B, S']: which steps of the memory are real; None: all
+
+
+def write(cache: jax.Array, steps: jax.Array, slots: jax.Array) -> jax.Array:
+    """Returns the cache `[B, M, ...]` with `steps` `[B, T, ...]` in slots int `[B, T]`; from M on they are dropped."""
+    batch, rows = slots.shape[:-1], math.prod(slots.shape[:-1])
+    flat, new, at = (x.reshape(rows, *x.shape[len(batch) :]) for x in (cache, steps, slots))
+    return flat.at[jnp.arange(rows)[:, None], at].set(new, mode="drop").reshape(cache.shape)
 
 
 class SelfAttention(nnx.Module):
@@ -109,14 +117,20 @@ class Block(nnx.Module):
         sight: Sight,
         key: jax.Array | None,
     ) -> tuple[jax.Array, KeyValues]:
-        """Returns the outputs `[B, T, H]`, and the steps' own keys and values, which stand after those of `before`."""
+        """Returns the outputs `[B, T, H]`, and keys and values: the cache where `sight` has slots, else the steps' own.
+
+        The cache is `before`; without slots the steps stand after it.
+        """
         keys = [None] * 4 if key is None else jax.random.split(key, 4)
         own = None
 
         def attend(h):
             nonlocal own
-            own = self.attention.of(h, sight.positions)
-            seen = own if before is None else jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), before, own)
+            seen = own = self.attention.of(h, sight.positions)
+            if before is not None and sight.slots is not None:
+                seen = own = jax.tree.map(lambda cache, new: write(cache, new, sight.slots), before, own)
+            elif before is not None:
+                seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), before, own)
             return self.attention(h, seen, sight.steps, sight.positions)
 
         def look(h):

@@ -1,12 +1,11 @@
 """Where the steps of a pass stand, what each of them sees, and what stays of them for later ones."""
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxseq.nn._transformer_block import KeyValues
+from jaxseq.nn._transformer_block import KeyValues, write
 
 
 class TransformerCarry(NamedTuple):
@@ -43,9 +42,26 @@ def places_of(xs: jax.Array, carry: TransformerCarry | None, mask: jax.Array | N
     return Places(positions, sequence, mask, length, length_after)
 
 
+def slots_of(places: Places, carry: TransformerCarry | None) -> jax.Array | None:
+    """Returns where in the cache each step is written before it is looked at, int `[B, T]`.
+
+    None where that cannot be: there is no cache, or what a reset ends is still to be seen by steps of the same pass.
+    """
+    if carry is None or (places.sequence is not None and places.positions.shape[-1] > 1):
+        return None
+    room = carry.layers[0].keys.shape[-3]
+    return places.positions if places.mask is None else jnp.where(places.mask, places.positions, room)
+
+
 def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.Array | None:
-    """Returns which steps each one sees, of a cache and of its own pass, bool `[B, T, M + T]`; None: all."""
+    """Returns which steps each one sees, bool `[B, T, S]`; None: all.
+
+    These are the steps of the pass, S = T; with a cache of room M those that are written into it, S = M, or where they
+    stand after it, S = M + T.
+    """
     *batch, T = places.positions.shape
+    if carry is not None and slots_of(places, carry) is not None:
+        return jnp.arange(carry.layers[0].keys.shape[-3]) <= places.positions[..., None]
     seen = jnp.tri(T, dtype=bool) if causal else None
     if places.mask is not None:
         seen = _and(seen, places.mask[..., None, :])
@@ -58,24 +74,17 @@ def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.A
         return seen
     room = carry.layers[0].keys.shape[-3]
     cached = jnp.broadcast_to((jnp.arange(room) < places.length[..., None])[..., None, :], (*batch, T, room))
-    if places.sequence is not None:
-        cached &= (places.sequence == 0)[..., None]
-    return jnp.concatenate([cached, seen], axis=-1)
+    assert places.sequence is not None
+    return jnp.concatenate([cached & (places.sequence == 0)[..., None], seen], axis=-1)
 
 
 def carry_after(carry: TransformerCarry, places: Places, new: list[KeyValues]) -> TransformerCarry:
-    """Returns the cache with the real steps of the last sequence, each at its position."""
-    batch, rows = places.length.shape, math.prod(places.length.shape)
+    """Returns the cache with the keys and values of the last sequence's real steps, each at its position."""
     kept = jnp.ones(places.positions.shape, bool) if places.mask is None else places.mask
     if places.sequence is not None:
         kept &= places.sequence == jnp.max(places.sequence, axis=-1, keepdims=True, initial=0)
-    target = jnp.where(kept, places.positions, carry.layers[0].keys.shape[-3])  # there it is dropped
-
-    def write(cache, own):
-        flat, steps, at = (x.reshape(rows, *x.shape[len(batch) :]) for x in (cache, own, target))
-        return flat.at[jnp.arange(rows)[:, None], at].set(steps, mode="drop").reshape(cache.shape)
-
-    layers = jax.tree.map(write, carry.layers, tuple(new))
+    slots = jnp.where(kept, places.positions, carry.layers[0].keys.shape[-3])  # there they are dropped
+    layers = jax.tree.map(lambda cache, own: write(cache, own, slots), carry.layers, tuple(new))
     return TransformerCarry(layers, places.length_after)
 
 

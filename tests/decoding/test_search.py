@@ -150,6 +150,8 @@ def test_samples_at_temperature_0_are_greedy_and_options_reach_the_draw():
         found = decoding.sample(key, by_hand.step, carry, START, max_length=T, end=END, **options)
         np.testing.assert_array_equal(found.tokens, want.tokens)
         np.testing.assert_allclose(found.scores, want.scores, rtol=1e-6)
+    found = decoding.sample(None, by_hand.step, carry, START, max_length=T, end=END, temperature=0)
+    np.testing.assert_array_equal(found.tokens, want.tokens)
     typical = decoding.sample(key, by_hand.step, carry, START, max_length=1, typical=1e-6)
     log_p = np.array([by_hand.log_probs(row, ()) for row in range(ROWS)])
     surprise = np.abs(log_p - (np.exp(log_p) * log_p).sum(-1, keepdims=True))
@@ -223,8 +225,8 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
         ),
         (
             lambda: decoding.sample(None, by_hand.step, by_hand.carry(), START, max_length=2),
-            TypeError,
-            "`key` must be a jax.random.key, to draw by; got NoneType",
+            ValueError,
+            "`key` must be a jax.random.key; only temperature=0, which is greedy, goes without",
         ),
     ],
 )

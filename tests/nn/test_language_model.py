@@ -100,6 +100,17 @@ def test_samples_are_those_of_a_plain_loop():
     assert got.dtype == jnp.int32
 
 
+def test_a_row_is_over_after_its_end():
+    model, length = model_of(), 6
+    free = np.asarray(generate(model, PROMPT, length, temperature=0))
+    end = int(free[0, 2])
+    want = free.copy()
+    for row in want:
+        row[np.cumsum(row == end) - (row == end) > 0] = -1
+    assert np.any(want == -1)
+    np.testing.assert_array_equal(generate(model, PROMPT, length, temperature=0, end=end), want)
+
+
 def test_a_prompt_may_come_without_batch_axes():
     model = model_of()
     want = generate(model, PROMPT, 3, temperature=0)[1]

@@ -98,6 +98,11 @@ def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
     carry, second = run(xs[:, 4:], carry, mask=mask[:, 4:], reset=reset[:, 4:])
     same(jnp.concatenate([first, second], 1), want)
     same(visible(carry), visible(want_carry))
+    want_carry, want = step_by_step(name, xs, mask, never)  # no reset: a cache is written before it is looked at
+    carry, first = run(xs[:, :4], mask=mask[:, :4])
+    carry, second = run(jnp.where(mask[:, 4:, None], xs[:, 4:], jnp.nan), carry, mask=mask[:, 4:])
+    same(jnp.concatenate([first, second], 1), want)
+    same(visible(carry), visible(want_carry))
 
 
 @pytest.mark.parametrize("name", LAYERS)

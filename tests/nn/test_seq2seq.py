@@ -11,6 +11,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq import decoding, nn
+from jaxseq.train import losses
 from tests.nn.drawn import drawn
 
 D, SOURCE, V, START, END = 4, 6, 4, 0, 3
@@ -77,6 +78,16 @@ def test_the_loss_is_of_the_steps_and_padding_is_not_there(name):
     for b, loss in enumerate(got):
         want = -by_steps(name, SOURCES[b, SOURCE_MASK[b]], TARGETS[b, TARGET_MASK[b]].tolist())
         np.testing.assert_allclose(loss, want, rtol=1e-4)
+
+
+def test_smoothing_spreads_a_share_of_what_is_taught():
+    made = model("additive")
+    logits, outputs = made(SOURCES, TARGETS, **MASKS), np.array([[1, 2, 1, END], [2, END, 0, 0], [1, END, 0, 0]])
+    real = np.arange(4) <= TARGET_MASK.sum(1)[:, None]
+    want = losses.cross_entropy(logits, outputs, smoothing=0.3, mask=real).sum(-1)
+    np.testing.assert_allclose(made.loss(SOURCES, TARGETS, **MASKS, smoothing=0.3), want, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"`smoothing` must be a rate in \[0, 1\); got 1"):
+        made.loss(SOURCES, TARGETS, smoothing=1)
 
 
 @pytest.mark.parametrize("name", ["additive", "general_fed", "transformer"])

@@ -10,6 +10,7 @@ PEERS = {
     "test_keras.py": "keras",
     "test_statsmodels.py": "statsmodels",
     "test_torch.py": "torch",
+    "test_torch_transformer.py": "torch",
 }
 collect_ignore = [file for file, peer in PEERS.items() if importlib.util.find_spec(peer) is None]
 

@@ -1,0 +1,143 @@
+"""PyTorch's Transformer, its attention and its causal convolutions on the same weights: values and gradients, float64.
+
+PyTorch keeps the projections of queries, keys and values as one matrix `in_proj_weight [3 H, H]`, transposed.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from jaxseq import nn
+from tests.nn.drawn import drawn
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+B, T, S, H, N, WIDE = 3, 6, 5, 8, 2, 12
+RANDOM = np.random.default_rng(0)
+XS, MEMORY = RANDOM.normal(size=(B, T, H)), RANDOM.normal(size=(B, S, H))
+MASK = np.arange(T) < np.array([[6], [4], [1]])
+MEMORY_MASK = np.arange(S) < np.array([[5], [2], [3]])
+SOFTMAX = 1e-5  # jax.nn.dot_product_attention takes its softmax in float32, whatever it is given
+NORMS = {"encoder": ("norm1", "norm2"), "decoder": ("norm1", "norm2", "norm3")}
+
+
+def as_torch(x):
+    return torch.tensor(np.asarray(x), dtype=torch.float64)
+
+
+def copy_linear(theirs, ours):
+    theirs.weight.copy_(as_torch(ours.kernel[...]).T)
+    theirs.bias.copy_(as_torch(ours.bias[...]))
+
+
+def copy_attention(theirs, ours):
+    parts = (ours.query, ours.key, ours.value)
+    theirs.in_proj_weight.copy_(torch.cat([as_torch(part.kernel[...]).T for part in parts]))
+    theirs.in_proj_bias.copy_(torch.cat([as_torch(part.bias[...]) for part in parts]))
+    copy_linear(theirs.out_proj, ours.out)
+
+
+def copy_norm(theirs, ours):
+    theirs.weight.copy_(as_torch(ours.scale[...]))
+    theirs.bias.copy_(as_torch(ours.bias[...]))
+    theirs.eps = ours.epsilon
+
+
+def torch_of(layer, kind):
+    """The same layers in PyTorch."""
+    make = torch.nn.TransformerEncoderLayer if kind == "encoder" else torch.nn.TransformerDecoderLayer
+    options = {"dropout": 0.0, "batch_first": True, "norm_first": layer.last_norm is not None, "dtype": torch.float64}
+    blocks = [make(H, N, WIDE, activation="gelu", **options) for _ in layer.blocks]
+    for theirs in blocks:  # jax.nn.gelu approximates by tanh
+        theirs.activation = lambda x: torch.nn.functional.gelu(x, approximate="tanh")
+        theirs.activation_relu_or_gelu = 0
+    last = None if layer.last_norm is None else torch.nn.LayerNorm(H, dtype=torch.float64)
+    with torch.no_grad():
+        for theirs, ours in zip(blocks, layer.blocks, strict=True):
+            copy_attention(theirs.self_attn, ours.attention)
+            if kind == "decoder":
+                copy_attention(theirs.multihead_attn, ours.cross)
+            copy_linear(theirs.linear1, ours.wide)
+            copy_linear(theirs.linear2, ours.narrow)
+            for name, norm in zip(NORMS[kind], ours.norms, strict=True):
+                copy_norm(getattr(theirs, name), norm)
+        if last is not None:
+            copy_norm(last, layer.last_norm)
+    return blocks, last
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("kind", ["encoder", "causal encoder", "decoder"])
+def test_the_transformer(kind, norm):
+    causal, memory_features = kind != "encoder", H if kind == "decoder" else None
+    options = {"layers": 2, "heads": N, "hidden": WIDE, "positions": None, "norm": norm}
+    layer = drawn(nn.Transformer, H, H, causal=causal, memory_features=memory_features, **options)
+    graph, params = nnx.split(layer)
+
+    def score(params, xs, memory):
+        made = nnx.merge(graph, params)
+        seen = made.remember(memory, mask=MEMORY_MASK) if kind == "decoder" else None
+        ys = made(xs, mask=MASK, memory=seen)
+        return jnp.sum(jnp.sin(ys)), ys
+
+    grad = jax.jit(jax.value_and_grad(score, (1, 2), has_aux=True))
+    (_, ys), gradients = grad(params, jnp.asarray(XS), jnp.asarray(MEMORY))
+
+    blocks, last = torch_of(layer, kind.split()[-1])
+    xs, memory = as_torch(XS).requires_grad_(), as_torch(MEMORY).requires_grad_()
+    hides = torch.triu(torch.ones(T, T, dtype=torch.bool), 1) if causal else None
+    out, padding = xs, torch.tensor(~MASK)
+    for block in blocks:
+        if kind == "decoder":
+            masks = {"tgt_key_padding_mask": padding, "memory_key_padding_mask": torch.tensor(~MEMORY_MASK)}
+            out = block(out, memory, tgt_mask=hides, **masks)
+        else:
+            out = block(out, src_mask=hides, src_key_padding_mask=padding)
+    out = out if last is None else last(out)
+    real = torch.tensor(MASK)[..., None]
+    torch.sum(torch.sin(out * real)).backward()
+    np.testing.assert_allclose(ys, (out * real).detach().numpy(), rtol=0, atol=SOFTMAX)
+    np.testing.assert_allclose(gradients[0], (xs.grad * real).numpy(), rtol=0, atol=SOFTMAX)
+    if kind == "decoder":
+        np.testing.assert_allclose(gradients[1], memory.grad.numpy(), rtol=0, atol=SOFTMAX)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_grouped_query_attention(kv_heads):
+    from jaxseq.nn._transformer_block import SelfAttention, Shape
+
+    layer = drawn(lambda rngs: SelfAttention(Shape(H, 4, kv_heads, 1), H, None, rngs))
+    got = layer(jnp.asarray(XS), layer.of(jnp.asarray(XS), None), np.tri(T, dtype=bool)[None].repeat(B, 0), None)
+
+    def heads(part, count):
+        projected = as_torch(XS) @ as_torch(part.kernel[...]) + as_torch(part.bias[...])
+        return projected.reshape(B, T, count, H // 4).transpose(1, 2)
+
+    parts = heads(layer.query, 4), heads(layer.key, kv_heads), heads(layer.value, kv_heads)
+    found = torch.nn.functional.scaled_dot_product_attention(*parts, is_causal=True, enable_gqa=True)
+    found = found.transpose(1, 2).reshape(B, T, H)
+    want = found @ as_torch(layer.out.kernel[...]) + as_torch(layer.out.bias[...])
+    np.testing.assert_allclose(got, want, rtol=0, atol=SOFTMAX)
+
+
+@pytest.mark.parametrize("weight_norm", [True, False])
+def test_the_causal_convolution(weight_norm):
+    layer = drawn(nn.TCN, H, [H], width=3, weight_norm=weight_norm)
+    convs = []
+    with torch.no_grad():
+        for ours in layer.convs:
+            theirs = torch.nn.Conv1d(H, H, 3, dtype=torch.float64)
+            kernel = as_torch(ours.kernel[...])
+            if weight_norm:  # over width and inputs, a norm for each output
+                kernel = kernel * as_torch(ours.scale[...]) / torch.linalg.vector_norm(kernel, dim=(0, 1))
+            theirs.weight.copy_(kernel.flip(0).permute(2, 1, 0))  # ours has the present first
+            theirs.bias.copy_(as_torch(ours.bias[...]))
+            convs.append(theirs)
+        hidden = xs = as_torch(XS).transpose(1, 2)
+        for conv in convs:
+            hidden = torch.relu(conv(torch.nn.functional.pad(hidden, (2, 0))))
+        want = torch.relu(hidden + xs).transpose(1, 2)
+    np.testing.assert_allclose(layer(jnp.asarray(XS)), want.numpy(), rtol=0, atol=1e-10)
