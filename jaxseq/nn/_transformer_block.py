@@ -126,9 +126,10 @@ class Block(nnx.Module):
 
         def attend(h):
             nonlocal own
-            seen = own = self.attention.of(h, sight.positions)
-            if before is not None and sight.slots is not None:
-                seen = own = jax.tree.map(lambda cache, new: write(cache, new, sight.slots), before, own)
+            seen, slots = self.attention.of(h, sight.positions), sight.slots
+            own = seen
+            if before is not None and slots is not None:
+                seen = own = jax.tree.map(lambda cache, new: write(cache, new, slots), before, own)
             elif before is not None:
                 seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), before, own)
             return self.attention(h, seen, sight.steps, sight.positions)
