@@ -14,7 +14,7 @@ from jaxseq.decoding._step import (
     Step,
     end_token,
     first_token,
-    log_probs,
+    logits_after,
     no_tokens,
     only,
     vocabulary,
@@ -66,8 +66,8 @@ def greedy(
     ([[1, 2, -1, -1], [2, -1, -1, -1]], [2, 1])
     """
 
-    def best(t, log_p):
-        return jnp.argmax(log_p, axis=-1).astype(jnp.int32)
+    def best(t, logits):
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     return _write(step, carry, start, best, max_length, end, allowed)
 
@@ -98,9 +98,9 @@ def sample(
     """
     check_key(key, temperature)
 
-    def drawn(t, log_p):
+    def drawn(t, logits):
         options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
-        return draw(None if key is None else jax.random.fold_in(key, t), log_p, **options)
+        return draw(None if key is None else jax.random.fold_in(key, t), logits, **options)
 
     return _write(step, carry, start, drawn, max_length, end, allowed)
 
@@ -115,10 +115,11 @@ def _write(
     end = end_token(end, V)
 
     def advance(now: _Writing) -> _Writing:
-        carry, log_p = log_probs(step, now.carry, now.last)
-        log_p = only(allowed, now.tokens, now.t, log_p)
-        token = choose(now.t, log_p)
-        gained = jnp.take_along_axis(log_p, token[..., None], axis=-1)[..., 0]
+        carry, logits = logits_after(step, now.carry, now.last)
+        kept = only(allowed, now.tokens, now.t, logits)
+        token = choose(now.t, kept)
+        own = jnp.take_along_axis(kept, token[..., None], axis=-1)[..., 0]
+        gained = jnp.where(jnp.isneginf(own), own, own - jax.nn.logsumexp(logits, axis=-1))
         return _Writing(
             t=now.t + 1,
             carry=carry,

@@ -52,8 +52,8 @@ def first_token(start: Any, carry: Carry) -> jax.Array:
     return start.astype(jnp.int32)
 
 
-def log_probs(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.Array]:
-    """Returns the next carry, like the one given, and the log-probabilities `[B, V]` of the next tokens."""
+def logits_after(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.Array]:
+    """Returns the next carry, like the one given, and the logits `[B, V]` of the next tokens, float32 at least."""
     result = step(carry, tokens)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"`step` must return (carry, logits [B, V]); got {type(result).__name__}")
@@ -64,7 +64,12 @@ def log_probs(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.A
         raise ValueError(f"`step` must return a carry like the one that it is given, {expected}; got {kinds}.{hint}")
     if jnp.ndim(logits) != tokens.ndim + 1 or jnp.shape(logits)[:-1] != tokens.shape:
         raise ValueError(f"`step` must return logits [B, V] of the batch {tokens.shape}; got {check.shaped(logits)}")
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return after, logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def log_probs(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.Array]:
+    """Returns the next carry, like the one given, and the log-probabilities `[B, V]` of the next tokens."""
+    after, logits = logits_after(step, carry, tokens)
     none = jnp.all(jnp.isneginf(logits), axis=-1, keepdims=True)
     return after, jnp.where(none, -jnp.inf, jax.nn.log_softmax(jnp.where(none, 0, logits)))
 
@@ -86,7 +91,7 @@ def end_token(end: int | None, V: int) -> int:
 
 
 def only(allowed: Allowed | None, tokens: jax.Array, t: jax.Array, log_p: jax.Array) -> jax.Array:
-    """Returns the log-probabilities `[B, V]` with -inf for what is not allowed after `tokens` `[T, B]`."""
+    """Returns the log-probabilities, or logits, `[B, V]` with -inf for what is not allowed after `tokens` `[T, B]`."""
     if allowed is None:
         return log_p
     flags = allowed(tokens, t)
