@@ -79,7 +79,8 @@ def speculative(
       end: the token that ends a row; None: all go on to `max_length`.
       ahead: n, how many tokens are guessed at a time.
       read: many steps of the target model at once, `(carry, tokens int32 [n, B]) -> (logits [n, B, V], after)` with
-        `after(count int32 [B])` the carry after so many of the tokens; None: by `step`, all carries kept.
+        `after(count int32 [B])` the carry after so many of the tokens, such as `nn.LanguageModel.read`; a cache needs
+        room for `ahead` more than all that is written. None: by `step`, all carries kept.
       temperature, top_k, top_p, typical: what is drawn from, as `filter_logits` takes them.
 
     Raises:

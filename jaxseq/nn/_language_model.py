@@ -1,5 +1,6 @@
 """Language modelling: logits of the next id at every step, and text drawn from them."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -128,6 +129,22 @@ class LanguageModel(nnx.Module):
         recent, grams = self.ngrams.step(jnp.asarray(ids), recent, reset)
         carry, y = self.recurrent.step(carry, jnp.concatenate([x, grams], axis=-1), reset=reset)
         return LanguageCarry(carry, recent), self._logits(jnp.concatenate([y, grams], axis=-1))
+
+    def read(self, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:
+        """Returns logits `[n, B, V]`, and `after(count int32 [B])`, the carry after so many of the tokens `[n, B]`.
+
+        That is the `read` of `decoding.speculative`, all n steps at once, for a layer that can go back, `nn.Transformer`.
+        Recurrent layers go without: `speculative` runs their steps.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit, the layer cannot go back, or there are n-grams.
+        """
+        rewind = getattr(self.recurrent, "rewind", None)
+        if rewind is None or self.ngrams is not None:
+            raise ValueError("only a model of an nn.Transformer, without n-grams, goes back; leave `read` out")
+        ids = jnp.moveaxis(check_ids("tokens", "n, B", tokens), 0, -1)
+        last, logits = self.unroll(ids, carry)
+        return jnp.moveaxis(logits, -2, 0), lambda count: rewind(last, len(tokens) - count)
 
     def generate(
         self,

@@ -216,6 +216,13 @@ class Transformer(nnx.Module):
         assert after is not None
         return after, ys[..., 0, :]
 
+    def rewind(self, carry: TransformerCarry, steps: jax.Array) -> TransformerCarry:
+        """Returns the carry as it was before each row's last steps, int `[B]`, of its sequence; nothing is copied."""
+        steps = check.integers("steps", "B", steps)
+        if steps.shape != carry.length.shape:
+            raise ValueError(f"`steps` must be int [B] = {carry.length.shape}; got {check.shaped(steps)}")
+        return carry._replace(length=jnp.maximum(carry.length - steps.astype(jnp.int32), 0))
+
     def _run(self, xs, carry, places, key, memory):
         xs = xs if self.enter is None else self.enter(xs)
         if self.positions == "sinusoidal":

@@ -111,6 +111,28 @@ def test_a_row_is_over_after_its_end():
     np.testing.assert_array_equal(generate(model, PROMPT, length, temperature=0, end=end), want)
 
 
+def test_a_transformer_reads_many_at_once_and_goes_back():
+    """Speculative decoding writes the same with `read` and by steps, whatever stays of what was guessed."""
+    layer = nn.Transformer(3, 4, layers=2, heads=2, causal=True, max_length=16, rngs=nnx.Rngs(0))
+    model, draft = nn.LanguageModel(layer, 7, 3, rngs=nnx.Rngs(1)), nn.LanguageModel(NET, 7, 3, rngs=nnx.Rngs(2))
+
+    @functools.partial(nnx.jit, static_argnames="reads")
+    def write(model, draft, *, reads):
+        carries = model.initial_carry((3,)), draft.initial_carry((3,))
+        return decoding.speculative(
+            jax.random.key(0), model.step, carries[0], draft.step, carries[1], PROMPT[:, 0],
+            max_length=10, end=6, ahead=4, read=model.read if reads else None,
+        )  # fmt: skip
+
+    by_steps, at_once = (write(model, draft, reads=reads) for reads in (False, True))
+    np.testing.assert_array_equal(at_once.tokens, by_steps.tokens)
+    np.testing.assert_array_equal(at_once.rounds, by_steps.rounds)
+    np.testing.assert_allclose(at_once.scores, by_steps.scores, rtol=1e-4)
+    assert np.any(np.asarray(by_steps.lengths) > np.asarray(by_steps.rounds))
+    with pytest.raises(ValueError, match=r"only a model of an nn\.Transformer, without n-grams, goes back"):
+        draft.read(draft.initial_carry((3,)), PROMPT.T)
+
+
 def test_a_prompt_may_come_without_batch_axes():
     model = model_of()
     want = generate(model, PROMPT, 3, temperature=0)[1]

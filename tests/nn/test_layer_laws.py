@@ -179,6 +179,21 @@ def test_no_steps(name):
     same(visible(carry), layer(name).initial_carry((B,)))
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_language_model_s_steps_are_its_whole_and_see_no_future(name):
+    model = nn.LanguageModel(layer(name), 7, D, rngs=nnx.Rngs(0))
+    ids = jnp.asarray(np.random.default_rng(0).integers(7, size=(B, T)))
+    graph, params = nnx.split(model)
+    step = jax.jit(lambda carry, token: nnx.merge(graph, params).step(carry, token))
+    whole = jax.jit(lambda ids: nnx.merge(graph, params)(ids))
+    carry, logits = model.initial_carry((B,)), []
+    for t in range(T):
+        carry, after = step(carry, ids[:, t])
+        logits.append(after)
+    same(jnp.stack(logits, 1), whole(ids))
+    np.testing.assert_array_equal(whole(ids.at[:, 5:].set(0))[:, :5], whole(ids)[:, :5])
+
+
 @pytest.mark.parametrize("name", ["tcn", "transformer"])
 def test_every_model_takes_a_layer(name):
     rngs, key = nnx.Rngs(0), jax.random.key(0)

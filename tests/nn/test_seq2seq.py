@@ -80,6 +80,18 @@ def test_the_loss_is_of_the_steps_and_padding_is_not_there(name):
         np.testing.assert_allclose(loss, want, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_logits_are_those_of_the_steps_and_see_no_future(name):
+    made, source, target = model(name), SOURCES[:1], np.array([[1, 2, 1]])
+    whole = jax.jit(lambda target: made(source, target))
+    carry, logits = made.encode(source), []
+    for token in [START, *target[0].tolist()]:
+        carry, after = step(name)(carry, jnp.array([token]))
+        logits.append(after)
+    np.testing.assert_allclose(jnp.stack(logits, 1), whole(target), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(whole(np.array([[1, 2, 0]]))[:, :3], whole(target)[:, :3])
+
+
 def test_smoothing_spreads_a_share_of_what_is_taught():
     made = model("additive")
     logits, outputs = made(SOURCES, TARGETS, **MASKS), np.array([[1, 2, 1, END], [2, END, 0, 0], [1, END, 0, 0]])
