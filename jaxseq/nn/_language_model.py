@@ -133,7 +133,7 @@ class LanguageModel(nnx.Module):
     def read(self, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:
         """Returns logits `[n, B, V]`, and `after(count int32 [B])`, the carry after so many of the tokens `[n, B]`.
 
-        That is the `read` of `decoding.speculative`, all n steps at once, for a layer that can go back, `nn.Transformer`.
+        That is the `read` of `decoding.speculative`, all n steps at once, for a layer that goes back, `nn.Transformer`.
         Recurrent layers go without: `speculative` runs their steps.
 
         Raises:

@@ -17,6 +17,7 @@ FOLDERS = {
     "forecasting": "forecasting",
     "forecasting_co2": "forecasting_co2",
     "language_model": "language_model-shakespeare",
+    "phonemes": "phonemes",
     "pos_tagging": "pos_tagging",
     "regimes": "regimes",
     "returns": "returns",

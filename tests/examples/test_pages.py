@@ -17,6 +17,7 @@ OF_THE_READER = {  # what a page on a task is given
     "fine_tuning.md": {"model", "key", "loss_fn", "loader"},
     "forecasting.md": {"columns", "xs"},
     "language_model.md": {"texts"},
+    "phonemes.md": {"words", "sounds"},
     "pos_tagging.md": {"sentences", "tagged"},
     "regimes.md": {"returns"},
     "returns.md": {"returns", "columns", "scale"},
