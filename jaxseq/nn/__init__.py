@@ -16,6 +16,7 @@ from jaxseq.nn._autoregressive import AutoregressiveForecaster as Autoregressive
 from jaxseq.nn._classifier import SequenceClassifier as SequenceClassifier
 from jaxseq.nn._crf import CRF as CRF
 from jaxseq.nn._ctc_recognizer import CTCRecognizer as CTCRecognizer
+from jaxseq.nn._decoders import Seq2SeqCarry as Seq2SeqCarry
 from jaxseq.nn._forecaster import Forecaster as Forecaster
 from jaxseq.nn._heads import Gaussian as Gaussian
 from jaxseq.nn._heads import Head as Head
@@ -34,7 +35,6 @@ from jaxseq.nn._pooling import mean_max_pool as mean_max_pool
 from jaxseq.nn._pooling import mean_pool as mean_pool
 from jaxseq.nn._recurrent import Recurrent as Recurrent
 from jaxseq.nn._seq2seq import Seq2Seq as Seq2Seq
-from jaxseq.nn._seq2seq import Seq2SeqCarry as Seq2SeqCarry
 from jaxseq.nn._tagger import SequenceTagger as SequenceTagger
 from jaxseq.nn._tcn import TCN as TCN
 from jaxseq.nn._text_cnn import TextCNN as TextCNN

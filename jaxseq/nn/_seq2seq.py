@@ -2,16 +2,10 @@
 
     memory = encoder(source)            p(target | source) = Π_t p(y_t | y_1 … y_{t-1}, memory)
 
-A recurrent decoder starts from tanh(W summary + b), for each part of its carry, of the encoder's outputs at a row's
-ends. With attention its output h_t at step t asks the memory, and the logits are of what both say:
-
-    context_t = attention(h_t, memory)        a_t = tanh(W [h_t, context_t] + b)
-
-With input feeding a_{t-1} joins the input of step t. A Transformer as decoder looks at the memory in every block.
+Encoder and decoder are any layers, see `_decoders` for how a decoder begins and looks at the memory.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,21 +13,11 @@ from flax import nnx
 
 from jaxseq import check, decoding
 from jaxseq.masking import keep
-from jaxseq.nn._attention import Attention, Memory
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._layers import Layer, causal, embed, embedding, layer_of, linear
-from jaxseq.nn._pooling import last_of
-from jaxseq.nn._transformer import CrossMemory, Transformer
-from jaxseq.typing import Carry, Cell, Composite, Kernel
-
-
-class Seq2SeqCarry(NamedTuple):
-    """What a step of decoding goes on from."""
-
-    decoder: Carry
-    memory: Memory | CrossMemory | None
-    fed: jax.Array | None
-    """What input feeding feeds, `[B, H]`."""
+from jaxseq.nn._decoders import RecurrentDecoder, Seq2SeqCarry, TransformerDecoder
+from jaxseq.nn._layers import Layer, embed, embedding, layer_of, linear
+from jaxseq.nn._transformer import Transformer
+from jaxseq.typing import Cell, Composite, Kernel
 
 
 class Seq2Seq(nnx.Module):
@@ -46,7 +30,8 @@ class Seq2Seq(nnx.Module):
       features: D, of the embeddings of both, which encoder and decoder are fed.
       start, end: the ids of the target's vocabulary that stand before and after a sequence.
       attention: "additive", "general", "dot", or None, of a recurrent decoder.
-      input_feeding: feed what attention has made of a step into the next.
+      input_feeding: feed what attention has made of a step into the next, so that steps are made one by one, without
+        the decoder's own dropout.
       kernel, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
@@ -87,30 +72,17 @@ class Seq2Seq(nnx.Module):
             if check.natural(name, token) >= V:
                 raise ValueError(f"`{name}` must be one of the V = {V} ids of the target, 0 to {V - 1}; got {token}")
         check.one_of("input_feeding", input_feeding, (True, False))
-        self.start, self.end, self.input_feeding = start, end, bool(input_feeding)
+        self.start, self.end = start, end
         self.encoder = layer_of(encoder, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
         self.source_embedding = embedding(source_vocabulary, features, param_dtype, rngs)
         self.target_embedding = embedding(V, features, param_dtype, rngs)
-        self.summarise, summary = last_of(self.encoder)
-        looks = isinstance(decoder, Transformer)
-        if looks and (input_feeding or decoder.memory_features != self.encoder.size):
-            raise ValueError(
-                f"a Transformer as `decoder` must have memory_features={self.encoder.size}, the encoder's size, and no "
-                f"input feeding; got memory_features={decoder.memory_features}, input_feeding={input_feeding}"
-            )
-        if input_feeding and attention is None:
-            raise ValueError("`input_feeding` feeds what attention has made of a step; there is no `attention`")
-        fed = features + (decoder.size if input_feeding else 0)
-        self.decoder = layer_of(decoder, fed, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
-        causal(self.decoder, "decoder")
-        H = self.decoder.size
-        options = {"param_dtype": param_dtype, "rngs": rngs}
-        attention = None if looks else attention
-        self.attention = None if attention is None else Attention(H, self.encoder.size, score=attention, **options)
-        self.join = None if self.attention is None else linear(H + self.encoder.size, H, param_dtype, rngs)
-        parts = [] if looks else [leaf.size for leaf in jax.tree.leaves(self.decoder.initial_carry(()))]
-        self.bridge = nnx.List([linear(summary, size, param_dtype, rngs) for size in parts])
-        self.head = linear(H, V, param_dtype, rngs)
+        feeds, options = bool(input_feeding), {"kernel": kernel, "param_dtype": param_dtype, "rngs": rngs}
+        if isinstance(decoder, Transformer):
+            self.decoder = TransformerDecoder(decoder, features, self.encoder, input_feeding=feeds)
+        else:
+            options |= {"attention": attention, "input_feeding": feeds}
+            self.decoder = RecurrentDecoder(decoder, features, self.encoder, **options)
+        self.head = linear(self.decoder.size, V, param_dtype, rngs)
 
     def __call__(
         self,
@@ -177,24 +149,13 @@ class Seq2Seq(nnx.Module):
           TypeError, ValueError: an argument does not fit.
         """
         ys = self.encoder(embed(self.source_embedding, "source", "B, S", source, mask), mask=mask, key=key)
-        batch = ys.shape[:-2]
-        if isinstance(self.decoder, Transformer):
-            return Seq2SeqCarry(self.decoder.initial_carry(batch), self.decoder.remember(ys, mask=mask), None)
-        summary = self.summarise(ys, mask)
-        leaves, tree = jax.tree.flatten(self.decoder.initial_carry(batch))
-        parts = [
-            jnp.tanh(layer(summary)).reshape(leaf.shape).astype(leaf.dtype)
-            for layer, leaf in zip(self.bridge, leaves, strict=True)
-        ]
-        memory = None if self.attention is None else self.attention.remember(ys, mask=mask)
-        fed = jnp.zeros((*batch, self.decoder.size), ys.dtype) if self.input_feeding else None
-        return Seq2SeqCarry(jax.tree.unflatten(tree, parts), memory, fed)
+        return self.decoder.start(ys, mask)
 
     def step(self, carry: Seq2SeqCarry, token: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
         """Returns the next carry, and the logits `[B, V]` after one id a row, int `[B]`; for `decoding`."""
         x = embed(self.target_embedding, "token", "B", token)
-        after, ys = self._step(carry, x)
-        return after, self.head(ys)
+        after, y = self.decoder.step(carry, x)
+        return after, self.head(y)
 
     def generate(
         self,
@@ -236,7 +197,7 @@ class Seq2Seq(nnx.Module):
         Raises:
           ValueError: there is no attention, or it is in a Transformer's heads.
         """
-        if self.attention is None:
+        if self.decoder.attention is None:
             raise ValueError("only a recurrent decoder with attention has alignments")
         inputs, _, mask = self._taught(target, target_mask)
         weights = self._read(self.encode(source, mask=source_mask), inputs, mask, None)[1]
@@ -246,50 +207,12 @@ class Seq2Seq(nnx.Module):
     def _logits(self, source, source_mask, inputs, mask, key):
         keys = (None, None) if key is None else jax.random.split(key)
         carry = self.encode(source, mask=source_mask, key=keys[0])
-        return self._read(carry, inputs, mask, keys[1])[0]
+        return self.head(self._read(carry, inputs, mask, keys[1])[0])
 
     def _read(self, carry, inputs, mask, key):
-        """The logits after each id, and the weights of attention."""
+        """The decoder's outputs, and the weights of attention."""
         xs = embed(self.target_embedding, "target", "B, L", inputs, mask)
-        if isinstance(self.decoder, Transformer):
-            ys = self.decoder(xs, mask=mask, key=key, memory=carry.memory)
-            return self.head(ys), None
-        if self.input_feeding:
-            return self._read_feeding(carry, xs)
-        ys = self.decoder(xs, carry.decoder, mask=mask, key=key)
-        if self.attention is None:
-            return self.head(ys), None
-        joined, weights = self._join(ys, carry.memory)
-        return self.head(joined), weights
-
-    def _read_feeding(self, carry, xs):
-        def advance(carry, x):
-            after, joined, weights = self._fed_step(Seq2SeqCarry(carry[0], memory, carry[1]), x)
-            return (after.decoder, after.fed), (joined, weights)
-
-        memory, time = carry.memory, xs.ndim - 2
-        _, (joined, weights) = jax.lax.scan(advance, (carry.decoder, carry.fed), jnp.moveaxis(xs, time, 0))
-        return self.head(jnp.moveaxis(joined, 0, time)), jnp.moveaxis(weights, 0, time)
-
-    def _step(self, carry, x):
-        if isinstance(self.decoder, Transformer):
-            after, y = self.decoder.step(carry.decoder, x, memory=carry.memory)
-            return carry._replace(decoder=after), y
-        if self.input_feeding:
-            return self._fed_step(carry, x)[:2]
-        after, y = self.decoder.step(carry.decoder, x)
-        return carry._replace(decoder=after), y if self.attention is None else self._join(y, carry.memory)[0]
-
-    def _fed_step(self, carry, x):
-        after, y = self.decoder.step(carry.decoder, jnp.concatenate([x, carry.fed], axis=-1))
-        joined, weights = self._join(y, carry.memory)
-        return Seq2SeqCarry(after, carry.memory, joined), joined, weights
-
-    def _join(self, ys, memory):
-        assert self.attention is not None
-        assert self.join is not None
-        context, weights = self.attention(ys, memory)
-        return jnp.tanh(self.join(jnp.concatenate([ys, context], axis=-1))), weights
+        return self.decoder.read(carry, xs, mask, key)
 
     def _sampled(self, source, source_mask, inputs, key, sampled):
         check.given_key(key)

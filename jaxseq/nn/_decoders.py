@@ -1,0 +1,132 @@
+"""What writes the target in `nn.Seq2Seq`: from the encoder's outputs to a carry, and on from there, whole or stepwise.
+
+A recurrent decoder starts from tanh(W summary + b), for each part of its carry, of the encoder's outputs at a row's
+ends. With attention its output h_t at step t asks the memory, and the logits are of what both say:
+
+    context_t = attention(h_t, memory)        a_t = tanh(W [h_t, context_t] + b)
+
+With input feeding a_{t-1} joins the input of step t. A Transformer looks at the memory in every block.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq.nn._attention import Attention, Memory
+from jaxseq.nn._layers import Layer, causal, layer_of, linear
+from jaxseq.nn._pooling import last_of
+from jaxseq.nn._transformer import CrossMemory, Transformer
+from jaxseq.typing import Carry, Cell, Composite, Kernel
+
+
+class Seq2SeqCarry(NamedTuple):
+    """What a step of decoding goes on from."""
+
+    decoder: Carry
+    memory: Memory | CrossMemory | None
+    fed: jax.Array | None
+    """What input feeding feeds, `[B, H]`."""
+
+
+class RecurrentDecoder(nnx.Module):
+    """A causal layer, or a cell, with attention and input feeding at will."""
+
+    def __init__(
+        self,
+        cell: Cell | Composite | Layer,
+        features: int,
+        encoder: Layer,
+        *,
+        attention: str | None,
+        input_feeding: bool,
+        kernel: Kernel | None,
+        param_dtype: jax.typing.DTypeLike | None,
+        rngs: nnx.Rngs,
+    ):
+        if input_feeding and attention is None:
+            raise ValueError("`input_feeding` feeds what attention has made of a step; there is no `attention`")
+        fed, options = features + (cell.size if input_feeding else 0), {"param_dtype": param_dtype, "rngs": rngs}
+        self.layer = layer_of(cell, fed, kernel=kernel, **options)
+        causal(self.layer, "decoder")
+        self.input_feeding, self.size = input_feeding, self.layer.size
+        self.summarise, summary = last_of(encoder)
+        parts = [leaf.size for leaf in jax.tree.leaves(self.layer.initial_carry(()))]
+        self.bridge = nnx.List([linear(summary, size, **options) for size in parts])
+        H, M = self.size, encoder.size
+        self.attention = None if attention is None else Attention(H, M, score=attention, **options)
+        self.join = None if attention is None else linear(H + M, H, **options)
+
+    def start(self, ys: jax.Array, mask: jax.Array | None) -> Seq2SeqCarry:
+        """Returns the carry to begin with, of the encoder's outputs `[B, S, M]`."""
+        batch, summary = ys.shape[:-2], self.summarise(ys, mask)
+        leaves, tree = jax.tree.flatten(self.layer.initial_carry(batch))
+        parts = [
+            jnp.tanh(layer(summary)).reshape(leaf.shape).astype(leaf.dtype)
+            for layer, leaf in zip(self.bridge, leaves, strict=True)
+        ]
+        memory = None if self.attention is None else self.attention.remember(ys, mask=mask)
+        fed = jnp.zeros((*batch, self.size), ys.dtype) if self.input_feeding else None
+        return Seq2SeqCarry(jax.tree.unflatten(tree, parts), memory, fed)
+
+    def read(self, carry: Seq2SeqCarry, xs: jax.Array, mask, key) -> tuple[jax.Array, jax.Array | None]:
+        """Returns the outputs `[B, L, H]`, and the weights of attention `[B, L, S]`, of all inputs `[B, L, D]`."""
+        if self.input_feeding:
+            return self._read_feeding(carry, xs)
+        ys = self.layer(xs, carry.decoder, mask=mask, key=key)
+        return (ys, None) if self.attention is None else self._join(ys, carry.memory)
+
+    def step(self, carry: Seq2SeqCarry, x: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
+        """Returns the next carry, and the output `[B, H]`."""
+        if self.input_feeding:
+            return self._fed_step(carry, x)[:2]
+        after, y = self.layer.step(carry.decoder, x)
+        return carry._replace(decoder=after), y if self.attention is None else self._join(y, carry.memory)[0]
+
+    def _read_feeding(self, carry, xs):
+        def advance(carry, x):
+            after, joined, weights = self._fed_step(Seq2SeqCarry(carry[0], memory, carry[1]), x)
+            return (after.decoder, after.fed), (joined, weights)
+
+        memory, time = carry.memory, xs.ndim - 2
+        _, (joined, weights) = jax.lax.scan(advance, (carry.decoder, carry.fed), jnp.moveaxis(xs, time, 0))
+        return jnp.moveaxis(joined, 0, time), jnp.moveaxis(weights, 0, time)
+
+    def _fed_step(self, carry, x):
+        after, y = self.layer.step(carry.decoder, jnp.concatenate([x, carry.fed], axis=-1))
+        joined, weights = self._join(y, carry.memory)
+        return Seq2SeqCarry(after, carry.memory, joined), joined, weights
+
+    def _join(self, ys, memory):
+        assert self.attention is not None
+        assert self.join is not None
+        context, weights = self.attention(ys, memory)
+        return jnp.tanh(self.join(jnp.concatenate([ys, context], axis=-1))), weights
+
+
+class TransformerDecoder(nnx.Module):
+    """A Transformer that looks at the memory in every block."""
+
+    def __init__(self, layer: Transformer, features: int, encoder: Layer, *, input_feeding: bool):
+        if input_feeding or layer.memory_features != encoder.size:
+            raise ValueError(
+                f"a Transformer as `decoder` must have memory_features={encoder.size}, the encoder's size, and no "
+                f"input feeding; got memory_features={layer.memory_features}, input_feeding={input_feeding}"
+            )
+        layer_of(layer, features, kernel=None, param_dtype=None, rngs=nnx.Rngs())  # raises if it does not fit
+        causal(layer, "decoder")
+        self.layer, self.size, self.attention = layer, layer.size, None
+
+    def start(self, ys: jax.Array, mask: jax.Array | None) -> Seq2SeqCarry:
+        """As of `RecurrentDecoder`."""
+        return Seq2SeqCarry(self.layer.initial_carry(ys.shape[:-2]), self.layer.remember(ys, mask=mask), None)
+
+    def read(self, carry: Seq2SeqCarry, xs: jax.Array, mask, key) -> tuple[jax.Array, None]:
+        """As of `RecurrentDecoder`; the weights are in the heads."""
+        return self.layer(xs, mask=mask, key=key, memory=carry.memory), None
+
+    def step(self, carry: Seq2SeqCarry, x: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
+        """As of `RecurrentDecoder`."""
+        after, y = self.layer.step(carry.decoder, x, memory=carry.memory)
+        return carry._replace(decoder=after), y
