@@ -8,7 +8,7 @@ ends. With attention its output h_t at step t asks the memory, and the logits ar
 With input feeding a_{t-1} joins the input of step t. A Transformer looks at the memory in every block.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -128,5 +128,6 @@ class TransformerDecoder(nnx.Module):
 
     def step(self, carry: Seq2SeqCarry, x: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
         """As of `RecurrentDecoder`."""
-        after, y = self.layer.step(carry.decoder, x, memory=carry.memory)
+        memory = cast("CrossMemory", carry.memory)
+        after, y = self.layer.step(carry.decoder, x, memory=memory)
         return carry._replace(decoder=after), y
