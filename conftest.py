@@ -23,7 +23,7 @@ _finished = itertools.count(1)
 def pytest_configure(config):
     """Compiles fast, as most of the time goes there, and once: programs are kept in pytest's own cache.
 
-    LLVM optimises little, but for the full battery of laws and for examples, which train; XLA's own passes all run.
+    LLVM optimises little, but for the full battery of laws; XLA's own passes all run.
     """
     jax.config.update("jax_disable_most_optimizations", os.environ.get("JAXSEQ_LAWS") != "full")
     cache = getattr(config, "cache", None)
