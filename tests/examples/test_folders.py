@@ -18,6 +18,7 @@ FOLDERS = {
     "forecasting_co2": "forecasting_co2",
     "language_model": "language_model-shakespeare",
     "phonemes": "phonemes",
+    "pixel_digits": "pixel_digits",
     "pos_tagging": "pos_tagging",
     "regimes": "regimes",
     "returns": "returns",

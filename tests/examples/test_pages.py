@@ -18,6 +18,7 @@ OF_THE_READER = {  # what a page on a task is given
     "forecasting.md": {"columns", "xs"},
     "language_model.md": {"texts"},
     "phonemes.md": {"words", "sounds"},
+    "pixel_digits.md": {"pixels", "labels"},
     "pos_tagging.md": {"sentences", "tagged"},
     "regimes.md": {"returns"},
     "returns.md": {"returns", "columns", "scale"},
