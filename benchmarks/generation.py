@@ -34,15 +34,20 @@ NETS = ("lstm", "gru", "transformer")
 
 
 def make_model(net: str, H: int, length: int) -> nn.LanguageModel:
-    """Returns the net with all its params drawn, but for what the others have not: the GRU's second bias."""
+    """Returns the net with all its params drawn, biases too, but for what Flax has not: the GRU's second bias."""
     rngs = nnx.Rngs(0)
     if net == "transformer":
         options = {"layers": LAYERS, "heads": max(1, H // FEATURES), "positions": "learned", "max_length": length}
         layer = nn.Transformer(H, H, causal=True, **options, rngs=rngs)
     else:
         layer = {"lstm": jaxseq.lstm, "gru": jaxseq.gru}[net](H)
-    model = nn.LanguageModel(layer, V, H, rngs=rngs)
+    graph, params = nnx.split(nn.LanguageModel(layer, V, H, rngs=rngs))
+    generator = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: leaf + jnp.asarray(generator.normal(0, 0.05, leaf.shape), leaf.dtype), params)
+    model = nnx.merge(graph, params)
     model.embedding.embedding[...] *= 3  # so that what is written depends on what was written
+    if net == "gru":
+        cast("Any", model.recurrent).params.b_hn[...] = jnp.zeros(H)
     return model
 
 

@@ -31,6 +31,7 @@ from jaxseq.check._values import natural as natural
 from jaxseq.check._values import one_of as one_of
 from jaxseq.check._values import positive as positive
 from jaxseq.check._values import positive_int as positive_int
+from jaxseq.check._values import probability as probability
 from jaxseq.check._values import random_key as random_key
 from jaxseq.check._values import rate as rate
 from jaxseq.check._values import sequence as sequence
@@ -63,6 +64,7 @@ __all__ = [
     "parameters",
     "positive",
     "positive_int",
+    "probability",
     "random_key",
     "rate",
     "sequence",

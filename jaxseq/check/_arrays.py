@@ -38,7 +38,7 @@ def integers(name: str, axes: str, x: Any) -> jax.Array:
 def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
     """Returns `xs`, a float array with the axes of `axes` (batch axes free) in the dtype of `params`."""
     xs = array(name, axes, xs)
-    ndim = 2 if axes.startswith("T") else 1
+    ndim = len([axis for axis in axes.split(", ") if axis != "B"])
     dtype = _float_dtype(params)
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         hint = " Embed ids first; cast numbers." if jnp.issubdtype(xs.dtype, jnp.integer) else ""

@@ -50,6 +50,15 @@ def rate(name: str, value: Any) -> float:
     return float(value)
 
 
+def probability(name: str, value: Any) -> float:
+    """Returns `value` as a float in [0, 1]."""
+    if not _is_number(value):
+        raise TypeError(f"`{name}` must be a probability, a number in [0, 1]; got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must be a probability in [0, 1]; got {value}")
+    return float(value)
+
+
 def positive(name: str, value: Any) -> float:
     """Returns `value` as a float above 0."""
     if not _is_number(value):

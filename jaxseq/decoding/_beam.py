@@ -54,7 +54,8 @@ def beam_search(
     """Returns the `size` best sequences, best first: `Decoded(tokens [T, B, size], lengths, scores [B, size])`.
 
     A sequence that has no end after `max_length` tokens counts as it stands. Where there are fewer sequences, scores
-    are -inf, lengths 0, and tokens -1. A size of 1 is `greedy`. Put it under `jax.jit`: sizes are static.
+    are -inf, lengths 0, and tokens -1; what has NaN for logits is none. A size of 1 is `greedy`, where something may
+    follow. Put it under `jax.jit`: sizes are static.
 
     Args:
       step: `(carry, token int32 [N]) -> (carry, logits [N, V])`, for N = B × size sequences at once.
@@ -65,7 +66,8 @@ def beam_search(
       end: the token that ends a sequence; None: all go on to `max_length`.
       length_penalty: of n tokens the score is log p / ((5 + n) / 6) ** length_penalty: at 0 the log-probability itself,
         above 0 longer sequences lose less.
-      allowed: `(tokens int32 [T, N], t) -> bool [N, V]`, which tokens may follow the first t; None: all.
+      allowed: `(tokens int32 [T, N], t) -> bool [N, V]`, which tokens may follow the first t, N the beams of the first
+        row, then those of the second, and so on; None: all.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or `step` does not do as it should.
@@ -97,6 +99,7 @@ def beam_search(
         before = jax.lax.dynamic_index_in_dim(tokens, jnp.maximum(now.t - 1, 0), keepdims=False)
         carry, log_p = log_probs(step, now.carry, jnp.where(now.t == 0, last, before))
         log_p = only(allowed, tokens, now.t, log_p).reshape(B, size, V)
+        log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)  # top_k would put NaN first
         log_p, place = top_k((now.log_p[..., None] + log_p).reshape(B, size * V), considered)
         source, token = place // V, (place % V).astype(jnp.int32)
         longer = _of(now.tokens, source).at[now.t].set(token)

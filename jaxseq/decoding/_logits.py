@@ -120,7 +120,11 @@ def _rank(merit):
 
 def _within(name, value, where, holds):
     """Raises unless `value` is a number that `holds`, None, or an array, which may be traced."""
-    if value is None or isinstance(value, jax.Array | np.ndarray):
+    if value is None:
+        return
+    if isinstance(value, jax.Array | np.ndarray):
+        if value.ndim:
+            raise ValueError(f"`{name}` must be one number {where}; got {check.shaped(value)}")
         return
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"`{name}` must be a number {where}; got {value!r}")

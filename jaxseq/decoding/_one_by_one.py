@@ -43,8 +43,8 @@ def greedy(
 ) -> Decoded:
     """Returns the tokens that are the most probable ones step by step, `Decoded(tokens, lengths, scores)`.
 
-    That need not be the most probable sequence: see `beam_search`. The loop ends when all rows have. Put it under
-    `jax.jit`: sizes are static.
+    That need not be the most probable sequence: see `beam_search`. The loop ends when all rows have; a row whose logits
+    are NaN is over, and its score NaN. Put it under `jax.jit`: sizes are static.
 
     Args:
       step: `(carry, token int32 [B]) -> (carry, logits [B, V])`.
@@ -53,7 +53,7 @@ def greedy(
       max_length: T, the most tokens to write.
       end: the token that ends a row; None: all go on to `max_length`.
       allowed: `(tokens int32 [T, B], t) -> bool [B, V]`, which tokens may follow the first t; None: all. Their
-        log-probabilities stay what they are. Where none may, the row's score is -inf.
+        log-probabilities stay what they are. Where none may, the row is over and its score -inf.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or `step` does not do as it should.
@@ -120,14 +120,15 @@ def _write(
         token = choose(now.t, kept)
         own = jnp.take_along_axis(kept, token[..., None], axis=-1)[..., 0]
         gained = jnp.where(jnp.isneginf(own), own, own - jax.nn.logsumexp(logits, axis=-1))
+        over = now.ended | ~jnp.isfinite(gained)  # nothing may follow, or what might is NaN
         return _Writing(
             t=now.t + 1,
             carry=carry,
             last=token,
-            tokens=now.tokens.at[now.t].set(jnp.where(now.ended, -1, token)),
-            lengths=now.lengths + ~now.ended,
+            tokens=now.tokens.at[now.t].set(jnp.where(over, -1, token)),
+            lengths=now.lengths + ~over,
             scores=now.scores + jnp.where(now.ended, 0, gained),
-            ended=now.ended | (token == end),
+            ended=over | (token == end),
         )
 
     nothing = jnp.zeros(last.shape, jnp.int32)

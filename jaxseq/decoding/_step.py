@@ -49,7 +49,7 @@ def first_token(start: Any, carry: Carry) -> jax.Array:
                 f"`start`, one token a row, and `carry` must have the same batch, {start.shape} by `start`; got a leaf "
                 f"{check.shaped(leaf)} in `carry`"
             )
-    return start.astype(jnp.int32)
+    return jnp.clip(start, -1, jnp.iinfo(jnp.int32).max).astype(jnp.int32)
 
 
 def logits_after(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.Array]:

@@ -94,8 +94,8 @@ class Attention(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        memory = check.array("memory", "B, S, M", memory)
-        if memory.ndim < 2 or memory.shape[-1] != self.memory_features:
+        memory = check.inputs("memory", "B, S, M", memory, self._weights())
+        if memory.shape[-1] != self.memory_features:
             raise ValueError(
                 f"`memory` must be [B, S, M] of M = {self.memory_features} features; got {check.shaped(memory)}"
             )
@@ -115,9 +115,10 @@ class Attention(nnx.Module):
         """
         if not isinstance(memory, Memory):
             raise TypeError(f"`memory` must be what `remember` returns; got {type(memory).__name__}")
-        queries = check.array("queries", "B, T, Q", queries)
+        queries = check.inputs("queries", "B, Q", queries, self._weights())
         batch = memory.values.shape[:-2]
-        if queries.shape[-1:] != (self.query_features,) or queries.shape[: len(batch)] != batch:
+        expected = queries.ndim - len(batch) in (1, 2) and queries.shape[: len(batch)] == batch
+        if not expected or queries.shape[-1] != self.query_features:
             raise ValueError(
                 f"`queries` must be [B, T, Q] or [B, Q], with the batch {batch} of the memory and Q = "
                 f"{self.query_features}; got {check.shaped(queries)}"
@@ -126,6 +127,9 @@ class Attention(nnx.Module):
             one = self._look(queries[..., None, :], memory)
             return Attended(one.context[..., 0, :], one.weights[..., 0, :])
         return self._look(queries, memory)
+
+    def _weights(self):
+        return None if self.query is None else self.query.kernel[...]
 
     def _look(self, queries, memory):
         queries = queries if self.query is None else self.query(queries)

@@ -18,7 +18,7 @@ def compact(mask: jax.Array) -> Compact:
     """Returns the order of `mask`, bool `[B, T]`."""
     steps = mask.astype(jnp.int32)
     rank = jnp.cumsum(steps, axis=-1) - steps
-    return Compact(jnp.argsort(~mask, axis=-1, stable=True), rank, jnp.sum(steps, axis=-1))
+    return Compact(jnp.argsort(~mask, axis=-1, stable=True), rank, jnp.sum(steps, axis=-1, dtype=jnp.int32))
 
 
 def gather(xs: jax.Array, places: jax.Array) -> jax.Array:

@@ -1,7 +1,9 @@
 """What writes the target in `nn.Seq2Seq`: from the encoder's outputs to a carry, and on from there, whole or stepwise.
 
-A recurrent decoder starts from tanh(W summary + b), for each part of its carry, of the encoder's outputs at a row's
-ends. With attention its output h_t at step t asks the memory, and the logits are of what both say:
+A recurrent decoder starts from its initial carry, to whose h and c is added tanh(W summary + b), the summary being the
+encoder's outputs at a row's ends. What else a carry holds, by other names or in integers, stays as it is; where parts
+have no names, all floats are added to. With attention its output h_t at step t asks the memory, and the logits are of
+what both say:
 
     context_t = attention(h_t, memory)        a_t = tanh(W [h_t, context_t] + b)
 
@@ -47,13 +49,15 @@ class RecurrentDecoder(nnx.Module):
     ):
         if input_feeding and attention is None:
             raise ValueError("`input_feeding` feeds what attention has made of a step; there is no `attention`")
-        fed, options = features + (cell.size if input_feeding else 0), {"param_dtype": param_dtype, "rngs": rngs}
-        self.layer = layer_of(cell, fed, kernel=kernel, **options)
+        size, options = getattr(cell, "size", 0), {"param_dtype": param_dtype, "rngs": rngs}  # layer_of checks the cell
+        self.layer = layer_of(cell, features + (size if input_feeding else 0), kernel=kernel, **options)
         causal(self.layer, "decoder")
         self.input_feeding, self.size = input_feeding, self.layer.size
         self.summarise, summary = last_of(encoder)
-        parts = [leaf.size for leaf in jax.tree.leaves(self.layer.initial_carry(()))]
-        self.bridge = nnx.List([linear(summary, size, **options) for size in parts])
+        bridges = []
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.layer.initial_carry(())):
+            bridges.append(linear(summary, leaf.size, **options) if _is_told(path, leaf) else None)
+        self.bridges = nnx.List(bridges)
         H, M = self.size, encoder.size
         self.attention = None if attention is None else Attention(H, M, score=attention, **options)
         self.join = None if attention is None else linear(H + M, H, **options)
@@ -63,8 +67,8 @@ class RecurrentDecoder(nnx.Module):
         batch, summary = ys.shape[:-2], self.summarise(ys, mask)
         leaves, tree = jax.tree.flatten(self.layer.initial_carry(batch))
         parts = [
-            jnp.tanh(layer(summary)).reshape(leaf.shape).astype(leaf.dtype)
-            for layer, leaf in zip(self.bridge, leaves, strict=True)
+            leaf if bridge is None else leaf + jnp.tanh(bridge(summary)).reshape(leaf.shape).astype(leaf.dtype)
+            for bridge, leaf in zip(self.bridges, leaves, strict=True)
         ]
         memory = None if self.attention is None else self.attention.remember(ys, mask=mask)
         fed = jnp.zeros((*batch, self.size), ys.dtype) if self.input_feeding else None
@@ -120,7 +124,8 @@ class TransformerDecoder(nnx.Module):
 
     def start(self, ys: jax.Array, mask: jax.Array | None) -> Seq2SeqCarry:
         """As of `RecurrentDecoder`."""
-        return Seq2SeqCarry(self.layer.initial_carry(ys.shape[:-2]), self.layer.remember(ys, mask=mask), None)
+        carry = None if self.layer.max_length is None else self.layer.initial_carry(ys.shape[:-2])
+        return Seq2SeqCarry(carry, self.layer.remember(ys, mask=mask), None)
 
     def read(self, carry: Seq2SeqCarry, xs: jax.Array, mask, key) -> tuple[jax.Array, None]:
         """As of `RecurrentDecoder`; the weights are in the heads."""
@@ -131,3 +136,10 @@ class TransformerDecoder(nnx.Module):
         memory = cast("CrossMemory", carry.memory)
         after, y = self.layer.step(carry.decoder, x, memory=memory)
         return carry._replace(decoder=after), y
+
+
+def _is_told(path, leaf):
+    """Whether what the encoder has read is added to a leaf of the carry."""
+    names = [key.name if hasattr(key, "name") else getattr(key, "key", None) for key in path[-1:]]
+    is_named = any(isinstance(name, str) for name in names)
+    return leaf.size > 0 and jnp.issubdtype(leaf.dtype, jnp.floating) and (not is_named or names[0] in ("h", "c"))

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxseq import check, decoding
 from jaxseq.nn._layers import Layer, causal, check_ids, embed, embedding, layer_of, linear, some_steps
 from jaxseq.nn._ngrams import NGramEmbedding, NGrams
+from jaxseq.nn._transformer import Transformer
 from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
 
 
@@ -140,8 +141,10 @@ class LanguageModel(nnx.Module):
           TypeError, ValueError: an argument does not fit, the layer cannot go back, or there are n-grams.
         """
         rewind = getattr(self.recurrent, "rewind", None)
-        if rewind is None or self.ngrams is not None:
-            raise ValueError("only a model of an nn.Transformer, without n-grams, goes back; leave `read` out")
+        if rewind is None or self.ngrams is not None or carry is None:
+            raise ValueError(
+                "only a model of an nn.Transformer, without n-grams, goes back, to a carry; leave `read` out"
+            )
         ids = jnp.moveaxis(check_ids("tokens", "n, B", tokens), 0, -1)
         last, logits = self.unroll(ids, carry)
         return jnp.moveaxis(logits, -2, 0), lambda count: rewind(last, len(tokens) - count)
@@ -170,7 +173,8 @@ class LanguageModel(nnx.Module):
           key: a key; None where `temperature` is 0, which draws nothing.
           mask: bool `[B, P]`, for prompts of different lengths, padded on either side; each row needs a real step.
           carry: the carry to start the prompt from; None: the initial one.
-          end: the id after which a row is over: -1 from there on; None: there is none.
+          end: the id after which a row is over: -1 from there on; None: there is none. A row whose logits are NaN, as
+            after a wrong id, or beyond the room of a Transformer, is over too.
           temperature, top_k, top_p, typical: see `jaxseq.decoding.filter_logits`; temperature 0 is greedy.
 
         Raises:
@@ -185,6 +189,12 @@ class LanguageModel(nnx.Module):
             place = jnp.max(jnp.where(mask, jnp.arange(prompt.shape[-1]), 0), axis=-1, keepdims=True)
             before, last = prompt, jnp.take_along_axis(prompt, place, axis=-1)[..., 0]
             mask &= jnp.arange(prompt.shape[-1]) != place
+        room = self.recurrent.max_length if isinstance(self.recurrent, Transformer) else None
+        if room is not None and carry is None and mask is None and prompt.shape[-1] + length - 1 > room:
+            raise ValueError(
+                f"a prompt of {prompt.shape[-1]} and {length} more, of which the last one needs no place, do not fit "
+                f"the {room} steps of `max_length`"
+            )
         carry = self._unroll("prompt", "B, P", before, carry, mask)[0]
         options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
         tokens = decoding.sample(key, self.step, carry, last, max_length=length, end=end, **options).tokens

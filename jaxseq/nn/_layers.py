@@ -64,7 +64,8 @@ def layer_of(
     if not isinstance(cell, nnx.Module):
         net = cast("Cell | Composite", cell)
         return Recurrent(net, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
-    missing = [name for name in ("in_features", "size", "causal", "unroll", "step") if not hasattr(cell, name)]
+    names = ("in_features", "size", "causal", "__call__", "unroll", "step", "initial_carry")
+    missing = [name for name in names if not hasattr(cell, name)]
     if missing:
         raise TypeError(
             f"`cell` must be a Cell, a Composite, or a layer such as nn.TCN; {type(cell).__name__} has no "

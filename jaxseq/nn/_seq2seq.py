@@ -74,6 +74,8 @@ class Seq2Seq(nnx.Module):
         check.one_of("input_feeding", input_feeding, (True, False))
         self.start, self.end = start, end
         self.encoder = layer_of(encoder, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        if getattr(encoder, "memory_features", None) is not None:
+            raise ValueError("`encoder` reads the source alone; it must have no `memory_features`")
         self.source_embedding = embedding(source_vocabulary, features, param_dtype, rngs)
         self.target_embedding = embedding(V, features, param_dtype, rngs)
         feeds, options = bool(input_feeding), {"kernel": kernel, "param_dtype": param_dtype, "rngs": rngs}
@@ -127,7 +129,7 @@ class Seq2Seq(nnx.Module):
         """
         inputs, outputs, mask = self._taught(target, target_mask)
         smoothing = check.rate("smoothing", smoothing)
-        if isinstance(sampled, float | int) and sampled == 0:
+        if not isinstance(sampled, jax.Array) and check.probability("sampled", sampled) == 0:
             logits = self._logits(source, source_mask, inputs, mask, key)
         else:
             logits = self._sampled(source, source_mask, inputs, key, sampled)
@@ -148,6 +150,7 @@ class Seq2Seq(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
+        check.random_key(key)
         ys = self.encoder(embed(self.source_embedding, "source", "B, S", source, mask), mask=mask, key=key)
         return self.decoder.start(ys, mask)
 
@@ -200,14 +203,22 @@ class Seq2Seq(nnx.Module):
         if self.decoder.attention is None:
             raise ValueError("only a recurrent decoder with attention has alignments")
         inputs, _, mask = self._taught(target, target_mask)
-        weights = self._read(self.encode(source, mask=source_mask), inputs, mask, None)[1]
+        weights = self._read(self._encoded(source, source_mask, inputs), inputs, mask, None)[1]
         assert weights is not None
         return weights
 
     def _logits(self, source, source_mask, inputs, mask, key):
+        check.random_key(key)
         keys = (None, None) if key is None else jax.random.split(key)
-        carry = self.encode(source, mask=source_mask, key=keys[0])
+        carry = self._encoded(source, source_mask, inputs, keys[0])
         return self.head(self._read(carry, inputs, mask, keys[1])[0])
+
+    def _encoded(self, source, mask, inputs, key=None):
+        if jnp.shape(source)[:-1] != inputs.shape[:-1]:
+            raise ValueError(
+                f"`source` and `target` must have the same batch; got {jnp.shape(source)[:-1]} and {inputs.shape[:-1]}"
+            )
+        return self.encode(source, mask=mask, key=key)
 
     def _read(self, carry, inputs, mask, key):
         """The decoder's outputs, and the weights of attention."""
@@ -225,7 +236,7 @@ class Seq2Seq(nnx.Module):
             carry, logits = self.step(carry, jnp.where(own, said, token))
             return (carry, jax.random.categorical(keys[1], jax.lax.stop_gradient(logits)).astype(token.dtype)), logits
 
-        carry, tokens = self.encode(source, mask=source_mask), jnp.moveaxis(inputs, -1, 0)
+        carry, tokens = self._encoded(source, source_mask, inputs), jnp.moveaxis(inputs, -1, 0)
         steps = tokens, jax.random.split(key, len(tokens)), jnp.arange(len(tokens)) == 0
         _, logits = jax.lax.scan(advance, (carry, tokens[0]), steps)
         return jnp.moveaxis(logits, 0, -2)
@@ -239,7 +250,8 @@ class Seq2Seq(nnx.Module):
         if mask is not None:
             order, _, lengths = compact(mask)
             target = gather(jnp.where(mask, target, 0), order)
-        target = target.astype(jnp.int32)
+        V = self.target_embedding.num_embeddings
+        target = jnp.where((target < 0) | (target >= V), V, target).astype(jnp.int32)  # V, which is none, gives NaN
         edge = jnp.full((*batch, 1), self.start, jnp.int32)
         place = jnp.arange(L + 1)
         outputs = jnp.where(place == lengths[..., None], self.end, jnp.concatenate([target, edge], axis=-1))

@@ -41,11 +41,12 @@ class Transformer(nnx.Module):
       hidden: the features inside the feed-forward nets; None: 4 H.
       norm: "pre" or "post".
       positions: "rotary", "sinusoidal", "learned", or None for no such.
-      max_length: the most steps of a sequence, for which "learned" positions and the carry of `step` have room. A step
-        beyond it gives NaN. None: no carry.
+      max_length: the most steps of a sequence, for which "learned" positions and the carry of `step` have room; the
+        outputs of those beyond it are NaN. None: no carry.
       memory_features: of the memory that the blocks look at as well, see `remember`; None: there is none.
       activation: of the feed-forward nets.
-      dropout: the rate of dropout of the input and after each sublayer, drawn where a key is given.
+      dropout: the rate of dropout of the input, after each sublayer, and inside the feed-forward nets, drawn where a
+        key is given.
       remat: compute the blocks' insides again for the backward pass, in place of keeping them.
       param_dtype: the dtype of the params and of the computation; None: JAX's default float.
       rngs: draws the params.
@@ -174,13 +175,13 @@ class Transformer(nnx.Module):
         xs = self._checked("xs", "B, T, D", xs)
         mask, reset = (check.flags(name, f, xs.shape[:-1], "B, T") for name, f in (("mask", mask), ("reset", reset)))
         check.random_key(key)
-        self._check_memory(memory)
+        self._check_memory(memory, xs.shape[:-2])
         if carry is not None:
             check_carry(carry, self.initial_carry, xs.shape[:-2])
         xs = masking.keep(mask, xs)
         places = places_of(xs, carry, mask, reset)
         ys, new = self._run(xs, carry, places, key, memory)
-        if self.max_length is not None and (carry is not None or self.places is not None):
+        if self.max_length is not None:
             ys = jnp.where((places.positions < self.max_length)[..., None], ys, jnp.nan)
         ys = masking.keep(mask, ys)
         if not self.causal or self.max_length is None:
@@ -218,10 +219,13 @@ class Transformer(nnx.Module):
 
     def rewind(self, carry: TransformerCarry, steps: jax.Array) -> TransformerCarry:
         """Returns the carry as it was before each row's last steps, int `[B]`, of its sequence; nothing is copied."""
-        steps = check.integers("steps", "B", steps)
-        if steps.shape != carry.length.shape:
+        if not isinstance(carry, TransformerCarry):
+            raise TypeError(f"`carry` must be what this layer returned; got {type(carry).__name__}")
+        steps = check.array("steps", "B", steps)
+        if not jnp.issubdtype(steps.dtype, jnp.integer) or steps.shape != carry.length.shape:
             raise ValueError(f"`steps` must be int [B] = {carry.length.shape}; got {check.shaped(steps)}")
-        return carry._replace(length=jnp.maximum(carry.length - steps.astype(jnp.int32), 0))
+        back = jnp.clip(steps, 0, carry.length).astype(jnp.int32)
+        return carry._replace(length=carry.length - back)
 
     def _run(self, xs, carry, places, key, memory):
         xs = xs if self.enter is None else self.enter(xs)
@@ -246,12 +250,17 @@ class Transformer(nnx.Module):
         check.features(name, xs, self.in_features)
         return xs
 
-    def _check_memory(self, memory):
-        if (memory is None) != (self.memory_features is None):
+    def _check_memory(self, memory, batch):
+        if self.memory_features is None and memory is None:
+            return
+        is_one = isinstance(memory, CrossMemory) and len(memory.layers) == len(self.blocks)
+        if self.memory_features is None or not is_one:
             raise ValueError(
-                "`memory` must be what `remember` returns for a layer with `memory_features`, None for others; got "
+                "`memory` must be what `remember` returns for this layer, if it has `memory_features`, else None; got "
                 f"{type(memory).__name__}"
             )
+        if memory.layers[0].keys.shape[:-3] != batch:
+            raise ValueError(f"`memory` must have the batch {batch} of `xs`; got {memory.layers[0].keys.shape[:-3]}")
 
     def _example(self):
         return self.blocks[0].wide.kernel[...]

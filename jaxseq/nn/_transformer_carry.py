@@ -30,7 +30,7 @@ def places_of(xs: jax.Array, carry: TransformerCarry | None, mask: jax.Array | N
     *batch, T, _ = xs.shape
     real = jnp.ones((*batch, T), jnp.int32) if mask is None else mask.astype(jnp.int32)
     rank = jnp.cumsum(real, axis=-1) - real
-    count = jnp.sum(real, axis=-1)
+    count = jnp.sum(real, axis=-1, dtype=jnp.int32)
     length = jnp.zeros(batch, jnp.int32) if carry is None else carry.length
     if reset is None:
         return Places(rank + length[..., None], None, mask, length, length + count)

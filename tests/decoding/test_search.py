@@ -1,5 +1,7 @@
 """Greedy decoding and beam search against all sequences, written out."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -233,6 +235,28 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
 def test_errors(bad, error, message):
     with pytest.raises(error, match=message):
         bad()
+
+
+def test_nan_is_never_the_best():
+    table = np.random.default_rng(0).normal(size=(V, V))
+    step = lambda carry, token: (carry, jnp.where(token[:, None] == 1, jnp.nan, jnp.asarray(table)[token]))
+    found = decoding.beam_search(step, None, jnp.array([0]), size=8, max_length=3)
+    log_p = table - np.log(np.exp(table).sum(-1, keepdims=True))
+    want = [
+        (sum(log_p[a, b] for a, b in itertools.pairwise((0, *t))), t) for t in itertools.product((0, 1, 2), repeat=3)
+    ]
+    want = [tokens for _, tokens in sorted(want, reverse=True) if 1 not in tokens[:2]]
+    assert rows_of(found)[0] == (want + [()] * 8)[:8]
+    greedy = decoding.greedy(step, None, jnp.array([1]), max_length=3)
+    assert greedy.tokens.ravel().tolist() == [-1, -1, -1]
+    assert greedy.lengths[0] == 0
+    assert np.isnan(greedy.scores[0])
+
+
+def test_a_temperature_is_one_number():
+    for name in ("temperature", "top_p", "typical"):
+        with pytest.raises(ValueError, match=rf"`{name}` must be one number .*; got float32 \(2,\)"):
+            decoding.filter_logits(jnp.zeros((2, 3)), **{name: jnp.ones(2)})
 
 
 def test_where_a_model_says_that_nothing_follows():

@@ -80,6 +80,13 @@ LAYER = drawn(nn.Attention, Q, M)
         (lambda: make(0, 3), ValueError, "`query_features` must be a positive int"),
         (lambda: LAYER.remember(MEMORY[..., :2]), ValueError, r"`memory` must be \[B, S, M\] of M = 3 features"),
         (lambda: LAYER.remember(MEMORY, mask=MASK.T), ValueError, r"`mask` must be bool \[B, S\] = \(5, 4\)"),
+        (
+            lambda: LAYER(QUERIES[:, None].repeat(B, 1), LAYER.remember(MEMORY)),
+            ValueError,
+            r"`queries` must be \[B, T, Q\]",
+        ),
+        (lambda: LAYER(QUERIES.astype(np.float16), LAYER.remember(MEMORY)), TypeError, "`queries` must be float32"),
+        (lambda: LAYER.remember(MEMORY.astype(int)), TypeError, "`memory` must be floating"),
         (lambda: LAYER(QUERIES, MEMORY), TypeError, "`memory` must be what `remember` returns; got ndarray"),
         (
             lambda: LAYER(QUERIES[:2], LAYER.remember(MEMORY)),

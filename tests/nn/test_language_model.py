@@ -27,7 +27,7 @@ NGRAMS = nn.NGrams((2, 4), buckets=50, features=3)
 
 
 run = nnx.jit(lambda model, ids, mask=None: model.unroll(ids, mask=mask))
-generate = nnx.jit(nn.LanguageModel.generate, static_argnames=("length", "temperature", "top_k"))
+generate = nnx.jit(nn.LanguageModel.generate, static_argnames=("length", "end", "temperature", "top_k"))
 
 
 @pytest.mark.parametrize("ngrams", [None, NGRAMS])
@@ -131,6 +131,21 @@ def test_a_transformer_reads_many_at_once_and_goes_back():
     assert np.any(np.asarray(by_steps.lengths) > np.asarray(by_steps.rounds))
     with pytest.raises(ValueError, match=r"only a model of an nn\.Transformer, without n-grams, goes back"):
         draft.read(draft.initial_carry((3,)), PROMPT.T)
+
+
+def test_what_is_no_number_is_not_written():
+    layer = nn.Transformer(3, 4, layers=1, heads=2, causal=True, max_length=6, rngs=nnx.Rngs(0))
+    model = nn.LanguageModel(layer, 7, 3, rngs=nnx.Rngs(1))
+    with pytest.raises(
+        ValueError, match=r"a prompt of 4 and 4 more, of which .*, do not fit the 6 steps of `max_length"
+    ):
+        model.generate(PROMPT, 4, temperature=0)
+    assert np.all(generate(model, PROMPT, 3, temperature=0) >= 0)
+    mask = np.arange(4) < np.array([[4], [2], [1]])  # each row stops where its room ends
+    got = generate(model, PROMPT, 7, mask=mask, temperature=0)
+    np.testing.assert_array_equal(np.asarray(got) >= 0, np.arange(7) < np.array([[3], [5], [6]]))
+    wrong = generate(model_of(), np.where(np.arange(4) == 2, 99, PROMPT), 3, key=jax.random.key(0))
+    np.testing.assert_array_equal(wrong, -1)
 
 
 def test_a_prompt_may_come_without_batch_axes():

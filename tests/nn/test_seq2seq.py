@@ -156,6 +156,64 @@ def test_scheduled_sampling_feeds_what_the_model_says():
         made.loss(SOURCES, TARGETS, **MASKS, sampled=0.5)
 
 
+def test_what_the_encoder_says_is_added_to_what_is_told_by_its_name():
+    """An sLSTM's normaliser and stabiliser keep their start, a learned carry is still learned, a counter counts."""
+    made = drawn(lambda rngs: nn.Seq2Seq(jaxseq.gru(3), jaxseq.slstm(4), **IDS, rngs=rngs))
+    start, initial = made.encode(SOURCES).decoder, made.decoder.layer.initial_carry((3,))
+    assert np.all(np.asarray(start.h) != initial.h)
+    np.testing.assert_array_equal(start.n, initial.n)
+    np.testing.assert_array_equal(start.m, initial.m)
+    learned = drawn(lambda rngs: nn.Seq2Seq(jaxseq.gru(3), jaxseq.learned_carry(jaxseq.gru(4)), **IDS, rngs=rngs))
+    gradient = nnx.grad(lambda model: jnp.sum(model.loss(SOURCES, TARGETS)))(learned)
+    assert np.all(np.asarray(gradient.decoder.layer.params.carry[...]) != 0)
+    counting = jaxseq.Cell(
+        size=4,
+        init=lambda key, in_size, dtype=None: {"w": jax.random.normal(key, (in_size, 4), dtype)},
+        carry=lambda params, batch_shape=(): (jnp.zeros((*batch_shape, 4)), jnp.full(batch_shape, 7)),
+        project=lambda params, xs: xs @ params["w"],
+        step=lambda params, carry, u: ((jnp.tanh(carry[0] + u), carry[1] + 1), carry[0]),
+    )
+    counted = drawn(lambda rngs: nn.Seq2Seq(jaxseq.gru(3), counting, **IDS, rngs=rngs))
+    assert counted.step(counted.encode(SOURCES), jnp.zeros(3, int))[0].decoder[1].tolist() == [8, 8, 8]
+    narrow = nn.Seq2Seq(jaxseq.gru(3), nn.TCN(D, [4], width=1, rngs=RNGS), **IDS, rngs=RNGS)  # an empty carry
+    assert narrow.loss(SOURCES, TARGETS).shape == (3,)
+
+
+def test_a_decoder_without_room_learns_and_does_not_write():
+    encoder = nn.Transformer(D, D, layers=1, heads=2, causal=False, rngs=RNGS)
+    decoder = nn.Transformer(D, D, layers=1, heads=2, causal=True, memory_features=D, rngs=RNGS)
+    made = nn.Seq2Seq(encoder, decoder, **IDS, rngs=RNGS)
+    assert np.all(np.isfinite(made.loss(SOURCES, TARGETS)))
+    with pytest.raises(ValueError, match="only a layer with causal=True and a `max_length` has a carry"):
+        made.generate(SOURCES, 3)
+
+
+@pytest.mark.parametrize("name", ["dropped", "transformer"])
+def test_a_key_drops_out_and_the_dtype_is_the_asked_one(name):
+    net, options = jaxseq.dropout(jaxseq.gru(3), inputs=0.5), {"param_dtype": jnp.bfloat16, "rngs": nnx.Rngs(0)}
+    shape = {"layers": 1, "heads": 2, "dropout": 0.5, **options}
+    nets = {"dropped": (net, net), "transformer": (
+        nn.Transformer(D, D, causal=False, **shape), nn.Transformer(D, 3, **{**shape, "heads": 1, "positions": None},
+        causal=True, memory_features=D)
+    )}[name]  # fmt: skip
+    kernel = jaxseq.kernels.scan if name == "dropped" else None
+    made = nn.Seq2Seq(*nets, **IDS, kernel=kernel, **options)
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(made))} == {jnp.dtype("bfloat16")}
+    loss = jax.jit(lambda key: made.loss(SOURCES, TARGETS, key=key))
+    plain, one, again, other = loss(None), *(loss(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert np.any(one != other)
+    assert np.any(one != plain)
+    assert plain.dtype == jnp.float32
+
+
+def test_ids_past_32_bits_are_nan(x64):
+    made = nn.Seq2Seq(jaxseq.gru(3), jaxseq.gru(3), **IDS, rngs=nnx.Rngs(0))
+    wrong = jnp.asarray([[1, 2**32 + 1]])
+    assert np.isnan(made.loss(SOURCES[:1], wrong)[0])
+    assert np.isnan(made.loss(SOURCES[:1], -jnp.asarray([[1, 1]]))[0])
+
+
 @pytest.mark.parametrize("name", ["general_fed", "transformer"])
 def test_gradients_reach_every_param_and_none_is_of_padding(name):
     graph, params = nnx.split(model(name))
@@ -193,6 +251,28 @@ def make(encoder=None, decoder=None, **options):
             "a Transformer as `decoder` must have memory_features=3",
         ),
         (lambda: model("plain").alignments(SOURCES, TARGETS), ValueError, "only a recurrent decoder with attention"),
+        (
+            lambda: make(nn.Transformer(D, D, layers=1, heads=2, causal=False, memory_features=3, rngs=RNGS)),
+            ValueError,
+            "`encoder` reads the source alone",
+        ),
+        (lambda: make(decoder=3, input_feeding=True), TypeError, "Cell"),
+        (
+            lambda: model("plain").loss(SOURCES, TARGETS[:2]),
+            ValueError,
+            r"`source` and `target` must have the same batch; got \(3,\) and \(2,\)",
+        ),
+        (lambda: model("plain").loss(SOURCES, TARGETS, key=3), TypeError, "`key` must be a jax.random.key or None"),
+        (
+            lambda: model("plain").loss(SOURCES, TARGETS, key=jax.random.key(0), sampled=2),
+            ValueError,
+            r"`sampled` must be a probability in \[0, 1\]; got 2",
+        ),
+        (
+            lambda: model("plain").loss(SOURCES, TARGETS, sampled="a"),
+            TypeError,
+            r"`sampled` must be a probability, a number in \[0, 1\]; got 'a'",
+        ),
         (lambda: model("plain").loss(SOURCES, TARGETS * 1.0), TypeError, r"`target` must be int \[B, L\]"),
         (lambda: model("plain").loss(SOURCES * 1.0, TARGETS), TypeError, r"`source` must be int ids \[B, S\]"),
         (

@@ -135,9 +135,33 @@ def test_beyond_its_length_a_cache_gives_nan_and_learned_positions_too():
     assert np.all(np.isfinite(y[0]))
     assert np.all(np.isnan(y[1]))
     learned = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=False, positions="learned", max_length=4)
-    got = learned(XS)
-    assert np.all(np.isfinite(got[:, :4]))
-    assert np.all(np.isnan(got[:, 4]))
+    for got in (learned(XS), layer(XS), layer(XS, layer.initial_carry((B,)))):  # the whole is its chunks there too
+        assert np.all(np.isfinite(got[:, :4]))
+        assert np.all(np.isnan(got[:, 4]))
+
+
+def test_a_cache_goes_back_as_far_as_it_is_told():
+    layer = drawn(nn.Transformer, H, H, layers=2, heads=N, causal=True, max_length=9)
+    carry, _ = layer.unroll(XS)
+    back = layer.rewind(carry, jnp.array([2, -1]))
+    assert back.length.tolist() == [3, 5]
+    assert layer.rewind(carry, jnp.array([7, 0])).length.tolist() == [0, 5]
+    _, y = layer.step(back, XS[:, 3])
+    np.testing.assert_allclose(y[0], layer(XS)[0, 3], atol=1e-5)
+    np.testing.assert_allclose(y[1], layer(np.concatenate([XS, XS[:, 3:4]], 1))[1, 5], atol=1e-5)
+
+
+def test_a_carry_is_one_in_float64_too(x64):
+    layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=9, param_dtype=jnp.float64)
+    xs, carry = jnp.asarray(XS, jnp.float64), None
+    mask, reset = jnp.ones((B, T), bool), jnp.zeros((B, T), bool).at[1, 2].set(True)
+    for t in range(T):
+        carry, y = layer.step(carry, xs[:, t], reset=reset[:, t])
+    whole, ys = layer.unroll(xs, mask=mask, reset=reset)
+    assert jax.tree.map(jnp.shape, whole) == jax.tree.map(jnp.shape, carry)
+    np.testing.assert_allclose(y, ys[:, -1], atol=1e-5)
+    model = nn.LanguageModel(layer, 7, H, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    assert model.generate(jnp.array([[1, 2], [3, 4]]), 3, key=jax.random.key(0)).shape == (2, 3)
 
 
 def test_remat_changes_no_gradient():
@@ -171,12 +195,29 @@ def make(*sizes, **options):
             "only a layer with causal=True and a `max_length` has a carry",
         ),
         (lambda: make().remember(XS), ValueError, "only a layer with `memory_features` looks at a memory"),
-        (lambda: make(memory_features=3)(XS), ValueError, "`memory` must be what `remember` returns for a layer"),
+        (lambda: make(memory_features=3)(XS), ValueError, "`memory` must be what `remember` returns for this layer"),
         (lambda: make(memory_features=3).remember(XS), ValueError, "`memory` must have the 3 features"),
         (
             lambda: make(max_length=4)(XS, make(max_length=5).initial_carry((B,))),
             ValueError,
             "`carry` must be what this layer returned for this batch",
+        ),
+        (
+            lambda: make(memory_features=H)(XS, memory=make(memory_features=H, layers=2).remember(XS)),
+            ValueError,
+            "`memory` must be what `remember` returns for this layer",
+        ),
+        (
+            lambda: make(memory_features=H)(XS, memory=make(memory_features=H).remember(XS[:1])),
+            ValueError,
+            r"`memory` must have the batch \(2,\) of `xs`; got \(1,\)",
+        ),
+        (lambda: make()(XS[0, 0]), ValueError, r"`xs` must be \[B, T, D\], of at least 2 axes; got float32 \(8,\)"),
+        (lambda: make().rewind(None, jnp.ones(B, int)), TypeError, "`carry` must be what this layer returned"),
+        (
+            lambda: make(max_length=4).rewind(make(max_length=4).initial_carry((B,)), jnp.ones(3, int)),
+            ValueError,
+            r"`steps` must be int \[B\] = \(2,\); got int32 \(3,\)",
         ),
         (lambda: make(4, H)(XS), ValueError, "`xs` must have the 4 features"),
         (lambda: make()(XS.astype(np.int32)), TypeError, r"`xs` must be floating \[B, T, D\]"),
