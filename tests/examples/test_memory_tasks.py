@@ -1,5 +1,6 @@
 """The memory tasks: their data against plain loops, what the cells learn, and the example end to end."""
 
+import os
 import sys
 
 import jax
@@ -8,6 +9,14 @@ import pytest
 
 from examples import memory_tasks
 from examples.memory_tasks import TASKS, evaluate, make_cell, train
+
+
+@pytest.fixture
+def optimised():
+    """What runs for longer than it compiles has LLVM optimise its programs."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", os.environ.get("JAXSEQ_LAWS") != "full")
 
 
 def draw(name, T, B):
@@ -100,7 +109,7 @@ def test_adding_is_learned():
     assert accuracy > 0.9
 
 
-def test_copy_is_learned():
+def test_copy_is_learned(optimised):
     _, loss, accuracy = learn(TASKS["copy"], make_cell("lstm", 64, 50), T=50, steps=3000)
     assert loss < 0.25 * np.log(8)
     assert accuracy > 0.7
