@@ -24,7 +24,11 @@ FOLDERS = {
     "returns": "returns",
     "sentiment": "sentiment-en",
     "series_classification": "series_classification",
+    "speech_and_text": "speech_and_text",
     "speech_digits": "speech_digits",
+    "text_cnn": "text_cnn",
+    "transformer_language_model": "transformer_language_model",
+    "translation": "translation",
 }
 
 

@@ -25,6 +25,9 @@ OF_THE_READER = {  # what a page on a task is given
     "sentiment.md": {"texts", "labels"},
     "series_classification.md": {"sequences", "labels"},
     "speech_digits.md": {"texts", "signal", "real"},
+    "text_cnn.md": {"texts", "labels"},
+    "transformer_language_model.md": {"texts"},
+    "translation.md": {"sources", "targets"},
 }
 
 
