@@ -60,7 +60,7 @@ class Setup(NamedTuple):
 
 def transformer(size: int, layers: int, heads: int, length: int) -> Callable[[nnx.Rngs], nn.Transformer]:
     given = {"layers": layers, "heads": heads, "causal": True, "max_length": length}
-    return lambda rngs: nn.Transformer(size, size, **given, rngs=rngs)
+    return lambda rngs: nn.Transformer(size, size, positions="rotary", **given, rngs=rngs)
 
 
 NETS = {

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq.nn._attention import Attention, Memory
+from jaxseq import check
+from jaxseq.nn._attention import SCORES, Attention, Memory
 from jaxseq.nn._layers import Layer, causal, layer_of, linear
 from jaxseq.nn._pooling import last_of
 from jaxseq.nn._transformer import CrossMemory, Transformer
@@ -47,6 +48,8 @@ class RecurrentDecoder(nnx.Module):
         param_dtype: jax.typing.DTypeLike | None,
         rngs: nnx.Rngs,
     ):
+        if attention is not None:
+            check.one_of("attention", attention, SCORES)
         if input_feeding and attention is None:
             raise ValueError("`input_feeding` feeds what attention has made of a step; there is no `attention`")
         size, options = getattr(cell, "size", 0), {"param_dtype": param_dtype, "rngs": rngs}  # layer_of checks the cell
@@ -129,7 +132,16 @@ class TransformerDecoder(nnx.Module):
 
     def read(self, carry: Seq2SeqCarry, xs: jax.Array, mask, key) -> tuple[jax.Array, None]:
         """As of `RecurrentDecoder`; the weights are in the heads."""
+        self.check_room("target", xs.shape[-2])
         return self.layer(xs, mask=mask, key=key, memory=carry.memory), None
+
+    def check_room(self, name: str, steps: int) -> None:
+        """Raises unless so many steps have room."""
+        room = self.layer.max_length
+        if room is not None and steps > room:
+            raise ValueError(
+                f"`{name}` is too long for the decoder: start and ids take {steps} steps, its `max_length` is {room}"
+            )
 
     def step(self, carry: Seq2SeqCarry, x: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
         """As of `RecurrentDecoder`."""

@@ -174,7 +174,7 @@ class LanguageModel(nnx.Module):
           mask: bool `[B, P]`, for prompts of different lengths, padded on either side; each row needs a real step.
           carry: the carry to start the prompt from; None: the initial one.
           end: the id after which a row is over: -1 from there on; None: there is none. A row whose logits are NaN, as
-            after a wrong id, or beyond the room of a Transformer, is over too.
+            after a wrong id, or, with a mask or a carry, beyond the room of a Transformer, is over too.
           temperature, top_k, top_p, typical: see `jaxseq.decoding.filter_logits`; temperature 0 is greedy.
 
         Raises:

@@ -17,8 +17,9 @@ DType = jax.typing.DTypeLike | None
 class Layer(Protocol):
     """What reads sequences in a model: `nn.Recurrent`, `nn.TCN`, `nn.Transformer`, or a module of your own.
 
-    The methods are those of `nn.Recurrent`. A model is given a cell, from which it makes an `nn.Recurrent`, or such a
-    layer, for as many features as the model feeds it.
+    It has the attributes `in_features`, `size` and `causal`, and the methods of `nn.Recurrent`: on padding the output
+    is zero and the carry held, and a reset comes before its step. A model is given a cell, from which it makes an
+    `nn.Recurrent`, or such a layer, for as many features as the model feeds it.
     """
 
     @property
@@ -69,7 +70,7 @@ def layer_of(
     if missing:
         raise TypeError(
             f"`cell` must be a Cell, a Composite, or a layer such as nn.TCN; {type(cell).__name__} has no "
-            f"`{missing[0]}`"
+            + ", ".join(f"`{name}`" for name in missing)
         )
     layer = cast("Layer", cell)
     if layer.in_features != in_features:

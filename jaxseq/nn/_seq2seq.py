@@ -25,7 +25,9 @@ class Seq2Seq(nnx.Module):
 
     Args:
       encoder: a Cell or Composite, such as `jaxseq.bidirectional(jaxseq.gru(64))`, or an `nn.Layer`.
-      decoder: a causal Cell or Composite, or `nn.Transformer(..., memory_features=<the encoder's size>)`.
+      decoder: a causal Cell or Composite, or `nn.Transformer(..., memory_features=<the encoder's size>)`, its
+        `max_length` one above the longest target. Rotary positions are not for Transformers here: they act on attention
+        to a sequence itself, so that in a memory nothing tells where a step stands.
       source_vocabulary, target_vocabulary: how many ids there are.
       features: D, of the embeddings of both, which encoder and decoder are fed.
       start, end: the ids of the target's vocabulary that stand before and after a sequence.
@@ -180,6 +182,8 @@ class Seq2Seq(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
+        if isinstance(self.decoder, TransformerDecoder):
+            self.decoder.check_room("max_length", check.positive_int("max_length", max_length))
         carry = self.encode(source, mask=source_mask)
         start = jnp.full(jnp.shape(source)[:-1], self.start, jnp.int32)
         found = decode(self.step, carry, start, max_length=max_length, end=self.end)

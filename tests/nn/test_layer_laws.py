@@ -15,7 +15,7 @@ T, B, D = 9, 4, 3
 
 
 def transformer(**options):
-    given = {"layers": 2, "heads": 4, "causal": True, "max_length": 12, "dropout": 0.3}
+    given = {"layers": 2, "heads": 4, "causal": True, "max_length": 12, "dropout": 0.3, "positions": "rotary"}
     return lambda rngs: nn.Transformer(D, 8, **{**given, **options}, rngs=rngs)
 
 

@@ -243,13 +243,19 @@ def make(encoder=None, decoder=None, **options):
         (lambda: make(start=V), ValueError, "`start` must be one of the V = 4 ids of the target, 0 to 3; got 4"),
         (lambda: make(end=-1), ValueError, "`end` must be an int, 0 or more; got -1"),
         (lambda: make(attention=None, input_feeding=True), ValueError, "there is no `attention`"),
-        (lambda: make(attention="cosine"), ValueError, "`score` must be 'additive' or"),
+        (lambda: make(attention="cosine"), ValueError, "`attention` must be 'additive' or"),
         (lambda: make(decoder=jaxseq.bidirectional(jaxseq.gru(2))), ValueError, "`decoder` must be causal"),
         (
             lambda: make(decoder=nn.Transformer(D, D, layers=1, heads=2, causal=True, rngs=RNGS)),
             ValueError,
             "a Transformer as `decoder` must have memory_features=3",
         ),
+        (
+            lambda: model("transformer").loss(SOURCES, np.ones((3, 9), int)),
+            ValueError,
+            "`target` is too long for the decoder: start and ids take 10 steps, its `max_length` is 9",
+        ),
+        (lambda: model("transformer").generate(SOURCES, 10), ValueError, "`max_length` is too long for the decoder"),
         (lambda: model("plain").alignments(SOURCES, TARGETS), ValueError, "only a recurrent decoder with attention"),
         (
             lambda: make(nn.Transformer(D, D, layers=1, heads=2, causal=False, memory_features=3, rngs=RNGS)),

@@ -112,7 +112,7 @@ def test_positions():
 
 def test_rotary_positions_count_from_anywhere():
     """With all keys in sight, moving a sequence to other positions changes nothing: only distances count."""
-    layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=9)
+    layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=9, positions="rotary")
     carry = layer.initial_carry((B,))._replace(length=jnp.full(B, 0, jnp.int32))
     want = layer(XS, carry)
     shifted = SelfAttention.of(layer.blocks[0].attention, XS, jnp.arange(T) + 4)
@@ -184,9 +184,13 @@ def make(*sizes, **options):
     [
         (lambda: make(heads=3), ValueError, "`heads` must divide `features`, and `kv_heads` `heads`; got 8, 3 and 3"),
         (lambda: make(heads=4, kv_heads=3), ValueError, "`heads` must divide `features`.*; got 8, 4 and 3"),
-        (lambda: make(heads=8), ValueError, '`positions` "rotary" take pairs of features; got 8 in 8 heads'),
+        (
+            lambda: make(heads=8, positions="rotary"),
+            ValueError,
+            '`positions` "rotary" take pairs of features; got 8 in 8 heads',
+        ),
         (lambda: make(positions="learned"), ValueError, '`positions` "learned" need a `max_length`'),
-        (lambda: make(positions="absolute"), ValueError, "`positions` must be 'rotary' or 'sinusoidal'"),
+        (lambda: make(positions="absolute"), ValueError, "`positions` must be 'sinusoidal' or 'learned'"),
         (lambda: make(norm="rms"), ValueError, "`norm` must be 'pre' or 'post'"),
         (lambda: make(causal=2), ValueError, "`causal` must be True or False"),
         (

@@ -1,0 +1,216 @@
+"""Translation from English to Spanish, verses of the Bible: three models under one interface, and two baselines.
+
+    python -m examples.translation [--models GRU Transformer] [--out runs/translation] [--seed 0] [--smoke]
+
+In goes a verse of at most 20 words, out comes its translation, both in lower case and without punctuation, as subword
+units. The verses are 12,122 pairs, see `examples/bible.py`: 85 % to train on, 5 % to validate, 10 % to test. No text of
+either side is in two parts, but parallel books have verses that differ in a word.
+
+A bidirectional GRU reads the verse and another one writes, once from its last state alone, once with attention to all
+that was read; the third model is a Transformer. Each is stored where it was best on the validation part, and read
+again. The test part is translated once, greedily and by a beam of four, and scored by corpus BLEU and chrF (sacrebleu),
+beside the English as it is, and the translation of the verse to train on whose English is most alike, by the cosine of
+TF-IDF; what that counts is chosen on the validation part. A run that was stopped goes on where it was.
+"""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import sacrebleu
+from flax import nnx
+from matplotlib.figure import Figure
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+import jaxseq
+from examples import bible, options, out_folder, pairs, subwords
+from examples.bible import Verses
+from examples.pairs import Pairs
+from jaxseq import data, diagnostics, nn, train
+
+START, END, BATCH = "<start>", "<end>", 32
+READ, WRITTEN = 36, 48  # units: of the longest sequences that are trained on, and that are written
+
+
+class Recipe(NamedTuple):
+    """The sizes of a model, and how it is trained."""
+
+    features: int  # of an embedding
+    size: int  # of the state of a GRU, or the outputs of a Transformer
+    layers: int
+    dropout: float
+    learning_rate: float
+    steps: int
+
+
+RECIPES = {
+    "GRU": Recipe(128, 192, 1, 0.2, 3e-3, 2800),
+    "GRU with attention": Recipe(128, 192, 1, 0.2, 3e-3, 2500),
+    "Transformer": Recipe(128, 128, 2, 0.1, 2e-3, 1600),
+}
+SMOKE = Recipe(16, 32, 1, 0.0, 1e-2, 100)
+
+
+def make_model(name: str, recipe: Recipe, vocabulary: int, rngs: nnx.Rngs) -> nn.Seq2Seq:
+    D, H, layers, rate = recipe[:4]
+    ids = {"source_vocabulary": vocabulary, "target_vocabulary": vocabulary, "start": 2, "end": 3}
+    if name == "Transformer":
+        shape = {"layers": layers, "heads": 2, "hidden": 2 * H, "dropout": rate, "rngs": rngs}
+        encoder = nn.Transformer(D, H, causal=False, **shape)
+        decoder = nn.Transformer(D, H, causal=True, max_length=WRITTEN, memory_features=H, **shape)
+    else:
+        nets = jaxseq.bidirectional(jaxseq.gru(H)), jaxseq.gru(H)
+        encoder, decoder = (jaxseq.dropout(net, inputs=rate, outputs=rate) for net in nets)
+    attention = "general" if name == "GRU with attention" else None
+    return nn.Seq2Seq(encoder, decoder, features=D, attention=attention, **ids, rngs=rngs)
+
+
+class Units(NamedTuple):
+    """From texts to ids, and back."""
+
+    merges: list[tuple[str, str]]
+    vocabulary: data.Vocabulary
+
+    @classmethod
+    def learn(cls, verses: Verses, count: int) -> "Units":
+        """Returns the units of both languages together, so that a name can be copied unit by unit."""
+        texts = [*verses.sources, *verses.targets]
+        merges = subwords.learn(texts, count)
+        return cls(merges, data.Vocabulary.build(subwords.split(texts, merges), specials=(START, END)))
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """Returns the ids of each text."""
+        return [self.vocabulary.encode(units) for units in subwords.split(texts, self.merges)]
+
+    def pairs(self, verses: Verses, longest: int) -> Pairs:
+        """Returns the ids of both sides, but for a few long lists of names, so that one program fits all batches."""
+        both = zip(self.encode(verses.sources), self.encode(verses.targets), strict=True)
+        return Pairs(*zip(*(pair for pair in both if max(map(len, pair)) <= longest), strict=True))
+
+    def decode(self, ids: np.ndarray) -> str:
+        """Returns the text of some ids."""
+        return subwords.join(self.vocabulary.decode(ids))
+
+
+def load(folder: Path) -> tuple[nn.Seq2Seq, Units]:
+    """Returns the model that is stored in a folder, and its units."""
+    info = train.load_info(folder)
+    units = Units([tuple(pair) for pair in info["merges"]], data.Vocabulary.from_dict(info["vocabulary"]))
+    model = make_model(info["name"], Recipe(*info["recipe"]), len(units.vocabulary), nnx.Rngs(0))
+    graph, params = nnx.split(model, nnx.Param)
+    return nnx.merge(graph, train.load(folder, params).tree), units
+
+
+def nearest(training: Verses, validation: Verses, sources: list[str]) -> list[str]:
+    """The baseline: the translation of the verse to train on whose source is most alike."""
+
+    def find(sources, **ngrams):
+        vectorizer = TfidfVectorizer(sublinear_tf=True, **ngrams)
+        known = vectorizer.fit_transform(training.sources)
+        rows = (vectorizer.transform(sources) @ known.T).toarray().argmax(axis=1)
+        return [training.targets[row] for row in rows]
+
+    def score(ngrams):
+        return sacrebleu.corpus_bleu(find(validation.sources, **ngrams), [validation.targets]).score
+
+    ways = ({}, {"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5)})
+    return find(sources, **max(ways, key=score))
+
+
+def scores(written: list[str], references: list[str]) -> str:
+    metrics = (sacrebleu.corpus_bleu, sacrebleu.corpus_chrf)
+    return "{:12.1f}{:6.1f}".format(*(metric(written, [references]).score for metric in metrics))
+
+
+def plot_curves(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for name, history in histories.items():
+        axes.plot(*zip(*((row["seconds"], row["validation/loss"]) for row in history), strict=True), "o-", label=name)
+    axes.set(xlabel="seconds of training", ylabel="nats a unit", title="Validation part")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_alignment(model: nn.Seq2Seq, units: Units, source: str, target: str, path: Path) -> None:
+    """Draws where a translation looks; a unit that goes on with a word has a hyphen before it."""
+    ids = [row[None] for row in units.encode([source, target])]
+    names = [
+        [unit[1:] if unit.startswith(subwords.SPACE) else f"-{unit}" for unit in row]
+        for row in subwords.split([source, target], units.merges)
+    ]
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    weights = nnx.jit(nn.Seq2Seq.alignments)(model, *ids)[0]
+    diagnostics.plot_alignment(weights, source=names[0], target=[*names[1], END], ax=figure.subplots())
+    figure.savefig(path, dpi=150)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = options(__doc__, "translation")
+    parser.add_argument("--models", nargs="+", choices=RECIPES, default=list(RECIPES), help="default: all")
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    args = parser.parse_args(argv)
+    args.out = out_folder(args, "translation")
+    started = time.perf_counter()
+    training, validation, test = parts = (bible.made_up() if args.smoke else bible.verses()).split()
+    merges, longest = (60, 12) if args.smoke else (2000, READ)
+    units = Units.learn(training, merges)
+    ids = [units.pairs(part, longest) for part in parts[:2]]
+    counts = "{:,} verses to train on, {} to validate, {:,} to test".format(*(len(part.sources) for part in parts))
+    print(f"{counts}; {len(units.vocabulary):,} units", flush=True)
+
+    histories, facts, folders = {}, {}, {name: args.out / name.lower().replace(" ", "-") for name in args.models}
+    for name in args.models:
+        print(f"\n{name}")
+        recipe = SMOKE if args.smoke else RECIPES[name]
+        model, histories[name] = pairs.fit(
+            make_model(name, recipe, len(units.vocabulary), nnx.Rngs(args.seed)),
+            pairs.batches(ids[0], BATCH, multiple=longest, seed=args.seed),
+            pairs.batches(ids[1], BATCH, multiple=longest),
+            steps=recipe.steps,
+            rows=2 if args.smoke else 10,
+            learning_rate=recipe.learning_rate,
+            smoothing=0.1,
+            folder=folders[name] / "checkpoints",
+            settings=[args.seed, args.smoke, *recipe],
+            seed=args.seed,
+        )
+        params = nnx.split(model, nnx.Param)[1]
+        info = {"merges": units.merges, "vocabulary": units.vocabulary.to_dict()}
+        train.save(folders[name] / "model", params, {"name": name, "recipe": recipe, **info})
+        count, seconds = sum(leaf.size for leaf in jax.tree.leaves(params)), histories[name][-1]["seconds"]
+        nats = min(row["validation/loss"] for row in histories[name])
+        facts[name] = f"{count:11,}{seconds:9.0f}{nats:13.3f}"
+    plot_curves(histories, args.out / "curves.png")
+
+    # The test part, once, by the models as they are stored.
+    print(f"\n{'':33}{'validation,':>22}{'greedy':>18}{'beam of 4':>18}")
+    print(f"{'test part':22}{'params':>11}{'seconds':>9}{'nats a unit':>13}" + f"{'BLEU':>12}{'chrF':>6}" * 2)
+    models, written = {}, {}
+    for name, fact in facts.items():
+        models[name], units = load(folders[name] / "model")
+        sources = units.encode(test.sources)
+        found = [pairs.decode(models[name], sources, WRITTEN, size=size, multiple=24) for size in (1, 4)]
+        greedy, written[name] = ([units.decode(row) for row in rows] for rows in found)
+        both = scores(greedy, test.targets) + scores(written[name], test.targets)
+        print(f"{name:22}{fact}{both}", flush=True)
+    baselines = {"nearest verse": nearest(training, validation, test.sources), "the English": test.sources}
+    for name, texts in baselines.items():
+        print(f"{name:55}{scores(texts, test.targets)}")
+
+    for i in np.linspace(0, len(test.sources) - 1, 6).astype(int):
+        print()
+        texts = {"English": test.sources[i], "Spanish": test.targets[i]}
+        for name, text in (texts | {name: texts[i] for name, texts in written.items()}).items():
+            print(f"{name:20}{text}")
+    if "GRU with attention" in written:
+        first = test.sources[0], written["GRU with attention"][0]
+        plot_alignment(models["GRU with attention"], units, *first, args.out / "alignment.png")
+    print(f"\n{time.perf_counter() - started:.0f} s; wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()
