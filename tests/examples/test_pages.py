@@ -24,6 +24,7 @@ OF_THE_READER = {  # what a page on a task is given
     "returns.md": {"returns", "columns", "scale"},
     "sentiment.md": {"texts", "labels"},
     "series_classification.md": {"sequences", "labels"},
+    "speech_and_text.md": {"texts", "signal", "real"},
     "speech_digits.md": {"texts", "signal", "real"},
     "text_cnn.md": {"texts", "labels"},
     "transformer_language_model.md": {"texts"},
