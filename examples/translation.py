@@ -57,7 +57,7 @@ def make_model(name: str, recipe: Recipe, vocabulary: int, rngs: nnx.Rngs) -> nn
     D, H, layers, rate = recipe[:4]
     ids = {"source_vocabulary": vocabulary, "target_vocabulary": vocabulary, "start": 2, "end": 3}
     if name == "Transformer":
-        shape = {"layers": layers, "heads": 2, "hidden": 2 * H, "dropout": rate, "rngs": rngs}
+        shape = {"layers": layers, "heads": 2, "hidden": 2 * H, "positions": "rotary", "dropout": rate, "rngs": rngs}
         encoder = nn.Transformer(D, H, causal=False, **shape)
         decoder = nn.Transformer(D, H, causal=True, max_length=WRITTEN, memory_features=H, **shape)
     else:

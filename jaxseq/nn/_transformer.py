@@ -14,7 +14,7 @@ from jaxseq.nn._transformer_block import Block, KeyValues, Shape, Sight
 from jaxseq.nn._transformer_carry import TransformerCarry, carry_after, places_of, sight, slots_of
 from jaxseq.typing import Shape as BatchShape
 
-POSITIONS = ("sinusoidal", "learned", "rotary", None)
+POSITIONS = ("rotary", "sinusoidal", "learned", None)
 
 
 class CrossMemory(NamedTuple):
@@ -40,7 +40,7 @@ class Transformer(nnx.Module):
       kv_heads: how many heads of keys and values the N share; None: N.
       hidden: the features inside the feed-forward nets; None: 4 H.
       norm: "pre" or "post".
-      positions: "sinusoidal", "learned", "rotary", or None for no such. Rotary ones are in queries and keys alone, so a
+      positions: "rotary", "sinusoidal", "learned", or None for no such. Rotary ones are in queries and keys alone, so a
         decoder that looks at the outputs as a memory does not see them.
       max_length: the most steps of a sequence, for which "learned" positions and the carry of `step` have room; the
         outputs of those beyond it are NaN. None: no carry.
@@ -78,7 +78,7 @@ class Transformer(nnx.Module):
         kv_heads: int | None = None,
         hidden: int | None = None,
         norm: str = "pre",
-        positions: str | None = "sinusoidal",
+        positions: str | None = "rotary",
         max_length: int | None = None,
         memory_features: int | None = None,
         activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
