@@ -40,9 +40,10 @@ def plot_alignment(
     ax = axes_or_new(ax)
     ax.imshow(values, aspect="auto", interpolation="nearest", cmap="Greys", vmin=0, vmax=1)
     if source is not None:
-        turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-        is_long = max(map(len, source), default=0) > 3
-        ax.set_xticks(range(len(source)), source, **turned if is_long else {"rotation": 0})
+        if max(map(len, source), default=0) > 3:
+            ax.set_xticks(range(len(source)), source, rotation=60, ha="right", rotation_mode="anchor")
+        else:
+            ax.set_xticks(range(len(source)), source, rotation=0, ha="center", rotation_mode="default")
     if target is not None:
         ax.set_yticks(range(len(target)), target)
     ax.set(xlabel="input" if source is None else "", ylabel="output" if target is None else "", title="Alignment")
