@@ -24,12 +24,8 @@ import jaxseq
 from benchmarks import measure
 from jaxseq import decoding, nn
 
-V, LAYERS, FEATURES, CHECKED = (
-    256,
-    4,
-    64,
-    32,
-)  # CHECKED tokens must agree: later on, rounding decides where two are near
+V, LAYERS, FEATURES = 256, 4, 64
+CHECKED = 32  # first tokens that must agree: later on, rounding decides where two are near
 NETS = ("lstm", "gru", "transformer")
 
 

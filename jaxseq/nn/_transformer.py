@@ -11,7 +11,7 @@ from jaxseq import check, masking
 from jaxseq.nn._layers import check_carry, default_float, dropout, linear
 from jaxseq.nn._positions import sinusoidal
 from jaxseq.nn._transformer_block import Block, KeyValues, Shape, Sight
-from jaxseq.nn._transformer_carry import TransformerCarry, carry_after, places_of, sight, slots_of
+from jaxseq.nn._transformer_carry import TransformerCarry, carry_after, places_of, sight
 from jaxseq.typing import Shape as BatchShape
 
 POSITIONS = ("rotary", "sinusoidal", "learned", None)
@@ -187,7 +187,7 @@ class Transformer(nnx.Module):
         ys = masking.keep(mask, ys)
         if not self.causal or self.max_length is None:
             return None, ys
-        if slots_of(places, carry) is not None:
+        if places.slots is not None:
             return TransformerCarry(tuple(new), places.length_after), ys
         return carry_after(self.initial_carry(xs.shape[:-2]) if carry is None else carry, places, new), ys
 
@@ -237,8 +237,8 @@ class Transformer(nnx.Module):
         keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
         xs = dropout(keys[0], self.dropout, xs)
         rotary = places.positions if self.positions == "rotary" else None
-        slots, remembered = slots_of(places, carry), None if memory is None else memory.mask
-        seen = Sight(rotary, slots, sight(places, carry, self.causal), remembered)
+        remembered = None if memory is None else memory.mask
+        seen = Sight(rotary, places.slots, sight(places, carry, self.causal), remembered)
         run, new = _again if self.remat else Block.__call__, []
         for i, block in enumerate(self.blocks):
             before = None if carry is None else carry.layers[i]

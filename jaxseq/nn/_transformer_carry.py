@@ -23,6 +23,7 @@ class Places(NamedTuple):
     mask: jax.Array | None
     length: jax.Array  # int [B]: of the sequence of the carry
     length_after: jax.Array  # int [B]: of the last sequence
+    slots: jax.Array | None  # int [B, T]: where in the cache each is written before it is looked at; None: it is not
 
 
 def places_of(xs: jax.Array, carry: TransformerCarry | None, mask: jax.Array | None, reset: jax.Array | None) -> Places:
@@ -33,24 +34,16 @@ def places_of(xs: jax.Array, carry: TransformerCarry | None, mask: jax.Array | N
     count = jnp.sum(real, axis=-1, dtype=jnp.int32)
     length = jnp.zeros(batch, jnp.int32) if carry is None else carry.length
     if reset is None:
-        return Places(rank + length[..., None], None, mask, length, length + count)
+        positions = rank + length[..., None]
+        return Places(positions, None, mask, length, length + count, _slots(positions, carry, mask))
     sequence = jnp.cumsum(reset.astype(jnp.int32), axis=-1)
     begins = jax.lax.cummax(jnp.where(reset, rank, 0), axis=rank.ndim - 1)
     positions = rank - begins + jnp.where(sequence == 0, length[..., None], 0)
     begun = jnp.max(jnp.where(reset, rank, 0), axis=-1, initial=0)
     length_after = count - begun + jnp.where(jnp.any(reset, axis=-1), 0, length)
-    return Places(positions, sequence, mask, length, length_after)
-
-
-def slots_of(places: Places, carry: TransformerCarry | None) -> jax.Array | None:
-    """Returns where in the cache each step is written before it is looked at, int `[B, T]`.
-
-    None where that cannot be: there is no cache, or what a reset ends is still to be seen by steps of the same pass.
-    """
-    if carry is None or (places.sequence is not None and places.positions.shape[-1] > 1):
-        return None
-    room = carry.layers[0].keys.shape[-3]
-    return places.positions if places.mask is None else jnp.where(places.mask, places.positions, room)
+    # What a reset ends is still to be seen by steps of the same pass, if there are any before it.
+    slots = _slots(positions, carry, mask) if T <= 1 else None
+    return Places(positions, sequence, mask, length, length_after, slots)
 
 
 def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.Array | None:
@@ -60,7 +53,7 @@ def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.A
     stand after it, S = M + T.
     """
     *batch, T = places.positions.shape
-    if carry is not None and slots_of(places, carry) is not None:
+    if carry is not None and places.slots is not None:
         return jnp.arange(carry.layers[0].keys.shape[-3]) <= places.positions[..., None]
     seen = jnp.tri(T, dtype=bool) if causal else None
     if places.mask is not None:
@@ -86,6 +79,13 @@ def carry_after(carry: TransformerCarry, places: Places, new: list[KeyValues]) -
     slots = jnp.where(kept, places.positions, carry.layers[0].keys.shape[-3])  # there they are dropped
     layers = jax.tree.map(lambda cache, own: write(cache, own, slots), carry.layers, tuple(new))
     return TransformerCarry(layers, places.length_after)
+
+
+def _slots(positions, carry, mask):
+    """Each step's position; for those that the mask leaves out one beyond the cache's room, where they are dropped."""
+    if carry is None:
+        return None
+    return positions if mask is None else jnp.where(mask, positions, carry.layers[0].keys.shape[-3])
 
 
 def _and(flags, others):
