@@ -19,7 +19,7 @@ import functools
 import itertools
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,24 +96,27 @@ def make_pairs(lexicon: Lexicon, words: Sequence[str], letters: data.Vocabulary,
     return pairs.Pairs([letters.encode(list(word)) for word, _ in rows], [phonemes.encode(said) for _, said in rows])
 
 
-def load(folder: Path, sizes: Sizes) -> tuple[nn.Seq2Seq, data.Vocabulary, data.Vocabulary]:
-    """Returns the model that is stored in `folder`, and its vocabularies of letters and of phonemes."""
+class Stored(NamedTuple):
+    """A model, and its vocabularies."""
+
+    model: nn.Seq2Seq
+    letters: data.Vocabulary
+    phonemes: data.Vocabulary
+
+
+def load(folder: Path, sizes: Sizes) -> Stored:
+    """Returns the model that is stored in `folder`."""
     info = train.load_info(folder)
     letters, phonemes = (data.Vocabulary.from_dict(info[name]) for name in ("letters", "phonemes"))
     graph, params = nnx.split(make_model(sizes, letters, phonemes, 0), nnx.Param)
-    return nnx.merge(graph, train.load(folder, params).tree), letters, phonemes
+    return Stored(nnx.merge(graph, train.load(folder, params).tree), letters, phonemes)
 
 
-def speaker(folder: Path, sizes: Sizes) -> Callable[[Sequence[str], int], list[Phonemes]]:
-    """Returns the model that is stored in `folder`, as a function from words to phonemes by a beam of some size."""
-    model, letters, phonemes = load(folder, sizes)
-
-    def pronounce(words, size):
-        ids = [letters.encode(list(word)) for word in words]
-        written = pairs.decode(model, ids, sizes.longest, size=size, batch_size=sizes.batch, multiple=sizes.multiple)
-        return [tuple(phonemes.decode(row)) for row in written]
-
-    return pronounce
+def pronounce(stored: Stored, sizes: Sizes, words: Sequence[str], beam: int) -> list[Phonemes]:
+    """Returns the phonemes of each word, the best of a beam."""
+    ids, options = [stored.letters.encode(list(word)) for word in words], {"multiple": sizes.multiple}
+    written = pairs.decode(stored.model, ids, sizes.longest, size=beam, batch_size=sizes.batch, **options)
+    return [tuple(stored.phonemes.decode(row)) for row in written]
 
 
 def from_the_alphabet(lexicon: Lexicon, known: Sequence[str], words: Sequence[str]) -> list[Phonemes]:
@@ -148,9 +151,9 @@ def error_rates(lexicon: Lexicon, words: Sequence[str], said: Sequence[Phonemes]
     return distances.sum() / lengths.sum(), np.mean(distances > 0)
 
 
-def plot(folder: Path, sizes: Sizes, words: Sequence[str], said: Sequence[Phonemes], path: Path) -> None:
+def plot(stored: Stored, words: Sequence[str], said: Sequence[Phonemes], path: Path) -> None:
     """Draws which letters the model looks at as it writes each phoneme."""
-    model, letters, phonemes = load(folder, sizes)
+    model, letters, phonemes = stored
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     for ax, word, row in zip(figure.subplots(2, -(-len(words) // 2)).flat, words, said, strict=True):
         weights = model.alignments(letters.encode(list(word))[None], phonemes.encode(row)[None])[0]
@@ -172,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"there is no model in {folder}; run once without --predict-only")
     if words:
         print()
-        for word, said in zip(words, speaker(folder, sizes)(words, 4), strict=True):
+        for word, said in zip(words, pronounce(load(folder, sizes), sizes, words, 4), strict=True):
             print(f"{word:16}{' '.join(said)}")
 
 
@@ -204,8 +207,8 @@ def train_and_evaluate(args, sizes: Sizes) -> None:
     train.save(args.out / "model", nnx.state(model, nnx.Param), vocabularies)
     train.curves.plot(history, args.out / "curves.png")
 
-    test, pronounce = parts[2], speaker(args.out / "model", sizes)
-    ways = {f"jaxseq, {name}": pronounce(test, size) for name, size in (("greedy", 1), ("beam of 4", 4))}
+    test, stored, beams = parts[2], load(args.out / "model", sizes), {"greedy": 1, "beam of 4": 4}
+    ways = {f"jaxseq, {name}": pronounce(stored, sizes, test, beam) for name, beam in beams.items()}
     ways["the word that begins alike"] = from_the_alphabet(lexicon, parts[0], test)
     print(f"\n{'':28}{'with stress':>18}{'without':>18}\n{'test part':28}" + f"{'PER':>10}{'WER':>8}" * 2)
     for name, found in ways.items():
@@ -218,7 +221,7 @@ def train_and_evaluate(args, sizes: Sizes) -> None:
     for i in shown:
         print(f"{test[i]:24}{' '.join(ways['jaxseq, beam of 4'][i]):36}{' '.join(lexicon[test[i]][0])}")
     some = [(test[i], ways["jaxseq, beam of 4"][i]) for i in shown[:4]]
-    plot(args.out / "model", sizes, *zip(*some, strict=True), args.out / "alignments.png")
+    plot(stored, *zip(*some, strict=True), args.out / "alignments.png")
     print(f"\n{time.perf_counter() - started:.0f} s; wrote {args.out}")
 
 
