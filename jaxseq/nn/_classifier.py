@@ -77,5 +77,5 @@ class SequenceClassifier(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        ys = self.recurrent(inputs(self.embedding, xs, mask), carry, mask=mask, reset=reset, key=key)
+        ys = self.recurrent(inputs(self.embedding, self.recurrent, xs, mask), carry, mask=mask, reset=reset, key=key)
         return self.head(self.pool(ys, mask))

@@ -76,6 +76,6 @@ class Forecaster(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        ys = self.recurrent(inputs(self.embedding, xs, mask), carry, mask=mask, reset=reset, key=key)
+        ys = self.recurrent(inputs(self.embedding, self.recurrent, xs, mask), carry, mask=mask, reset=reset, key=key)
         raw = self.output(self.pool(ys, mask))
         return self.head.parameters(raw.reshape(*raw.shape[:-1], self.horizon, self.targets, self.head.size))

@@ -121,7 +121,7 @@ class LanguageModel(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        x = embed(self.embedding, "ids", "B", ids)
+        x = embed(self.embedding, self.recurrent, "ids", "B", ids)
         if self.ngrams is None:
             carry, y = self.recurrent.step(carry, x, reset=reset)
             return carry, self._logits(y)
@@ -202,7 +202,7 @@ class LanguageModel(nnx.Module):
 
     def _unroll(self, name, axes, ids, carry, mask=None, reset=None, key=None):
         """The last carry, and what the output layer reads."""
-        xs = embed(self.embedding, name, axes, ids, mask)
+        xs = embed(self.embedding, self.recurrent, name, axes, ids, mask)
         if self.ngrams is None:
             return self.recurrent.unroll(xs, carry, mask=mask, reset=reset, key=key)
         carry, recent = _parts(carry)

@@ -110,8 +110,13 @@ def check_ids(name: str, axes: str, ids: jax.Array) -> jax.Array:
     return ids
 
 
-def embed(layer: nnx.Embed, name: str, axes: str, ids: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Returns the embeddings of the ids called `name`, `[*axes, D]`; ids on padding may be anything."""
+def embed(
+    layer: nnx.Embed, reader: Layer | None, name: str, axes: str, ids: jax.Array, mask: jax.Array | None = None
+) -> jax.Array:
+    """Returns the embeddings of the ids called `name`, `[*axes, D]`, as large as the layer that reads them wants them.
+
+    Ids on padding may be anything.
+    """
     ids = check_ids(name, axes, ids)
     mask = check.flags("mask", mask, ids.shape, axes)
     ids = ids if mask is None else jnp.where(mask, ids, 0)
@@ -119,12 +124,16 @@ def embed(layer: nnx.Embed, name: str, axes: str, ids: jax.Array, mask: jax.Arra
     V = layer.num_embeddings
     wrong = (ids < 0) | (ids > jnp.asarray(min(V - 1, jnp.iinfo(ids.dtype).max), ids.dtype))
     embedded = layer(jnp.where(wrong, V, jnp.where(wrong, 0, ids).astype(jnp.int32)))
-    return embedded if V > 1 else jnp.where(wrong[..., None], jnp.nan, embedded)  # Flax repeats a single row unasked
+    embedded = (
+        embedded if V > 1 else jnp.where(wrong[..., None], jnp.nan, embedded)
+    )  # Flax repeats a single row unasked
+    scale = getattr(reader, "embedding_scale", 1.0)
+    return embedded if scale == 1 else embedded * jnp.asarray(scale, embedded.dtype)
 
 
-def inputs(layer: nnx.Embed | None, xs: jax.Array, mask: jax.Array | None) -> jax.Array:
+def inputs(layer: nnx.Embed | None, reader: Layer | None, xs: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Returns the embeddings of the ids `xs`; without an embedding, `xs`."""
-    return xs if layer is None else embed(layer, "xs", "B, T", xs, mask)
+    return xs if layer is None else embed(layer, reader, "xs", "B, T", xs, mask)
 
 
 def causal(layer: Layer, name: str = "cell") -> None:

@@ -17,8 +17,8 @@ def sinusoidal(positions: jax.Array, features: int, dtype: jax.typing.DTypeLike)
 
 
 def rotary(xs: jax.Array, positions: jax.Array) -> jax.Array:
-    """Returns `xs` `[..., T, N, F]` turned by positions int `[..., T]`: each feature with that half of F after it."""
-    angles = _angles(positions, xs.shape[-1] // 2)[..., None, :]
+    """Returns `xs` `[..., T, F]` turned by positions int `[..., T]`: each feature with that half of F after it."""
+    angles = _angles(positions, xs.shape[-1] // 2)
     sine, cosine = jnp.sin(angles).astype(xs.dtype), jnp.cos(angles).astype(xs.dtype)
     one, other = jnp.split(xs, 2, axis=-1)
     return jnp.concatenate([one * cosine - other * sine, other * cosine + one * sine], axis=-1)

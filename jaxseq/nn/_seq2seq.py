@@ -153,12 +153,14 @@ class Seq2Seq(nnx.Module):
           TypeError, ValueError: an argument does not fit.
         """
         check.random_key(key)
-        ys = self.encoder(embed(self.source_embedding, "source", "B, S", source, mask), mask=mask, key=key)
+        ys = self.encoder(
+            embed(self.source_embedding, self.encoder, "source", "B, S", source, mask), mask=mask, key=key
+        )
         return self.decoder.start(ys, mask)
 
     def step(self, carry: Seq2SeqCarry, token: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
         """Returns the next carry, and the logits `[B, V]` after one id a row, int `[B]`; for `decoding`."""
-        x = embed(self.target_embedding, "token", "B", token)
+        x = embed(self.target_embedding, self.decoder.layer, "token", "B", token)
         after, y = self.decoder.step(carry, x)
         return after, self.head(y)
 
@@ -226,7 +228,7 @@ class Seq2Seq(nnx.Module):
 
     def _read(self, carry, inputs, mask, key):
         """The decoder's outputs, and the weights of attention."""
-        xs = embed(self.target_embedding, "target", "B, L", inputs, mask)
+        xs = embed(self.target_embedding, self.decoder.layer, "target", "B, L", inputs, mask)
         return self.decoder.read(carry, xs, mask, key)
 
     def _sampled(self, source, source_mask, inputs, key, sampled):

@@ -62,4 +62,6 @@ class SequenceTagger(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        return self.head(self.recurrent(inputs(self.embedding, xs, mask), carry, mask=mask, reset=reset, key=key))
+        return self.head(
+            self.recurrent(inputs(self.embedding, self.recurrent, xs, mask), carry, mask=mask, reset=reset, key=key)
+        )

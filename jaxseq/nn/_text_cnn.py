@@ -75,7 +75,7 @@ class TextCNN(nnx.Module):
           TypeError, ValueError: an argument does not fit.
         """
         check.random_key(key)
-        xs = check.inputs("xs", "B, T, D", inputs(self.embedding, xs, mask), self.head.kernel[...])
+        xs = check.inputs("xs", "B, T, D", inputs(self.embedding, None, xs, mask), self.head.kernel[...])
         check.features("xs", xs, self.in_features)
         mask = check.flags("mask", mask, xs.shape[:-1], "B, T")
         if mask is not None:

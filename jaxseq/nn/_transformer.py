@@ -1,5 +1,6 @@
 """The Transformer (Vaswani et al. 2017): a layer that reads sequences by attention."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -54,6 +55,8 @@ class Transformer(nnx.Module):
 
     Attributes:
       in_features, size, causal: D, H, and as given.
+      embedding_scale: what the models of `nn` multiply embeddings by, whose norm is about 1, before this layer reads
+        them: √D beside sinusoidal positions, which would drown them (Vaswani et al. 2017, §3.4), else 1.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -105,6 +108,7 @@ class Transformer(nnx.Module):
         self.in_features, self.size, self.causal, self.heads, self.remat = D, H, bool(causal), (K, H // N), bool(remat)
         self.max_length = None if max_length is None else check.positive_int("max_length", max_length)
         self.dropout, self.positions = check.rate("dropout", dropout), positions
+        self.embedding_scale = math.sqrt(D) if positions == "sinusoidal" else 1.0
         if memory_features is not None:
             check.positive_int("memory_features", memory_features)
         self.memory_features = memory_features
@@ -124,7 +128,8 @@ class Transformer(nnx.Module):
         """
         if not self.causal or self.max_length is None:
             raise ValueError("only a layer with causal=True and a `max_length` has a carry")
-        empty = jnp.zeros((*batch_shape, self.max_length, *self.heads), self._dtype())
+        K, F = self.heads
+        empty = jnp.zeros((*batch_shape, K, self.max_length, F), self._dtype())
         layers = tuple(KeyValues(empty, empty) for _ in self.blocks)
         return TransformerCarry(layers, jnp.zeros(batch_shape, jnp.int32))
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxseq.nn._dot_product import dot_product_attention
 from jaxseq.nn._layers import default_float, dropout, linear
 from jaxseq.nn._positions import rotary
 
@@ -29,7 +30,7 @@ class Shape(NamedTuple):
 
 
 class KeyValues(NamedTuple):
-    """Keys and values of steps, `[B, S, K, F]` each."""
+    """Keys and values of steps, `[B, K, S, F]` each."""
 
     keys: jax.Array
     values: jax.Array
@@ -40,15 +41,16 @@ class Sight(NamedTuple):
 
     positions: jax.Array | None  # int [B, T], for rotary ones; None: no such
     slots: jax.Array | None  # int [B, T], where in the cache a step's keys are written first; None: after the cache
-    steps: jax.Array | None  # bool [B, T, S]: which keys each query sees; None: all
+    steps: jax.Array | None  # bool [B, T, S], or [T, S] for any row: which keys each query sees; None: all
     memory: jax.Array | None  # bool [B, S']: which steps of the memory are real; None: all
 
 
 def write(cache: jax.Array, steps: jax.Array, slots: jax.Array) -> jax.Array:
-    """Returns the cache `[B, M, ...]` with `steps` `[B, T, ...]` in slots int `[B, T]`; from M on they are dropped."""
+    """Returns the cache `[B, K, M, F]` with `steps` `[B, K, T, F]` in slots int `[B, T]`, those from M on dropped."""
     batch, rows = slots.shape[:-1], math.prod(slots.shape[:-1])
     flat, new, at = (x.reshape(rows, *x.shape[len(batch) :]) for x in (cache, steps, slots))
-    return flat.at[jnp.arange(rows)[:, None], at].set(new, mode="drop").reshape(cache.shape)
+    new = jnp.swapaxes(new, 1, 2)  # one write a step, of all heads
+    return flat.at[jnp.arange(rows)[:, None], :, at].set(new, mode="drop").reshape(cache.shape)
 
 
 class SelfAttention(nnx.Module):
@@ -65,20 +67,15 @@ class SelfAttention(nnx.Module):
     def of(self, xs: jax.Array, positions: jax.Array | None) -> KeyValues:
         """Returns the keys and values of `xs` `[B, S, D]`."""
         keys, values = (_split(layer(xs), self.kv_heads) for layer in (self.key, self.value))
-        return KeyValues(keys if positions is None else rotary(keys, positions), values)
+        return KeyValues(_turned(keys, positions), values)
 
     def __call__(
         self, xs: jax.Array, seen: KeyValues, mask: jax.Array | None, positions: jax.Array | None
     ) -> jax.Array:
-        """Returns what steps `[B, T, H]` see, where `mask` `[B, T, S]` or `[B, 1, S]` lets them."""
-        queries = _split(self.query(xs), self.heads)
-        queries = queries if positions is None else rotary(queries, positions)
-        batch = queries.shape[:-3]
-        rows = math.prod(batch)
-        flat = [x.reshape(rows, *x.shape[len(batch) :]) for x in (queries, *seen)]
-        mask = None if mask is None else mask.reshape(rows, 1, *mask.shape[len(batch) :])
-        found = jax.nn.dot_product_attention(*flat, mask=mask)
-        return self.out(found.reshape(*xs.shape[:-1], self.out.in_features))
+        """Returns what steps `[B, T, H]` see, where `mask`, which broadcasts to `[B, T, S]`, lets them."""
+        queries = _turned(_split(self.query(xs), self.heads), positions)
+        found = dot_product_attention(queries, *seen, mask)
+        return self.out(jnp.swapaxes(found, -2, -3).reshape(*xs.shape[:-1], self.out.in_features))
 
 
 class Block(nnx.Module):
@@ -131,7 +128,7 @@ class Block(nnx.Module):
             if before is not None and slots is not None:
                 seen = own = jax.tree.map(lambda cache, new: write(cache, new, slots), before, own)
             elif before is not None:
-                seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-3), before, own)
+                seen = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-2), before, own)
             return self.attention(h, seen, sight.steps, sight.positions)
 
         def look(h):
@@ -153,4 +150,9 @@ class Block(nnx.Module):
 
 
 def _split(xs, heads):
-    return xs.reshape(*xs.shape[:-1], heads, xs.shape[-1] // heads)
+    """`[B, T, N F]` as `[B, N, T, F]`."""
+    return jnp.swapaxes(xs.reshape(*xs.shape[:-1], heads, xs.shape[-1] // heads), -2, -3)
+
+
+def _turned(heads, positions):
+    return heads if positions is None else rotary(heads, positions[..., None, :])

@@ -47,25 +47,23 @@ def places_of(xs: jax.Array, carry: TransformerCarry | None, mask: jax.Array | N
 
 
 def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.Array | None:
-    """Returns which steps each one sees, bool `[B, T, S]`; None: all.
+    """Returns which steps each one sees, bool `[B, T, S]`, or what broadcasts to it; None: all.
 
     These are the steps of the pass, S = T; with a cache of room M those that are written into it, S = M, or where they
     stand after it, S = M + T.
     """
     *batch, T = places.positions.shape
     if carry is not None and places.slots is not None:
-        return jnp.arange(carry.layers[0].keys.shape[-3]) <= places.positions[..., None]
+        return jnp.arange(carry.layers[0].keys.shape[-2]) <= places.positions[..., None]
     seen = jnp.tri(T, dtype=bool) if causal else None
     if places.mask is not None:
         seen = _and(seen, places.mask[..., None, :])
     if places.sequence is not None:
         seen = _and(seen, places.sequence[..., :, None] == places.sequence[..., None, :])
-    if seen is None:
-        return None
-    seen = jnp.broadcast_to(seen, (*batch, T, T))
     if carry is None:
         return seen
-    room = carry.layers[0].keys.shape[-3]
+    seen = jnp.broadcast_to(True if seen is None else seen, (*batch, T, T))
+    room = carry.layers[0].keys.shape[-2]
     cached = jnp.broadcast_to((jnp.arange(room) < places.length[..., None])[..., None, :], (*batch, T, room))
     assert places.sequence is not None
     return jnp.concatenate([cached & (places.sequence == 0)[..., None], seen], axis=-1)
@@ -76,7 +74,7 @@ def carry_after(carry: TransformerCarry, places: Places, new: list[KeyValues]) -
     kept = jnp.ones(places.positions.shape, bool) if places.mask is None else places.mask
     if places.sequence is not None:
         kept &= places.sequence == jnp.max(places.sequence, axis=-1, keepdims=True, initial=0)
-    slots = jnp.where(kept, places.positions, carry.layers[0].keys.shape[-3])  # there they are dropped
+    slots = jnp.where(kept, places.positions, carry.layers[0].keys.shape[-2])  # there they are dropped
     layers = jax.tree.map(lambda cache, own: write(cache, own, slots), carry.layers, tuple(new))
     return TransformerCarry(layers, places.length_after)
 
@@ -85,7 +83,7 @@ def _slots(positions, carry, mask):
     """Each step's position; for those that the mask leaves out one beyond the cache's room, where they are dropped."""
     if carry is None:
         return None
-    return positions if mask is None else jnp.where(mask, positions, carry.layers[0].keys.shape[-3])
+    return positions if mask is None else jnp.where(mask, positions, carry.layers[0].keys.shape[-2])
 
 
 def _and(flags, others):

@@ -66,8 +66,8 @@ def visible(carry):
     if not isinstance(carry, nn.TransformerCarry):
         is_pair = isinstance(carry, tuple) and len(carry) == 2 and isinstance(carry[0], nn.TransformerCarry)
         return (visible(carry[0]), carry[1]) if is_pair else carry
-    places = np.arange(carry.layers[0].keys.shape[-3]) < np.asarray(carry.length)[..., None]
-    return jax.tree.map(lambda leaf: leaf * places[..., None, None] if leaf.ndim > 2 else leaf, carry)
+    places = np.arange(carry.layers[0].keys.shape[-2]) < np.asarray(carry.length)[..., None]
+    return jax.tree.map(lambda leaf: leaf * places[..., None, :, None] if leaf.ndim > 2 else leaf, carry)
 
 
 def step_by_step(name, xs, mask, reset):

@@ -104,8 +104,8 @@ def test_positions():
     got = _positions.sinusoidal(positions, 6, jnp.float32)
     angles = np.array([0, 3, 7])[:, None] * 10_000.0 ** (-np.arange(3) / 3)
     np.testing.assert_allclose(got, np.concatenate([np.sin(angles), np.cos(angles)], -1), atol=1e-5)
-    xs = np.random.default_rng(0).normal(size=(3, 2, 6)).astype(np.float32)
-    turned = (xs[..., :3] + 1j * xs[..., 3:]) * np.exp(1j * angles)[:, None]
+    xs = np.random.default_rng(0).normal(size=(2, 3, 6)).astype(np.float32)
+    turned = (xs[..., :3] + 1j * xs[..., 3:]) * np.exp(1j * angles)
     want = np.concatenate([turned.real, turned.imag], -1)
     np.testing.assert_allclose(_positions.rotary(xs, positions), want, atol=1e-5)
 
