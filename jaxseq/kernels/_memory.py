@@ -39,9 +39,9 @@ def peak_bytes(cell: Cell, params: Params, xs: jax.Array, *, kernel: Kernel | No
     >>> cell = jaxseq.lstm(64)
     >>> params = cell.init(jax.random.key(0), 16)
     >>> xs = jax.ShapeDtypeStruct([4096, 32, 16], jnp.float32)
-    >>> from jaxseq.kernels import remat, scan
-    >>> [peak_bytes(cell, params, xs, kernel=kernel) >> 20 for kernel in (scan, remat())]
-    [840, 77]
+    >>> from jaxseq.kernels import bptt, remat
+    >>> [peak_bytes(cell, params, xs, kernel=kernel) >> 20 for kernel in (bptt, remat())]
+    [300, 77]
     """
     if not isinstance(cell, Cell):
         raise TypeError(f"peak_bytes takes a Cell; got {type(cell).__name__}")

@@ -54,6 +54,39 @@ def test_draws_have_the_probabilities_of_sequences(own):
     np.testing.assert_allclose(found.scores[:50], [by_hand.log_prob(row, tokens) for tokens in rows[:50]], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"top_k": 2}, {"top_p": 0.7}, {"typical": 0.6}, {"temperature": 0.5}, {"top_k": 2, "temperature": 1.5}],
+    ids=str,
+)
+def test_draws_are_from_what_the_filters_leave_over_any_batch_axes(options):
+    half, row, length = 10_000, 2, 2
+    carry = {"row": jnp.full((2, half), row), "before": jnp.full((2, half, 1), int(START[row]), jnp.int32)}
+
+    def step(carry, token):
+        logits = jnp.asarray(by_hand.TABLE, jnp.float32)[carry["row"], carry["before"][..., 0], token]
+        return {"row": carry["row"], "before": token[..., None]}, logits
+
+    @jax.jit
+    def run(key):
+        start, guesses = jnp.full((2, half), START[row]), (draft, jnp.zeros((2, half), jnp.int32))
+        return decoding.speculative(key, step, carry, *guesses, start, max_length=length, ahead=3, **options)
+
+    found = run(jax.random.key(1))
+    assert found.tokens.shape == (length, 2, half)
+    assert found.scores.shape == found.rounds.shape == (2, half)
+    p = {}
+    for tokens in by_hand.sequences(length, None):
+        parts = [jnp.asarray(by_hand.log_probs(row, tokens[:t])) for t in range(length)]
+        kept = [jax.nn.softmax(decoding.filter_logits(part, **options)) for part in parts]
+        p[tokens] = float(np.prod([part[token] for part, token in zip(kept, tokens, strict=True)]))
+    np.testing.assert_allclose(sum(p.values()), 1, rtol=1e-5)
+    for half_of in np.moveaxis(np.asarray(found.tokens), 1, 0):
+        rows = [tuple(row.tolist()) for row in half_of.T]
+        for tokens, share in p.items():
+            assert abs(rows.count(tokens) / half - share) <= 5 * np.sqrt(share * (1 - share) / half), tokens
+
+
 def test_many_steps_at_once_are_read_by_read():
     def read(carry, tokens):
         seen = jnp.concatenate([carry["before"].T, tokens])  # [1 + n, B]

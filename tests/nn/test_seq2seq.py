@@ -27,8 +27,9 @@ def recurrent(**options):
 
 
 def transformer(rngs):
-    encoder = nn.Transformer(D, D, layers=1, heads=2, causal=False, rngs=rngs)
-    decoder = nn.Transformer(D, D, layers=2, heads=2, causal=True, max_length=9, memory_features=D, rngs=rngs)
+    shape = {"heads": 2, "positions": "sinusoidal", "rngs": rngs}
+    encoder = nn.Transformer(D, D, layers=1, causal=False, **shape)
+    decoder = nn.Transformer(D, D, layers=2, causal=True, max_length=9, memory_features=D, **shape)
     return nn.Seq2Seq(encoder, decoder, **IDS, rngs=rngs)
 
 
@@ -90,6 +91,21 @@ def test_the_logits_are_those_of_the_steps_and_see_no_future(name):
         logits.append(after)
     np.testing.assert_allclose(jnp.stack(logits, 1), whole(target), rtol=0, atol=1e-5)
     np.testing.assert_array_equal(whole(np.array([[1, 2, 0]]))[:, :3], whole(target)[:, :3])
+
+
+@pytest.mark.parametrize("kernel", [jaxseq.kernels.bptt, jaxseq.kernels.remat(2)], ids=["bptt", "remat"])
+@pytest.mark.parametrize("name", ["plain", "general_fed"])
+def test_every_kernel_gives_the_same_loss_and_gradients(name, kernel):
+    def run(kernel):
+        encoder = jaxseq.bidirectional(jaxseq.gru(3))
+        attention = {"attention": None} if name == "plain" else {"attention": "general", "input_feeding": True}
+        make = functools.partial(nn.Seq2Seq, encoder, jaxseq.lstm(5), **IDS, **attention, kernel=kernel)
+        graph, params = nnx.split(drawn(make, scale=0.7))
+        return jax.jit(jax.value_and_grad(lambda p: nnx.merge(graph, p).loss(SOURCES, TARGETS, **MASKS).sum()))(params)
+
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=2e-5), run(kernel), run(jaxseq.kernels.scan)
+    )
 
 
 def test_smoothing_spreads_a_share_of_what_is_taught():

@@ -110,6 +110,30 @@ def test_positions():
     np.testing.assert_allclose(_positions.rotary(xs, positions), want, atol=1e-5)
 
 
+@pytest.mark.parametrize(("positions", "scale"), [("sinusoidal", 2.0), ("rotary", 1.0)])
+def test_models_scale_embeddings_beside_sinusoidal_positions(positions, scale):
+    """Vaswani et al. 2017, §3.4, with D = 4 here: in each model, whole and by steps, and not for the tied output."""
+
+    def make(rngs):
+        layer = nn.Transformer(4, 4, layers=1, heads=2, causal=True, max_length=9, positions=positions, rngs=rngs)
+        return nn.LanguageModel(layer, 6, 4, tied=True, rngs=rngs)
+
+    model, ids = drawn(make), np.array([[1, 5, 0], [2, 2, 4]])
+    table = model.embedding.embedding[...]
+    want = model.recurrent(scale * table[ids]) @ table.T
+    np.testing.assert_allclose(model(ids), want, atol=1e-5)
+    np.testing.assert_allclose(model.step(None, ids[:, 0])[1], want[:, 0], atol=1e-5)
+    heads = {"classes": 3}, {"tags": 3}, {"horizon": 3}
+    for kind, given in zip((nn.SequenceClassifier, nn.SequenceTagger, nn.Forecaster), heads, strict=True):
+        reader = drawn(lambda rngs, kind=kind, given=given: kind(
+            nn.Transformer(4, 4, layers=1, heads=2, causal=True, positions=positions, rngs=rngs), 4, **given,
+            vocabulary=6, rngs=rngs,
+        ))  # fmt: skip
+        embedded = scale * reader.embedding.embedding[...][ids]
+        got, reader.embedding = reader(ids), None
+        np.testing.assert_allclose(got, reader(embedded), atol=1e-5)
+
+
 def test_rotary_positions_count_from_anywhere():
     """With all keys in sight, moving a sequence to other positions changes nothing: only distances count."""
     layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=9, positions="rotary")
