@@ -140,7 +140,8 @@ class Vocabulary:
         """
         ids = _check.ids("ids", ids)
         for wrong in ids[(ids < 0) | (ids >= len(self))][:1]:
-            raise ValueError(f"`ids` must be from 0 to {len(self) - 1}, for V = {len(self)}; got {wrong}")
+            hint = "; what `decoding` writes has -1 after a row's end, cut it at its length" if wrong == -1 else ""
+            raise ValueError(f"`ids` must be from 0 to {len(self) - 1}, for V = {len(self)}; got {wrong}{hint}")
         return [self.tokens[i] for i in ids]
 
     def to_dict(self) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise TypeError(f"`key` must be a jax.random.key(seed); got {type(key).__name__}")
     state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), key, jnp.array(True), carry)
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+    # With a dtype of their own, also those of Python's numbers: else the second step, of other types, compiles anew.
+    return jax.tree.map(lambda leaf: jnp.array(leaf, jnp.asarray(leaf).dtype, copy=True), state)
 
 
 def make_step(

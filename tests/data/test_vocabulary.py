@@ -125,7 +125,8 @@ BAD = {
     "decode text": (lambda: V.decode("ab"), TypeError, r"`ids` must hold numbers; got text"),
     "decode rows": (lambda: V.decode([[1]]), ValueError, r"`ids` must be ids \[T\]; got the shape \(1, 1\)"),
     "decode high": (lambda: V.decode([1, 4]), ValueError, r"`ids` must be from 0 to 3, for V = 4; got 4"),
-    "decode negative": (lambda: V.decode([-1]), ValueError, r"`ids` must be from 0 to 3, for V = 4; got -1"),
+    "decode negative": (lambda: V.decode([-2]), ValueError, r"`ids` must be from 0 to 3, for V = 4; got -2$"),
+    "decode ended": (lambda: V.decode([1, -1]), ValueError, r"got -1; what `decoding` writes has -1 after a row's end"),
     "stored": (lambda: Vocabulary.from_dict({"words": []}), ValueError, r"must be what Vocabulary.to_dict returned"),
     "words": (lambda: words(["a"]), TypeError, r"`text` must be a str; got list"),
 }

@@ -81,6 +81,17 @@ def test_params_given_to_init_stay_the_users(params):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
+def test_numbers_of_no_dtype_of_their_own_do_not_compile_the_step_twice():
+    params = {"w": jnp.full(2, 0.5), "b": 0.5}  # both weakly typed
+    optimizer = optax.sgd(0.1)
+    step = train.make_step(lambda params, batch, key: (jnp.sum(batch * params["w"] + params["b"]), {}), optimizer)
+    state = train.init(params, optimizer, jax.random.key(0))
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state.params))
+    for _ in range(3):
+        state, _ = step(state, jnp.ones(2))
+    assert step._cache_size() == 1
+
+
 def test_the_states_buffers_are_given_away(params):
     state = train.init(params, OPTIMIZER, jax.random.key(0))
     train.make_step(scalar_loss, OPTIMIZER)(state, make_batch(0))
