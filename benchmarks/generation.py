@@ -59,17 +59,23 @@ def by_jaxseq(model: nn.LanguageModel, B: int, length: int) -> Callable:
 
 def by_flax(model: nn.LanguageModel, B: int, length: int) -> Callable:
     step, state, carry = flax_transformer(model, B, length) if is_transformer(model) else flax_cell(model, B)
+    embedding = embeddings(model)
 
     def write(state, carry):
         def advance(loop, t):
             carry, token = loop
-            carry, logits = step(state, carry, model.embedding.embedding[...][token], t)
+            carry, logits = step(state, carry, embedding[token], t)
             token = jnp.argmax(logits, axis=-1)
             return (carry, token), token
 
         return jax.lax.scan(advance, (carry, jnp.zeros(B, jnp.int32)), jnp.arange(length))[1]
 
     return measure.compile_call(write, state, carry).call
+
+
+def embeddings(model: nn.LanguageModel) -> jax.Array:
+    """Returns what the layer is fed for each token."""
+    return model.embedding.embedding[...] * getattr(model.recurrent, "embedding_scale", 1.0)
 
 
 def is_transformer(model):

@@ -9,6 +9,7 @@ import torch  # pyright: ignore[reportMissingImports]
 
 import jaxseq
 from benchmarks import measure
+from benchmarks.generation import embeddings
 from jaxseq import nn
 
 
@@ -18,7 +19,7 @@ def by_torch(model: nn.LanguageModel, B: int, length: int) -> Callable:
     step, start = (
         torch_transformer(model, B, length) if isinstance(model.recurrent, nn.Transformer) else torch_cell(model)
     )
-    embedding, head = tensor(model.embedding.embedding[...]), linear(model.head)
+    embedding, head = tensor(embeddings(model)), linear(model.head)
 
     @torch.inference_mode()
     def write():

@@ -42,7 +42,8 @@ class Transformer(nnx.Module):
       hidden: the features inside the feed-forward nets; None: 4 H.
       norm: "pre" or "post".
       positions: "rotary", "sinusoidal", "learned", or None for no such. Rotary ones are in queries and keys alone, so a
-        decoder that looks at the outputs as a memory does not see them.
+        decoder that looks at the outputs as a memory does not see them. The other two are added to the input, as
+        numbers of a size of about 1: they are lost beside much larger inputs, and drown much smaller ones.
       max_length: the most steps of a sequence, for which "learned" positions and the carry of `step` have room; the
         outputs of those beyond it are NaN. None: no carry.
       memory_features: of the memory that the blocks look at as well, see `remember`; None: there is none.
@@ -56,7 +57,7 @@ class Transformer(nnx.Module):
     Attributes:
       in_features, size, causal: D, H, and as given.
       embedding_scale: what the models of `nn` multiply embeddings by, whose norm is about 1, before this layer reads
-        them: √D beside sinusoidal positions, which would drown them (Vaswani et al. 2017, §3.4), else 1.
+        them: √D where positions are added (Vaswani et al. 2017, §3.4), else 1.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -108,7 +109,7 @@ class Transformer(nnx.Module):
         self.in_features, self.size, self.causal, self.heads, self.remat = D, H, bool(causal), (K, H // N), bool(remat)
         self.max_length = None if max_length is None else check.positive_int("max_length", max_length)
         self.dropout, self.positions = check.rate("dropout", dropout), positions
-        self.embedding_scale = math.sqrt(D) if positions == "sinusoidal" else 1.0
+        self.embedding_scale = math.sqrt(D) if positions in ("sinusoidal", "learned") else 1.0
         if memory_features is not None:
             check.positive_int("memory_features", memory_features)
         self.memory_features = memory_features
@@ -118,7 +119,8 @@ class Transformer(nnx.Module):
         self.blocks = nnx.List([Block(shape, **options, param_dtype=param_dtype, rngs=rngs) for _ in range(layers)])
         self.last_norm = nnx.LayerNorm(H, param_dtype=dtype, rngs=rngs) if norm == "pre" else None
         room = max_length if positions == "learned" else None
-        self.places = None if room is None else nnx.Embed(room, H, param_dtype=dtype, rngs=rngs)
+        draw = jax.nn.initializers.normal(1.0)
+        self.places = None if room is None else nnx.Embed(room, H, embedding_init=draw, param_dtype=dtype, rngs=rngs)
 
     def initial_carry(self, batch_shape: BatchShape = ()) -> TransformerCarry:
         """Returns the carry that sequences start from.

@@ -110,8 +110,8 @@ def test_positions():
     np.testing.assert_allclose(_positions.rotary(xs, positions), want, atol=1e-5)
 
 
-@pytest.mark.parametrize(("positions", "scale"), [("sinusoidal", 2.0), ("rotary", 1.0)])
-def test_models_scale_embeddings_beside_sinusoidal_positions(positions, scale):
+@pytest.mark.parametrize(("positions", "scale"), [("sinusoidal", 2.0), ("learned", 2.0), ("rotary", 1.0), (None, 1.0)])
+def test_models_scale_embeddings_where_positions_are_added(positions, scale):
     """Vaswani et al. 2017, §3.4, with D = 4 here: in each model, whole and by steps, and not for the tied output."""
 
     def make(rngs):
@@ -126,12 +126,20 @@ def test_models_scale_embeddings_beside_sinusoidal_positions(positions, scale):
     heads = {"classes": 3}, {"tags": 3}, {"horizon": 3}
     for kind, given in zip((nn.SequenceClassifier, nn.SequenceTagger, nn.Forecaster), heads, strict=True):
         reader = drawn(lambda rngs, kind=kind, given=given: kind(
-            nn.Transformer(4, 4, layers=1, heads=2, causal=True, positions=positions, rngs=rngs), 4, **given,
-            vocabulary=6, rngs=rngs,
+            nn.Transformer(4, 4, layers=1, heads=2, causal=True, max_length=9, positions=positions, rngs=rngs), 4,
+            **given, vocabulary=6, rngs=rngs,
         ))  # fmt: skip
         embedded = scale * reader.embedding.embedding[...][ids]
         got, reader.embedding = reader(ids), None
         np.testing.assert_allclose(got, reader(embedded), atol=1e-5)
+
+
+def test_what_is_added_for_a_position_is_of_a_size_of_1():
+    learned = nn.Transformer(
+        4, 64, layers=1, heads=1, causal=False, positions="learned", max_length=50, rngs=nnx.Rngs(0)
+    )
+    for added in (learned.places.embedding[...], _positions.sinusoidal(jnp.arange(50), 64, jnp.float32)):
+        assert 0.6 < np.sqrt(np.mean(np.square(added))) < 1.1
 
 
 def test_rotary_positions_count_from_anywhere():
