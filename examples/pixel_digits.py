@@ -56,15 +56,14 @@ def tcn(T: int, rngs: nnx.Rngs, size: int) -> nn.TCN:
     return nn.TCN(1, [size] * blocks, rngs=rngs)
 
 
-def transformer(T: int, rngs: nnx.Rngs, size: int, layers: int) -> nn.Transformer:
-    shape = {"layers": layers, "heads": 1, "causal": False, "positions": "learned", "max_length": T}
-    return nn.Transformer(1, size, **shape, rngs=rngs)
+def transformer(_: int, rngs: nnx.Rngs, size: int, layers: int) -> nn.Transformer:
+    return nn.Transformer(1, size, layers=layers, heads=1, causal=False, rngs=rngs)
 
 
 NETS = {
     "LSTM": Net(partial(lstm, size=64), 1e-2, 3000),
     "TCN": Net(partial(tcn, size=16), 5e-3, 2750),
-    "Transformer": Net(partial(transformer, size=64, layers=1), 3e-3, 750),
+    "Transformer": Net(partial(transformer, size=64, layers=1), 5e-3, 2000),
 }
 SMOKE = {
     "LSTM": Net(partial(lstm, size=8), 2e-2, 180),

@@ -48,7 +48,7 @@ class Recipe(NamedTuple):
 RECIPES = {
     "GRU": Recipe(128, 192, 1, 0.2, 3e-3, 2800),
     "GRU with attention": Recipe(128, 192, 1, 0.2, 3e-3, 2500),
-    "Transformer": Recipe(128, 128, 2, 0.1, 2e-3, 1600),
+    "Transformer": Recipe(128, 128, 2, 0.2, 4e-3, 3000),
 }
 SMOKE = Recipe(16, 32, 1, 0.0, 1e-2, 100)
 
@@ -57,7 +57,7 @@ def make_model(name: str, recipe: Recipe, vocabulary: int, rngs: nnx.Rngs) -> nn
     D, H, layers, rate = recipe[:4]
     ids = {"source_vocabulary": vocabulary, "target_vocabulary": vocabulary, "start": 2, "end": 3}
     if name == "Transformer":
-        shape = {"layers": layers, "heads": 2, "hidden": 2 * H, "positions": "rotary", "dropout": rate, "rngs": rngs}
+        shape = {"layers": layers, "heads": 2, "hidden": 2 * H, "dropout": rate, "rngs": rngs}
         encoder = nn.Transformer(D, H, causal=False, **shape)
         decoder = nn.Transformer(D, H, causal=True, max_length=WRITTEN, memory_features=H, **shape)
     else:

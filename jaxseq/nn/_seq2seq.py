@@ -26,8 +26,8 @@ class Seq2Seq(nnx.Module):
     Args:
       encoder: a Cell or Composite, such as `jaxseq.bidirectional(jaxseq.gru(64))`, or an `nn.Layer`.
       decoder: a causal Cell or Composite, or `nn.Transformer(..., memory_features=<the encoder's size>)`, its
-        `max_length` one above the longest target. Give both Transformers "sinusoidal" positions: rotary ones, the
-        default, act on attention to a sequence itself, and in a memory do not tell where a step stands.
+        `max_length` one above the longest target. Rotary positions of an encoder would not tell it where in the memory
+        a step stands: they act on attention to a sequence itself.
       source_vocabulary, target_vocabulary: how many ids there are.
       features: D, of the embeddings of both, which encoder and decoder are fed.
       start, end: the ids of the target's vocabulary that stand before and after a sequence.

@@ -15,7 +15,7 @@ from jaxseq.nn._transformer_block import Block, KeyValues, Shape, Sight
 from jaxseq.nn._transformer_carry import TransformerCarry, carry_after, places_of, sight
 from jaxseq.typing import Shape as BatchShape
 
-POSITIONS = ("rotary", "sinusoidal", "learned", None)
+POSITIONS = ("sinusoidal", "learned", "rotary", None)
 
 
 class CrossMemory(NamedTuple):
@@ -41,9 +41,9 @@ class Transformer(nnx.Module):
       kv_heads: how many heads of keys and values the N share; None: N.
       hidden: the features inside the feed-forward nets; None: 4 H.
       norm: "pre" or "post".
-      positions: "rotary", "sinusoidal", "learned", or None for no such. Rotary ones are in queries and keys alone, so a
-        decoder that looks at the outputs as a memory does not see them. The other two are added to the input, as
-        numbers of a size of about 1: they are lost beside much larger inputs, and drown much smaller ones.
+      positions: "sinusoidal", "learned", "rotary", or None for no such. The first two are added to the input, numbers
+        of a size of about 1: they are lost beside much larger inputs, and drown much smaller ones. Rotary ones are in
+        queries and keys alone, so a decoder that looks at the outputs as a memory does not see them.
       max_length: the most steps of a sequence, for which "learned" positions and the carry of `step` have room; the
         outputs of those beyond it are NaN. None: no carry.
       memory_features: of the memory that the blocks look at as well, see `remember`; None: there is none.
@@ -82,7 +82,7 @@ class Transformer(nnx.Module):
         kv_heads: int | None = None,
         hidden: int | None = None,
         norm: str = "pre",
-        positions: str | None = "rotary",
+        positions: str | None = "sinusoidal",
         max_length: int | None = None,
         memory_features: int | None = None,
         activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,

@@ -27,7 +27,7 @@ def recurrent(**options):
 
 
 def transformer(rngs):
-    shape = {"heads": 2, "positions": "sinusoidal", "rngs": rngs}
+    shape = {"heads": 2, "rngs": rngs}
     encoder = nn.Transformer(D, D, layers=1, causal=False, **shape)
     decoder = nn.Transformer(D, D, layers=2, causal=True, max_length=9, memory_features=D, **shape)
     return nn.Seq2Seq(encoder, decoder, **IDS, rngs=rngs)

@@ -222,7 +222,7 @@ def make(*sizes, **options):
             '`positions` "rotary" take pairs of features; got 8 in 8 heads',
         ),
         (lambda: make(positions="learned"), ValueError, '`positions` "learned" need a `max_length`'),
-        (lambda: make(positions="absolute"), ValueError, "`positions` must be 'rotary' or 'sinusoidal'"),
+        (lambda: make(positions="absolute"), ValueError, "`positions` must be 'sinusoidal' or 'learned'"),
         (lambda: make(norm="rms"), ValueError, "`norm` must be 'pre' or 'post'"),
         (lambda: make(causal=2), ValueError, "`causal` must be True or False"),
         (
