@@ -4,7 +4,8 @@
 
 Sizes are B rows, T steps, N heads of F features each. "pass" and "gradient" are causal attention of T steps to T;
 "step" is one query a row to a cache of T steps, into which its key and value are written first, 32 in one loop. Both
-are what a layer calls, with heads outside, and their results agree before anything is timed.
+ways have the heads outside, and their results agree before anything is timed. A layer takes the products on a CPU, but
+for single queries.
 """
 
 import argparse

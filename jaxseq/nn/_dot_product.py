@@ -2,8 +2,9 @@
 
     seen_t = Σ_s softmax_s(q_t · k_s / √F) v_s        over the steps s that t may see
 
-This is `jax.nn.dot_product_attention`. On a CPU XLA takes 1.3 to 2.6 times as long for the gradient of that as for the
-products below, and five times as long for one query a row with a long cache, see docs/performance.md.
+This is `jax.nn.dot_product_attention`. For many queries a CPU takes the products below, for whose gradient XLA needs
+less time (docs/performance.md, "Attention"). The heads are outside for the cache's sake: if they were inside, XLA would
+lay all of it anew at every step.
 """
 
 import math
@@ -20,7 +21,7 @@ def dot_product_attention(queries: jax.Array, keys: jax.Array, values: jax.Array
       keys, values: `[B, K, S, F]`, each head for N / K of the queries' in turn.
       mask: bool `[B, T, S]`, or what broadcasts to it, True where a query sees a step; None: all.
     """
-    run = _products if jax.default_backend() == "cpu" else _of_jax
+    run = _products if jax.default_backend() == "cpu" and queries.shape[-2] > 1 else _of_jax
     return run(queries, keys, values, mask)
 
 
