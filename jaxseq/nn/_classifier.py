@@ -70,6 +70,8 @@ class SequenceClassifier(nnx.Module):
     ) -> jax.Array:
         """Returns logits `[B, K]`; those of a row without a real step are the head's bias.
 
+        They are of the row, also where resets pack several sequences into it.
+
         Args:
           xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
           carry, mask, reset, key: as in `nn.Recurrent.unroll`.
