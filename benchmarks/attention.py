@@ -57,15 +57,10 @@ def compare(task: str, sizes: tuple[int, ...], rounds: int) -> dict[str, measure
     return measure.take_turns(calls, rounds)
 
 
-def size(text: str) -> tuple[int, ...]:
-    B, T, N, F = (int(number) for number in text.split(","))
-    return B, T, N, F
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     defaults = [(32, 36, 2, 64), (32, 128, 4, 32), (16, 784, 4, 16), (1, 256, 8, 64), (32, 256, 8, 64)]
-    parser.add_argument("--sizes", type=size, nargs="+", default=defaults, metavar="B,T,N,F")
+    parser.add_argument("--sizes", type=measure.size_parser("B,T,N,F"), nargs="+", default=defaults, metavar="B,T,N,F")
     parser.add_argument("--rounds", type=int, default=20, help="default %(default)s")
     args = parser.parse_args(argv)
     print(measure.describe_machine())

@@ -145,15 +145,11 @@ def compare(net: str, B: int, H: int, length: int, rounds: int) -> dict[str, mea
     return measure.take_turns(ways, rounds)
 
 
-def size(text: str) -> tuple[int, int]:
-    B, H = (int(number) for number in text.split(","))
-    return B, H
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", choices=NETS, nargs="+", default=NETS)
-    parser.add_argument("--sizes", type=size, nargs="+", default=[(1, 128), (1, 512), (32, 512)], metavar="B,H")
+    sizes, size = [(1, 128), (1, 512), (32, 512)], measure.size_parser("B,H")
+    parser.add_argument("--sizes", type=size, nargs="+", default=sizes, metavar="B,H")
     parser.add_argument("--length", type=int, default=256, help="tokens to write; default %(default)s")
     parser.add_argument("--rounds", type=int, default=10, help="default %(default)s")
     args = parser.parse_args(argv)

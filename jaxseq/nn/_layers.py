@@ -124,9 +124,8 @@ def embed(
     V = layer.num_embeddings
     wrong = (ids < 0) | (ids > jnp.asarray(min(V - 1, jnp.iinfo(ids.dtype).max), ids.dtype))
     embedded = layer(jnp.where(wrong, V, jnp.where(wrong, 0, ids).astype(jnp.int32)))
-    embedded = (
-        embedded if V > 1 else jnp.where(wrong[..., None], jnp.nan, embedded)
-    )  # Flax repeats a single row unasked
+    if V == 1:  # Flax repeats a single row unasked
+        embedded = jnp.where(wrong[..., None], jnp.nan, embedded)
     scale = getattr(reader, "embedding_scale", 1.0)
     return embedded if scale == 1 else embedded * jnp.asarray(scale, embedded.dtype)
 

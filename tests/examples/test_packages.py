@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -117,6 +118,24 @@ def test_read_a_wheel(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("thing/lines.txt", CONTENT)
     assert packages.read(path, "thing/lines.txt") == CONTENT
+
+
+def test_a_wheel_and_a_debian_package_are_unpacked_for_as_long_as_they_are_read(tmp_path, monkeypatch):
+    wheel, debian = tmp_path / "thing-1.0-py3-none-any.whl", tmp_path / "thing_1.0_all.deb"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("thing/lines.txt", CONTENT)
+
+    def extract(command, *, check):
+        assert command[:3] == ["dpkg-deb", "--extract", debian]
+        assert check
+        Path(command[3], "thing").mkdir()
+        Path(command[3], "thing", "lines.txt").write_bytes(CONTENT)
+
+    monkeypatch.setattr(packages.subprocess, "run", extract)
+    for path in (wheel, debian):
+        with packages.unpacked(path) as unpacked:
+            assert (unpacked / "thing/lines.txt").read_bytes() == CONTENT
+        assert not unpacked.exists()
 
 
 def test_read_a_debian_package(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from examples import matching, speech_and_text, spoken_prompts
+from examples import matching, speech_and_text, spoken_digits, spoken_prompts
 from examples.spoken_digits import RATE
 from examples.spoken_prompts import Prompts
 from jaxseq import train
@@ -45,7 +45,7 @@ def test_prompts_are_what_is_said_and_recorded_and_not_too_long(tmp_path):
 
 def test_both_packages_are_read(tmp_path, monkeypatch):
     def extract(command, *, check):
-        assert command[:3] == ["dpkg-deb", "--extract", "asterisk-core-sounds-en-wav"]
+        assert command[:3] == ["dpkg-deb", "--extract", Path("asterisk-core-sounds-en-wav.deb")]
         assert check
         write_sounds(Path(command[3], "usr/share/asterisk/sounds/en_US_f_Allison"))
 
@@ -55,6 +55,7 @@ def test_both_packages_are_read(tmp_path, monkeypatch):
         return spoken_prompts.gzip.compress(LINES.encode())
 
     monkeypatch.setattr(spoken_prompts, "fetch", lambda name, *_: name)
+    monkeypatch.setattr(spoken_digits, "fetch", lambda name, *_: Path(f"{name}.deb"))
     monkeypatch.setattr(spoken_prompts, "read", read)
     monkeypatch.setattr(subprocess, "run", extract)
     assert spoken_prompts.asterisk().texts[1] == "two"

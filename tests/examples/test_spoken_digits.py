@@ -34,14 +34,14 @@ def test_clips_are_read_in_order_without_silence(tmp_path):
 
 def test_the_voices_are_read_from_their_packages(tmp_path, monkeypatch):
     write_clips(tmp_path / "wheel", "captcha/data/{}/default.wav")
-    with zipfile.ZipFile(tmp_path / "captcha.whl", "w") as archive:
+    with zipfile.ZipFile(tmp_path / spoken_digits.WHEEL, "w") as archive:
         for path in (tmp_path / "wheel").rglob("*.wav"):
             archive.write(path, path.relative_to(tmp_path / "wheel"))
-    monkeypatch.setattr(spoken_digits, "fetch", lambda name, *_: tmp_path / f"{name}.whl")
+    monkeypatch.setattr(spoken_digits, "fetch", lambda name, version, file, _: tmp_path / file)
     assert len(spoken_digits.captcha()) == 10
 
     def extract(command, *, check):
-        assert command[:3] == ["dpkg-deb", "--extract", tmp_path / "asterisk-core-sounds-en-wav.whl"]
+        assert command[:3] == ["dpkg-deb", "--extract", tmp_path / spoken_digits.DEBIAN]
         assert check
         write_clips(Path(command[3], "usr/share/asterisk/sounds/en_US_f_Allison/digits"), "{}.wav")
 
