@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measure
-from jaxseq.nn import _dot_product
+from jaxseq.nn.attention import _dot_product
 
 WAYS = {"jax.nn": _dot_product._of_jax, "products": _dot_product._products}
 STEPS = 32

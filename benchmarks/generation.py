@@ -133,7 +133,7 @@ def contenders() -> dict[str, Callable]:
         from benchmarks.generation_torch import by_torch
     except ImportError:
         return found
-    return {**found, "torch": by_torch}
+    return {**found, "torch": lambda model, *sizes: by_torch(model, embeddings(model), *sizes)}
 
 
 def compare(net: str, B: int, H: int, length: int, rounds: int) -> dict[str, measure.Times]:

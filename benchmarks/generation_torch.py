@@ -3,23 +3,23 @@
 import functools
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
 import jaxseq
 from benchmarks import measure
-from benchmarks.generation import embeddings
 from jaxseq import nn
 
 
-def by_torch(model: nn.LanguageModel, B: int, length: int) -> Callable:
-    """Returns the call that writes tokens `[length, B]`."""
+def by_torch(model: nn.LanguageModel, embeddings: jax.Array, B: int, length: int) -> Callable:
+    """Returns the call that writes tokens `[length, B]`; `embeddings` `[V, H]` are what the layer is fed."""
     torch.set_num_threads(measure.cores())
     step, start = (
         torch_transformer(model, B, length) if isinstance(model.recurrent, nn.Transformer) else torch_cell(model)
     )
-    embedding, head = tensor(embeddings(model)), linear(model.head)
+    embedding, head = tensor(embeddings), linear(model.head)
 
     @torch.inference_mode()
     def write():

@@ -11,35 +11,19 @@ Around that core, in subpackages which are imported when they are first used: `j
 modules; `jaxseq.data`; `jaxseq.train`; `jaxseq.decoding`; `jaxseq.structured`.
 """
 
-import importlib
-import importlib.metadata
-
 from jaxseq import diagnostics as diagnostics
 from jaxseq import initializers as initializers
 from jaxseq import kernels as kernels
 from jaxseq import masking as masking
 from jaxseq import typing as typing
 from jaxseq import wrappers as wrappers
+from jaxseq._around import Augmented as Augmented
+from jaxseq._around import around as around
 from jaxseq._check_bptt import check_bptt as check_bptt
 from jaxseq._stream import stream as stream
 from jaxseq._unroll import step as step
 from jaxseq._unroll import unroll as unroll
-from jaxseq.cells import ConvLstmParams as ConvLstmParams
-from jaxseq.cells import GruParams as GruParams
-from jaxseq.cells import LayerNormGruParams as LayerNormGruParams
-from jaxseq.cells import LayerNormLstmParams as LayerNormLstmParams
-from jaxseq.cells import LstmCarry as LstmCarry
-from jaxseq.cells import LstmParams as LstmParams
-from jaxseq.cells import RnnParams as RnnParams
-from jaxseq.cells import SlstmCarry as SlstmCarry
-from jaxseq.cells import SlstmParams as SlstmParams
-from jaxseq.cells import conv_lstm as conv_lstm
-from jaxseq.cells import gru as gru
-from jaxseq.cells import layer_norm_gru as layer_norm_gru
-from jaxseq.cells import layer_norm_lstm as layer_norm_lstm
-from jaxseq.cells import lstm as lstm
-from jaxseq.cells import rnn as rnn
-from jaxseq.cells import slstm as slstm
+from jaxseq.cells import *
 from jaxseq.masking import last_valid as last_valid
 from jaxseq.masking import lengths_to_mask as lengths_to_mask
 from jaxseq.typing import Backward as Backward
@@ -47,65 +31,18 @@ from jaxseq.typing import Cell as Cell
 from jaxseq.typing import Composite as Composite
 from jaxseq.typing import Heard as Heard
 from jaxseq.typing import Kernel as Kernel
-from jaxseq.wrappers import Bidirectional as Bidirectional
-from jaxseq.wrappers import LearnedCarry as LearnedCarry
-from jaxseq.wrappers import bidirectional as bidirectional
-from jaxseq.wrappers import dropout as dropout
-from jaxseq.wrappers import learned_carry as learned_carry
-from jaxseq.wrappers import residual as residual
-from jaxseq.wrappers import stack as stack
-from jaxseq.wrappers import zoneout as zoneout
+from jaxseq.wrappers import *
 
-__all__ = [
-    "Backward",
-    "Bidirectional",
-    "Cell",
-    "Composite",
-    "ConvLstmParams",
-    "GruParams",
-    "Heard",
-    "Kernel",
-    "LayerNormGruParams",
-    "LayerNormLstmParams",
-    "LearnedCarry",
-    "LstmCarry",
-    "LstmParams",
-    "RnnParams",
-    "SlstmCarry",
-    "SlstmParams",
-    "bidirectional",
-    "check_bptt",
-    "conv_lstm",
-    "diagnostics",
-    "dropout",
-    "gru",
-    "initializers",
-    "kernels",
-    "last_valid",
-    "layer_norm_gru",
-    "layer_norm_lstm",
-    "learned_carry",
-    "lengths_to_mask",
-    "lstm",
-    "masking",
-    "residual",
-    "rnn",
-    "slstm",
-    "stack",
-    "step",
-    "stream",
-    "typing",
-    "unroll",
-    "wrappers",
-    "zoneout",
-]
-
+_INSIDE = ("cells", "check")
+__all__ = sorted(name for name in globals() if not name.startswith("_") and name not in _INSIDE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 _LAZY = ("data", "decoding", "linen", "nn", "structured", "train")
 
 
 def __getattr__(name: str):
     """Imports a subpackage that needs more than JAX when it is first used; looks up the version."""
+    import importlib.metadata
+
     if name in _LAZY:
         return importlib.import_module(f"jaxseq.{name}")
     if name == "__version__":

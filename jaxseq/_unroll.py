@@ -5,7 +5,8 @@ import functools
 import jax
 
 from jaxseq import check, masking
-from jaxseq.kernels import bptt
+from jaxseq._around import Augmented
+from jaxseq.kernels._explain import chosen
 from jaxseq.typing import Carry, Cell, Composite, Inputs, Kernel, Params
 
 
@@ -63,9 +64,8 @@ def unroll(
     if isinstance(cell, Composite):
         run = functools.partial(unroll, kernel=kernel)
         return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
-    kernel = bptt if kernel is None else kernel
     try:
-        last, ys = kernel(*_prepare(cell, params, carry, xs, mask, reset, reverse, key), reverse=reverse)
+        last, ys = chosen(kernel)(*_prepare(cell, params, carry, xs, mask, reset, reverse, key), reverse=reverse)
         check.outputs(cell, ys, xs.shape[:-1])
     except (TypeError, ValueError) as error:
         check.blame(error, cell, params, carry, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype))
@@ -85,7 +85,8 @@ def _prepare(
     check.batch_leads(cell, params, batch)
     if reset is not None:
         reset = masking.reset_before_step(reset, reverse)
-    return masking.masked(cell), (noisy, cell.carry(params, batch)), carry, (xs, mask, reset)
+    augmented = Augmented(noisy, cell.carry(params, batch)), carry, Augmented(xs, (mask, reset))
+    return masking.masked(cell), *augmented
 
 
 def step(

@@ -5,7 +5,7 @@ from flax import linen
 
 from jaxseq import check
 from jaxseq._unroll import step
-from jaxseq.nn import _batch_major
+from jaxseq.nn.recurrent import _batch_major
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 

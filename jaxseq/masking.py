@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.typing import Backward, Cell
+from jaxseq._around import Augmented, around
+from jaxseq.typing import Cell
 
 
 def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
@@ -74,102 +75,46 @@ def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
 
 @functools.cache
 def masked(cell: Cell) -> Cell:
-    """Returns `cell` under masks and resets, for a kernel to run; its `Backward` is derived from the cell's.
+    """Returns `cell` under masks and resets, for a kernel to run.
 
-    Its params are `(params, initial)`, with `initial` the carry that a reset puts in place; its xs are
-    `(xs, mask, reset)`, bool `[T, B]` each, None for no mask or no reset; its carry is the cell's. Here `reset` acts
-    before the step it stands at in the direction of processing (see `reset_before_step`).
+    Its params are `Augmented(params, initial)`, with `initial` the carry that a reset puts in place; its xs are
+    `Augmented(xs, (mask, reset))`, bool `[T, B]` each, None for no mask or no reset; its carry is the cell's. Here
+    `reset` acts before the step it stands at in the direction of processing (see `reset_before_step`).
     """
 
     def init(key, in_size, dtype=None):
         params = cell.init(key, in_size, dtype)
-        return params, cell.carry(params)
+        return Augmented(params, cell.carry(params))
 
     def carry(params, batch_shape=()):
-        return cell.carry(params[0], batch_shape)
+        return cell.carry(params.value, batch_shape)
 
-    def project(params, xs):
-        params, initial = params
-        xs, mask, reset = xs
-        us = cell.project(params, keep(mask, xs))
+    def restart(flags, params, xs):
+        """The initial carry at every step, so that its gradient comes back through `project`, summed by JAX."""
+        _, reset = flags
         if reset is None:
-            return us, mask, None, None
-        # The initial carry travels with us, so that its gradient comes back through `project`, summed by JAX.
-        one = jax.eval_shape(lambda params: cell.carry(params, ()), params)
-        restart = jax.tree.map(lambda c, leaf: _over_time(reset, c, c.ndim - leaf.ndim), initial, one)
-        return us, mask, reset, restart
+            return None
+        one = jax.eval_shape(lambda params: cell.carry(params, ()), params.value)
+        return jax.tree.map(lambda c, leaf: _over_time(reset, c, c.ndim - leaf.ndim), params.extra, one)
 
-    def enter(carry, reset, restart):
+    def start(flags, restart, carry):
+        _, reset = flags
         return carry if reset is None else choose(reset, restart, carry)
 
-    def step(params, carry, u):
-        u, mask, reset, restart = u
-        start = enter(carry, reset, restart)
-        carry, y = cell.step(params[0], keep(mask, start), u)
-        return _hold(mask, carry, start), keep(mask, y)
+    def enter(flags, restart, carry):
+        return keep(flags[0], start(flags, restart, carry))
 
-    if cell.backward is None:
-        return Cell(cell.size, init, carry, project, step)
-    cell_fwd, cell_bwd, cell_collect, cell_project = cell.backward
+    def leave(flags, restart, before, new, y):
+        mask, _ = flags
+        if mask is None:
+            return new, y
+        return choose(mask, new, start(flags, restart, before)), keep(mask, y)
 
-    def fwd(params, carry, u):
-        u, mask, reset, restart = u
-        start = enter(carry, reset, restart)
-        carry, y, saved = cell_fwd(params[0], keep(mask, start), u)
-        return _hold(mask, carry, start), keep(mask, y), (saved, mask, reset)
+    def inputs(flags, xs):
+        return keep(flags[0], xs)
 
-    def bwd(params, saved, d_carry, d_y):
-        saved, mask, reset = saved
-        d_start, d_u = cell_bwd(params[0], saved, d_carry, d_y)
-        d_start = _hold(mask, d_start, d_carry)
-        d_u = keep(mask, d_u)
-        if reset is None:
-            return d_start, (d_u, None, None, None)
-        zeros = jax.tree.map(jnp.zeros_like, d_start)
-        return choose(reset, zeros, d_start), (d_u, None, None, choose(reset, d_start, zeros))
-
-    def collect(params, saved, d_us):
-        params, initial = params
-        d_params = cell_collect(params, saved[0], d_us[0])
-        return d_params, jax.tree.map(jnp.zeros_like, initial)
-
-    backward = Backward(fwd, bwd, collect)
-    if cell_project is not None:
-
-        def project_back(params, xs, d_us):
-            (params, initial), (xs, mask, reset) = params, xs
-            d_params, d_xs = cell_project(params, keep(mask, xs), d_us[0])
-            if reset is None:
-                d_initial = jax.tree.map(jnp.zeros_like, initial)
-            else:
-                d_initial = jax.tree.map(lambda d, c: d.sum(range(d.ndim - c.ndim)), d_us[3], initial)
-            return (d_params, d_initial), (keep(mask, d_xs), None, None)
-
-        backward = backward._replace(project=project_back)
-    direct = None if cell.direct is None else _direct(cell.direct)
-    return Cell(cell.size, init, carry, project, step, backward, direct=direct)
-
-
-def _direct(cell_direct):
-    """The `direct` of a masked cell."""
-
-    def direct(params):
-        params, initial = params
-        cell_step = cell_direct(params)
-
-        def step(carry, x):
-            x, mask, reset = x
-            start = carry
-            if reset is not None:  # the carry may have rows of `jax.vmap`, which the initial one has not
-                start = choose(
-                    reset, jax.tree.map(lambda c, like: jnp.broadcast_to(c, like.shape), initial, carry), carry
-                )
-            carry, y = cell_step(keep(mask, start), keep(mask, x))
-            return _hold(mask, carry, start), keep(mask, y)
-
-        return step
-
-    return direct
+    hooks = {"enter": enter, "leave": leave, "inputs": inputs, "extra": restart}
+    return around(cell, given="xs", init=init, carry=carry, **hooks)
 
 
 def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:
@@ -180,11 +125,6 @@ def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:
 def choose(flags: jax.Array, on_true: Any, on_false: Any) -> Any:
     """Returns one pytree where the leading flags are True, the other one elsewhere."""
     return jax.tree.map(functools.partial(_where, flags), on_true, on_false)
-
-
-def _hold(mask, new, old):
-    """The new pytree on real steps, the old one on padding; a mask of None is all real."""
-    return new if mask is None else choose(mask, new, old)
 
 
 def keep(mask: jax.Array | None, tree: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 import jaxseq
 from jaxseq import kernels
-from jaxseq.kernels import _step_bytes
+from jaxseq.kernels._plan import plan_cell
 from tests import zoo
 
 
@@ -23,7 +23,12 @@ def test_explain_has_a_line_for_each_cell(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     net = jaxseq.stack(jaxseq.lstm(128), jaxseq.bidirectional(jaxseq.gru(8)), zoo.own_lstm(16))
     lines = kernels.explain(net, *shapes(net, 100, 32, 64)).splitlines()
-    assert [line.split(":")[0] for line in lines] == [f"cell of size {size}" for size in (128, 8, 8, 16)]
+    assert [line.split(":")[0] for line in lines] == [
+        "[0] cell of size 128",
+        "[1].forward cell of size 8",
+        "[1].backward cell of size 8",
+        "[2] cell of size 16",
+    ]
     assert "by its hand-written backward; 4 segments of 25 steps: 2.0 MiB of us at a time" in lines[0]
     assert "by its hand-written backward; T = 100 at once: all us are 0.3 MiB" in lines[1]
     assert "by JAX's gradient, for it has no backward; T = 100 at once" in lines[3]
@@ -77,20 +82,61 @@ def test_peak_bytes_of_no_kernel_is_that_of_bptt():
     assert kernels.peak_bytes(cell, params, xs) == kernels.peak_bytes(cell, params, xs, kernel=kernels.scan)
 
 
-def test_peak_bytes_refuses_what_it_does_not_know():
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="fitted to XLA:CPU")
+@pytest.mark.parametrize(
+    ("net", "kernel"),
+    [
+        (jaxseq.stack(jaxseq.lstm(128), jaxseq.gru(128)), kernels.bptt),
+        (jaxseq.stack(jaxseq.rnn(64), jaxseq.bidirectional(jaxseq.gru(64)), jaxseq.lstm(32)), None),
+        (jaxseq.bidirectional(jaxseq.lstm(64)), kernels.scan),
+        (jaxseq.residual(jaxseq.gru(64)), kernels.remat()),
+        (jaxseq.lstm(128), kernels.truncated(50)),
+        (jaxseq.gru(64), zoo.by_hand),
+    ],
+)
+def test_peak_bytes_of_nets_and_other_kernels_is_within_a_quarter(net, kernel):
+    params, xs = shapes(net, 100, 32, 64)
+
+    def loss(params, xs):
+        return jnp.mean(jaxseq.unroll(net, params, xs, kernel=kernel)[1] ** 2)
+
+    memory = jax.jit(jax.value_and_grad(loss)).lower(params, xs).compile().memory_analysis()
+    measured = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    assert 0.75 < kernels.peak_bytes(net, params, xs, kernel=kernel) / measured < 1.25
+
+
+def test_a_kernel_of_ones_own_explains_itself_or_registers_a_plan():
+    cell = jaxseq.gru(4)
+    sizes = shapes(cell, 5, 2, 3)
+    assert "by_hand, by its own gradient; T = 5 at once: a kernel of your own" in kernels.explain(
+        cell, *sizes, kernel=zoo.by_hand
+    )
+
+    def by_halves(cell, params, carry, xs, *, reverse=False):
+        return kernels.scan(cell, params, carry, xs, reverse=reverse)
+
+    plan = kernels.Plan("by_halves", "JAX's gradient", 5, 3, "two of them", lambda: 1000)
+    kernels.register(by_halves, lambda cell, params, xs: plan)
+    line = kernels.explain(cell, *sizes, kernel=by_halves)
+    assert line == "cell of size 4: by_halves, by JAX's gradient; 2 segments of 3 steps: two of them"
+    arguments = 4 * (5 * 2 * 3 + 2 * sum(leaf.size for leaf in sizes[0] if leaf is not None))
+    assert kernels.peak_bytes(cell, *sizes, kernel=by_halves) == arguments + 1000
+
+
+def test_what_is_told_of_a_kernel_takes_what_unroll_takes():
     cell = jaxseq.rnn(4)
-    with pytest.raises(TypeError, match="peak_bytes knows"):
-        kernels.peak_bytes(cell, *shapes(cell, 5, 2, 3), kernel=kernels.truncated(3))
-    net = jaxseq.stack(cell, cell)
-    with pytest.raises(TypeError, match="peak_bytes takes a Cell; got Composite"):
-        kernels.peak_bytes(net, *shapes(net, 5, 2, 3))
+    for told in (kernels.explain, kernels.peak_bytes):
+        with pytest.raises(TypeError, match=r"A factory is called first: kernels\.remat"):
+            told(cell, *shapes(cell, 5, 2, 3), kernel=kernels.remat)
+        with pytest.raises(TypeError, match=r"`cell` must be a jaxseq\.Cell or a jaxseq\.Composite"):
+            told(jaxseq.rnn, *shapes(cell, 5, 2, 3))
 
 
 def test_remat_takes_the_segment_that_holds_the_least():
     """No other power of two is predicted to hold a tenth less, and the gradient is the same."""
     cell = jaxseq.lstm(32)
     params, xs = shapes(cell, 4096, 4, 8)
-    chosen = _step_bytes.balanced_segment(cell, params, xs)
+    chosen = plan_cell(kernels.remat(), cell, params, xs).segment
     assert 4 < chosen < 64
     least = min(kernels.peak_bytes(cell, params, xs, kernel=kernels.remat(2**n)) for n in range(1, 12))
     assert kernels.peak_bytes(cell, params, xs, kernel=kernels.remat()) < 1.1 * least

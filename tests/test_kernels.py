@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 import jaxseq
 from jaxseq import kernels
-from jaxseq.kernels import _bptt, _plan, _saved
+from jaxseq._around import Augmented
+from jaxseq.kernels import _bptt, _saved
+from jaxseq.kernels._bptt_plan import plan_bptt
 from tests import zoo
 
 CELL = jaxseq.lstm(32)
@@ -93,7 +95,7 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
         carry, ys = jaxseq.unroll(cell, params, xs, **flags, key=jax.random.key(3), kernel=kernel)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)))
 
-    monkeypatch.setattr(_bptt, "segments", lambda *_: _plan.Segments(3, "as the test wants"))
+    monkeypatch.setattr(_bptt, "plan_bptt", lambda *sizes: plan_bptt(*sizes)._replace(segment=3))
     got = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)(params, xs, kernels.bptt)
     want = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)(params, xs, kernels.scan)
     zoo.assert_close(got, want, 1e-12)
@@ -174,9 +176,9 @@ def test_segments_of_bptt(B, T, D, H, steps, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     cell = jaxseq.lstm(H)
     params = jax.eval_shape(lambda key: cell.init(key, D), jax.random.key(0))
-    assert _plan.segments(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == steps
+    assert plan_bptt(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).segment == steps
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert _plan.segments(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).steps == T
+    assert plan_bptt(cell, params, jax.ShapeDtypeStruct((T, B, D), jnp.float32)).segment == T
 
 
 @pytest.mark.parametrize(
@@ -216,8 +218,9 @@ def test_what_ys_tell_is_not_written_again(make, alone, masked, reverse):
     carry = zoo.random_like(cell.carry(params, (B,)), 2)
     _, saved = _saved.run_and_save(cell.backward.fwd, params, carry, cell.project(params, xs), reverse)
     assert len(saved.written) == alone
-    inner, one = jaxseq.masking.masked(cell), (params, cell.carry(params, (B,)))
-    _, under_mask = _saved.run_and_save(inner.backward.fwd, one, carry, inner.project(one, (xs, mask, None)), reverse)
+    inner, one = jaxseq.masking.masked(cell), Augmented(params, cell.carry(params, (B,)))
+    us = inner.project(one, Augmented(xs, (mask, None)))
+    _, under_mask = _saved.run_and_save(inner.backward.fwd, one, carry, us, reverse)
     assert len(under_mask.written) == masked + 1  # and the mask
     zoo.assert_close(under_mask.whole()[0], saved.whole(), 1e-6)
 

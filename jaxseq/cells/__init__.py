@@ -16,22 +16,3 @@ from jaxseq.cells._rnn import rnn as rnn
 from jaxseq.cells._slstm import SlstmCarry as SlstmCarry
 from jaxseq.cells._slstm import SlstmParams as SlstmParams
 from jaxseq.cells._slstm import slstm as slstm
-
-__all__ = [
-    "ConvLstmParams",
-    "GruParams",
-    "LayerNormGruParams",
-    "LayerNormLstmParams",
-    "LstmCarry",
-    "LstmParams",
-    "RnnParams",
-    "SlstmCarry",
-    "SlstmParams",
-    "conv_lstm",
-    "gru",
-    "layer_norm_gru",
-    "layer_norm_lstm",
-    "lstm",
-    "rnn",
-    "slstm",
-]

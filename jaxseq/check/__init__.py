@@ -24,6 +24,7 @@ from jaxseq.check._values import at_least_zero as at_least_zero
 from jaxseq.check._values import bias as bias
 from jaxseq.check._values import direction as direction
 from jaxseq.check._values import function as function
+from jaxseq.check._values import functions_taking as functions_taking
 from jaxseq.check._values import given_key as given_key
 from jaxseq.check._values import initializers as initializers
 from jaxseq.check._values import kernel as kernel
@@ -37,39 +38,3 @@ from jaxseq.check._values import rate as rate
 from jaxseq.check._values import sequence as sequence
 from jaxseq.check._values import shape as shape
 from jaxseq.check._values import takes as takes
-
-__all__ = [
-    "array",
-    "as_jax",
-    "at_least_zero",
-    "batch_leads",
-    "bias",
-    "blame",
-    "carry",
-    "causal",
-    "direction",
-    "features",
-    "flags",
-    "function",
-    "given_key",
-    "initializers",
-    "inputs",
-    "inside",
-    "integers",
-    "kernel",
-    "natural",
-    "net",
-    "one_of",
-    "outputs",
-    "parameters",
-    "positive",
-    "positive_int",
-    "probability",
-    "random_key",
-    "rate",
-    "sequence",
-    "shape",
-    "shaped",
-    "signatures",
-    "takes",
-]

@@ -111,6 +111,14 @@ def function(name: str, value: Any) -> None:
     _hashable(name, value)
 
 
+def functions_taking(**named: tuple[Any, int]) -> None:
+    """Raises unless each is None or a function that takes as many arguments by position as stand beside it."""
+    for name, (value, count) in named.items():
+        if value is not None and not (callable(value) and takes(value, count)):
+            got = takes_what(value) if callable(value) else f"got {value!r}"
+            raise TypeError(f"`{name}` must be a function of {count} arguments by position; {got}")
+
+
 def direction(reverse: Any) -> None:
     """Raises unless `reverse` is a bool that is known when the program is traced."""
     if not isinstance(reverse, bool | np.bool_):

@@ -15,17 +15,3 @@ from jaxseq.decoding._speculative import speculative as speculative
 from jaxseq.decoding._step import Allowed as Allowed
 from jaxseq.decoding._step import Decoded as Decoded
 from jaxseq.decoding._step import Step as Step
-
-__all__ = [
-    "Allowed",
-    "Decoded",
-    "Read",
-    "Speculated",
-    "Step",
-    "beam_search",
-    "draw",
-    "filter_logits",
-    "greedy",
-    "sample",
-    "speculative",
-]

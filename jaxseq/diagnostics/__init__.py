@@ -24,23 +24,3 @@ from jaxseq.diagnostics._saliency import plot_saliency as plot_saliency
 from jaxseq.diagnostics._saturation import Saturation as Saturation
 from jaxseq.diagnostics._saturation import plot_saturation as plot_saturation
 from jaxseq.diagnostics._saturation import saturation as saturation
-
-__all__ = [
-    "Saturation",
-    "carry_gradients",
-    "gate_traces",
-    "gradient_norms",
-    "gradient_times_input",
-    "integrated_gradients",
-    "jacobian_singular_values",
-    "jacobians",
-    "leave_one_out",
-    "lyapunov_exponents",
-    "plot_alignment",
-    "plot_gates",
-    "plot_gradient_norms",
-    "plot_saliency",
-    "plot_saturation",
-    "plot_singular_values",
-    "saturation",
-]

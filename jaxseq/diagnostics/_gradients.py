@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseq._around import Augmented, around
 from jaxseq._unroll import unroll
 from jaxseq.diagnostics._axes import axes_or_new
 from jaxseq.kernels import scan
@@ -87,7 +88,7 @@ def carry_gradients(
         pushes = iter(pushes)
 
         def push(cell, params, carry, xs, *, reverse=False):
-            return scan(_pushed(cell), params, carry, (xs, next(pushes)), reverse=reverse)
+            return scan(_pushed(cell), params, carry, Augmented(xs, next(pushes)), reverse=reverse)
 
         return loss(run(push)[1])
 
@@ -159,16 +160,7 @@ def _above_zero(values):
 @functools.cache
 def _pushed(cell):
     """The cell to whose carry an array δ, beside its xs, is added at each step."""
-
-    def project(params, xs):
-        xs, pushes = xs
-        return cell.project(params, xs), pushes
-
-    def step(params, carry, u):
-        u, push = u
-        return cell.step(params, jax.tree.map(jnp.add, carry, push), u)
-
-    return Cell(cell.size, cell.init, cell.carry, project, step)
+    return around(cell, given="xs", enter=lambda push, _, carry: jax.tree.map(jnp.add, carry, push))
 
 
 def _norm(x, axes):

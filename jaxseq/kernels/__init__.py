@@ -2,16 +2,16 @@
 
 They agree on every value and, but for `truncated`, on every gradient, and differ in speed and memory. A function of
 your own with this signature is a kernel too. They know neither masks nor resets: `jaxseq.unroll` hands them a cell that
-does. `explain` says how `kernel=None` runs a net, `peak_bytes` predicts what a training step holds, and
-`compile_loops_whole` makes a setting of XLA's that short loops gain from.
+does. `explain` says how a net is run, `peak_bytes` predicts what a training step holds; a kernel of your own may
+`register` how it makes its `Plan`. `compile_loops_whole` makes a setting of XLA's that short loops gain from.
 """
 
 from jaxseq.kernels._bptt import bptt as bptt
 from jaxseq.kernels._explain import explain as explain
-from jaxseq.kernels._memory import peak_bytes as peak_bytes
+from jaxseq.kernels._explain import peak_bytes as peak_bytes
+from jaxseq.kernels._plan import Plan as Plan
+from jaxseq.kernels._plan import register as register
 from jaxseq.kernels._remat import remat as remat
 from jaxseq.kernels._scan import scan as scan
 from jaxseq.kernels._truncated import truncated as truncated
 from jaxseq.kernels._whole_loops import compile_loops_whole as compile_loops_whole
-
-__all__ = ["bptt", "compile_loops_whole", "explain", "peak_bytes", "remat", "scan", "truncated"]

@@ -10,13 +10,14 @@ here each weight costs one matmul over all T, or, where they are many, over as m
 """
 
 import functools
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from jaxseq.kernels._fold import fold_rows
-from jaxseq.kernels._plan import runs_directly, segments
+from jaxseq import _cotangents
+from jaxseq.kernels._bptt_plan import plan_bptt
+from jaxseq.kernels._plan import register
+from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._saved import run_and_save
 from jaxseq.kernels._scan import scan
 from jaxseq.kernels._segments import by_segments
@@ -29,86 +30,51 @@ def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool 
 
     Reverse mode, to any order. For forward mode use `scan`.
     """
-    loop = _in_segments if cell.backward is None else _foldable
-    return loop((cell, reverse), params, carry, xs)
+    if cell.backward is None:
+        plan = plan_bptt(cell, params, xs)
+        return by_segments(
+            lambda carry, xs, _: scan(cell, params, carry, xs, reverse=reverse), carry, xs, plan.segment, reverse
+        )
+    return _in_segments(params, carry, xs, cell=cell, reverse=reverse)
 
 
-def _in_segments(static, params, carry, xs):
-    cell, reverse = static
+@rows_are_batch
+def _in_segments(params, carry, xs, *, cell, reverse):
+    plan = plan_bptt(cell, params, xs)
 
-    def run(carry: Carry, xs: Inputs, _is_first: object) -> tuple[Carry, jax.Array]:
-        loop = scan if cell.backward is None else _loop
-        return loop(cell, params, carry, xs, reverse=reverse)
+    def run(carry, xs, _is_first) -> Any:
+        return _loop(cell, reverse, plan.direct, params, carry, xs)
 
-    return by_segments(run, carry, xs, segments(cell, params, xs).steps, reverse)
-
-
-def _ys_shape(static, params, carry, xs):
-    cell, _ = static
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
-    y = jax.eval_shape(lambda *step: cell.step(*step)[1], params, carry, jax.eval_shape(cell.project, params, x))
-    return jax.ShapeDtypeStruct((jax.tree.leaves(xs)[0].shape[0], *y.shape), y.dtype)
+    return by_segments(run, carry, xs, plan.segment, reverse)
 
 
-_foldable = fold_rows(_in_segments, _ys_shape)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _loop(cell, reverse, direct, params, carry, xs):
+    if direct:
+        return jax.lax.scan(cell.direct(params), carry, xs, reverse=reverse)
+    return scan(cell, params, carry, xs, reverse=reverse)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnames=("cell", "reverse"))
-def _loop(cell, params, carry, xs, reverse):
-    if not runs_directly(cell, params, xs):
-        return scan(cell, params, carry, xs, reverse=reverse)
-    return jax.lax.scan(cell.direct(params), carry, xs, reverse=reverse)
-
-
-def _forward(cell, params, carry, xs, reverse):
+def _forward(cell, reverse, direct, params, carry, xs):
     results, saved = run_and_save(cell.backward.fwd, params, carry, cell.project(params, xs), reverse)
     return results, (params, xs, saved)
 
 
-def _backward(cell, reverse, residuals, cotangents):
-    params, xs, saved = residuals
+def _backward(cell, reverse, direct, residuals, cotangents):
+    (params, xs, saved), (d_carry, d_ys) = residuals, cotangents
     saved = saved.whole()
-    d_carry, d_ys = cotangents
 
-    def step(d_carry, step_residuals):
-        saved, d_y = step_residuals
+    def step(d_carry, of_step):
+        saved, d_y = of_step
         return cell.backward.bwd(params, saved, d_carry, d_y)
 
     d_carry, d_us = jax.lax.scan(step, d_carry, (saved, d_ys), reverse=not reverse)
-    d_params, d_xs = _project_back(cell, params, xs, d_us)
-    return _sum(cell.backward.collect(params, saved, d_us), d_params), d_carry, d_xs
-
-
-def _project_back(cell, params, xs, d_us):
-    if cell.backward.project is not None:
-        return cell.backward.project(params, xs, d_us)
-    us, pull = jax.vjp(cell.project, params, xs)
-    return pull(jax.tree.map(_or_zeros, d_us, us, is_leaf=_is_none))
-
-
-def _or_zeros(d, part):
-    """A cotangent, or for None zeros, of the dtype that JAX gives to those of flags where `part` has flags."""
-    if d is not None:
-        return d
-    dtypes = jax.tree.map(
-        lambda leaf: leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.inexact) else jax.dtypes.float0, part
-    )
-    return jax.tree.map(lambda leaf, dtype: np.zeros(leaf.shape, dtype), part, dtypes)
-
-
-def _sum(of_step, of_project):
-    """The sum of two gradients of params; None, for flags among them, is no gradient."""
-
-    def add(one, other):
-        if one is None:
-            return other
-        return one if other is None or other.dtype == jax.dtypes.float0 else one + other
-
-    return jax.tree.map(add, of_step, of_project, is_leaf=_is_none)
-
-
-def _is_none(leaf):
-    return leaf is None
+    if cell.backward.project is None:
+        d_params, d_xs = _cotangents.pull_back(cell.project, (params, xs), d_us)
+    else:
+        d_params, d_xs = cell.backward.project(params, xs, d_us)
+    return _cotangents.add(cell.backward.collect(params, saved, d_us), d_params), d_carry, d_xs
 
 
 _loop.defvjp(_forward, _backward)
+register(bptt, plan_bptt)

@@ -1,70 +1,112 @@
-"""How `bptt` runs given sizes: in which segments of time, and in what form without gradients."""
+"""How a kernel runs a cell: one object that the kernel runs by, `explain` prints, and `peak_bytes` adds up.
 
-import math
-from typing import Any, NamedTuple
+A kernel registers the function that makes its plans; of a kernel that has registered none, a plan tells what JAX does.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from jaxseq.typing import Cell, Inputs, Params
-
-_CACHE = 2 * 2**20  # bytes of us in a segment; the second-level caches of CPU cores hold one to two MiB
-_SMALL_STEP, _SMALL_WEIGHTS = 4096, 2**20  # numbers in a step's inputs, and bytes
-_ROUNDS_BUFFERS = jax.__version_info__ < (0, 11)
+from jaxseq.kernels._bytes import kernel_bytes
+from jaxseq.typing import Cell, Composite, Inputs, Kernel, Params
 
 
-class Segments(NamedTuple):
-    """How `bptt` cuts a sequence: the steps of a segment, and why so many."""
+class Plan(NamedTuple):
+    """How one cell is run.
 
+    Attributes:
+      kernel: the kernel's name.
+      gradient: how the gradient comes about, in words.
+      steps: T.
+      segment: the steps that are run at a time.
+      reason: why so many, in words.
+      held: `() -> int`: the bytes that a training step holds beside its arguments and the gradients of params.
+      direct: the cell's `direct` is run where nothing is differentiated.
+    """
+
+    kernel: str
+    gradient: str
     steps: int
+    segment: int
     reason: str
+    held: Callable[[], int]
+    direct: bool = False
+
+    def __str__(self) -> str:
+        """The plan in one line."""
+        whole = self.segment >= self.steps
+        cut = (
+            f"T = {self.steps} at once"
+            if whole
+            else f"{-(-self.steps // self.segment)} segments of {self.segment} steps"
+        )
+        direct = "; without gradients by its `direct`" if self.direct else ""
+        return f"{self.kernel}, by {self.gradient}; {cut}: {self.reason}{direct}"
 
 
-def segments(cell: Cell, params: Params, xs: Inputs) -> Segments:
-    """Returns the segments of `bptt`, from what was measured; see docs/performance.md.
+Planner: TypeAlias = Callable[[Cell, Params, Inputs], Plan]
 
-    On a CPU all us of a long sequence at once are written to main memory and read from there, and so are all δus.
-    Segments are worth their own cost, adding up the gradients of the weights, where their us are larger than the
-    weights, and where there are several. Their length divides T where it can.
+_PLANNERS: dict[Kernel, Planner] = {}
+
+
+def register(kernel: Kernel, planner: Planner) -> Kernel:
+    """Makes `planner(cell, params, xs) -> Plan` that which tells how `kernel` runs a cell; returns the kernel.
+
+    A plan is made while a program is traced, so of `params` and `xs` it takes the shapes alone.
     """
+    _PLANNERS[kernel] = planner
+    return kernel
+
+
+def plan_cell(kernel: Kernel, cell: Cell, params: Params, xs: Inputs) -> Plan:
+    """Returns how `kernel` runs a cell."""
+    planner = _PLANNERS.get(kernel)
+    return _unregistered(kernel, cell, params, xs) if planner is None else planner(cell, params, xs)
+
+
+class Part(NamedTuple):
+    """A cell of a net: where its carry stands in the net's, its params, and how it is run."""
+
+    place: str
+    cell: Cell
+    params: Params
+    plan: Plan
+
+
+@jax.tree_util.register_static
+class _Mark(NamedTuple):
+    """Stands in a net's carry where the carry of the cell does that was run as the `number`th."""
+
+    number: int
+
+
+def plan_net(kernel: Kernel, net: Cell | Composite, params: Params, xs: Any) -> list[Part]:
+    """Returns the cells of a net in the order that they run in."""
+    parts = []
+
+    def run(cell, params, xs, carry=None, *, mask=None, reset=None, reverse=False, key=None):
+        carry = cell.carry(params, xs.shape[1:-1]) if carry is None else carry
+        if isinstance(cell, Composite):
+            return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
+        parts.append((cell, params, plan_cell(kernel, cell, params, xs)))
+        return _Mark(len(parts) - 1), jnp.zeros((*xs.shape[:-1], cell.size), xs.dtype)
+
+    # A net hands carries on as they are, so what is returned as the last carry shows where its cell stands.
+    marks, _ = jax.eval_shape(run, net, params, xs)
+    places = jax.tree_util.tree_leaves_with_path(marks, is_leaf=lambda node: isinstance(node, _Mark))
+    names = {mark.number: jax.tree_util.keystr(path) for path, mark in places}
+    return [Part(names[number], *part) for number, part in enumerate(parts)]
+
+
+def _unregistered(kernel, cell, params, xs):
+    """The plan of a kernel of one's own, which JAX differentiates as it is."""
     T = jax.tree.leaves(xs)[0].shape[0]
-    if jax.default_backend() != "cpu":
-        return Segments(T, "short loops cost launches on an accelerator")
-    us = jax.eval_shape(cell.project, params, xs)
-    total, weights = array_bytes(us), array_bytes(params)
-    if not (isinstance(total, int) and isinstance(weights, int)):
-        return Segments(T, "sizes are symbols")
-    wanted = max(_CACHE, 2 * weights)
-    if _ROUNDS_BUFFERS and any(leaf.dtype in (jnp.bfloat16, jnp.float16) for leaf in jax.tree.leaves(us)):
-        steps, reason = math.isqrt(T), "this XLA:CPU takes 16-bit buffers to float32 and back at every step"
-    elif total < 3 * wanted:
-        return Segments(T, f"all us are {total / 2**20:.1f} MiB, less than three segments' worth")
-    else:
-        steps, reason = T * wanted // total, f"{wanted / 2**20:.1f} MiB of us at a time stay in a CPU's cache"
-    return Segments(even(T, steps), reason)
+    name = getattr(kernel, "__name__", repr(kernel))
+    return Plan(name, "its own gradient", T, T, "a kernel of your own", lambda: kernel_bytes(kernel, cell, params, xs))
 
 
-def even(T: int, steps: int) -> int:
-    """Returns the length nearest to `steps` that divides T, from half to double of it; `steps` where there is none."""
-    steps = max(steps, 1)
-    divisors = (n for n in range(steps // 2 + 1, 2 * steps) if T % n == 0)
-    return min(divisors, key=lambda n: abs(n - steps), default=steps)
-
-
-def runs_directly(cell: Cell, params: Params, xs: Inputs) -> bool:
-    """Says whether `bptt` runs the cell's `direct` where nothing is differentiated.
-
-    One product a step in place of two, and no us in memory, pays where the inputs' product is small. A large one is
-    worth making of all steps at once, on all cores; so it always is on an accelerator, where operations are launches.
-    """
-    if cell.direct is None or cell.backward is None or jax.default_backend() != "cpu":
-        return False
-    numbers, weights = [math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(xs)], array_bytes(params)
-    if not all(isinstance(size, int) for size in (*numbers, weights)):  # symbols
-        return False
-    return max(numbers) <= _SMALL_STEP and weights <= _SMALL_WEIGHTS
-
-
-def array_bytes(tree: Any) -> int:
-    """Returns the bytes of a pytree of arrays, or of their shapes."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+def gradient_of(cell: Cell) -> str:
+    """Says whose gradient a kernel takes that uses a cell's `backward` where there is one."""
+    return "JAX's gradient, for it has no backward" if cell.backward is None else "its hand-written backward"

@@ -1,19 +1,26 @@
 """Backpropagation through time in little memory: only the carries at segment borders are kept (Chen et al. 2016).
 
 The backward pass recomputes one segment at a time from the carry that entered it, so a training step keeps
-T / segment carries and one segment's saved values instead of T of them. The segment that balances the two is √T times
-the root of a carry's share in what a step saves.
+T / segment carries and one segment's saved values instead of T of them. With the bytes of one step in lower case it
+holds, in segments of K < T steps,
+
+    2 T ys + T/K carry + K (saved + 2 us) + params                 and T xs more where K does not divide T
+
+The K that balances the two is √T times the root of a carry's share in what a step saves.
 """
 
 import functools
+import math
 
 import jax
 
 from jaxseq import check
 from jaxseq.kernels._bptt import bptt
-from jaxseq.kernels._segments import by_segments
-from jaxseq.kernels._step_bytes import balanced_segment
-from jaxseq.typing import Cell, Inputs, Kernel, Params
+from jaxseq.kernels._bptt_plan import plan_bptt
+from jaxseq.kernels._bytes import array_bytes, step_bytes
+from jaxseq.kernels._plan import Plan, gradient_of, register
+from jaxseq.kernels._segments import by_segments, even
+from jaxseq.typing import Kernel
 
 
 def remat(segment: int | None = None) -> Kernel:
@@ -31,26 +38,32 @@ def remat(segment: int | None = None) -> Kernel:
 
 @functools.cache
 def _remat(segment):
+    plan = functools.partial(_plan, segment)
+
     def kernel(cell, params, carry, xs, *, reverse=False):
-        @functools.partial(jax.checkpoint, prevent_cse=False)  # loops keep the recomputation apart
+        @functools.partial(jax.checkpoint, prevent_cse=False)  # inside a loop nothing is merged across it
         def run(carry, xs, _is_first):
             return bptt(cell, params, carry, xs, reverse=reverse)
 
-        return by_segments(run, carry, xs, _steps(segment, cell, params, xs), reverse)
+        return by_segments(run, carry, xs, plan(cell, params, xs).segment, reverse)
 
     kernel.__name__ = kernel.__qualname__ = "remat()" if segment is None else f"remat({segment})"
-    compiled = jax.jit(kernel, static_argnames=("cell", "reverse"))
-    _SEGMENTS[compiled] = segment
-    return compiled
+    return register(jax.jit(kernel, static_argnames=("cell", "reverse")), plan)
 
 
-def segment_of(kernel: Kernel | None, cell: Cell, params: Params, xs: Inputs) -> int | None:
-    """Returns the steps in a segment of a kernel that `remat` returned, of any other kernel None."""
-    return _steps(_SEGMENTS[kernel], cell, params, xs) if kernel in _SEGMENTS else None
+def _plan(segment, cell, params, xs):
+    T = jax.tree.leaves(xs)[0].shape[0]
+    reason = "as asked for"
+    if segment is None:
+        step = step_bytes(cell, params, xs)
+        segment = even(T, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))
+        reason = "the carries of all segments and the saved values of one balance"
+    if segment >= T:
+        return plan_bptt(cell, params, xs)._replace(kernel="kernels.remat")
 
+    def held():
+        step = step_bytes(cell, params, xs)
+        total = 2 * T * step.ys + T // segment * step.carry + segment * (step.saved + 2 * step.us)
+        return total + array_bytes(params) + (array_bytes(xs) if T % segment else 0)
 
-def _steps(segment, cell, params, xs):
-    return balanced_segment(cell, params, xs) if segment is None else segment
-
-
-_SEGMENTS: dict[Kernel | None, int | None] = {}
+    return Plan("kernels.remat", gradient_of(cell), T, segment, reason, held)

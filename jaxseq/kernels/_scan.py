@@ -4,6 +4,8 @@ import functools
 
 import jax
 
+from jaxseq.kernels._bytes import array_bytes, step_bytes
+from jaxseq.kernels._plan import Plan, register
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
@@ -12,3 +14,17 @@ def scan(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool 
     """Runs `cell` by `jax.lax.scan`, its projection hoisted; differentiable by JAX in reverse and forward mode."""
     us = cell.project(params, xs)
     return jax.lax.scan(lambda carry, u: cell.step(params, carry, u), carry, us, reverse=reverse)
+
+
+def scan_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
+    """Returns what JAX's gradient of the loop holds: values and cotangents of ys and us, and what each step saves."""
+    T, step = jax.tree.leaves(xs)[0].shape[0], step_bytes(cell, params, xs, by_jax=True)
+    return T * (step.saved + 2 * step.ys + 2 * step.us) + array_bytes(params)
+
+
+def _plan(cell, params, xs):
+    T = jax.tree.leaves(xs)[0].shape[0]
+    return Plan("kernels.scan", "JAX's gradient", T, T, "one loop", lambda: scan_bytes(cell, params, xs))
+
+
+register(scan, _plan)

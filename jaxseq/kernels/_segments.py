@@ -34,3 +34,10 @@ def by_segments(
         return carry, ys
     carry, ys_short = run(carry, short, False)
     return carry, jnp.concatenate([ys_short, ys] if reverse else [ys, ys_short])
+
+
+def even(T: int, steps: int) -> int:
+    """Returns the length nearest to `steps` that divides T, from half to double of it; `steps` where there is none."""
+    steps = max(steps, 1)
+    divisors = (n for n in range(steps // 2 + 1, 2 * steps) if T % n == 0)
+    return min(divisors, key=lambda n: abs(n - steps), default=steps)

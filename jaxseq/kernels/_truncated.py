@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq.kernels._bptt import bptt
+from jaxseq.kernels._bytes import kernel_bytes, step_bytes
+from jaxseq.kernels._plan import Plan, gradient_of, register
 from jaxseq.kernels._segments import by_segments
 from jaxseq.typing import Kernel
 
@@ -48,5 +50,15 @@ def _truncated(segment):
 
         return by_segments(run, carry, xs, segment, reverse)
 
+    def plan(cell, params, xs):
+        T = jax.tree.leaves(xs)[0].shape[0]
+
+        def held():
+            step = step_bytes(cell, params, xs)
+            return kernel_bytes(compiled, cell, params, xs) + min(segment, T) * (step.saved + 2 * step.us)
+
+        return Plan("kernels.truncated", gradient_of(cell), T, segment, "no gradient crosses a border", held)
+
     kernel.__name__ = kernel.__qualname__ = f"truncated({segment})"
-    return jax.jit(kernel, static_argnames=("cell", "reverse"))
+    compiled = jax.jit(kernel, static_argnames=("cell", "reverse"))
+    return register(compiled, plan)

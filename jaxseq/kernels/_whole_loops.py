@@ -2,8 +2,6 @@
 
 import os
 
-from jax._src import xla_bridge
-
 from jaxseq import check
 
 _OPTIONS = "--xla_backend_extra_options="
@@ -23,6 +21,8 @@ def compile_loops_whole(max_bytes: int = 4 * 2**20) -> None:
       RuntimeError: JAX has been used already, and would not see it; or XLA_FLAGS names a file of flags.
       TypeError, ValueError: `max_bytes` is not a positive int.
     """
+    from jax._src import xla_bridge  # JAX has no public way to ask whether it has been used
+
     max_bytes = check.positive_int("max_bytes", max_bytes)
     if xla_bridge.backends_are_initialized():
         raise RuntimeError("compile_loops_whole must be called before JAX's first use: XLA has read its flags already")

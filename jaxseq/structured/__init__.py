@@ -5,5 +5,3 @@ from jaxseq.structured import ctc as ctc
 from jaxseq.structured import hmm as hmm
 from jaxseq.structured import kalman as kalman
 from jaxseq.structured import markov as markov
-
-__all__ = ["crf", "ctc", "hmm", "kalman", "markov"]

@@ -35,31 +35,3 @@ from jaxseq.train._watch import NonFiniteError as NonFiniteError
 from jaxseq.train.ensemble import average as average
 from jaxseq.train.groups import by_path as by_path
 from jaxseq.train.groups import per_group as per_group
-
-__all__ = [
-    "Checkpoints",
-    "Fit",
-    "NonFiniteError",
-    "Report",
-    "Stored",
-    "TornError",
-    "TrainState",
-    "adapters",
-    "average",
-    "by_path",
-    "callbacks",
-    "compression",
-    "curves",
-    "evaluator",
-    "fit",
-    "groups",
-    "init",
-    "load",
-    "load_info",
-    "losses",
-    "make_step",
-    "metrics",
-    "per_group",
-    "save",
-    "saved",
-]

@@ -14,14 +14,3 @@ from jaxseq.wrappers._learned_carry import learned_carry as learned_carry
 from jaxseq.wrappers._residual import residual as residual
 from jaxseq.wrappers._stack import stack as stack
 from jaxseq.wrappers._zoneout import zoneout as zoneout
-
-__all__ = [
-    "Bidirectional",
-    "LearnedCarry",
-    "bidirectional",
-    "dropout",
-    "learned_carry",
-    "residual",
-    "stack",
-    "zoneout",
-]

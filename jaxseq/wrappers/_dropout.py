@@ -12,7 +12,7 @@ import jax
 from jaxseq import check
 from jaxseq._unroll import step as step_net
 from jaxseq.typing import Cell, Composite
-from jaxseq.wrappers._noise import drop
+from jaxseq.wrappers._drop import drop
 from jaxseq.wrappers._recurrent_dropout import recurrent_dropout
 
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.typing import Backward, Carry, Cell, Params
-from jaxseq.wrappers._noise import draw_inner
+from jaxseq._around import around
+from jaxseq.typing import Carry, Cell, Params
 
 
 class LearnedCarry(NamedTuple):
@@ -49,36 +49,4 @@ def _learned_carry(cell):
             return jax.tree.map(jnp.copy, params.carry)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params.carry)
 
-    def project(params, xs):
-        return cell.project(params.params, xs)
-
-    def step(params, carry, u):
-        return cell.step(params.params, carry, u)
-
-    def noise(key, params, xs):
-        noisy, xs = draw_inner(cell, key, params.params, xs)
-        return params._replace(params=noisy), xs
-
-    drawn = None if cell.noise is None else noise
-    if cell.backward is None:
-        return Cell(cell.size, init, carry, project, step, None, drawn, cell.hears)
-    cell_fwd, cell_bwd, cell_collect, cell_project = cell.backward
-
-    def fwd(params, carry, u):
-        return cell_fwd(params.params, carry, u)
-
-    def bwd(params, saved, d_carry, d_y):
-        return cell_bwd(params.params, saved, d_carry, d_y)
-
-    def collect(params, saved, d_us):
-        return LearnedCarry(cell_collect(params.params, saved, d_us), jax.tree.map(jnp.zeros_like, params.carry))
-
-    backward = Backward(fwd, bwd, collect)
-    if cell_project is not None:
-
-        def project_back(params, xs, d_us):
-            d_params, d_xs = cell_project(params.params, xs, d_us)
-            return LearnedCarry(d_params, jax.tree.map(jnp.zeros_like, params.carry)), d_xs
-
-        backward = backward._replace(project=project_back)
-    return Cell(cell.size, init, carry, project, step, backward, drawn, cell.hears)
+    return around(cell, init=init, carry=carry)

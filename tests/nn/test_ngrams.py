@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxseq import nn
-from jaxseq.nn._ngrams import NGramEmbedding
+from jaxseq.nn.models._ngrams import NGramEmbedding
 
 V, B, T = 5, 4, 40
 RANDOM = np.random.default_rng(0)

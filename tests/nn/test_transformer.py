@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxseq import nn
 from jaxseq.nn import _positions
-from jaxseq.nn._transformer_block import SelfAttention, Shape
+from jaxseq.nn.attention._block import SelfAttention, Shape
 from tests.nn.drawn import drawn
 
 B, T, H, N = 2, 5, 8, 2

@@ -29,20 +29,3 @@ from jaxseq.structured.crf._params import Params as Params
 from jaxseq.structured.crf._params import bio as bio
 from jaxseq.structured.crf._params import constrain as constrain
 from jaxseq.structured.crf._params import init as init
-
-__all__ = [
-    "Allowed",
-    "Params",
-    "Path",
-    "bio",
-    "constrain",
-    "init",
-    "k_best",
-    "log_likelihood",
-    "log_partition",
-    "marginals",
-    "pairs",
-    "sample",
-    "score",
-    "viterbi",
-]

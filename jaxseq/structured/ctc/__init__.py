@@ -23,5 +23,3 @@ from jaxseq.structured.ctc._greedy import greedy as greedy
 from jaxseq.structured.ctc._loss import Alignment as Alignment
 from jaxseq.structured.ctc._loss import align as align
 from jaxseq.structured.ctc._loss import loss as loss
-
-__all__ = ["Alignment", "Decoded", "align", "beam_search", "collapse", "greedy", "loss"]

@@ -43,33 +43,3 @@ from jaxseq.structured.hmm.emissions import gaussian as gaussian
 from jaxseq.structured.hmm.emissions import gaussian_mixture as gaussian_mixture
 from jaxseq.structured.hmm.emissions import observe as observe
 from jaxseq.structured.hmm.emissions import poisson as poisson
-
-__all__ = [
-    "CategoricalParams",
-    "Emission",
-    "Fit",
-    "FullGaussianParams",
-    "GaussianMixtureParams",
-    "GaussianParams",
-    "Params",
-    "Path",
-    "PoissonParams",
-    "categorical",
-    "count",
-    "filter",
-    "fit",
-    "fit_supervised",
-    "full_gaussian",
-    "gaussian",
-    "gaussian_mixture",
-    "log_likelihood",
-    "observe",
-    "pairs",
-    "poisson",
-    "predict",
-    "sample",
-    "sample_posterior",
-    "simulate",
-    "smooth",
-    "viterbi",
-]

@@ -29,18 +29,3 @@ from jaxseq.structured.kalman._sample import sample as sample
 from jaxseq.structured.kalman._sample import sample_posterior as sample_posterior
 from jaxseq.structured.kalman._smooth import pairs as pairs
 from jaxseq.structured.kalman._smooth import smooth as smooth
-
-__all__ = [
-    "Fit",
-    "Gaussians",
-    "Params",
-    "Prediction",
-    "filter",
-    "fit",
-    "log_likelihood",
-    "pairs",
-    "predict",
-    "sample",
-    "sample_posterior",
-    "smooth",
-]

@@ -40,30 +40,3 @@ from jaxseq.train.metrics._mean import perplexity as perplexity
 from jaxseq.train.metrics._scores import Scores as Scores
 from jaxseq.train.metrics._spans import Spans as Spans
 from jaxseq.train.metrics._spans import spans as spans
-
-__all__ = [
-    "Confusion",
-    "Edits",
-    "Mean",
-    "Metric",
-    "Perplexity",
-    "Rmse",
-    "Scores",
-    "Spans",
-    "accuracy",
-    "character_error_rate",
-    "compute",
-    "confusion",
-    "coverage",
-    "edit_distance",
-    "edits",
-    "mae",
-    "mase",
-    "mean",
-    "merge",
-    "naive_scale",
-    "perplexity",
-    "rmse",
-    "spans",
-    "word_error_rate",
-]

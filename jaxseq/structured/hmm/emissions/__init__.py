@@ -13,19 +13,3 @@ from jaxseq.structured.hmm.emissions._gaussian_mixture import GaussianMixturePar
 from jaxseq.structured.hmm.emissions._gaussian_mixture import gaussian_mixture as gaussian_mixture
 from jaxseq.structured.hmm.emissions._poisson import PoissonParams as PoissonParams
 from jaxseq.structured.hmm.emissions._poisson import poisson as poisson
-
-__all__ = [
-    "CategoricalParams",
-    "Emission",
-    "FullGaussianParams",
-    "GaussianMixtureParams",
-    "GaussianParams",
-    "Params",
-    "PoissonParams",
-    "categorical",
-    "full_gaussian",
-    "gaussian",
-    "gaussian_mixture",
-    "observe",
-    "poisson",
-]

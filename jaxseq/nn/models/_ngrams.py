@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._layers import default_float
+from jaxseq.nn._flax import default_float
 from jaxseq.typing import Shape
 
 _NONE = -1

@@ -18,8 +18,9 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.masking import keep, last_valid
-from jaxseq.nn._attention import masked_softmax
-from jaxseq.nn._layers import Layer, linear
+from jaxseq.nn._flax import linear
+from jaxseq.nn._layer import Layer
+from jaxseq.nn.attention._attention import masked_softmax
 
 Pool = Callable[[jax.Array, jax.Array | None], jax.Array]
 

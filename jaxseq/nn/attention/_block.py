@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq.nn._dot_product import dot_product_attention
-from jaxseq.nn._layers import default_float, dropout, linear
-from jaxseq.nn._positions import rotary
+from jaxseq.nn._flax import default_float, dropout, linear
+from jaxseq.nn.attention._dot_product import dot_product_attention
+from jaxseq.nn.attention._positions import rotary
 
 
 class Shape(NamedTuple):

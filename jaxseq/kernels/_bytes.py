@@ -1,14 +1,12 @@
-"""The bytes of one step, from the shapes of what a cell's own functions return."""
+"""The bytes of a step, from the shapes of what a cell's own functions return; nothing is compiled or run."""
 
 import functools
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
-from jaxseq.kernels._plan import array_bytes, even
 from jaxseq.kernels._saved import run_and_save
-from jaxseq.typing import Cell, Inputs, Params
+from jaxseq.typing import Cell, Inputs, Kernel, Params
 
 
 class StepBytes(NamedTuple):
@@ -20,6 +18,11 @@ class StepBytes(NamedTuple):
     saved: int
 
 
+def array_bytes(tree: Any) -> int:
+    """Returns the bytes of a pytree of arrays, or of their shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> StepBytes:
     """Returns the bytes of one step; `by_jax`, or where the cell has no backward, of what JAX's own gradient saves."""
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
@@ -27,14 +30,24 @@ def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> 
     if by_jax or cell.backward is None:
         # Weights and constants are kept once: what grows with the batch is what every step keeps.
         twice = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), x)
-        saved = _residual_bytes(cell, params, *_step_shapes(cell, params, twice)[:2])
-        saved -= _residual_bytes(cell, params, carry, u)
+        saved = _residual_bytes(cell.step, params, *_step_shapes(cell, params, twice)[:2])
+        saved -= _residual_bytes(cell.step, params, carry, u)
     else:
         us = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), u)
         run = functools.partial(run_and_save, cell.backward.fwd, reverse=False)
         _, steps = jax.eval_shape(run, params, carry, us)
         saved = array_bytes(steps.written)
     return StepBytes(array_bytes(u), array_bytes(carry), array_bytes(y), saved)
+
+
+def kernel_bytes(kernel: Kernel, cell: Cell, params: Params, xs: Inputs) -> int:
+    """Returns the bytes between the passes of any kernel: what JAX keeps, ys, and their cotangents."""
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    carry = _step_shapes(cell, params, x)[0]
+    run = functools.partial(kernel, cell)
+    _, ys = jax.eval_shape(run, params, carry, xs)
+    kept = _residual_bytes(run, params, carry, xs) - array_bytes((params, xs))
+    return max(0, kept) + 2 * array_bytes(ys)
 
 
 def _step_shapes(cell, params, x):
@@ -44,16 +57,6 @@ def _step_shapes(cell, params, x):
     return carry, u, jax.eval_shape(cell.step, params, carry, u)[1]
 
 
-def _residual_bytes(cell, params, carry, u):
-    """What JAX's own gradient of a step keeps."""
-    return array_bytes(jax.eval_shape(lambda *step: jax.vjp(cell.step, *step)[1], params, carry, u))
-
-
-def balanced_segment(cell: Cell, params: Params, xs: Inputs) -> int:
-    """Returns the steps of a segment for which `remat` holds about the least: near √(T carry / (saved + 2 us)).
-
-    One that divides T, as the last segment is held apart where it is shorter.
-    """
-    T = jax.tree.leaves(xs)[0].shape[0]
-    step = step_bytes(cell, params, xs)
-    return even(T, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))
+def _residual_bytes(function, *arguments):
+    """What JAX's own gradient of a function keeps."""
+    return array_bytes(jax.eval_shape(lambda *arguments: jax.vjp(function, *arguments)[1], *arguments))

@@ -14,9 +14,10 @@ from flax import nnx
 from jaxseq import check, decoding
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._decoders import RecurrentDecoder, Seq2SeqCarry, TransformerDecoder
-from jaxseq.nn._layers import Layer, embed, embedding, layer_of, linear
-from jaxseq.nn._transformer import Transformer
+from jaxseq.nn._flax import embedding, linear
+from jaxseq.nn._ids import embed
+from jaxseq.nn._layer import Layer, asked, layer_of
+from jaxseq.nn.decoders._decoders import MemoryDecoder, RecurrentDecoder, Seq2SeqCarry, check_room
 from jaxseq.typing import Cell, Composite, Kernel
 
 
@@ -76,13 +77,13 @@ class Seq2Seq(nnx.Module):
         check.one_of("input_feeding", input_feeding, (True, False))
         self.start, self.end = start, end
         self.encoder = layer_of(encoder, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
-        if getattr(encoder, "memory_features", None) is not None:
+        if asked(self.encoder, "memory_features") is not None:
             raise ValueError("`encoder` reads the source alone; it must have no `memory_features`")
         self.source_embedding = embedding(source_vocabulary, features, param_dtype, rngs)
         self.target_embedding = embedding(V, features, param_dtype, rngs)
         feeds, options = bool(input_feeding), {"kernel": kernel, "param_dtype": param_dtype, "rngs": rngs}
-        if isinstance(decoder, Transformer):
-            self.decoder = TransformerDecoder(decoder, features, self.encoder, input_feeding=feeds)
+        if hasattr(decoder, "memory_features"):
+            self.decoder = MemoryDecoder(decoder, features, self.encoder, input_feeding=feeds)
         else:
             options |= {"attention": attention, "input_feeding": feeds}
             self.decoder = RecurrentDecoder(decoder, features, self.encoder, **options)
@@ -184,8 +185,7 @@ class Seq2Seq(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        if isinstance(self.decoder, TransformerDecoder):
-            self.decoder.check_room("max_length", check.positive_int("max_length", max_length))
+        check_room(self.decoder.layer, "max_length", check.positive_int("max_length", max_length))
         carry = self.encode(source, mask=source_mask)
         start = jnp.full(jnp.shape(source)[:-1], self.start, jnp.int32)
         found = decode(self.step, carry, start, max_length=max_length, end=self.end)

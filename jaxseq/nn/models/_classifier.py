@@ -4,8 +4,10 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._layers import Layer, inputs, layer_of, linear, optional_embedding
-from jaxseq.nn._pooling import AttentionPool, last_of, max_pool, mean_max_pool, mean_pool
+from jaxseq.nn._flax import linear, optional_embedding
+from jaxseq.nn._ids import inputs
+from jaxseq.nn._layer import Layer, layer_of
+from jaxseq.nn.models._pooling import AttentionPool, last_of, max_pool, mean_max_pool, mean_pool
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 POOLINGS = ("last", "mean", "max", "mean_max", "attention")

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._heads import POINT, Head, checked_head
-from jaxseq.nn._layers import Layer, causal, layer_of, linear, some_steps
-from jaxseq.nn._pooling import last_pool
+from jaxseq.nn._flax import linear
+from jaxseq.nn._layer import Layer, causal, layer_of, some_steps
+from jaxseq.nn.models._heads import POINT, Head, checked_head
+from jaxseq.nn.models._pooling import last_pool
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 

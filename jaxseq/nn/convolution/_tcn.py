@@ -21,7 +21,8 @@ from flax import nnx
 
 from jaxseq import check, masking
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._layers import check_carry, default_float, dropout, linear
+from jaxseq.nn._flax import default_float, dropout, linear
+from jaxseq.nn._layer import check_carry
 from jaxseq.typing import Shape
 
 

@@ -4,7 +4,9 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._layers import Layer, inputs, layer_of, linear, optional_embedding
+from jaxseq.nn._flax import linear, optional_embedding
+from jaxseq.nn._ids import inputs
+from jaxseq.nn._layer import Layer, layer_of
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._layers import Layer
-from jaxseq.nn._tagger import SequenceTagger
+from jaxseq.nn._layer import Layer
+from jaxseq.nn.models._tagger import SequenceTagger
 from jaxseq.structured import ctc
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 

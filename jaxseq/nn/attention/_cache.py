@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq.nn._transformer_block import KeyValues, write
+from jaxseq.nn.attention._block import KeyValues, write
 
 
 class TransformerCarry(NamedTuple):

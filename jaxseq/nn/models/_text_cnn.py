@@ -9,8 +9,9 @@ from flax import nnx
 from jaxseq import check
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._layers import default_float, dropout, inputs, linear, optional_embedding
-from jaxseq.nn._pooling import max_pool
+from jaxseq.nn._flax import default_float, dropout, linear, optional_embedding
+from jaxseq.nn._ids import inputs
+from jaxseq.nn.models._pooling import max_pool
 
 
 class TextCNN(nnx.Module):

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, decoding
-from jaxseq.nn._layers import Layer, causal, check_ids, embed, embedding, layer_of, linear, some_steps
-from jaxseq.nn._ngrams import NGramEmbedding, NGrams
-from jaxseq.nn._transformer import Transformer
+from jaxseq.nn._flax import embedding, linear
+from jaxseq.nn._ids import check_ids, embed
+from jaxseq.nn._layer import Layer, asked, causal, layer_of, some_steps
+from jaxseq.nn.models._ngrams import NGramEmbedding, NGrams
 from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
 
 
@@ -134,16 +135,17 @@ class LanguageModel(nnx.Module):
     def read(self, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:
         """Returns logits `[n, B, V]`, and `after(count int32 [B])`, the carry after so many of the tokens `[n, B]`.
 
-        That is the `read` of `decoding.speculative`, all n steps at once, for a layer that goes back, `nn.Transformer`.
+        That is the `read` of `decoding.speculative`, all n steps at once, for a layer with `rewind`, `nn.Transformer`.
         Recurrent layers go without: `speculative` runs their steps.
 
         Raises:
           TypeError, ValueError: an argument does not fit, the layer cannot go back, or there are n-grams.
         """
-        rewind = getattr(self.recurrent, "rewind", None)
+        rewind = asked(self.recurrent, "rewind")
         if rewind is None or self.ngrams is not None or carry is None:
             raise ValueError(
-                "only a model of an nn.Transformer, without n-grams, goes back, to a carry; leave `read` out"
+                "only a model of a layer with `rewind`, nn.Transformer, without n-grams, goes back, to a carry; "
+                "leave `read` out"
             )
         ids = jnp.moveaxis(check_ids("tokens", "n, B", tokens), 0, -1)
         last, logits = self.unroll(ids, carry)
@@ -189,7 +191,7 @@ class LanguageModel(nnx.Module):
             place = jnp.max(jnp.where(mask, jnp.arange(prompt.shape[-1]), 0), axis=-1, keepdims=True)
             before, last = prompt, jnp.take_along_axis(prompt, place, axis=-1)[..., 0]
             mask &= jnp.arange(prompt.shape[-1]) != place
-        room = self.recurrent.max_length if isinstance(self.recurrent, Transformer) else None
+        room = asked(self.recurrent, "max_length")
         if room is not None and carry is None and mask is None and prompt.shape[-1] + length - 1 > room:
             raise ValueError(
                 f"a prompt of {prompt.shape[-1]} and {length} more, of which the last one needs no place, do not fit "

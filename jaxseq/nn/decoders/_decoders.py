@@ -7,20 +7,21 @@ what both say:
 
     context_t = attention(h_t, memory)        a_t = tanh(W [h_t, context_t] + b)
 
-With input feeding a_{t-1} joins the input of step t. A Transformer looks at the memory in every block.
+With input feeding a_{t-1} joins the input of step t. A Transformer looks at the memory itself, in every block.
 """
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._attention import SCORES, Attention, Memory
-from jaxseq.nn._layers import Layer, causal, layer_of, linear
-from jaxseq.nn._pooling import last_of
-from jaxseq.nn._transformer import CrossMemory, Transformer
+from jaxseq.nn._flax import linear
+from jaxseq.nn._layer import Layer, asked, causal, layer_of
+from jaxseq.nn.attention._attention import SCORES, Attention, Memory
+from jaxseq.nn.attention._transformer import CrossMemory
+from jaxseq.nn.models._pooling import last_of
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
@@ -112,10 +113,10 @@ class RecurrentDecoder(nnx.Module):
         return jnp.tanh(self.join(jnp.concatenate([ys, context], axis=-1))), weights
 
 
-class TransformerDecoder(nnx.Module):
-    """A Transformer that looks at the memory in every block."""
+class MemoryDecoder(nnx.Module):
+    """A layer with `memory_features`, which looks at the memory itself: a Transformer."""
 
-    def __init__(self, layer: Transformer, features: int, encoder: Layer, *, input_feeding: bool):
+    def __init__(self, layer: Any, features: int, encoder: Layer, *, input_feeding: bool):
         if input_feeding or layer.memory_features != encoder.size:
             raise ValueError(
                 f"a Transformer as `decoder` must have memory_features={encoder.size}, the encoder's size, and no "
@@ -127,27 +128,28 @@ class TransformerDecoder(nnx.Module):
 
     def start(self, ys: jax.Array, mask: jax.Array | None) -> Seq2SeqCarry:
         """As of `RecurrentDecoder`."""
-        carry = None if self.layer.max_length is None else self.layer.initial_carry(ys.shape[:-2])
+        carry = None if asked(self.layer, "max_length") is None else self.layer.initial_carry(ys.shape[:-2])
         return Seq2SeqCarry(carry, self.layer.remember(ys, mask=mask), None)
 
     def read(self, carry: Seq2SeqCarry, xs: jax.Array, mask, key) -> tuple[jax.Array, None]:
         """As of `RecurrentDecoder`; the weights are in the heads."""
-        self.check_room("target", xs.shape[-2])
+        check_room(self.layer, "target", xs.shape[-2])
         return self.layer(xs, mask=mask, key=key, memory=carry.memory), None
-
-    def check_room(self, name: str, steps: int) -> None:
-        """Raises unless so many steps have room."""
-        room = self.layer.max_length
-        if room is not None and steps > room:
-            raise ValueError(
-                f"`{name}` is too long for the decoder: start and ids take {steps} steps, its `max_length` is {room}"
-            )
 
     def step(self, carry: Seq2SeqCarry, x: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
         """As of `RecurrentDecoder`."""
         memory = cast("CrossMemory", carry.memory)
         after, y = self.layer.step(carry.decoder, x, memory=memory)
         return carry._replace(decoder=after), y
+
+
+def check_room(layer: Layer, name: str, steps: int) -> None:
+    """Raises unless a decoder's layer has room for so many steps."""
+    room = asked(layer, "max_length")
+    if room is not None and steps > room:
+        raise ValueError(
+            f"`{name}` is too long for the decoder: start and ids take {steps} steps, its `max_length` is {room}"
+        )
 
 
 def _is_told(path, leaf):

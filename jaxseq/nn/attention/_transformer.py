@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, masking
-from jaxseq.nn._layers import check_carry, default_float, dropout, linear
-from jaxseq.nn._positions import sinusoidal
-from jaxseq.nn._transformer_block import Block, KeyValues, Shape, Sight
-from jaxseq.nn._transformer_carry import TransformerCarry, carry_after, places_of, sight
+from jaxseq.nn._flax import default_float, dropout, linear
+from jaxseq.nn._layer import check_carry
+from jaxseq.nn.attention._block import Block, KeyValues, Shape, Sight
+from jaxseq.nn.attention._cache import TransformerCarry, carry_after, places_of, sight
+from jaxseq.nn.attention._positions import sinusoidal
 from jaxseq.typing import Shape as BatchShape
 
 POSITIONS = ("sinusoidal", "learned", "rotary", None)

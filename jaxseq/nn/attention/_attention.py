@@ -18,7 +18,7 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.masking import keep
-from jaxseq.nn._layers import linear
+from jaxseq.nn._flax import linear
 
 SCORES = ("additive", "general", "dot")
 

@@ -1,0 +1,311 @@
+"""A cell around a cell: what is done to the carry before a step and after it, and everything else follows.
+
+    s       = enter(given, extra, carry)            what the inner step starts from
+    h       = hear(given, extra, h of s)            what its recurrent weights see of it
+    new, y  = step(params, s with h, u)             the inner cell's own step
+    c', y'  = leave(given, extra, carry, new, y)    what is handed on, and what comes out
+
+`given` are the flags or the noise of the step, without a gradient; `extra` is what the wrapper makes of params and
+inputs, with one. The wrapper's functions are linear in floats, so JAX transposes them: the backward of the inner cell
+becomes a backward of the outer one, and nothing is saved for it but what was given. Every optional fact of a `Cell` is
+handed on here, and nowhere else.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import _cotangents, check
+from jaxseq._carry_parts import parts_of, replace_parts
+from jaxseq.typing import Backward, Carry, Cell, Heard, Inputs, Params
+
+
+class Augmented(NamedTuple):
+    """Params, xs or us of the inner cell, and what travels beside them for the cell around it."""
+
+    value: Params | Inputs
+    extra: Any
+
+
+def around(
+    cell: Cell,
+    *,
+    enter: Callable[[Any, Any, Carry], Carry] | None = None,
+    leave: Callable[[Any, Any, Carry, Carry, jax.Array], tuple[Carry, jax.Array]] | None = None,
+    hear: Callable[[Any, Any, jax.Array], jax.Array | None] | None = None,
+    inputs: Callable[[Any, Inputs], Inputs] | None = None,
+    extra: Callable[[Any, Params, Inputs], Any] | None = None,
+    draw: Callable[[jax.Array, Params, Inputs], Any] | None = None,
+    given: str | None = None,
+    init: Callable[..., Params] | None = None,
+    carry: Callable[..., Carry] | None = None,
+    hears: bool | None = None,
+) -> Cell:
+    """Returns a cell around `cell`, with all that the library knows of it: its backward, noise, and every other fact.
+
+    Each function may be left out. `given` is what `draw` drew, None where `unroll` was given no key; `u` is what
+    `extra` returned, of one step. Functions take their arguments by position. They must be linear in floats, as
+    `jnp.where`, sums, and products with constants are: the gradient is their transpose, taken by JAX. A cell is known
+    by the identity of its functions, so make it once for the same options: put `functools.cache` on your wrapper.
+
+    Args:
+      cell: the inner Cell.
+      enter: `(given, u, carry) -> carry`: what the inner step starts from.
+      leave: `(given, u, before, new, y) -> (carry, y)`: the carry handed on and the output, from the carry before the
+        step and what the inner step returned; shapes and dtypes stay.
+      hear: `(given, u, h) -> h`: what the recurrent weights see in place of the carry's `h`, which is still what is
+        remembered; None: the `h` itself. The cell must know the two apart, see `hears` of `Cell`.
+      inputs: `(given, xs) -> xs`: what the inner cell reads, pointwise in time.
+      extra: `(given, params, xs) -> u`: a pytree of floats that lead with the steps and the batch of xs, of a whole
+        sequence `[T, B, ...]` or of one step; its gradient flows on into params and xs.
+      draw: `(key, params, xs) -> given`: bools or ints, drawn for a whole sequence xs `[T, B, D]`.
+      given: where that travels. "xs": its leaves lead with the steps `[T, B, ...]`; "params": it is constant in time,
+        `[B, ...]`. Default: "xs" where there is a `draw`. "xs" without one: xs are `Augmented(xs, given)` already.
+      init: `(key, in_size, dtype=None) -> params`, a NamedTuple whose first field holds what `cell.init` returned and
+        the others floats of the wrapper's own, which reach `enter` and `leave` by `extra`. None: `cell.init`.
+      carry: `(params, batch_shape=()) -> carry`: the initial carry; None: the cell's.
+      hears: the fact `hears` of the result; None: the cell's.
+
+    Raises:
+      TypeError, ValueError: `cell` is not a Cell, an argument is no function or does not take what it is called with.
+        `unroll` raises them where a function returns other shapes, and its gradient where one is not linear.
+
+    >>> def halved(cell):  # at every step half of the carry is forgotten
+    ...     return around(cell, enter=lambda given, u, carry: jax.tree.map(lambda leaf: leaf / 2, carry))
+    >>> cell = halved(jaxseq.lstm(4))
+    >>> jaxseq.check_bptt(cell, cell.init(jax.random.key(0), 3), jnp.ones([5, 2, 3]))
+    """
+    check.inside("around", cell)
+    check.functions_taking(enter=(enter, 3), leave=(leave, 5), hear=(hear, 3), inputs=(inputs, 2), extra=(extra, 3))
+    check.functions_taking(draw=(draw, 3), init=(init, 3), carry=(carry, 2))
+    check.one_of("given", given, (None, "xs", "params"))
+    given = "xs" if given is None and draw is not None else given
+    outer = _Outer(cell, enter, leave, hear, inputs, extra, draw, given, init, carry)
+    draws = draw is not None or (cell.noise is not None and given is None)
+    return Cell(
+        cell.size,
+        cell.init if init is None else init,
+        outer.carry,
+        outer.project,
+        outer.step,
+        backward=None if cell.backward is None else _backward(_OuterBackward(outer, cell.backward)),
+        noise=outer.noise if draws else None,
+        hears=cell.hears if hears is None else hears,
+        direct=None if cell.direct is None else outer.direct,
+    )
+
+
+def _backward(back):
+    return Backward(back.fwd, back.bwd, back.collect, None if back.inner.project is None else back.project)
+
+
+class _Parts(NamedTuple):
+    """The params of the outer cell."""
+
+    inner: Params
+    own: Params  # all of them, the inner cell's too
+    given: Any  # what is constant in time
+
+
+@jax.tree_util.register_static
+class _Frame(NamedTuple):
+    """What the backward has to know of a step's arguments beside their values: of `extra`, the shapes."""
+
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    tree: Any
+    heard: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Outer:
+    """The functions of a cell around a cell, from those of `around`; us are `Augmented(inner us, (given, extra))`."""
+
+    cell: Cell
+    own_enter: Callable | None
+    own_leave: Callable | None
+    own_hear: Callable | None
+    own_inputs: Callable | None
+    own_extra: Callable | None
+    own_draw: Callable | None
+    travels: str | None
+    own_init: Callable | None
+    own_carry: Callable | None
+
+    def parts(self, params):
+        given = None
+        if self.travels == "params" and isinstance(params, Augmented):
+            params, given = params
+        return _Parts(params if self.own_init is None else params[0], params, given)
+
+    def with_inner(self, params, inner):
+        return inner if self.own_init is None else params._replace(**{params._fields[0]: inner})
+
+    def split(self, params, xs):
+        """Returns the parts of the params, the inner cell's xs, and what is given with the xs and in all."""
+        parts, stepwise = self.parts(params), None
+        if self.travels == "xs" and isinstance(xs, Augmented):
+            xs, stepwise = xs
+        return parts, xs, stepwise, parts.given if stepwise is None else stepwise
+
+    def inputs(self, given, xs):
+        return xs if self.own_inputs is None else self.own_inputs(given, xs)
+
+    def extra(self, given, own, xs):
+        return None if self.own_extra is None else self.own_extra(given, own, xs)
+
+    def enter(self, given, extra, carry):
+        """What the inner step takes: the carry, or a `Heard`."""
+        carry, h = carry if isinstance(carry, Heard) else (carry, None)
+        if self.own_enter is not None:
+            carry = _like("enter", self.own_enter(given, extra, carry), carry)
+        if self.own_hear is not None:
+            heard = self.own_hear(given, extra, parts_of("hear", carry)["h"] if h is None else h)
+            h = h if heard is None else heard
+        if h is None:
+            return carry
+        return Heard(carry, h) if self.cell.hears else replace_parts(carry, {"h": h})
+
+    def leave(self, given, extra, before, new, y):
+        if self.own_leave is None:
+            return new, y
+        before = before.carry if isinstance(before, Heard) else before
+        return _like("leave", self.own_leave(given, extra, before, new, y), (new, y))
+
+    def carry(self, params, batch_shape=()):
+        parts = self.parts(params)
+        if self.own_carry is not None:
+            return self.own_carry(parts.own, batch_shape)
+        return self.cell.carry(parts.inner, batch_shape)
+
+    def noise(self, key, params, xs):
+        inner, given = params if self.own_init is None else params[0], None
+        if self.own_draw is not None:
+            own_key, key = jax.random.split(key)
+            given = self.own_draw(own_key, params, xs)
+        if self.cell.noise is not None:
+            inner, xs = self.cell.noise(key, inner, xs)
+        params = self.with_inner(params, inner)
+        if given is None:
+            return params, xs
+        return (Augmented(params, given), xs) if self.travels == "params" else (params, Augmented(xs, given))
+
+    def project(self, params, xs):
+        parts, xs, stepwise, given = self.split(params, xs)
+        us = self.cell.project(parts.inner, self.inputs(given, xs))
+        return Augmented(us, (stepwise, self.extra(given, parts.own, xs)))
+
+    def step(self, params, carry, u):
+        parts, (u, (stepwise, extra)) = self.parts(params), u
+        given = parts.given if stepwise is None else stepwise
+        new, y = self.cell.step(parts.inner, self.enter(given, extra, carry), u)
+        return self.leave(given, extra, carry, new, y)
+
+    def direct(self, params):
+        assert self.cell.direct is not None
+        inner_step = self.cell.direct(self.parts(params).inner)
+
+        def step(carry, x):
+            parts, x, _, given = self.split(params, x)
+            extra = self.extra(given, parts.own, x)
+            new, y = inner_step(self.enter(given, extra, carry), self.inputs(given, x))
+            return self.leave(given, extra, carry, new, y)
+
+        return step
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _OuterBackward:
+    """The functions of its `Backward`, from the inner cell's."""
+
+    outer: _Outer
+    inner: Backward
+
+    def fwd(self, params, carry, u):
+        parts, (u, (stepwise, extra)) = self.outer.parts(params), u
+        given = parts.given if stepwise is None else stepwise
+        new, y, saved = self.inner.fwd(parts.inner, self.outer.enter(given, extra, carry), u)
+        leaves, tree = jax.tree.flatten(jax.tree.map(_shape, extra))
+        frame = _Frame(tuple(leaves), tree, isinstance(carry, Heard))
+        after, y = self.outer.leave(given, extra, carry, new, y)
+        return after, y, (saved, stepwise, frame)
+
+    def bwd(self, params, saved, d_carry, d_y):
+        outer, parts, (saved, stepwise, frame) = self.outer, self.outer.parts(params), saved
+        given = parts.given if stepwise is None else stepwise
+        extra, carry = jax.tree.unflatten(frame.tree, frame.leaves), jax.tree.map(_shape, d_carry)
+
+        d_extra = d_before = None
+        if outer.own_leave is not None:
+            leave = _transpose("leave", lambda *step: outer.leave(given, *step), extra, carry, carry, _shape(d_y))
+            d_extra, d_before, d_carry, d_y = leave((d_carry, d_y))
+        d_carry, d_u = self.inner.bwd(parts.inner, saved, d_carry, d_y)
+        if outer.own_enter is not None or outer.own_hear is not None or frame.heard:
+            taken = Heard(carry, parts_of("Heard", carry)["h"]) if frame.heard else carry
+            enter = _transpose("enter", lambda *step: outer.enter(given, *step), extra, taken)
+            d_entered, d_carry = enter(d_carry)
+            d_extra = _cotangents.add(d_extra, d_entered)
+        if d_before is not None and frame.heard:
+            d_carry = d_carry._replace(carry=_cotangents.add(d_carry.carry, d_before))
+        elif d_before is not None:
+            d_carry = _cotangents.add(d_carry, d_before)
+        return d_carry, Augmented(d_u, (None, d_extra))
+
+    def collect(self, params, saved, d_us):
+        parts = self.outer.parts(params)
+        return self.of_params(parts, self.inner.collect(parts.inner, saved[0], d_us.value))
+
+    def project(self, params, xs, d_us):
+        outer, project = self.outer, self.inner.project
+        assert project is not None
+        parts, x, stepwise, given = outer.split(params, xs)
+        d_inner, d_x = project(parts.inner, outer.inputs(given, x), d_us.value)
+        if outer.own_inputs is not None:
+            (d_x,) = _cotangents.pull_back(lambda x: outer.inputs(given, x), (x,), d_x)
+        d_params = self.of_params(parts, d_inner)
+        if outer.own_extra is not None:
+            d_own, d_read = _cotangents.pull_back(
+                lambda own, x: outer.extra(given, own, x), (parts.own, x), d_us.extra[1]
+            )
+            d_params = _cotangents.add(d_params, d_own if parts.given is None else Augmented(d_own, None))
+            d_x = _cotangents.add(d_x, d_read)
+        return d_params, d_x if stepwise is None else Augmented(d_x, None)
+
+    def of_params(self, parts, d_inner):
+        """The gradient of the params from that of the inner cell's."""
+        d_own = d_inner
+        if self.outer.own_init is not None:
+            d_own = self.outer.with_inner(jax.tree.map(jnp.zeros_like, parts.own), d_inner)
+        return d_own if parts.given is None else Augmented(d_own, None)
+
+
+def _transpose(name, function, *shapes):
+    """JAX's transpose of a function of floats that must be linear."""
+
+    def transposed(cotangents):
+        try:
+            return jax.linear_transpose(function, *shapes)(cotangents)
+        except (
+            AssertionError,
+            NotImplementedError,
+        ) as error:  # of products, and of what is like tanh
+            raise ValueError(
+                f"`{name}` must be linear in floats: its gradient is its transpose, and JAX has none. Let JAX "
+                "differentiate the whole step instead: around(cell._replace(backward=None), ...)"
+            ) from error
+
+    return transposed
+
+
+def _like(name, result, expected):
+    """The result of a wrapper's function; raises unless it is of the structure, shapes and dtypes expected."""
+    got, want = (jax.tree.map(check.shaped, tree) for tree in (result, expected))
+    if jax.tree.structure(got) != jax.tree.structure(want) or got != want:
+        raise TypeError(f"`{name}` must return the shapes and dtypes of the cell's own step, {want}; got {got}")
+    return result
+
+
+def _shape(array):
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)

@@ -1,0 +1,47 @@
+"""Gradients of pytrees that hold flags: None, for a bool or an int, is no gradient.
+
+JAX writes such a cotangent as an array of dtype float0; a hand-written backward leaves it out.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def pull_back(function: Callable, primals: tuple, cotangents: Any) -> tuple:
+    """Returns JAX's gradient of `function(*primals)`; `cotangents` may have None where the results have no gradient."""
+    results, pull = jax.vjp(function, *primals)
+    return jax.tree.map(_left_out, pull(jax.tree.map(_filled_in, cotangents, results, is_leaf=_is_none)))
+
+
+def add(one: Any, other: Any) -> Any:
+    """Returns the sum of two gradients of the same pytree; in `one` None may stand for a whole part of it."""
+
+    def total(one, other):
+        if one is None or other is None:
+            return other if one is None else one
+        return one + other
+
+    return jax.tree.map(total, one, other, is_leaf=_is_none)
+
+
+def _filled_in(d, results):
+    """A cotangent as JAX wants it: zeros for None, of dtype float0 where the results are flags."""
+    if d is not None:
+        return d
+
+    def zeros(leaf):
+        return np.zeros(leaf.shape, leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.inexact) else jax.dtypes.float0)
+
+    return jax.tree.map(zeros, results)
+
+
+def _left_out(d):
+    return None if d.dtype == jax.dtypes.float0 else d
+
+
+def _is_none(leaf):
+    return leaf is None

@@ -1,0 +1,75 @@
+"""How `bptt` runs given sizes: in which segments of time, in what form without gradients, and what it holds.
+
+Of T steps, in segments of K, with the bytes of one step in lower case, a training step holds
+
+    T (saved + 3 ys) + 2 K us + 2 params                 K < T: JAX keeps a segment's ys apart from the net's
+    T (5/4 saved + 2 ys + xs) + 2 T us + 2 params        all at once: xs are laid out transposed too
+
+Twice, because the values and their cotangents live at once; the quarter is what XLA was seen to lay out once more.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.kernels._bytes import array_bytes, step_bytes
+from jaxseq.kernels._plan import Plan, gradient_of
+from jaxseq.kernels._scan import scan_bytes
+from jaxseq.kernels._segments import even
+from jaxseq.typing import Cell, Inputs, Params
+
+_CACHE = 2 * 2**20  # bytes of us in a segment; the second-level caches of CPU cores hold one to two MiB
+_SMALL_STEP, _SMALL_WEIGHTS = 4096, 2**20  # numbers in a step's inputs, and bytes
+_ROUNDS_BUFFERS = jax.__version_info__ < (0, 11)
+
+
+def plan_bptt(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    """Returns the plan of `bptt`, from what was measured; see docs/performance.md."""
+    T = jax.tree.leaves(xs)[0].shape[0]
+    segment, reason = _segments(T, cell, params, xs)
+
+    def held():
+        if cell.backward is None:
+            return scan_bytes(cell, params, xs)
+        step = step_bytes(cell, params, xs)
+        total = T * (step.saved + 2 * step.ys) + 2 * min(segment, T) * step.us + 2 * array_bytes(params)
+        return total + (T * step.ys if segment < T else T * step.saved // 4 + array_bytes(xs))
+
+    direct = _runs_directly(cell, params, xs)
+    return Plan("kernels.bptt", gradient_of(cell), T, segment, reason, held, direct)
+
+
+def _segments(T, cell, params, xs):
+    """How many steps are run at a time, and why so many.
+
+    On a CPU all us of a long sequence at once are written to main memory and read from there, and so are all δus.
+    Segments are worth their own cost, adding up the gradients of the weights, where their us are larger than the
+    weights, and where there are several. Their length divides T where it can.
+    """
+    if jax.default_backend() != "cpu":
+        return T, "short loops cost launches on an accelerator"
+    us = jax.eval_shape(cell.project, params, xs)
+    total, weights = array_bytes(us), array_bytes(params)
+    if not (isinstance(total, int) and isinstance(weights, int)):
+        return T, "sizes are symbols"
+    wanted = max(_CACHE, 2 * weights)
+    if _ROUNDS_BUFFERS and any(leaf.dtype in (jnp.bfloat16, jnp.float16) for leaf in jax.tree.leaves(us)):
+        return even(T, math.isqrt(T)), "this XLA:CPU takes 16-bit buffers to float32 and back at every step"
+    if total < 3 * wanted:
+        return T, f"all us are {total / 2**20:.1f} MiB, less than three segments' worth"
+    return even(T, T * wanted // total), f"{wanted / 2**20:.1f} MiB of us at a time stay in a CPU's cache"
+
+
+def _runs_directly(cell, params, xs):
+    """Whether `bptt` runs the cell's `direct` where nothing is differentiated.
+
+    One product a step in place of two, and no us in memory, pays where the inputs' product is small. A large one is
+    worth making of all steps at once, on all cores; so it always is on an accelerator, where operations are launches.
+    """
+    if cell.direct is None or cell.backward is None or jax.default_backend() != "cpu":
+        return False
+    numbers, weights = [math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(xs)], array_bytes(params)
+    if not all(isinstance(size, int) for size in (*numbers, weights)):  # symbols
+        return False
+    return max(numbers) <= _SMALL_STEP and weights <= _SMALL_WEIGHTS

@@ -1,0 +1,81 @@
+"""One batch out of the rows of `jax.vmap`, for loops over time that have a gradient of their own.
+
+JAX maps a function with a `custom_vjp` by mapping its gradient: every row would form a gradient of every weight, as
+large as the weight, before they are added up. So the loop is a primitive of JAX's, and mapped over carry and xs, with
+the params shared, it takes the mapped axis as one more batch axis. Mapped over the params too it is mapped as ever, and
+so is its gradient: `jax.vmap(jax.grad(…))` gives each row its own.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from jaxseq.typing import Carry
+
+Loop = Callable[..., tuple[Carry, jax.Array]]
+
+
+def rows_are_batch(loop: Loop) -> Loop:
+    """Returns `loop(params, carry, xs, *, cell, reverse) -> (carry, ys)` as such a primitive.
+
+    The carry keeps its shapes and dtypes. Its leaves have the batch in front, those of xs and ys time and the batch.
+    """
+    primitive = Primitive(loop.__name__.strip("_"))
+    primitive.multiple_results = True
+
+    def call(params, carry, xs, **static):
+        leaves, tree = jax.tree.flatten((params, carry, xs))
+        *carry_leaves, ys = primitive.bind(*leaves, tree=tree, **static)
+        return jax.tree.unflatten(jax.tree.structure(carry), carry_leaves), ys
+
+    def flat(*leaves, tree, **static):
+        return jax.tree.leaves(loop(*jax.tree.unflatten(tree, leaves), **static))
+
+    def shapes(*leaves, tree, cell, reverse):
+        arrays = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+        params, carry, xs = jax.tree.unflatten(tree, arrays)
+        T, x = jax.tree.leaves(xs)[0].shape[0], jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:]), xs)
+        _, y = jax.eval_shape(cell.step, params, carry, jax.eval_shape(cell.project, params, x))
+        return [
+            ShapedArray(leaf.shape, leaf.dtype) for leaf in (*jax.tree.leaves(carry), y.update(shape=(T, *y.shape)))
+        ]
+
+    def derivative(primals, tangents, **statics):
+        varied = [place for place, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
+
+        def of_varied(*leaves):
+            at = dict(enumerate(primals)) | dict(zip(varied, leaves, strict=True))
+            return flat(*at.values(), **statics)
+
+        return jax.jvp(of_varied, [primals[place] for place in varied], [tangents[place] for place in varied])
+
+    def mapped(leaves, axes, *, tree, **static):
+        of_params, of_carry, of_xs = (part.num_leaves for part in tree.children())
+        if any(axis is not None for axis in axes[:of_params]):
+            results = jax.vmap(functools.partial(flat, tree=tree, **static), in_axes=axes)(*leaves)
+            return results, [0] * len(results)
+        rows = next(leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None)
+        places = [None] * of_params + [0] * of_carry + [1] * of_xs
+        leaves = [_with_rows(*of_leaf, rows) for of_leaf in zip(leaves, axes, places, strict=True)]
+        return primitive.bind(*leaves, tree=tree, **static), [0] * of_carry + [1]
+
+    primitive.def_impl(flat)
+    primitive.def_abstract_eval(shapes)
+    mlir.register_lowering(primitive, mlir.lower_fun(flat, multiple_results=True))
+    ad.primitive_jvps[primitive] = derivative
+    batching.primitive_batchers[primitive] = mapped
+    return call
+
+
+def _with_rows(array, axis, place, rows):
+    """The array with its rows, which stand at `axis`, None where all are alike, as the axis `place`; None: no axis."""
+    if place is None:
+        return array
+    if axis is not None:
+        return jnp.moveaxis(array, axis, place)
+    return jnp.broadcast_to(jnp.expand_dims(array, place), (*array.shape[:place], rows, *array.shape[place:]))

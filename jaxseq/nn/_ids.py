@@ -1,0 +1,43 @@
+"""Ids as inputs: checked, and embedded as the layer that reads them wants it."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.nn._layer import Layer, asked
+
+
+def check_ids(name: str, axes: str, ids: jax.Array) -> jax.Array:
+    """Returns the ids called `name` as an array of ints."""
+    ids = check.array(name, axes, ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"`{name}` must be int ids [{axes}]; got {ids.dtype} {ids.shape}")
+    if ids.ndim < axes.count(","):
+        raise ValueError(f"`{name}` must be int ids [{axes}], of at least {axes.count(',')} axis; got a scalar")
+    return ids
+
+
+def embed(
+    layer: nnx.Embed, reader: Layer | None, name: str, axes: str, ids: jax.Array, mask: jax.Array | None = None
+) -> jax.Array:
+    """Returns the embeddings of the ids called `name`, `[*axes, D]`, as large as the layer that reads them wants them.
+
+    Ids on padding may be anything.
+    """
+    ids = check_ids(name, axes, ids)
+    mask = check.flags("mask", mask, ids.shape, axes)
+    ids = ids if mask is None else jnp.where(mask, ids, 0)
+    # A wrong id becomes V, whose embedding is NaN; JAX would count from the end, or past 2³² from the start.
+    V = layer.num_embeddings
+    wrong = (ids < 0) | (ids > jnp.asarray(min(V - 1, jnp.iinfo(ids.dtype).max), ids.dtype))
+    embedded = layer(jnp.where(wrong, V, jnp.where(wrong, 0, ids).astype(jnp.int32)))
+    if V == 1:  # Flax repeats a single row unasked
+        embedded = jnp.where(wrong[..., None], jnp.nan, embedded)
+    scale = 1.0 if reader is None else asked(reader, "embedding_scale")
+    return embedded if scale == 1 else embedded * jnp.asarray(scale, embedded.dtype)
+
+
+def inputs(layer: nnx.Embed | None, reader: Layer | None, xs: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Returns the embeddings of the ids `xs`; without an embedding, `xs`."""
+    return xs if layer is None else embed(layer, reader, "xs", "B, T", xs, mask)

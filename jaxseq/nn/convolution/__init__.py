@@ -1,0 +1,3 @@
+"""Convolutions over time."""
+
+from jaxseq.nn.convolution._tcn import TCN as TCN
