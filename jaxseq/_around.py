@@ -151,10 +151,16 @@ class _Outer:
         return parts, xs, stepwise, parts.given if stepwise is None else stepwise
 
     def inputs(self, given, xs):
-        return xs if self.own_inputs is None else self.own_inputs(given, xs)
+        if self.own_inputs is None:
+            return xs
+        if isinstance(xs, Augmented):  # by the noise of a cell inside
+            return xs._replace(value=self.inputs(given, xs.value))
+        return self.own_inputs(given, xs)
 
     def extra(self, given, own, xs):
-        return None if self.own_extra is None else self.own_extra(given, own, xs)
+        if self.own_extra is None:
+            return None
+        return self.extra(given, own, xs.value) if isinstance(xs, Augmented) else self.own_extra(given, own, xs)
 
     def enter(self, given, extra, carry):
         """What the inner step takes: the carry, or a `Heard`."""
@@ -162,8 +168,9 @@ class _Outer:
         if self.own_enter is not None:
             carry = _like("enter", self.own_enter(given, extra, carry), carry)
         if self.own_hear is not None:
-            heard = self.own_hear(given, extra, parts_of("hear", carry)["h"] if h is None else h)
-            h = h if heard is None else heard
+            own = parts_of("hear", carry)["h"] if h is None else h
+            heard = self.own_hear(given, extra, own)
+            h = h if heard is None else _like("hear", heard, own)
         if h is None:
             return carry
         return Heard(carry, h) if self.cell.hears else replace_parts(carry, {"h": h})
@@ -244,7 +251,12 @@ class _OuterBackward:
         d_carry, d_u = self.inner.bwd(parts.inner, saved, d_carry, d_y)
         if outer.own_enter is not None or outer.own_hear is not None or frame.heard:
             taken = Heard(carry, parts_of("Heard", carry)["h"]) if frame.heard else carry
-            enter = _transpose("enter", lambda *step: outer.enter(given, *step), extra, taken)
+            enter = _transpose(
+                "enter" if outer.own_enter is not None else "hear",
+                lambda *step: outer.enter(given, *step),
+                extra,
+                taken,
+            )
             d_entered, d_carry = enter(d_carry)
             d_extra = _cotangents.add(d_extra, d_entered)
         if d_before is not None and frame.heard:

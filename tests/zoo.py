@@ -1,104 +1,32 @@
-"""Every cell, wrapper and kernel that the laws are proved for, each cell and net beside its NumPy form."""
+"""Every cell, wrapper and kernel that the laws are proved for, each cell and net beside its NumPy form.
+
+Cells and wrappers join by a file of tests/forms/, kernels here.
+"""
 
 import functools
-from typing import NamedTuple
+import importlib
+import pkgutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxseq
-from jaxseq import Cell, Composite, kernels
-from tests import reference, reference_forms, reference_nets
-
-SIZE = 4
-
-
-class Entry(NamedTuple):
-    cell: Cell | Composite
-    net: reference_nets.Net
-    form: reference.Form | None = None  # of a cell
+from jaxseq import kernels
+from tests import forms, reference, reference_nets
+from tests.forms.entry import SIZE as SIZE
+from tests.forms.entry import Entry, cell_entry
+from tests.forms.own import own_lstm as own_lstm
 
 
-def cell_entry(cell, form, parts=1):
-    """A cell whose carry has `parts` of its outputs' size."""
-    return Entry(cell, reference_nets.cell(form, [cell.size] * parts), form)
+def _collected(name):
+    """What all files of tests/forms/ hold under a name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(forms.__path__))
+    modules = [importlib.import_module(f"tests.forms.{module}") for module in names]
+    return {key: entry for module in modules for key, entry in getattr(module, name, {}).items()}
 
 
-def tanh_tanh(a):
-    return jnp.tanh(jnp.tanh(a))
-
-
-def own_lstm(size):
-    """A user's own cell: the LSTM whose output gate sees tanh(c_t)."""
-
-    def init(key, in_size, dtype=None):
-        key_x, key_h, key_o = jax.random.split(key, 3)
-        draw = jax.nn.initializers.glorot_uniform()
-        return {
-            "w_x": draw(key_x, (in_size, 3 * size), dtype),
-            "w_h": draw(key_h, (size, 3 * size), dtype),
-            "b": jnp.zeros(3 * size, dtype),
-            "w_o": draw(key_o, (size, size), dtype),
-            "b_o": jnp.zeros(size, dtype),
-        }
-
-    def carry(params, batch_shape=()):
-        return tuple(jnp.zeros((*batch_shape, size), params["w_h"].dtype) for _ in range(2))
-
-    def project(params, xs):
-        return xs @ params["w_x"] + params["b"]
-
-    def step(params, carry, u):
-        h, c = carry
-        i, f, g = jnp.split(u + h @ params["w_h"], 3, axis=-1)
-        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(jnp.tanh(c) @ params["w_o"] + params["b_o"]) * jnp.tanh(c)
-        return (h, c), h
-
-    return Cell(size, init, carry, project, step)
-
-
-def projected_lstm(projection, **options):
-    form = reference.lstm(**options)
-    cell = jaxseq.lstm(SIZE, projection=projection, **options)
-    return Entry(cell, reference_nets.cell(form, [projection, SIZE]), form)
-
-
-CELLS = {
-    "rnn": cell_entry(jaxseq.rnn(SIZE), reference.rnn()),
-    "lstm": cell_entry(jaxseq.lstm(SIZE), reference.lstm(), 2),
-    "gru": cell_entry(jaxseq.gru(SIZE), reference.gru()),
-    "gru_before": cell_entry(jaxseq.gru(SIZE, reset_after=False), reference.gru(False, False)),
-    "own": cell_entry(own_lstm(SIZE), reference.lstm_output_gate_sees_memory(), 2),
-    "rnn_sigmoid": cell_entry(jaxseq.rnn(SIZE, activation=jax.nn.sigmoid), reference.rnn(reference.sigmoid)),
-    "rnn_relu": cell_entry(jaxseq.rnn(SIZE, activation=jax.nn.relu), reference.rnn(reference.relu)),
-    "rnn_sine": cell_entry(jaxseq.rnn(SIZE, activation=jnp.sin), reference.rnn(reference.sine)),
-    "lstm_sigmoid": cell_entry(
-        jaxseq.lstm(SIZE, candidate=jax.nn.sigmoid), reference.lstm(candidate=reference.sigmoid), 2
-    ),
-    "lstm_new": cell_entry(jaxseq.lstm(SIZE, peephole="new"), reference.lstm("new"), 2),
-    "lstm_old": cell_entry(jaxseq.lstm(SIZE, peephole="old"), reference.lstm("old"), 2),
-    "lstm_projected": projected_lstm(3),
-    "lstm_coupled": cell_entry(jaxseq.lstm(SIZE, coupled=True), reference.lstm(coupled=True), 2),
-    "lstm_coupled_old": cell_entry(
-        jaxseq.lstm(SIZE, coupled=True, peephole="old"), reference.lstm("old", coupled=True), 2
-    ),
-    "lstm_everything": projected_lstm(3, coupled=True, peephole="new", clip=0.4),
-    "gru_writes": cell_entry(jaxseq.gru(SIZE, update_writes=True), reference.gru(True, True)),
-    "gru_before_writes": cell_entry(
-        jaxseq.gru(SIZE, reset_after=False, update_writes=True, candidate=jax.nn.sigmoid),
-        reference.gru(False, True, reference.sigmoid),
-    ),
-    "gru_tanh_tanh": cell_entry(
-        jaxseq.gru(SIZE, reset_after=False, candidate=tanh_tanh), reference.gru(False, False, reference.tanh_tanh)
-    ),
-    "layer_norm_lstm": cell_entry(jaxseq.layer_norm_lstm(SIZE), reference_forms.layer_norm_lstm(), 2),
-    "layer_norm_gru": cell_entry(jaxseq.layer_norm_gru(SIZE), reference_forms.layer_norm_gru()),
-    "conv_lstm": cell_entry(jaxseq.conv_lstm((3,), 2, peephole=True), reference_forms.conv_lstm(3, 2, 3), 2),
-    "slstm": cell_entry(jaxseq.slstm(SIZE, heads=2), reference_forms.slstm(), 4),
-    "slstm_exponential": cell_entry(jaxseq.slstm(SIZE, forget="exponential"), reference_forms.slstm(True), 4),
-}
+CELLS = _collected("CELLS")
 
 
 def below(entry):
@@ -136,14 +64,6 @@ def recurrently_dropped(entry):
     return entry._replace(cell=jaxseq.dropout(entry.cell, recurrent=0.3))
 
 
-def zoned(entry):
-    """The mean of zoneout, of the parts h and c; of h where the other parts are scaled by one another."""
-    sizes = [part.shape[-1] for part in entry.net.start(None, 1)]
-    rates = {"h": 0.2, "c": 0.3} if len(sizes) == 2 else {"h": 0.2}
-    form = reference_forms.zoneout(entry.form, *[*rates.values(), 0.0, 0.0, 0.0][: len(sizes)])
-    return Entry(jaxseq.zoneout(entry.cell, **rates), reference_nets.cell(form, sizes), form)
-
-
 def learned(entry):
     return Entry(jaxseq.learned_carry(entry.cell), reference_nets.learned_carry(entry.form), entry.form)
 
@@ -170,10 +90,10 @@ WRAPPERS = {
     "bidirectional_sum": bidirectional_sum,
     "dropout": dropped,
     "recurrent_dropout": recurrently_dropped,
-    "zoneout": zoned,
     "learned_carry": learned,
     "deep": deep,
     "deep_bidirectional": deep_bidirectional,
+    **_collected("WRAPPERS"),
 }
 BY_NAME = ("zoneout", "recurrent_dropout")  # they act on parts of the carry by name, which a plain tuple has not
 
@@ -203,6 +123,7 @@ def by_hand(cell, params, carry, xs, *, reverse=False):
 
 
 KERNELS = {"scan": kernels.scan, "bptt": kernels.bptt, "remat": kernels.remat(3), "by_hand": by_hand}
+OTHER_KERNELS = {"truncated": kernels.truncated(3)}  # its gradients are others, see tests/test_kernels.py
 
 
 def random_like(tree, seed, scale=0.5):

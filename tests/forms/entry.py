@@ -1,0 +1,19 @@
+"""A cell or net, and its equations in plain NumPy."""
+
+from typing import NamedTuple
+
+from jaxseq import Cell, Composite
+from tests import reference, reference_nets
+
+SIZE = 4
+
+
+class Entry(NamedTuple):
+    cell: Cell | Composite
+    net: reference_nets.Net
+    form: reference.Form | None = None  # of a cell
+
+
+def cell_entry(cell, form, parts=1):
+    """A cell whose carry has `parts` of its outputs' size."""
+    return Entry(cell, reference_nets.cell(form, [cell.size] * parts), form)

@@ -1,0 +1,207 @@
+"""`around`: every fact of a cell reaches the cell around it, and every function of a wrapper has its gradient."""
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxseq
+from jaxseq import Augmented, around, kernels
+from tests import zoo
+from tests.forms import own
+
+T, B, D, H = 6, 3, 4, 4
+XS = np.random.default_rng(0).normal(size=(T, B, D))
+MASK = np.random.default_rng(1).random((T, B)) < 0.7
+RESET = np.random.default_rng(2).random((T, B)) < 0.3
+
+FACTS = ("backward", "noise", "hears", "direct")
+CELLS = {"lstm": jaxseq.lstm(H), "gru": jaxseq.gru(H), "noisy": jaxseq.dropout(jaxseq.lstm(H), recurrent=0.2)}
+WRAPPERS = {
+    "masked": jaxseq.masking.masked,
+    "zoneout": lambda cell: jaxseq.zoneout(cell, h=0.2),
+    "dropout": lambda cell: jaxseq.dropout(cell, recurrent=0.2),
+    "learned_carry": jaxseq.learned_carry,
+    "own": own.leaking,
+}
+
+
+def test_every_fact_of_a_cell_is_known_here():
+    """A new fact is one that `around` hands on, and has a law of its own."""
+    assert jaxseq.Cell._fields == ("size", "init", "carry", "project", "step", *FACTS)
+
+
+@pytest.mark.parametrize(("wrapper", "cell", "fact"), list(itertools.product(WRAPPERS, CELLS, FACTS)))
+def test_every_wrapper_hands_on_every_fact(wrapper, cell, fact):
+    cell = CELLS[cell]
+    if wrapper == "masked" and fact == "noise":
+        return  # `unroll` draws it before it masks
+    if getattr(cell, fact) is not None:
+        assert getattr(WRAPPERS[wrapper](cell), fact) is not None
+
+
+@pytest.mark.parametrize("bare", ["backward", "direct"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_fact_that_a_cell_has_not_is_not_made_up(wrapper, bare):
+    assert getattr(WRAPPERS[wrapper](CELLS["lstm"]._replace(**{bare: None})), bare) is None
+
+
+def test_a_backward_without_a_project_has_jaxs(x64):
+    cell = CELLS["gru"]
+    bare = cell._replace(backward=cell.backward._replace(project=None))
+    for wrapper in ("own", "learned_carry"):
+        assert WRAPPERS[wrapper](bare).backward.project is None
+        check(WRAPPERS[wrapper](bare))
+
+
+def check(cell):
+    """By hand against autodiff and differences, with masks and resets; and all kernels under a key."""
+    params = zoo.random_like(cell.init(jax.random.key(0), D), 1)
+    jaxseq.check_bptt(cell, params, XS, mask=MASK, reset=RESET)
+
+    def losses(kernel):
+        def loss(params, xs):
+            carry, ys = jaxseq.unroll(cell, params, xs, mask=MASK, reset=RESET, kernel=kernel, key=jax.random.key(3))
+            return sum(jnp.sum(jnp.sin(leaf + 1)) for leaf in jax.tree.leaves((carry, ys)))
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, jnp.asarray(XS))
+
+    zoo.assert_close(losses(kernels.bptt), losses(kernels.scan), 1e-10)
+
+
+class Shifted(NamedTuple):
+    """Params of the cell, and of the wrapper below."""
+
+    params: object
+    shift: jax.Array
+    w: jax.Array
+
+
+def everything(cell, given):
+    """A wrapper with all functions: inputs scaled, h dropped, a learned shift of h, and of y by the inputs."""
+
+    def draw(key, params, xs):
+        shape = (H,) if given == "params" else (*xs.shape[:-1], H)
+        return jax.random.bernoulli(key, 0.5, (xs.shape[1], H) if given == "params" else shape)
+
+    def init(key, in_size, dtype=None):
+        return Shifted(cell.init(key, in_size, dtype), jnp.zeros(H, dtype), jnp.ones((in_size, H), dtype))
+
+    def carry(params, batch_shape=()):
+        return jax.tree.map(lambda leaf: leaf + 0.5, cell.carry(params.params, batch_shape))
+
+    def extra(drawn, params, xs):
+        return {"shift": jnp.broadcast_to(params.shift**2, (*xs.shape[:-1], H)), "y": jnp.tanh(xs @ params.w)}
+
+    def enter(drawn, u, carry):
+        return jax.tree.map(lambda leaf: 0.9 * leaf + u["shift"], carry)
+
+    def hear(drawn, u, h):
+        return None if drawn is None else jnp.where(drawn, h, 0) + 0.1 * u["y"]
+
+    def leave(drawn, u, before, new, y):
+        held = jax.tree.map(lambda old, new: 0.3 * old + 0.7 * new, before, new)
+        return held, y + u["y"] if drawn is None else jnp.where(drawn, y, u["y"])
+
+    functions = {"draw": draw, "init": init, "carry": carry, "extra": extra, "enter": enter, "hear": hear}
+    return around(cell, given=given, leave=leave, inputs=lambda drawn, xs: 2 * xs, hears=True, **functions)
+
+
+@pytest.mark.parametrize("given", ["xs", "params"])
+@pytest.mark.parametrize("make", [jaxseq.lstm, jaxseq.gru])
+def test_all_functions_together(make, given, x64):
+    """Around a cell, around one with noise of its own, and inside another that drops what is heard."""
+    cell = everything(jaxseq.dropout(make(H), recurrent=0.3, per_step=given == "params"), given)
+    check(cell)
+    check(jaxseq.dropout(jaxseq.zoneout(cell, h=0.2), recurrent=0.3))
+
+
+def test_functions_are_called_as_they_say(x64):
+    """The leak in NumPy, step by step; towards a learned carry its gradient is that of autodiff."""
+    cell = own.leaking(jaxseq.learned_carry(jaxseq.gru(H)), 0.25)
+    params = zoo.random_like(cell.init(jax.random.key(0), D), 1)
+    last, ys = jaxseq.unroll(cell, params, XS)
+    h = np.broadcast_to(params.carry, (B, H))
+    for x, y in zip(XS, ys, strict=True):
+        new, _ = jaxseq.step(jaxseq.gru(H), params.params, jnp.asarray(h), jnp.asarray(x))
+        np.testing.assert_allclose(y, 0.75 * new, rtol=1e-12)
+        h = 0.75 * np.asarray(new) + 0.25 * np.asarray(params.carry)
+    np.testing.assert_allclose(last, h, rtol=1e-12)
+    check(cell)
+    check(own.leaking(jaxseq.dropout(jaxseq.lstm(H), recurrent=0.2, per_step=True)))
+
+
+def test_what_is_given_without_a_draw_stands_beside_xs(x64):
+    """As masks do: here a push of the carry at every step."""
+    cell = around(jaxseq.gru(H), given="xs", enter=lambda push, u, h: h + jnp.where(push, 1.0, 0.0)[..., None])
+    params = zoo.random_like(jaxseq.gru(H).init(jax.random.key(0), D), 1)
+    for kernel in (kernels.scan, kernels.bptt):
+        _, ys = kernel(cell, params, jnp.zeros((B, H)), Augmented(jnp.asarray(XS), jnp.asarray(MASK)))
+        h = jnp.zeros((B, H))
+        for x, push, y in zip(XS, MASK, ys, strict=True):
+            h, want = jaxseq.step(jaxseq.gru(H), params, h + push[:, None], jnp.asarray(x))
+            np.testing.assert_allclose(y, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        ({"enter": lambda given, u, carry: jax.tree.map(jnp.tanh, carry)}, "`enter` must be linear in floats"),
+        ({"enter": lambda given, u, carry: jax.tree.map(lambda x: x * x, carry)}, "`enter` must be linear in floats"),
+        (
+            {"leave": lambda given, u, before, new, y: (jax.tree.map(jnp.multiply, before, new), y)},
+            "`leave` must be linear in floats",
+        ),
+        (
+            {"extra": lambda given, params, xs: xs[..., :1], "hear": lambda given, u, h: u * h},
+            "`hear` must be linear in floats",
+        ),
+    ],
+)
+def test_what_is_not_linear_is_refused_and_left_to_jax_where_that_is_asked_for(functions, message, x64):
+    def gradient(cell):
+        params = cell.init(jax.random.key(0), D)
+        return jax.grad(lambda params: jaxseq.unroll(cell, params, XS)[1].sum())(params)
+
+    cell = around(jaxseq.lstm(H), **functions)
+    with pytest.raises(ValueError, match=message):
+        gradient(cell)
+    cell = around(jaxseq.lstm(H)._replace(backward=None), **functions)
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient(cell)))
+
+
+@pytest.mark.parametrize(
+    ("functions", "error", "message"),
+    [
+        ({"enter": 3}, TypeError, r"`enter` must be a function of 3 arguments by position; got 3"),
+        ({"leave": lambda new, y: (new, y)}, TypeError, r"`leave` must be a function of 5 .* takes \(new, y\)"),
+        ({"given": "carry"}, ValueError, r"`given` must be None or 'xs' or 'params'; got 'carry'"),
+    ],
+)
+def test_wrong_arguments(functions, error, message):
+    with pytest.raises(error, match=message):
+        around(jaxseq.lstm(H), **functions)
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        {"leave": lambda given, u, before, new, y: new},
+        {"leave": lambda given, u, before, new, y: (jax.tree.map(lambda x: x.astype(jnp.bfloat16), new), y)},
+        {"enter": lambda given, u, carry: carry.h},
+        {"hear": lambda given, u, h: h[..., :1]},
+    ],
+)
+def test_other_shapes_than_the_cells_are_named(functions):
+    cell = around(jaxseq.lstm(H), **functions)
+    (name,) = functions
+    with pytest.raises(TypeError, match=f"`{name}` must return the shapes and dtypes of the cell's own step"):
+        jaxseq.unroll(cell, cell.init(jax.random.key(0), D), XS.astype(jnp.float32))
+
+
+def test_only_a_cell_has_something_around_it():
+    with pytest.raises(TypeError, match="Put around around the composite's cells"):
+        around(jaxseq.stack(jaxseq.lstm(H)))
