@@ -9,7 +9,7 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test laws kills lint types format check bench parity clean
+.PHONY: help demo test learn laws kills lint types format check bench parity clean
 
 help: ## List these commands; ARGS="..." is passed on by demo, test, laws and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -20,11 +20,14 @@ demo: $(VENV)/examples.installed ## Train a sentiment classifier
 test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doctests
 	$(PYTEST) $(ARGS)
 
+learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that train for long
+	$(PYTEST) -m learn $(ARGS)
+
 laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py $(ARGS)
 
 kills: $(VENV)/test.installed ## Kill sixty training processes and see them go on to the same bits
-	JAXSEQ_KILLS=full $(BIN)/python -m pytest -s tests/train/test_kills.py
+	JAXSEQ_KILLS=full $(BIN)/python -m pytest -m learn -s tests/train/test_kills.py
 
 lint: $(VENV)/dev.installed ## Check style and format
 	@$(BIN)/ruff check; style=$$?; $(BIN)/ruff format --check && exit $$style

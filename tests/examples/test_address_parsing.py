@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 
 from examples import address_parsing, addresses, crfsuite
 from jaxseq import data
@@ -58,6 +59,7 @@ def scores(printed):
     return re.findall(r"^(\S+) {2,}([\d.]+)% ± [\d.]+ +([\d.]+)% ± [\d.]+ +([\d.]+)% ±", printed, re.M)
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
     arguments = ["--smoke", "--out", str(tmp_path), "12 Abc Def St, Gab, NH 12345", ""]
     address_parsing.main(arguments)

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 
 from examples import anomaly_detection
 from jaxseq import train
@@ -47,6 +48,7 @@ def test_hit():
             assert anomaly_detection.hit(np.eye(1, 800, place)[0], anomaly) == (low < place < high)
 
 
+@pytest.mark.learn
 def test_smoke_run_finds_it_and_goes_on(tmp_path, capsys):
     anomaly_detection.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

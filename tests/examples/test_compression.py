@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from examples import compression
@@ -23,6 +24,7 @@ def test_zero_share():
     assert compression.zero_share(params) == 0.25
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
     compression.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
@@ -41,6 +43,7 @@ def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
     assert table_of(capsys.readouterr().out) == table
 
 
+@pytest.mark.learn
 def test_takes_a_stored_model(tmp_path, capsys):
     members = [nnx.split(make_model(3, 3, 5, jax.random.key(seed)), nnx.Param)[1] for seed in range(3)]
     info = {"mean": [0.0] * 3, "std": [1.0] * 3, "classes": list("abc"), "size": 5}

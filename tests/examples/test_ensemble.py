@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 
 from examples import ensemble
 from jaxseq import train
@@ -20,6 +21,7 @@ def test_score():
     assert share.tolist() == confidence.tolist() == accuracy.tolist() == [0] * 9 + [1]
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
     arguments = ["--smoke", "--members", "3", "--out", str(tmp_path)]
     ensemble.main(arguments)

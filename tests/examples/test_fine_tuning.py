@@ -11,6 +11,7 @@ from examples import fine_tuning
 ROWS = ["majority class", "TF-IDF + logistic regression", "movie nets as they are", *fine_tuning.WAYS]
 
 
+@pytest.mark.learn
 def test_end_to_end_and_again(tmp_path, capsys):
     fine_tuning.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

@@ -88,6 +88,7 @@ def test_the_bootstrap_finds_what_is_plain_and_nothing_else():
     np.testing.assert_allclose(ends, np.array([-1.96, 1.96]) * np.std(noise[0] - noise[1]) / 20, rtol=0.1)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("program", [forecasting, forecasting_co2])
 def test_end_to_end(program, tmp_path, capsys):
     program.main(["--smoke", "--out", str(tmp_path)])

@@ -120,6 +120,7 @@ def test_the_made_up_parts_share_no_work():
     assert len({work for part in parts for work in part}) == sum(map(len, parts)) == 40
 
 
+@pytest.mark.learn
 def test_the_example_learns_saves_generates_and_goes_on(tmp_path, capsys):
     main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

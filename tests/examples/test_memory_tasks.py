@@ -103,12 +103,14 @@ def learn(task, cell, **options):
     return params, *evaluate(task, cell, params, jax.random.key(1), T=options["T"])
 
 
+@pytest.mark.learn
 def test_adding_is_learned():
     _, loss, accuracy = learn(TASKS["adding"], make_cell("gru", 32, 100), T=100, steps=800)
     assert loss < 0.01
     assert accuracy > 0.9
 
 
+@pytest.mark.learn
 def test_copy_is_learned(optimised):
     _, loss, accuracy = learn(TASKS["copy"], make_cell("lstm", 64, 50), T=50, steps=3000)
     assert loss < 0.25 * np.log(8)
@@ -129,6 +131,7 @@ def best_without_resets(batch):
     return np.mean(right)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_parity_is_learned_with_resets(name):
     task = TASKS["parity"]
@@ -139,6 +142,7 @@ def test_parity_is_learned_with_resets(name):
     assert evaluate(blind, cell, params, jax.random.key(1), T=100)[1] < 0.75
 
 
+@pytest.mark.learn
 def test_parity_is_not_to_be_learned_without_resets():
     task = TASKS["parity"]
     blind = task._replace(draw=lambda *shape: without_resets(task.draw(*shape)))
@@ -148,6 +152,7 @@ def test_parity_is_not_to_be_learned_without_resets():
     assert best - 0.03 < accuracy < best + 0.003
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize(
     ("tasks", "cells", "T"), [(["adding", "copy", "parity"], ["gru"], 2), (["copy"], ["rnn", "lstm"], 9)]
 )

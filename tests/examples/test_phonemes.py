@@ -51,6 +51,7 @@ def test_batches_hold_pairs_and_their_padding():
     assert second["target_mask"].sum(axis=1).tolist() == [5, 0, 0]
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_and_pronounces(tmp_path, capsys):
     phonemes.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

@@ -68,6 +68,7 @@ def test_every_net_reaches_over_the_whole_sequence(T):
     assert not pixel_digits.transformer(T, nnx.Rngs(0), 2, 1).causal
 
 
+@pytest.mark.learn
 def test_smoke_run_learns(tmp_path, capsys):
     pixel_digits.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

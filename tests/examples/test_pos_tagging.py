@@ -92,6 +92,7 @@ def scores(printed):
     return re.findall(r"^(\S.*?) {2,}([\d.]+%) +([\d.]+%) +([\d.]+%)", printed, re.M)
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
     arguments = ["--smoke", "--out", str(tmp_path), "我 食飯 個 食飯 啊 .", ""]
     pos_tagging.main(arguments)

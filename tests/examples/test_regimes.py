@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 from examples import regimes
@@ -49,6 +50,7 @@ def test_regimes_come_in_the_order_of_their_volatility():
         np.testing.assert_allclose(np.diag(np.exp(params.log_transition)), 0.98, atol=0.015)
 
 
+@pytest.mark.learn
 def test_end_to_end(tmp_path, capsys):
     regimes.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

@@ -1,6 +1,7 @@
 """The forecaster of returns end to end on made-up prices, and its variances by hand."""
 
 import numpy as np
+import pytest
 
 from examples import returns
 
@@ -29,6 +30,7 @@ def test_a_weighted_variance_knows_only_the_days_before():
     np.testing.assert_array_equal(variance, [2.0, 1.5, 2.75])
 
 
+@pytest.mark.learn
 def test_end_to_end(tmp_path, capsys):
     returns.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

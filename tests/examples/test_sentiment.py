@@ -71,6 +71,7 @@ def trained(tmp_path_factory):
     return out, "".join(printed)
 
 
+@pytest.mark.learn
 def test_end_to_end(trained):
     out, printed = trained
     assert "225 texts to train on, 30 to validate, 45 to test" in printed
@@ -81,6 +82,7 @@ def test_end_to_end(trained):
         assert line.split()[0] in ("positive", "negative")
 
 
+@pytest.mark.learn
 def test_it_goes_on_from_what_is_there(trained, capsys):
     out, printed = trained
     sentiment.main(["--smoke", "--language", "zh", "--out", str(out), "一本很好的书"])
@@ -90,6 +92,7 @@ def test_it_goes_on_from_what_is_there(trained, capsys):
     assert again.splitlines()[-1].startswith("positive")
 
 
+@pytest.mark.learn
 def test_predict_only(trained, capsys):
     out, _ = trained
     sentiment.main(["--predict-only", "--out", str(out), "房间 很好", "书 糟糕", ""])

@@ -52,6 +52,7 @@ def test_arrays_are_normalised_by_the_rows_that_are_named():
     assert arrays["labels"].tolist() == [1, 1]
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
     series_classification.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

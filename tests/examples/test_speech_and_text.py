@@ -132,6 +132,7 @@ def test_batches_are_new_of_few_shapes_and_of_about_one_length():
     assert text in prompts.texts
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_and_writes_what_it_says(tmp_path, capsys):
     speech_and_text.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

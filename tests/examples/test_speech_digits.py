@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 
 from examples import speech_digits
 from examples.spoken_digits import RATE, make_up, spell
@@ -47,6 +48,7 @@ def test_training_leaves_out_what_is_held_out_and_is_the_same_again():
     assert not np.array_equal(first["labels"], next(loader.epoch(0))["labels"])
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
     speech_digits.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

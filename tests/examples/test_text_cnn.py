@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from flax import nnx
 
 from examples import text_cnn
@@ -30,6 +31,7 @@ def test_a_word_has_its_share_of_its_phrase():
     np.testing.assert_allclose(text_cnn.additions(model, xs, mask), [[0, 3, 3, 0, 0], [0, 4, 0, 0, 0]])
 
 
+@pytest.mark.learn
 def test_smoke_run_learns(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(text_cnn, "SEEDS", 2)
     text_cnn.main(["--smoke", "--out", str(tmp_path)])

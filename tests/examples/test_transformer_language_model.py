@@ -79,6 +79,7 @@ def test_a_full_window_goes_on_from_its_last_half(monkeypatch):
     assert asked == [([7, 8], 8)]
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_writes_and_goes_on(tmp_path, capsys):
     main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

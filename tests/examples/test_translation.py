@@ -102,6 +102,7 @@ def test_the_nearest_verse_is_translated():
     assert translation.nearest(training, training, ["one bird", "red dogs or the dog"]) == ["dos", "uno"]
 
 
+@pytest.mark.learn
 def test_smoke_run_learns_and_is_stored(tmp_path, capsys):
     translation.main(["--smoke", "--models", "GRU with attention", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

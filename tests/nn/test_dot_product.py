@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.nn import _dot_product
+from jaxseq.nn.attention import _dot_product
 
 B, T, S, F = 2, 3, 5, 4
 

@@ -129,7 +129,7 @@ def test_a_transformer_reads_many_at_once_and_goes_back():
     np.testing.assert_array_equal(at_once.rounds, by_steps.rounds)
     np.testing.assert_allclose(at_once.scores, by_steps.scores, rtol=1e-4)
     assert np.any(np.asarray(by_steps.lengths) > np.asarray(by_steps.rounds))
-    with pytest.raises(ValueError, match=r"only a model of an nn\.Transformer, without n-grams, goes back"):
+    with pytest.raises(ValueError, match=r"only a model of a layer with `rewind`"):
         draft.read(draft.initial_carry((3,)), PROMPT.T)
 
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxseq import nn
-from jaxseq.nn import _positions
+from jaxseq.nn.attention import _positions
 from jaxseq.nn.attention._block import SelfAttention, Shape
 from tests.nn.drawn import drawn
 

@@ -8,9 +8,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 FULL = os.environ.get("JAXSEQ_KILLS") == "full"
 
 
+@pytest.mark.learn
 def test_killed_runs_end_with_the_bits_of_one_that_was_not(tmp_path):
     runs, kills = (10, 6) if FULL else (1, 6)
     command = [sys.executable, "-m", "tests.train.killed", str(tmp_path / "runs"), str(runs), str(kills), "0"]

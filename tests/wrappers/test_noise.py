@@ -205,7 +205,7 @@ def test_recurrent_weights_see_what_was_not_dropped(name):
     noisy, _ = net.noise(key, params, xs[:1])
     got, _ = jaxseq.unroll(net, params, xs[:1], carry, key=key)
     for row in range(B):
-        kept = params._replace(w_h=params.w_h * noisy.noise[row][:, None] / (1 - RATE))
+        kept = params._replace(w_h=params.w_h * noisy.extra[row][:, None] / (1 - RATE))
         want, _ = jaxseq.step(cell, kept, carry, xs[0])
         zoo.assert_close(*(jax.tree.map(lambda leaf, row=row: leaf[row], tree) for tree in (got, want)), 1e-12)
 
