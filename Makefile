@@ -25,6 +25,7 @@ learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that t
 
 laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py $(ARGS)
+	JAXSEQ_LAWS=optimised $(PYTEST) tests/test_contract.py $(ARGS)
 
 kills: $(VENV)/test.installed ## Kill sixty training processes and see them go on to the same bits
 	JAXSEQ_KILLS=full $(BIN)/python -m pytest -m learn -s tests/train/test_kills.py

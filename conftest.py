@@ -4,7 +4,7 @@ import importlib.metadata
 import itertools
 import os
 
-if os.environ.get("JAXSEQ_LAWS") != "full" and importlib.metadata.version("jaxlib").startswith("0.10."):
+if os.environ.get("JAXSEQ_LAWS") != "optimised" and importlib.metadata.version("jaxlib").startswith("0.10."):
     # Read at JAX's first use: the code generators that compile in less than half the time. Later versions have but one.
     options = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{options} {os.environ.get('XLA_FLAGS', '')}".strip()
@@ -23,9 +23,9 @@ _finished = itertools.count(1)
 def pytest_configure(config):
     """Compiles fast, as most of the time goes there, and once: programs are kept in pytest's own cache.
 
-    LLVM optimises little, but for the full battery of laws; XLA's own passes all run.
+    LLVM optimises little, but where the laws are held on optimised programs; XLA's own passes all run.
     """
-    jax.config.update("jax_disable_most_optimizations", os.environ.get("JAXSEQ_LAWS") != "full")
+    jax.config.update("jax_disable_most_optimizations", os.environ.get("JAXSEQ_LAWS") != "optimised")
     cache = getattr(config, "cache", None)
     if cache is not None and jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("programs")))

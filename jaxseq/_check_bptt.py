@@ -1,5 +1,6 @@
 """Holds a cell's hand-written backward against autodiff and finite differences, in float64."""
 
+import functools
 from typing import Any
 
 import jax
@@ -69,15 +70,19 @@ def check_bptt(
             last, ys = unroll(cell, arguments["params"], arguments["xs"], arguments["carry"], **options)
             return {"carry": last, "ys": ys}
 
-        results, cotangents, gradients = {}, None, {}
+        @functools.partial(jax.jit, static_argnums=0)
+        def run_and_back(kernel, arguments, cotangents):
+            results, pull = jax.vjp(functools.partial(run, kernel), arguments)
+            return results, pull(cotangents)[0]
+
+        cotangents = _normal_like(jax.eval_shape(functools.partial(run, scan), arguments), seed=0)
+        results, gradients = {}, {}
         for kernel in (scan, bptt):
-            results[kernel], pull = jax.vjp(lambda arguments, kernel=kernel: run(kernel, arguments), arguments)
-            if cotangents is None:
-                cotangents = _normal_like(results[kernel], seed=0)
-            (gradients[kernel],) = pull(cotangents)
+            results[kernel], gradients[kernel] = run_and_back(kernel, arguments, cotangents)
         _compare("`fwd` differs from `step` in", results[bptt], results[scan], tolerance)
         if cell.direct is not None:
-            _compare("`direct` differs from `step` in", run(_directly, arguments), results[scan], tolerance)
+            directly = jax.jit(functools.partial(run, _directly))(arguments)
+            _compare("`direct` differs from `step` in", directly, results[scan], tolerance)
         _compare("the hand-written gradient differs from autodiff's in", gradients[bptt], gradients[scan], tolerance)
         slopes, differences = _directional(
             lambda arguments: _inner(run(scan, arguments), cotangents), arguments, gradients[bptt]
@@ -97,18 +102,18 @@ def _directly(cell, params, carry, xs, *, reverse):
 
 def _directional(function, arguments, gradients):
     """Each leaf's derivative along a random direction of length 1: by its gradient, and by central differences."""
-    leaves, structure = jax.tree.flatten(arguments)
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, arguments))
     slopes, differences = [], []
     function = jax.jit(function)
     for place, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
         direction = _normal_like(leaf, seed=1 + place)
-        direction = direction / jnp.maximum(jnp.linalg.norm(direction), 1e-300)
+        direction = direction / np.maximum(np.linalg.norm(direction), 1e-300)
         ahead, behind = (
-            function(jax.tree.unflatten(structure, [*leaves[:place], leaf + move, *leaves[place + 1 :]]))
+            float(function(jax.tree.unflatten(structure, [*leaves[:place], leaf + move, *leaves[place + 1 :]])))
             for move in (_DIFFERENCE * direction, -_DIFFERENCE * direction)
         )
-        slopes.append(jnp.vdot(gradient, direction))
-        differences.append((ahead - behind) / (2 * _DIFFERENCE))
+        slopes.append(np.vdot(np.asarray(gradient), direction))
+        differences.append(np.asarray((ahead - behind) / (2 * _DIFFERENCE)))
     return jax.tree.unflatten(structure, slopes), jax.tree.unflatten(structure, differences)
 
 
@@ -118,8 +123,9 @@ def _compare(message, got, want, tolerance):
     for (path, got_leaf), want_leaf in zip(
         jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True
     ):
-        error = float(jnp.max(jnp.abs(got_leaf - want_leaf), initial=0))
-        bound = tolerance * max(1.0, float(jnp.max(jnp.abs(want_leaf), initial=0)))
+        got_leaf, want_leaf = np.asarray(got_leaf), np.asarray(want_leaf)
+        error = float(np.max(np.abs(got_leaf - want_leaf), initial=0))
+        bound = tolerance * max(1.0, float(np.max(np.abs(want_leaf), initial=0)))
         if not error <= bound:
             name = path[0].key + jax.tree_util.keystr(path[1:])
             wrong.append((error, f"{name}, whose largest error is {error:.3g}, more than {bound:.3g}"))
@@ -133,7 +139,7 @@ def _inner(left, right):
 
 def _normal_like(tree, seed):
     generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jnp.asarray(generator.normal(size=leaf.shape)), tree)
+    return jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), tree)
 
 
 def _to_float64(tree):

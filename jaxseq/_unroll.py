@@ -6,7 +6,7 @@ import jax
 
 from jaxseq import check, masking
 from jaxseq._around import Augmented
-from jaxseq.kernels._explain import chosen
+from jaxseq.kernels._bptt import default
 from jaxseq.typing import Carry, Cell, Composite, Inputs, Kernel, Params
 
 
@@ -65,7 +65,7 @@ def unroll(
         run = functools.partial(unroll, kernel=kernel)
         return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
     try:
-        last, ys = chosen(kernel)(*_prepare(cell, params, carry, xs, mask, reset, reverse, key), reverse=reverse)
+        last, ys = default(kernel)(*_prepare(cell, params, carry, xs, mask, reset, reverse, key), reverse=reverse)
         check.outputs(cell, ys, xs.shape[:-1])
     except (TypeError, ValueError) as error:
         check.blame(error, cell, params, carry, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype))

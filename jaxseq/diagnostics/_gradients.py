@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -22,17 +22,11 @@ from jaxseq._around import Augmented, around
 from jaxseq._unroll import unroll
 from jaxseq.diagnostics._axes import axes_or_new
 from jaxseq.kernels import scan
+from jaxseq.kernels._plan import Placeholder
 from jaxseq.typing import Carry, Cell, Composite, Params
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-@jax.tree_util.register_static
-class _Place(NamedTuple):
-    """Stands in a net's carry where the carry of the cell does that was run as the `number`th."""
-
-    number: int
 
 
 def carry_gradients(
@@ -79,7 +73,7 @@ def carry_gradients(
     def note(cell, params, carry, xs, *, reverse=False):
         T = jax.tree.leaves(xs)[0].shape[0]
         shapes.append(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((T, *leaf.shape), leaf.dtype), carry))
-        return _Place(len(shapes) - 1), scan(cell, params, carry, xs, reverse=reverse)[1]
+        return Placeholder(len(shapes) - 1), scan(cell, params, carry, xs, reverse=reverse)[1]
 
     # A net hands carries on as they are, so what a kernel returns as the last carry shows where it was run.
     places, _ = jax.eval_shape(lambda: run(note))
@@ -93,7 +87,9 @@ def carry_gradients(
         return loss(run(push)[1])
 
     gradients = jax.grad(loss_of)(jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes))
-    return jax.tree.map(lambda place: gradients[place.number], places, is_leaf=lambda node: isinstance(node, _Place))
+    return jax.tree.map(
+        lambda place: gradients[place.number], places, is_leaf=lambda node: isinstance(node, Placeholder)
+    )
 
 
 def gradient_norms(

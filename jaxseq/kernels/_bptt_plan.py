@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.kernels._bytes import array_bytes, step_bytes
-from jaxseq.kernels._plan import Plan, gradient_of
+from jaxseq.kernels._plan import Plan
 from jaxseq.kernels._scan import scan_bytes
 from jaxseq.kernels._segments import even
 from jaxseq.typing import Cell, Inputs, Params
@@ -36,8 +36,8 @@ def plan_bptt(cell: Cell, params: Params, xs: Inputs) -> Plan:
         total = T * (step.saved + 2 * step.ys) + 2 * min(segment, T) * step.us + 2 * array_bytes(params)
         return total + (T * step.ys if segment < T else T * step.saved // 4 + array_bytes(xs))
 
-    direct = _runs_directly(cell, params, xs)
-    return Plan("kernels.bptt", gradient_of(cell), T, segment, reason, held, direct)
+    gradient = "JAX's gradient, for it has no backward" if cell.backward is None else "its hand-written backward"
+    return Plan("kernels.bptt", gradient, T, segment, reason, held, _runs_directly(cell, params, xs))
 
 
 def _segments(T, cell, params, xs):

@@ -3,15 +3,10 @@
 import jax
 
 from jaxseq import check
-from jaxseq.kernels._bptt import bptt
+from jaxseq.kernels._bptt import default
 from jaxseq.kernels._bytes import array_bytes
 from jaxseq.kernels._plan import plan_net
 from jaxseq.typing import Cell, Composite, Kernel, Params
-
-
-def chosen(kernel: Kernel | None) -> Kernel:
-    """Returns the kernel that runs a net: for None `bptt`, the fastest at nearly every size that was measured."""
-    return bptt if kernel is None else kernel
 
 
 def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Kernel | None = None) -> str:
@@ -69,4 +64,4 @@ def peak_bytes(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel:
 def _parts(cell, params, xs, kernel):
     check.net(cell)
     check.kernel(kernel)
-    return plan_net(chosen(kernel), cell, params, xs)
+    return plan_net(default(kernel), cell, params, xs)

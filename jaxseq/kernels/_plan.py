@@ -67,16 +67,15 @@ def plan_cell(kernel: Kernel, cell: Cell, params: Params, xs: Inputs) -> Plan:
 
 
 class Part(NamedTuple):
-    """A cell of a net: where its carry stands in the net's, its params, and how it is run."""
+    """A cell of a net: where its carry stands in the net's, and how it is run."""
 
     place: str
     cell: Cell
-    params: Params
     plan: Plan
 
 
 @jax.tree_util.register_static
-class _Mark(NamedTuple):
+class Placeholder(NamedTuple):
     """Stands in a net's carry where the carry of the cell does that was run as the `number`th."""
 
     number: int
@@ -90,13 +89,14 @@ def plan_net(kernel: Kernel, net: Cell | Composite, params: Params, xs: Any) -> 
         carry = cell.carry(params, xs.shape[1:-1]) if carry is None else carry
         if isinstance(cell, Composite):
             return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
-        parts.append((cell, params, plan_cell(kernel, cell, params, xs)))
-        return _Mark(len(parts) - 1), jnp.zeros((*xs.shape[:-1], cell.size), xs.dtype)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, xs))
+        parts.append((cell, plan_cell(kernel, cell, *shapes)))
+        return Placeholder(len(parts) - 1), jnp.zeros((*xs.shape[:-1], cell.size), xs.dtype)
 
     # A net hands carries on as they are, so what is returned as the last carry shows where its cell stands.
-    marks, _ = jax.eval_shape(run, net, params, xs)
-    places = jax.tree_util.tree_leaves_with_path(marks, is_leaf=lambda node: isinstance(node, _Mark))
-    names = {mark.number: jax.tree_util.keystr(path) for path, mark in places}
+    placeholders, _ = jax.eval_shape(run, net, params, xs)
+    places = jax.tree_util.tree_leaves_with_path(placeholders, is_leaf=lambda node: isinstance(node, Placeholder))
+    names = {placeholder.number: jax.tree_util.keystr(path) for path, placeholder in places}
     return [Part(names[number], *part) for number, part in enumerate(parts)]
 
 
@@ -105,8 +105,3 @@ def _unregistered(kernel, cell, params, xs):
     T = jax.tree.leaves(xs)[0].shape[0]
     name = getattr(kernel, "__name__", repr(kernel))
     return Plan(name, "its own gradient", T, T, "a kernel of your own", lambda: kernel_bytes(kernel, cell, params, xs))
-
-
-def gradient_of(cell: Cell) -> str:
-    """Says whose gradient a kernel takes that uses a cell's `backward` where there is one."""
-    return "JAX's gradient, for it has no backward" if cell.backward is None else "its hand-written backward"

@@ -18,7 +18,7 @@ from jaxseq import check
 from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import array_bytes, step_bytes
-from jaxseq.kernels._plan import Plan, gradient_of, register
+from jaxseq.kernels._plan import register
 from jaxseq.kernels._segments import by_segments, even
 from jaxseq.typing import Kernel
 
@@ -52,18 +52,17 @@ def _remat(segment):
 
 
 def _plan(segment, cell, params, xs):
-    T = jax.tree.leaves(xs)[0].shape[0]
-    reason = "as asked for"
+    T, reason, whole = jax.tree.leaves(xs)[0].shape[0], "as asked for", plan_bptt(cell, params, xs)
     if segment is None:
         step = step_bytes(cell, params, xs)
         segment = even(T, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))
         reason = "the carries of all segments and the saved values of one balance"
     if segment >= T:
-        return plan_bptt(cell, params, xs)._replace(kernel="kernels.remat")
+        return whole._replace(kernel="kernels.remat")
 
     def held():
         step = step_bytes(cell, params, xs)
         total = 2 * T * step.ys + T // segment * step.carry + segment * (step.saved + 2 * step.us)
         return total + array_bytes(params) + (array_bytes(xs) if T % segment else 0)
 
-    return Plan("kernels.remat", gradient_of(cell), T, segment, reason, held)
+    return whole._replace(kernel="kernels.remat", segment=segment, reason=reason, held=held, direct=False)

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq.kernels._bptt import bptt
+from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import kernel_bytes, step_bytes
-from jaxseq.kernels._plan import Plan, gradient_of, register
+from jaxseq.kernels._plan import register
 from jaxseq.kernels._segments import by_segments
 from jaxseq.typing import Kernel
 
@@ -57,7 +58,9 @@ def _truncated(segment):
             step = step_bytes(cell, params, xs)
             return kernel_bytes(compiled, cell, params, xs) + min(segment, T) * (step.saved + 2 * step.us)
 
-        return Plan("kernels.truncated", gradient_of(cell), T, segment, "no gradient crosses a border", held)
+        reason = "no gradient crosses a border"
+        whole = plan_bptt(cell, params, xs)
+        return whole._replace(kernel="kernels.truncated", segment=segment, reason=reason, held=held, direct=False)
 
     kernel.__name__ = kernel.__qualname__ = f"truncated({segment})"
     compiled = jax.jit(kernel, static_argnames=("cell", "reverse"))

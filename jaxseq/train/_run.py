@@ -25,7 +25,7 @@ class Checkpoints(NamedTuple):
     """Where and how often a run is saved.
 
     Attributes:
-      folder: of this run alone. What is found there is gone on with.
+      folder: of this run only. If it holds a checkpoint, the run resumes from it.
       every: steps between checkpoints, besides the one at each row of the history; None: at rows only.
       keep: how many are kept.
       settings: what makes the run what it is and `fit` cannot see, such as the learning rate: anything that JSON holds.

@@ -30,16 +30,4 @@ from jaxseq.structured.hmm._inference import smooth as smooth
 from jaxseq.structured.hmm._inference import viterbi as viterbi
 from jaxseq.structured.hmm._simulate import sample as sample
 from jaxseq.structured.hmm._simulate import simulate as simulate
-from jaxseq.structured.hmm.emissions import CategoricalParams as CategoricalParams
-from jaxseq.structured.hmm.emissions import Emission as Emission
-from jaxseq.structured.hmm.emissions import FullGaussianParams as FullGaussianParams
-from jaxseq.structured.hmm.emissions import GaussianMixtureParams as GaussianMixtureParams
-from jaxseq.structured.hmm.emissions import GaussianParams as GaussianParams
-from jaxseq.structured.hmm.emissions import Params as Params
-from jaxseq.structured.hmm.emissions import PoissonParams as PoissonParams
-from jaxseq.structured.hmm.emissions import categorical as categorical
-from jaxseq.structured.hmm.emissions import full_gaussian as full_gaussian
-from jaxseq.structured.hmm.emissions import gaussian as gaussian
-from jaxseq.structured.hmm.emissions import gaussian_mixture as gaussian_mixture
-from jaxseq.structured.hmm.emissions import observe as observe
-from jaxseq.structured.hmm.emissions import poisson as poisson
+from jaxseq.structured.hmm.emissions import *
