@@ -119,3 +119,10 @@ except AttributeError as error:
         "True",
         "True",
     ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_importing_a_file_imports_nothing_private_of_jaxs(path):
+    for node in ast.parse(path.read_text()).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
+        assert not any((name or "").startswith("jax._src") for name in names), path

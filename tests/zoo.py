@@ -129,7 +129,7 @@ OTHER_KERNELS = {"truncated": kernels.truncated(3)}  # its gradients are others,
 def random_like(tree, seed, scale=0.5):
     """A tree of the same shapes and dtypes with normal entries; biases too, so that no gradient hides behind a zero."""
     generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jnp.asarray(generator.normal(0, scale, leaf.shape).astype(leaf.dtype)), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(generator.normal(0, scale, leaf.shape).astype(leaf.dtype)), tree)
 
 
 def as_reference(params):

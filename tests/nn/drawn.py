@@ -1,7 +1,6 @@
 """Modules with random params, for which nothing has to be compiled."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -12,5 +11,5 @@ def drawn(make, *arguments, seed=0, scale=0.5, **options):
     generator = np.random.default_rng(seed)
     return nnx.merge(
         graph,
-        jax.tree.map(lambda leaf: jnp.asarray(generator.normal(0, scale, leaf.shape).astype(leaf.dtype)), state),
+        jax.tree.map(lambda leaf: jax.device_put(generator.normal(0, scale, leaf.shape).astype(leaf.dtype)), state),
     )

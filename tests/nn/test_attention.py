@@ -34,7 +34,7 @@ def test_it_is_its_equations_and_padding_is_not_there(options):
         memory = layer.remember(memory, mask=mask)
         return layer(queries, memory), layer(queries[:, 0], memory)
 
-    got, one = attend(QUERIES, np.where(MASK[..., None], MEMORY, np.nan), MASK)
+    got, one = jax.tree.map(np.asarray, attend(QUERIES, np.where(MASK[..., None], MEMORY, np.nan), MASK))
     for b, mask in enumerate(MASK):
         for t in range(T):
             scores = np.array([score_by_hand(layer, QUERIES[b, t], MEMORY[b, s]) for s in np.flatnonzero(mask)])

@@ -32,7 +32,7 @@ def convolved(conv, xs):
 )
 def test_tcn_is_its_equations(channels, width, weight_norm):
     layer = drawn(nn.TCN, D, channels, width=width, weight_norm=weight_norm)
-    got = jax.jit(layer)(XS)
+    got = np.asarray(jax.jit(layer)(XS))
     assert got.shape == (2, T, layer.size)
     assert layer.size == channels[-1]
     assert layer.receptive_field == 1 + 2 * (width - 1) * (2 ** len(channels) - 1)
@@ -49,8 +49,8 @@ def test_tcn_is_its_equations(channels, width, weight_norm):
 
 
 def test_weight_normalisation_begins_as_without():
-    one, other = (nn.TCN(D, [4], weight_norm=on, rngs=nnx.Rngs(0)) for on in (True, False))
-    np.testing.assert_allclose(one(XS), other(XS), atol=1e-6)
+    run = jax.jit(lambda xs: [nn.TCN(D, [4], weight_norm=on, rngs=nnx.Rngs(0))(xs) for on in (True, False)])
+    np.testing.assert_allclose(*run(XS), atol=1e-6)
 
 
 MASK = np.array([[1, 1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 0, 0, 1], [0, 0, 0, 1, 0, 0, 0], [0] * 7], bool)
@@ -59,7 +59,8 @@ MASK = np.array([[1, 1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 0, 0, 1], [0, 0, 0, 1, 0, 0
 def test_text_cnn_is_its_equations_and_padding_is_not_there():
     model = drawn(nn.TextCNN, D, 4, widths=(1, 3, 5), filters=2)
     xs = np.random.default_rng(1).normal(size=(len(MASK), T, D)).astype(np.float32)
-    got = jax.jit(lambda xs, mask: model(xs, mask=mask))(np.where(MASK[..., None], xs, np.nan), MASK)
+    run = jax.jit(lambda xs, mask: model(xs, mask=mask))
+    got = np.asarray(run(np.where(MASK[..., None], xs, np.nan), MASK))
     for row, mask, logits in zip(xs, MASK, got, strict=True):
         found = []
         for width, conv in zip((1, 3, 5), model.convs, strict=True):
@@ -70,7 +71,7 @@ def test_text_cnn_is_its_equations_and_padding_is_not_there():
             found.append(np.max(maps, 0) if maps else np.zeros(2))
         want = np.concatenate(found) @ np.asarray(model.head.kernel) + np.asarray(model.head.bias)
         np.testing.assert_allclose(logits, want, rtol=0, atol=1e-4)
-    whole = model(xs[:1])
+    whole = jax.jit(model)(xs[:1])
     np.testing.assert_allclose(whole, got[:1], atol=1e-5)
 
 
@@ -83,8 +84,8 @@ def test_text_cnn_on_ids_has_dropout_by_key_and_gradients_without_padding():
         return jax.grad(lambda params: jnp.sum(nnx.merge(graph, params)(ids, mask=MASK) ** 2))(params)
 
     jax.tree.map(np.testing.assert_array_equal, *(gradients(np.where(MASK, ids, fill)) for fill in (-7, 5)))
-    model = nnx.merge(graph, params)
-    plain, one, again = (model(ids, key=key) for key in (None, jax.random.key(0), jax.random.key(0)))
+    run = jax.jit(lambda key: nnx.merge(graph, params)(ids, key=key))
+    plain, one, again = (np.asarray(run(key)) for key in (None, jax.random.key(0), jax.random.key(0)))
     np.testing.assert_array_equal(one, again)
     assert np.any(one != plain)
 
@@ -99,16 +100,16 @@ RNGS = nnx.Rngs(0)
         (lambda: nn.TCN(D, [4, 0], rngs=RNGS), ValueError, "`channels` must be a positive int; got 0"),
         (lambda: nn.TCN(D, [4], width=0, rngs=RNGS), ValueError, "`width` must be a positive int; got 0"),
         (lambda: nn.TCN(D, [4], dropout=1.0, rngs=RNGS), ValueError, r"`dropout` must be a rate in \[0, 1\)"),
-        (lambda: nn.TCN(4, [4], rngs=RNGS)(XS), ValueError, "`xs` must have the 4 features"),
-        (lambda: nn.TCN(D, [4], rngs=RNGS)(XS, mask=MASK[:2].T), ValueError, "Did you pass time-major"),
+        (lambda: drawn(nn.TCN, 4, [4])(XS), ValueError, "`xs` must have the 4 features"),
+        (lambda: drawn(nn.TCN, D, [4])(XS, mask=MASK[:2].T), ValueError, "Did you pass time-major"),
         (
-            lambda: nn.TCN(D, [4], rngs=RNGS)(XS, nn.TCN(D, [4], rngs=RNGS).initial_carry((3,))),
+            lambda: drawn(nn.TCN, D, [4])(XS, drawn(nn.TCN, D, [4]).initial_carry((3,))),
             ValueError,
             "`carry` must be what this layer returned for this batch",
         ),
         (lambda: nn.TextCNN(D, 4, widths=(), rngs=RNGS), ValueError, "`widths` must hold one width at least"),
         (lambda: nn.TextCNN(D, 4, filters=0, rngs=RNGS), ValueError, "`filters` must be a positive int"),
-        (lambda: nn.TextCNN(4, 4, rngs=RNGS)(XS), ValueError, "`xs` must have the 4 features"),
+        (lambda: drawn(nn.TextCNN, 4, 4)(XS), ValueError, "`xs` must have the 4 features"),
     ],
 )
 def test_errors(bad, error, message):

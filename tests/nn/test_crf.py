@@ -10,6 +10,7 @@ from flax import nnx
 from jaxseq import nn
 from jaxseq.structured import crf
 from tests import zoo
+from tests.nn.drawn import drawn
 
 B, T, K, V = 4, 6, 3, 11
 LABELS = ["O", "B-X", "I-X"]
@@ -19,7 +20,7 @@ SCORES, TAGS = RNG.normal(0, 2, (B, T, K)).astype(np.float32), RNG.integers(0, 2
 
 
 def made(allowed=None, **options):
-    return nn.CRF(K, allowed=allowed, rngs=nnx.Rngs(0), **options)
+    return drawn(nn.CRF, K, allowed=allowed, **options)
 
 
 @nnx.jit
@@ -58,18 +59,22 @@ def test_any_number_of_batch_axes():
     head = made()
     want = everything(head, SCORES, TAGS, MASK)
     two = everything(head, *(np.stack([x, x], 1) for x in (SCORES, TAGS, MASK)))
-    zoo.assert_close(jax.tree.map(lambda x: x[:, 1], two), want, 1e-6)
+    zoo.assert_close(jax.tree.map(lambda x: np.asarray(x)[:, 1], two), want, 1e-6)
     none = everything(head, SCORES[0], TAGS[0], None)
-    zoo.assert_close(none, jax.tree.map(lambda x: x[0], want), 1e-6)
+    zoo.assert_close(none, jax.tree.map(lambda x: np.asarray(x)[0], want), 1e-6)
 
 
 def test_params_are_flax_params_and_small():
-    head = made(crf.bio(LABELS), param_dtype=jnp.bfloat16)
+    allowed = crf.bio(LABELS)
+    graph, _ = nnx.split(made(allowed, param_dtype=jnp.bfloat16))
+    head = nnx.merge(
+        graph, jax.jit(lambda: nnx.state(nn.CRF(K, allowed=allowed, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))))()
+    )
     state = nnx.state(head, nnx.Param)
     assert [leaf.shape for leaf in jax.tree.leaves(state)] == [(K,), (K,), (K, K)]  # by name
-    assert all(leaf.dtype == jnp.bfloat16 and 0 < jnp.abs(leaf).max() < 1 for leaf in jax.tree.leaves(state))
+    assert all(leaf.dtype == jnp.bfloat16 and 0 < np.abs(leaf).max() < 1 for leaf in jax.tree.leaves(state))
     assert len(jax.tree.leaves(nnx.state(head))) == 3  # what is allowed is no state
-    assert head.log_likelihood(SCORES, TAGS).dtype == jnp.float32
+    assert jax.jit(head.log_likelihood)(SCORES, TAGS).dtype == jnp.float32
 
 
 def test_a_tagger_learns_what_follows_what():
@@ -88,7 +93,8 @@ def test_a_tagger_learns_what_follows_what():
     def loss(model):
         return -jnp.mean(model.head.log_likelihood(model.words(words), tags))
 
-    model = Model(nnx.Rngs(0))
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Model(nnx.Rngs(0))))
+    model = nnx.merge(graph, jax.jit(lambda: nnx.state(Model(nnx.Rngs(0))))())
     optimizer = nnx.Optimizer(model, optax.adam(0.3), wrt=nnx.Param)
 
     @nnx.jit
@@ -137,13 +143,20 @@ def test_errors_name_the_argument(call, error, message):
 
 
 def test_the_field_is_what_structured_takes():
-    allowed = crf.bio(["O", "B-X", "I-X"])
-    head = nn.CRF(3, allowed=allowed, rngs=nnx.Rngs(0))
-    scores = jax.random.normal(jax.random.key(0), (5, 4, 3))
-    field = head.field()
-    assert np.isneginf(field.transition[0, 2])
-    np.testing.assert_array_equal(crf.viterbi(field, jnp.moveaxis(scores, 1, 0)).states.T, head.decode(scores))
-    mask = jnp.arange(4) < jnp.array([4, 3, 2, 1, 0])[:, None]
-    drawn = head.sample(jax.random.key(1), scores, mask=mask)
-    np.testing.assert_array_equal(drawn == -1, ~mask)
-    assert np.all(np.isfinite(head.log_likelihood(scores, drawn, mask=mask)))
+    head = made(crf.bio(LABELS))
+    given = np.random.default_rng(2).normal(size=(5, 4, K)).astype(np.float32)
+    mask = np.arange(4) < np.array([4, 3, 2, 1, 0])[:, None]
+
+    @jax.jit
+    def run(scores, mask, key):
+        field = head.field()
+        tags = head.sample(key, scores, mask=mask)
+        likelihood = head.log_likelihood(scores, tags, mask=mask)
+        states = crf.viterbi(field, jnp.moveaxis(scores, 1, 0)).states.T
+        return field.transition, states, head.decode(scores), tags, likelihood
+
+    transition, states, decoded, tags, likelihood = map(np.asarray, run(given, mask, jax.random.key(1)))
+    assert np.isneginf(transition[0, 2])
+    np.testing.assert_array_equal(states, decoded)
+    np.testing.assert_array_equal(tags == -1, ~mask)
+    assert np.all(np.isfinite(likelihood))

@@ -1,5 +1,7 @@
 """The Transformer against Flax's attention, and its equations written out in NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,16 +19,22 @@ XS = np.random.default_rng(0).normal(size=(B, T, H)).astype(np.float32)
 
 def test_attention_is_flax_s_on_the_same_weights():
     ours = drawn(lambda rngs: SelfAttention(Shape(H, N, N, 1), H, None, rngs))
-    theirs = nnx.MultiHeadAttention(N, H, decode=False, rngs=nnx.Rngs(0))
+    theirs = drawn(nnx.MultiHeadAttention, N, H, decode=False)
     for name in ("query", "key", "value"):
         layer, own = getattr(theirs, name), getattr(ours, name)
-        layer.kernel[...] = own.kernel[...].reshape(H, N, H // N)
-        layer.bias[...] = own.bias[...].reshape(N, H // N)
-    theirs.out.kernel[...] = ours.out.kernel[...].reshape(N, H // N, H)
+        layer.kernel[...] = np.reshape(own.kernel[...], (H, N, H // N))
+        layer.bias[...] = np.reshape(own.bias[...], (N, H // N))
+    theirs.out.kernel[...] = np.reshape(ours.out.kernel[...], (N, H // N, H))
     theirs.out.bias[...] = ours.out.bias[...]
-    causal = jnp.broadcast_to(jnp.tri(T, dtype=bool), (B, T, T))
-    np.testing.assert_allclose(ours(XS, ours.of(XS, None), causal, None), theirs(XS, mask=causal[:, None]), atol=1e-5)
-    np.testing.assert_allclose(ours(XS, ours.of(XS, None), None, None), theirs(XS), atol=1e-5)
+    causal = np.broadcast_to(np.tri(T, dtype=bool), (B, T, T))
+
+    @jax.jit
+    def both(xs):
+        seen = ours.of(xs, None)
+        got = ours(xs, seen, causal, None), ours(xs, seen, None, None)
+        return got, (theirs(xs, mask=causal[:, None]), theirs(xs))
+
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), *both(XS))
 
 
 def test_heads_that_share_keys_are_heads_with_the_same_keys():
@@ -36,10 +44,11 @@ def test_heads_that_share_keys_are_heads_with_the_same_keys():
         getattr(apart, name).kernel[...] = getattr(shared, name).kernel[...]
         getattr(apart, name).bias[...] = getattr(shared, name).bias[...]
     for name in ("key", "value"):
-        kernel, bias = (getattr(getattr(shared, name), part)[...] for part in ("kernel", "bias"))
-        getattr(apart, name).kernel[...] = jnp.repeat(kernel.reshape(H, 2, 2), 2, axis=1).reshape(H, H)
-        getattr(apart, name).bias[...] = jnp.repeat(bias.reshape(2, 2), 2, axis=0).reshape(H)
-    one, other = (layer(XS, layer.of(XS, None), None, None) for layer in (shared, apart))
+        kernel, bias = (np.asarray(getattr(getattr(shared, name), part)[...]) for part in ("kernel", "bias"))
+        getattr(apart, name).kernel[...] = np.repeat(kernel.reshape(H, 2, 2), 2, axis=1).reshape(H, H)
+        getattr(apart, name).bias[...] = np.repeat(bias.reshape(2, 2), 2, axis=0).reshape(H)
+    run = jax.jit(lambda xs: [layer(xs, layer.of(xs, None), None, None) for layer in (shared, apart)])
+    one, other = run(XS)
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -92,22 +101,24 @@ def test_an_encoder_sees_both_sides_and_no_padding():
     run = jax.jit(lambda xs, mask: layer(xs, mask=mask))
     got = run(np.where(mask[..., None], XS, np.nan), mask)
     assert np.all(np.asarray(got)[~mask] == 0)
-    for b in range(B):
-        np.testing.assert_allclose(got[b, mask[b]], layer(XS[b : b + 1, mask[b]])[0], atol=1e-5)
-    assert layer.unroll(XS)[0] is None
-    jacobian = jax.jacobian(lambda xs: layer(xs[None])[0].sum(-1))(XS[0])
+    whole = jax.jit(layer)
+    for b in range(B):  # both rows have three real steps
+        np.testing.assert_allclose(np.asarray(got)[b, mask[b]], whole(XS[b : b + 1, mask[b]])[0], atol=1e-5)
+    assert jax.jit(layer.unroll)(XS)[0] is None
+    jacobian = jax.jit(jax.jacobian(lambda xs: layer(xs[None])[0].sum(-1)))(XS[0])
     assert np.all(np.abs(jacobian).sum(-1) > 0)
 
 
 def test_positions():
-    positions = jnp.array([0, 3, 7])
-    got = _positions.sinusoidal(positions, 6, jnp.float32)
+    xs = np.random.default_rng(0).normal(size=(2, 3, 6)).astype(np.float32)
+    got, rotated = jax.jit(
+        lambda xs, positions: (_positions.sinusoidal(positions, 6, jnp.float32), _positions.rotary(xs, positions))
+    )(xs, np.array([0, 3, 7]))
     angles = np.array([0, 3, 7])[:, None] * 10_000.0 ** (-np.arange(3) / 3)
     np.testing.assert_allclose(got, np.concatenate([np.sin(angles), np.cos(angles)], -1), atol=1e-5)
-    xs = np.random.default_rng(0).normal(size=(2, 3, 6)).astype(np.float32)
     turned = (xs[..., :3] + 1j * xs[..., 3:]) * np.exp(1j * angles)
     want = np.concatenate([turned.real, turned.imag], -1)
-    np.testing.assert_allclose(_positions.rotary(xs, positions), want, atol=1e-5)
+    np.testing.assert_allclose(rotated, want, atol=1e-5)
 
 
 @pytest.mark.parametrize(("positions", "scale"), [("sinusoidal", 2.0), ("learned", 2.0), ("rotary", 1.0), (None, 1.0)])
@@ -119,81 +130,126 @@ def test_models_scale_embeddings_where_positions_are_added(positions, scale):
         return nn.LanguageModel(layer, 6, 4, tied=True, rngs=rngs)
 
     model, ids = drawn(make), np.array([[1, 5, 0], [2, 2, 4]])
-    table = model.embedding.embedding[...]
-    want = model.recurrent(scale * table[ids]) @ table.T
-    np.testing.assert_allclose(model(ids), want, atol=1e-5)
-    np.testing.assert_allclose(model.step(None, ids[:, 0])[1], want[:, 0], atol=1e-5)
-    heads = {"classes": 3}, {"tags": 3}, {"horizon": 3}
-    for kind, given in zip((nn.SequenceClassifier, nn.SequenceTagger, nn.Forecaster), heads, strict=True):
-        reader = drawn(lambda rngs, kind=kind, given=given: kind(
+
+    def read(kind, given):
+        """What a model says of ids, and of their embeddings."""
+        reader = drawn(lambda rngs: kind(
             nn.Transformer(4, 4, layers=1, heads=2, causal=True, max_length=9, positions=positions, rngs=rngs), 4,
             **given, vocabulary=6, rngs=rngs,
         ))  # fmt: skip
-        embedded = scale * reader.embedding.embedding[...][ids]
-        got, reader.embedding = reader(ids), None
-        np.testing.assert_allclose(got, reader(embedded), atol=1e-5)
+        embedded = scale * np.asarray(reader.embedding.embedding[...])[ids]
+        graph, params = nnx.split(reader)
+
+        def of_floats(params):
+            reader = nnx.merge(graph, params)
+            reader.embedding = None
+            return reader(embedded)
+
+        return lambda ids: (nnx.merge(graph, params)(ids), of_floats(params))
+
+    heads = {"classes": 3}, {"tags": 3}, {"horizon": 3}
+    kinds = nn.SequenceClassifier, nn.SequenceTagger, nn.Forecaster
+    readers = [read(kind, given) for kind, given in zip(kinds, heads, strict=True)]
+    table = np.asarray(model.embedding.embedding[...])
+
+    @jax.jit
+    def run(ids, embedded):
+        language = model(ids), model.step(None, ids[:, 0])[1], model.recurrent(embedded)
+        return language, [reader(ids) for reader in readers]
+
+    (whole, first, seen), pairs = run(ids, scale * table[ids])
+    want = np.asarray(seen) @ table.T
+    np.testing.assert_allclose(whole, want, atol=1e-5)
+    np.testing.assert_allclose(first, want[:, 0], atol=1e-5)
+    for got, want in pairs:
+        np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_what_is_added_for_a_position_is_of_a_size_of_1():
-    learned = nn.Transformer(
-        4, 64, layers=1, heads=1, causal=False, positions="learned", max_length=50, rngs=nnx.Rngs(0)
-    )
-    for added in (learned.places.embedding[...], _positions.sinusoidal(jnp.arange(50), 64, jnp.float32)):
-        assert 0.6 < np.sqrt(np.mean(np.square(added))) < 1.1
+    @jax.jit
+    def added():
+        options = {"layers": 1, "heads": 1, "causal": False, "positions": "learned", "max_length": 50}
+        learned = nn.Transformer(4, 64, **options, rngs=nnx.Rngs(0))
+        return learned.places.embedding[...], _positions.sinusoidal(jnp.arange(50), 64, jnp.float32)
+
+    for values in added():
+        assert 0.6 < np.sqrt(np.mean(np.square(values))) < 1.1
 
 
 def test_rotary_positions_count_from_anywhere():
     """With all keys in sight, moving a sequence to other positions changes nothing: only distances count."""
     layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=9, positions="rotary")
-    carry = layer.initial_carry((B,))._replace(length=jnp.full(B, 0, jnp.int32))
-    want = layer(XS, carry)
-    shifted = SelfAttention.of(layer.blocks[0].attention, XS, jnp.arange(T) + 4)
-    direct = SelfAttention.of(layer.blocks[0].attention, XS, jnp.arange(T))
     attention = layer.blocks[0].attention
-    one, other = (attention(XS, seen, None, jnp.arange(T) + offset) for seen, offset in ((shifted, 4), (direct, 0)))
+
+    def moved(xs, offset):
+        return attention(xs, attention.of(xs, jnp.arange(T) + offset), None, jnp.arange(T) + offset)
+
+    run = jax.jit(lambda xs: (moved(xs, 4), moved(xs, 0), layer(xs, layer.initial_carry((B,))), layer(xs)))
+    one, other, from_a_carry, want = run(XS)
     np.testing.assert_allclose(one, other, atol=1e-5)
-    np.testing.assert_allclose(want, layer(XS), atol=1e-5)
+    np.testing.assert_allclose(from_a_carry, want, atol=1e-5)
 
 
 def test_beyond_its_length_a_cache_gives_nan_and_learned_positions_too():
     layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=4)
-    carry, ys = None, []
-    for t in range(T):
-        carry, y = layer.step(carry, XS[:, t])
-        ys.append(y)
-    np.testing.assert_allclose(jnp.stack(ys[:4], 1), layer(XS)[:, :4], atol=1e-5)
-    assert np.all(np.isnan(ys[4]))
-    _, y = layer.step(carry, XS[:, 0], reset=jnp.array([True, False]))
-    assert np.all(np.isfinite(y[0]))
-    assert np.all(np.isnan(y[1]))
     learned = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=False, positions="learned", max_length=4)
-    for got in (learned(XS), layer(XS), layer(XS, layer.initial_carry((B,)))):  # the whole is its chunks there too
+
+    @jax.jit
+    def run(xs):
+        carry, ys = jax.lax.scan(layer.step, layer.initial_carry((B,)), jnp.swapaxes(xs, 0, 1))
+        _, after = layer.step(carry, xs[:, 0], reset=np.array([True, False]))
+        return ys, after, (learned(xs), layer(xs), layer(xs, layer.initial_carry((B,))))
+
+    ys, after, wholes = jax.tree.map(np.asarray, run(XS))
+    np.testing.assert_allclose(np.swapaxes(ys[:4], 0, 1), wholes[1][:, :4], atol=1e-5)
+    assert np.all(np.isnan(ys[4]))
+    assert np.all(np.isfinite(after[0]))
+    assert np.all(np.isnan(after[1]))
+    for got in wholes:  # the whole is its chunks there too
         assert np.all(np.isfinite(got[:, :4]))
         assert np.all(np.isnan(got[:, 4]))
 
 
 def test_a_cache_goes_back_as_far_as_it_is_told():
     layer = drawn(nn.Transformer, H, H, layers=2, heads=N, causal=True, max_length=9)
-    carry, _ = layer.unroll(XS)
-    back = layer.rewind(carry, jnp.array([2, -1]))
-    assert back.length.tolist() == [3, 5]
-    assert layer.rewind(carry, jnp.array([7, 0])).length.tolist() == [0, 5]
-    _, y = layer.step(back, XS[:, 3])
-    np.testing.assert_allclose(y[0], layer(XS)[0, 3], atol=1e-5)
-    np.testing.assert_allclose(y[1], layer(np.concatenate([XS, XS[:, 3:4]], 1))[1, 5], atol=1e-5)
+
+    @jax.jit
+    def run(xs, steps, more):
+        carry, whole = layer.unroll(xs)
+        back = layer.rewind(carry, steps)
+        longer = layer(jnp.concatenate([xs, xs[:, 3:4]], 1))
+        return back.length, layer.rewind(carry, more).length, layer.step(back, xs[:, 3])[1], whole, longer
+
+    length, other, y, whole, longer = map(np.asarray, run(XS, np.array([2, -1]), np.array([7, 0])))
+    assert length.tolist() == [3, 5]
+    assert other.tolist() == [0, 5]
+    np.testing.assert_allclose(y[0], whole[0, 3], atol=1e-5)
+    np.testing.assert_allclose(y[1], longer[1, 5], atol=1e-5)
 
 
 def test_a_carry_is_one_in_float64_too(x64):
-    layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=9, param_dtype=jnp.float64)
-    xs, carry = jnp.asarray(XS, jnp.float64), None
-    mask, reset = jnp.ones((B, T), bool), jnp.zeros((B, T), bool).at[1, 2].set(True)
-    for t in range(T):
-        carry, y = layer.step(carry, xs[:, t], reset=reset[:, t])
-    whole, ys = layer.unroll(xs, mask=mask, reset=reset)
+    make = functools.partial(nn.Transformer, H, H, layers=1, heads=N, causal=True, max_length=9)
+    layer = drawn(make, param_dtype=jnp.float64)
+    mask, reset = np.ones((B, T), bool), np.zeros((B, T), bool)
+    reset[1, 2] = True
+
+    @jax.jit
+    def run(xs, reset):
+        step = lambda carry, at: layer.step(carry, at[0], reset=at[1])
+        first, _ = layer.step(None, xs[:, 0], reset=reset[:, 0])
+        later = jnp.swapaxes(xs[:, 1:], 0, 1), reset[:, 1:].T
+        return jax.lax.scan(step, first, later), layer.unroll(xs, mask=mask, reset=reset)
+
+    (carry, by_steps), (whole, ys) = run(XS.astype(np.float64), reset)
     assert jax.tree.map(jnp.shape, whole) == jax.tree.map(jnp.shape, carry)
-    np.testing.assert_allclose(y, ys[:, -1], atol=1e-5)
-    model = nn.LanguageModel(layer, 7, H, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
-    assert model.generate(jnp.array([[1, 2], [3, 4]]), 3, key=jax.random.key(0)).shape == (2, 3)
+    np.testing.assert_allclose(by_steps[-1], ys[:, -1], atol=1e-5)
+    model = drawn(
+        lambda rngs: nn.LanguageModel(
+            make(param_dtype=jnp.float64, rngs=rngs), 7, H, param_dtype=jnp.float64, rngs=rngs
+        )
+    )
+    generate = jax.jit(lambda prompt, key: model.generate(prompt, 3, key=key))
+    assert generate(np.array([[1, 2], [3, 4]]), jax.random.key(0)).shape == (2, 3)
 
 
 def test_remat_changes_no_gradient():
@@ -208,7 +264,7 @@ def test_remat_changes_no_gradient():
 
 
 def make(*sizes, **options):
-    return nn.Transformer(*(sizes or (H, H)), **{"layers": 1, "heads": N, "causal": True, **options}, rngs=nnx.Rngs(0))
+    return drawn(nn.Transformer, *(sizes or (H, H)), **{"layers": 1, "heads": N, "causal": True, **options})
 
 
 @pytest.mark.parametrize(
@@ -249,9 +305,9 @@ def make(*sizes, **options):
             r"`memory` must have the batch \(2,\) of `xs`; got \(1,\)",
         ),
         (lambda: make()(XS[0, 0]), ValueError, r"`xs` must be \[B, T, D\], of at least 2 axes; got float32 \(8,\)"),
-        (lambda: make().rewind(None, jnp.ones(B, int)), TypeError, "`carry` must be what this layer returned"),
+        (lambda: make().rewind(None, np.ones(B, int)), TypeError, "`carry` must be what this layer returned"),
         (
-            lambda: make(max_length=4).rewind(make(max_length=4).initial_carry((B,)), jnp.ones(3, int)),
+            lambda: make(max_length=4).rewind(make(max_length=4).initial_carry((B,)), np.ones(3, np.int32)),
             ValueError,
             r"`steps` must be int \[B\] = \(2,\); got int32 \(3,\)",
         ),
