@@ -6,8 +6,30 @@ import numpy as np
 import pytest
 
 import jaxseq
+from tests import zoo
+from tests.reference import sigma
 
 KEY = jax.random.key(0)
+
+
+def params_of(cell, in_size=3, dtype=None):
+    return zoo.random_like(jax.eval_shape(lambda: cell.init(KEY, in_size, dtype)), 0)
+
+
+def drawn(cell, in_size=3):
+    """What init gives, in one program."""
+    return jax.tree.map(np.asarray, jax.jit(lambda: cell.init(KEY, in_size))())
+
+
+def zeros(key, shape, dtype=None):
+    return jnp.zeros(shape, dtype)
+
+
+NO_WEIGHTS = {"input_init": zeros, "recurrent_init": zeros}  # where biases are all that is looked at
+
+
+def numbers(*shape):
+    return np.random.default_rng(1).normal(size=shape)
 
 
 def test_same_options_same_object():
@@ -68,34 +90,34 @@ def test_same_options_same_object():
     ],
 )
 def test_params_layout(cell, shapes):
-    params = cell.init(KEY, 3)
+    params = jax.eval_shape(lambda: cell.init(KEY, 3))
     assert {name: None if value is None else value.shape for name, value in params._asdict().items()} == shapes
 
 
 def test_the_forget_bias_is_written_by_init_and_added_by_nothing():
-    params = jaxseq.lstm(2, forget_bias=3).init(KEY, 3)
+    params = params_of(jaxseq.lstm(2))._replace(b=drawn(jaxseq.lstm(2, forget_bias=3, **NO_WEIGHTS)).b)
     np.testing.assert_array_equal(params.b, [0, 0, 3, 3, 0, 0, 0, 0])
-    xs = jnp.ones((4, 1, 3))
+    xs = np.ones((4, 1, 3), np.float32)
     with_bias = jaxseq.unroll(jaxseq.lstm(2, forget_bias=3), params, xs)
     without = jaxseq.unroll(jaxseq.lstm(2, forget_bias=0), params, xs)
     jax.tree.map(np.testing.assert_array_equal, with_bias, without)
 
 
 def test_the_initial_carry_is_zero_in_the_dtype_of_the_params():
-    params = jaxseq.lstm(2).init(KEY, 3, jnp.bfloat16)
+    params = params_of(jaxseq.lstm(2), dtype=jnp.bfloat16)
     carry = jaxseq.lstm(2).carry(params, (5, 6))
     assert isinstance(carry, jaxseq.LstmCarry)
     assert carry.h.shape == carry.c.shape == (5, 6, 2)
     assert carry.c.dtype == jnp.bfloat16
-    assert not np.any(carry.h)
+    assert not np.any(np.asarray(carry.h))
 
 
 def test_a_cell_is_static_under_jit():
     assert jax.tree.leaves(jaxseq.lstm(4)) == []
     cell = jaxseq.gru(4)
-    params = cell.init(KEY, 3)
-    _, ys = jax.jit(jaxseq.unroll)(cell, params, jnp.ones((5, 2, 3)))
-    _, want = jaxseq.unroll(cell, params, jnp.ones((5, 2, 3)))
+    params, xs = params_of(cell), np.ones((5, 2, 3), np.float32)
+    _, ys = jax.jit(jaxseq.unroll)(cell, params, xs)
+    _, want = jaxseq.unroll(cell, params, xs)
     np.testing.assert_allclose(ys, want, rtol=1e-6)
 
 
@@ -119,7 +141,7 @@ def test_every_role_has_its_initialiser(name):
 
     roles = {"input_init": constant(1.0), "recurrent_init": constant(2.0), "bias_init": constant(3.0)}
     bias = {} if name == "rnn" else {"forget_bias": None}
-    params = FACTORIES[name](4, **roles, **bias).init(KEY, 3)
+    params = drawn(FACTORIES[name](4, **roles, **bias))
     assert np.all(params.w_x == 1)
     assert np.all(params.w_h == 2)
     assert np.all(params.b == 3)
@@ -132,7 +154,7 @@ def test_forget_biases(name):
     gates = 3 if "gru" in name else 4
     keep, write = (1, None) if gates == 3 else (1, 0)
     for start in (2.5, jaxseq.initializers.chrono(50)):
-        b = np.split(np.asarray(FACTORIES[name](4, forget_bias=start).init(KEY, 3).b), gates)
+        b = np.split(drawn(FACTORIES[name](4, forget_bias=start, **NO_WEIGHTS)).b, gates)
         if start == 2.5:
             assert np.all(b[keep] == 2.5)
             assert all(np.all(part == 0) for gate, part in enumerate(b) if gate != keep)
@@ -144,19 +166,20 @@ def test_forget_biases(name):
 
 
 def test_the_forget_bias_of_other_conventions():
-    b = jaxseq.gru(2, update_writes=True, forget_bias=1.5).init(KEY, 3).b
+    b = drawn(jaxseq.gru(2, update_writes=True, forget_bias=1.5, **NO_WEIGHTS)).b
     np.testing.assert_array_equal(b, [0, 0, -1.5, -1.5, 0, 0])  # where z writes, a small z keeps
-    b = jaxseq.lstm(2, coupled=True, forget_bias=1.5).init(KEY, 3).b
+    b = drawn(jaxseq.lstm(2, coupled=True, forget_bias=1.5, **NO_WEIGHTS)).b
     np.testing.assert_array_equal(b, [1.5, 1.5, 0, 0, 0, 0])
-    f = np.split(np.asarray(jaxseq.lstm(2, coupled=True, forget_bias=jaxseq.initializers.chrono(9)).init(KEY, 3).b), 3)
+    chrono = jaxseq.initializers.chrono(9)
+    f = np.split(drawn(jaxseq.lstm(2, coupled=True, forget_bias=chrono, **NO_WEIGHTS)).b, 3)
     assert np.all(f[0] > 0)
     assert not np.any(f[1:])
 
 
 def test_clipping_bounds_the_memory():
     cell = jaxseq.lstm(4, clip=0.5)
-    params = cell.init(KEY, 3)._replace(b=jnp.full(16, 9.0))
-    carry, _ = jaxseq.unroll(cell, params, jnp.ones((6, 2, 3)))
+    params = params_of(cell)._replace(b=np.full(16, 9.0, np.float32))
+    carry, _ = jaxseq.unroll(cell, params, np.ones((6, 2, 3), np.float32))
     np.testing.assert_array_equal(carry.c, np.full((2, 4), 0.5, np.float32))
 
 
@@ -164,39 +187,44 @@ def test_exponential_gates_do_not_overflow():
     """Gates of ±500, whose exponentials are beyond float32, give the plain ratio and finite gradients."""
     for forget in ("sigmoid", "exponential"):
         cell = jaxseq.slstm(1, forget=forget)
+
+        @jax.jit
+        def run(params, cell=cell):
+            (_, ys), pull = jax.vjp(lambda params: jaxseq.unroll(cell, params, jnp.ones((5, 1))), params)
+            return ys, pull((cell.carry(params), jnp.ones_like(ys)))
+
         for i, f in ((500.0, 500.0), (-500.0, -500.0), (500.0, -500.0), (-500.0, 500.0)):
-            params = jaxseq.SlstmParams(jnp.zeros((1, 4)), jnp.zeros((1, 1, 4)), jnp.array([i, f, 0.3, 0.2]))
-            (_, ys), pull = jax.vjp(lambda params, cell=cell: jaxseq.unroll(cell, params, jnp.ones((5, 1))), params)
+            weights = np.zeros((1, 4)), np.zeros((1, 1, 4)), np.array([i, f, 0.3, 0.2])
+            ys, gradients = run(jaxseq.SlstmParams(*(weight.astype(np.float32) for weight in weights)))
             # All writes are alike, so c / n is g whatever the gates do.
-            np.testing.assert_allclose(ys, np.full((5, 1), jax.nn.sigmoid(0.2) * np.tanh(0.3)), rtol=1e-6)
-            gradients = pull((cell.carry(params), jnp.ones_like(ys)))
+            np.testing.assert_allclose(ys, np.full((5, 1), sigma(0.2) * np.tanh(0.3)), rtol=1e-6)
             assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
 
 
 def test_slstm_is_its_equations_without_the_stabiliser(x64):
     cell = jaxseq.slstm(4, heads=2)
-    params = cell.init(KEY, 3)
-    xs = jax.random.normal(KEY, (9, 3))
+    params, xs = params_of(cell), numbers(9, 3)
     _, ys = jaxseq.unroll(cell, params, xs)
-    h, c, n = jnp.zeros(4), jnp.zeros(4), jnp.zeros(4)
-    for x, y in zip(xs, ys, strict=True):
+    params = jax.tree.map(np.asarray, params)
+    h, c, n = np.zeros(4), np.zeros(4), np.zeros(4)
+    for x, y in zip(xs, np.asarray(ys), strict=True):
         recurrent = [(part @ w).reshape(4, 2) for part, w in zip(h.reshape(2, 2), params.w_h, strict=True)]
-        a = x @ params.w_x + params.b + jnp.concatenate(recurrent, axis=1).ravel()
-        i, f, g, o = jnp.split(a, 4)
-        c = jax.nn.sigmoid(f) * c + jnp.exp(i) * jnp.tanh(g)
-        n = jax.nn.sigmoid(f) * n + jnp.exp(i)
-        h = jax.nn.sigmoid(o) * c / n
+        a = x @ params.w_x + params.b + np.concatenate(recurrent, axis=1).ravel()
+        i, f, g, o = np.split(a, 4)
+        c = sigma(f) * c + np.exp(i) * np.tanh(g)
+        n = sigma(f) * n + np.exp(i)
+        h = sigma(o) * c / n
         np.testing.assert_allclose(y, h, rtol=1e-12)
 
 
 def test_convolution_with_a_window_of_one_is_an_lstm_at_every_pixel(x64):
     conv, plain = jaxseq.conv_lstm((2, 3), 4, window=1), jaxseq.lstm(4)
-    params = conv.init(KEY, 2 * 3 * 5)
-    xs = jax.random.normal(KEY, (7, 2, 3, 5))
+    params, xs = params_of(conv, 2 * 3 * 5), numbers(7, 2, 3, 5)
     _, ys = jaxseq.unroll(conv, params, xs.reshape(7, -1))
+    params = jax.tree.map(np.asarray, params)
     pixel = jaxseq.LstmParams(params.w_x[0, 0], params.w_h[0, 0], params.b)
     _, want = jaxseq.unroll(plain, pixel, xs)
-    np.testing.assert_allclose(ys.reshape(7, 2, 3, 4), want, rtol=1e-12)
+    np.testing.assert_allclose(np.asarray(ys).reshape(7, 2, 3, 4), want, rtol=1e-12)
 
 
 def test_convolutions_are_those_of_scipy(x64):
@@ -204,8 +232,8 @@ def test_convolutions_are_those_of_scipy(x64):
     from scipy.signal import correlate
 
     cell = jaxseq.conv_lstm((4, 5), 2, window=(3, 5))
-    params = cell.init(KEY, 4 * 5 * 3)
-    x, h = jax.random.normal(KEY, (4, 5, 3)), jax.random.normal(KEY, (4, 5, 2))
+    params = jax.tree.map(np.asarray, params_of(cell, 4 * 5 * 3))
+    x, h = numbers(4, 5, 3), numbers(4, 5, 2)
 
     def convolve(image, w):
         return sum(
@@ -213,22 +241,22 @@ def test_convolutions_are_those_of_scipy(x64):
             for i in range(w.shape[-2])
         )
 
-    x, h, w_x, w_h = (np.asarray(array) for array in (x, h, params.w_x, params.w_h))
-    i, _f, g, o = np.split(convolve(x, w_x) + params.b + convolve(h, w_h), 4, axis=-1)
-    c = jax.nn.sigmoid(i) * np.tanh(g)
-    want = jax.nn.sigmoid(o) * np.tanh(c)
-    _, y = jaxseq.step(cell, params, jaxseq.LstmCarry(jnp.asarray(h.ravel()), jnp.zeros(40)), jnp.asarray(x.ravel()))
-    np.testing.assert_allclose(y.reshape(4, 5, 2), want, rtol=1e-10, atol=1e-12)
+    i, _f, g, o = np.split(convolve(x, params.w_x) + params.b + convolve(h, params.w_h), 4, axis=-1)
+    want = sigma(o) * np.tanh(sigma(i) * np.tanh(g))
+    _, y = jax.jit(lambda *given: jaxseq.step(cell, *given))(
+        params, jaxseq.LstmCarry(h.ravel(), np.zeros(40)), x.ravel()
+    )
+    np.testing.assert_allclose(np.asarray(y).reshape(4, 5, 2), want, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 3), (2, 2, 2)], ids=str)
 def test_images_of_one_to_three_axes(shape):
     cell = jaxseq.conv_lstm(shape, 2, peephole=True)
-    params = cell.init(KEY, 3 * np.prod(shape))
-    carry, ys = jaxseq.unroll(cell, params, jnp.ones((4, 2, 3 * np.prod(shape))))
+    in_size = 3 * int(np.prod(shape))
+    carry, ys = jaxseq.unroll(cell, params_of(cell, in_size), np.ones((4, 2, in_size), np.float32))
     assert cell.size == 2 * np.prod(shape)
     assert ys.shape == (4, 2, cell.size)
-    np.testing.assert_array_equal(carry.h, ys[-1])
+    np.testing.assert_array_equal(carry.h, np.asarray(ys)[-1])
 
 
 @pytest.mark.parametrize(
@@ -267,17 +295,16 @@ def test_errors_of_the_factories(make, error, message):
 @pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
 def test_the_initial_carry_can_be_donated(factory):
     cell = factory(4)
-    params = cell.init(KEY, 3)
+    params = params_of(cell)
     step = jax.jit(lambda carry, x: jaxseq.step(cell, params, carry, x), donate_argnums=0)
-    _, y = step(cell.carry(params, (2,)), jnp.ones((2, 3)))
+    _, y = step(cell.carry(params, (2,)), np.ones((2, 3), np.float32))
     assert np.all(np.isfinite(y))
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 6), (3, 0, 6)], ids=["no steps", "no rows"])
 @pytest.mark.parametrize("cell", [jaxseq.conv_lstm((2, 3), 2), jaxseq.slstm(4), jaxseq.layer_norm_gru(4)])
 def test_nothing_to_do(cell, shape):
-    params = cell.init(KEY, 6)
-    carry, ys = jaxseq.unroll(cell, params, jnp.zeros(shape))
+    carry, ys = jaxseq.unroll(cell, params_of(cell, 6), np.zeros(shape, np.float32))
     assert ys.shape == (*shape[:2], cell.size)
     assert jax.tree.leaves(carry)[0].shape == (shape[1], cell.size)
 
@@ -285,13 +312,13 @@ def test_nothing_to_do(cell, shape):
 def test_a_memory_that_stands_on_its_bound(x64):
     """There JAX's clip passes half of the gradient; by hand it is the same half."""
     cell = jaxseq.lstm(1, clip=1.0)
-    params = jaxseq.LstmParams(jnp.zeros((1, 4)), jnp.zeros((1, 4)), jnp.array([-800.0, 800.0, 0.0, 0.0]))
+    params = jaxseq.LstmParams(np.zeros((1, 4)), np.zeros((1, 4)), np.array([-800.0, 800.0, 0.0, 0.0]))
 
     def gradient(kernel):
-        start = jaxseq.LstmCarry(jnp.zeros(1), jnp.ones(1))
-        return jax.grad(lambda start: jaxseq.unroll(cell, params, jnp.ones((3, 1)), start, kernel=kernel)[0].c[0])(
-            start
-        )
+        def last(start):
+            return jaxseq.unroll(cell, params, jnp.ones((3, 1)), start, kernel=kernel)[0].c[0]
+
+        return jax.jit(jax.grad(last))(jaxseq.LstmCarry(np.zeros(1), np.ones(1)))
 
     np.testing.assert_array_equal(gradient(jaxseq.kernels.scan).c, [0.125])
     np.testing.assert_array_equal(gradient(jaxseq.kernels.bptt).c, [0.125])
@@ -324,7 +351,7 @@ def test_numpy_sizes_of_images():
 
 def test_of_a_learned_carry_donated_the_params_stay():
     cell = jaxseq.learned_carry(jaxseq.gru(4))
-    params = cell.init(KEY, 3)
+    params = params_of(cell)
     step = jax.jit(lambda params, carry, x: jaxseq.step(cell, params, carry, x), donate_argnums=1)
     step(params, cell.carry(params), jnp.ones(3))
     assert np.all(np.isfinite(params.carry))

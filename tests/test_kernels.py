@@ -1,5 +1,6 @@
 """What sets the kernels apart: memory, forward mode, segments. That they agree is in test_contract."""
 
+import functools
 import itertools
 
 import jax
@@ -17,8 +18,17 @@ from jaxseq.kernels import _bptt, _saved
 from jaxseq.kernels._bptt_plan import plan_bptt
 from tests import zoo
 
+
+def params_of(cell, in_size, seed=0, scale=0.5):
+    return zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), in_size)), seed, scale)
+
+
+def inputs(*shape, seed=1):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
 CELL = jaxseq.lstm(32)
-PARAMS = CELL.init(jax.random.key(0), 8)
+PARAMS = params_of(CELL, 8, scale=0.2)
 
 
 def temporary_bytes(kernel, loss, T=4096):
@@ -43,7 +53,7 @@ def test_remat_adds_little_to_the_outputs_and_their_cotangents():
 
 def test_weights_cost_one_matmul_each_after_the_loop():
     """The reverse loop of bptt holds one dot, that of δh; those of the weights stand outside."""
-    xs = jnp.ones((5, 2, 8))
+    xs = np.ones((5, 2, 8), np.float32)
 
     def dots(jaxpr, inside):
         for equation in jaxpr.eqns:
@@ -67,16 +77,18 @@ def test_weights_cost_one_matmul_each_after_the_loop():
 @given(st.integers(1, 9), st.integers(1, 9), st.booleans())
 def test_segments_of_any_length_change_nothing(segment, T, reverse):
     cell = jaxseq.gru(3)
-    params = cell.init(jax.random.key(0), 2)
-    xs = jax.random.normal(jax.random.key(1), (T, 2))
 
     def loss(params, xs, kernel):
         carry, ys = jaxseq.unroll(cell, params, xs, reverse=reverse, kernel=kernel)
         return jnp.sum(jnp.sin(ys)) + jnp.sum(carry)
 
-    got = jax.value_and_grad(loss, (0, 1))(params, xs, kernels.remat(segment))
-    want = jax.value_and_grad(loss, (0, 1))(params, xs, kernels.scan)
-    zoo.assert_close(got, want, 1e-5)
+    @jax.jit
+    def both(params, xs):
+        return [
+            jax.value_and_grad(loss, (0, 1))(params, xs, kernel) for kernel in (kernels.remat(segment), kernels.scan)
+        ]
+
+    zoo.assert_close(*both(params_of(cell, 2), inputs(T, 2)), 1e-5)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "own", "recurrent_dropout(lstm)"])
@@ -86,9 +98,9 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
     known = zoo.find(name).cell
     cell = known._replace(carry=lambda *args: known.carry(*args))  # a new one, whose programs nobody else gets
     T, B = 8, 3
-    params = zoo.random_like(cell.init(jax.random.key(0), 3), 0)
+    params = params_of(cell, 3)
     generator = np.random.default_rng(2)
-    xs = jnp.asarray(generator.normal(size=(T, B, 3)))
+    xs = generator.normal(size=(T, B, 3))
     flags = {"mask": generator.random((T, B)) < 0.7, "reset": generator.random((T, B)) < 0.3, "reverse": reverse}
 
     def loss(params, xs, kernel):
@@ -101,18 +113,21 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
     zoo.assert_close(got, want, 1e-12)
 
 
-@pytest.mark.parametrize("name", ["lstm", "learned_carry(lstm)", "bidirectional(gru)"])
-@pytest.mark.parametrize("flagged", [False, True])
+@pytest.mark.parametrize(
+    ("name", "flagged"),
+    [("lstm", False), ("learned_carry(lstm)", True), ("gru", False), ("bidirectional(gru)", True)],
+)
 def test_rows_of_vmap_are_one_batch(name, flagged, x64):
     """Of any gradient: by shared params, by each row's own, and of second order. Under jit within vmap, and without."""
     cell = zoo.find(name).cell
     T, N, B = 5, 3, 2
-    params = zoo.random_like(cell.init(jax.random.key(0), 3), 0)
+    params = params_of(cell, 3)
     generator = np.random.default_rng(2)
-    xs = jnp.asarray(generator.normal(size=(N, T, B, 3)))
-    mask, reset = jnp.asarray(generator.random((N, T, B)) < 0.7), jnp.asarray(generator.random((T, B)) < 0.3)
+    xs = generator.normal(size=(N, T, B, 3))
+    mask, reset = generator.random((N, T, B)) < 0.7, generator.random((T, B)) < 0.3
 
-    def losses(kernel):
+    @functools.partial(jax.jit, static_argnums=0)
+    def losses(kernel, params, xs, mask, reset):
         def of_one(params, xs, mask):
             flags = {"mask": mask, "reset": reset} if flagged else {}
             carry, ys = jaxseq.unroll(cell, params, xs, **flags, kernel=kernel)
@@ -128,12 +143,13 @@ def test_rows_of_vmap_are_one_batch(name, flagged, x64):
         ensemble = jax.vmap(of_one)(jax.tree.map(lambda leaf: jnp.stack([leaf] * N), params), xs, mask)
         return jax.value_and_grad(of_all, (0, 1))(params, xs), own, ensemble, jax.grad(of_gradient)(params)
 
-    zoo.assert_close(losses(kernels.bptt), losses(kernels.scan), 1e-10)
+    got, want = (losses(kernel, params, xs, mask, reset) for kernel in (kernels.bptt, kernels.scan))
+    zoo.assert_close(got, want, 1e-10)
 
 
 def test_rows_of_vmap_form_no_gradient_each():
     """The largest array of a training step is not as large as a weight for every row."""
-    rows, xs = 50, jnp.zeros((50, 5, 8))
+    rows, xs = 50, np.zeros((50, 5, 8), np.float32)
 
     def loss(params):
         return jax.vmap(lambda xs: jaxseq.unroll(CELL, params, xs)[1])(xs).sum()
@@ -153,8 +169,8 @@ def test_a_program_of_symbolic_sizes_is_exported():
     exported = jax.export.export(jax.jit(jax.grad(lambda params, xs: jaxseq.unroll(CELL, params, xs)[1].sum())))(
         PARAMS, jax.ShapeDtypeStruct((T, B, 8), jnp.float32)
     )
-    xs = jax.random.normal(jax.random.key(1), (5, 2, 8))
-    want = jax.grad(lambda params: jaxseq.unroll(CELL, params, xs, kernel=kernels.scan)[1].sum())(PARAMS)
+    xs = inputs(5, 2, 8)
+    want = jax.jit(jax.grad(lambda params: jaxseq.unroll(CELL, params, xs, kernel=kernels.scan)[1].sum()))(PARAMS)
     zoo.assert_close(exported.call(PARAMS, xs), want, 1e-5)
 
 
@@ -199,7 +215,7 @@ def test_small_steps_are_run_directly_without_gradients(make, B, D, H, direct, m
     params = jax.eval_shape(lambda key: cell.init(key, D), jax.random.key(0))
     xs = jax.ShapeDtypeStruct((10, B, D), jnp.float32)
     assert ("without gradients by its `direct`" in kernels.explain(cell, params, xs)) == direct
-    flags = {"mask": jnp.ones((10, B), bool)} if masked else {}
+    flags = {"mask": np.ones((10, B), bool)} if masked else {}
     program = jax.jit(lambda params, xs: jaxseq.unroll(cell, params, xs, **flags)).lower(params, xs).as_text()
     assert (f"tensor<{D + H}x{params.w_x.shape[1]}xf32>" in program) == direct  # both weights joined
 
@@ -213,16 +229,20 @@ def test_what_ys_tell_is_not_written_again(make, alone, masked, reverse):
     """Beside ys: an RNN writes nothing, an LSTM c_{t-1} and its gates; under a mask, h_{t-1} too."""
     T, B = 4, 2
     cell = make(3)
-    params, mask = cell.init(jax.random.key(0), 5), jnp.ones((T, B), bool)
-    xs = jax.random.normal(jax.random.key(1), (T, B, 5))
-    carry = zoo.random_like(cell.carry(params, (B,)), 2)
-    _, saved = _saved.run_and_save(cell.backward.fwd, params, carry, cell.project(params, xs), reverse)
-    assert len(saved.written) == alone
-    inner, one = jaxseq.masking.masked(cell), Augmented(params, cell.carry(params, (B,)))
-    us = inner.project(one, Augmented(xs, (mask, None)))
-    _, under_mask = _saved.run_and_save(inner.backward.fwd, one, carry, us, reverse)
-    assert len(under_mask.written) == masked + 1  # and the mask
-    zoo.assert_close(under_mask.whole()[0], saved.whole(), 1e-6)
+    params, mask = params_of(cell, 5), np.ones((T, B), bool)
+    carry = zoo.random_like(jax.eval_shape(lambda: cell.carry(params, (B,))), 2)
+
+    @jax.jit
+    def whole(params, carry, xs, mask):
+        _, saved = _saved.run_and_save(cell.backward.fwd, params, carry, cell.project(params, xs), reverse)
+        assert len(saved.written) == alone
+        inner, one = jaxseq.masking.masked(cell), Augmented(params, cell.carry(params, (B,)))
+        us = inner.project(one, Augmented(xs, (mask, None)))
+        _, under_mask = _saved.run_and_save(inner.backward.fwd, one, carry, us, reverse)
+        assert len(under_mask.written) == masked + 1  # and the mask
+        return under_mask.whole()[0], saved.whole()
+
+    zoo.assert_close(*whole(params, carry, inputs(T, B, 5), mask), 1e-6)
 
 
 @pytest.mark.parametrize(("name", "segment"), [("lstm", 3), ("lstm", 4), ("lstm", 7), ("gru", 20), ("deep(gru)", 3)])
@@ -231,11 +251,11 @@ def test_truncated_stops_gradients_at_borders_and_changes_no_value(name, reverse
     """Against chunks with the carry handed on as a constant: every gradient, the first carry's too."""
     cell = zoo.find(name).cell
     T, B = 8, 3
-    params = zoo.random_like(cell.init(jax.random.key(0), 3), 0)
-    carry = zoo.random_like(cell.carry(params, (B,)), 1)
+    params = params_of(cell, 3)
+    carry = zoo.random_like(jax.eval_shape(lambda: cell.carry(params, (B,))), 1)
     generator = np.random.default_rng(2)
     xs, mask, reset = (
-        jnp.asarray(generator.normal(size=(T, B, 3))),
+        generator.normal(size=(T, B, 3)),
         generator.random((T, B)) < 0.7,
         generator.random((T, B)) < 0.3,
     )
@@ -275,13 +295,14 @@ def test_truncated_stops_gradients_at_borders_and_changes_no_value(name, reverse
 
 def test_truncated_to_the_whole_is_bptt(x64):
     """A segment as long as the sequence, or longer, cuts nothing."""
-    params, xs = zoo.random_like(PARAMS, 0), jnp.asarray(np.random.default_rng(1).normal(size=(6, 2, 8)), jnp.float32)
+    params, xs = zoo.random_like(PARAMS, 0), inputs(6, 2, 8)
 
     def gradient(kernel):
-        return jax.grad(lambda params: jaxseq.unroll(CELL, params, xs, kernel=kernel)[1].sum())(params)
+        return jax.jit(jax.grad(lambda params: jaxseq.unroll(CELL, params, xs, kernel=kernel)[1].sum()))(params)
 
+    want = gradient(kernels.bptt)
     for segment in (6, 100):
-        zoo.assert_close(gradient(kernels.truncated(segment)), gradient(kernels.bptt), 0)
+        zoo.assert_close(gradient(kernels.truncated(segment)), want, 0)
 
 
 @pytest.mark.parametrize("kernel", [kernels.remat, kernels.truncated])
@@ -295,24 +316,24 @@ def test_segments_are_positive_ints(kernel):
 
 def test_forward_mode_of_bptt_is_refused_by_jax():
     with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(lambda xs: jaxseq.unroll(CELL, PARAMS, xs)[1], (jnp.ones((3, 8)),), (jnp.ones((3, 8)),))
+        jax.jvp(lambda xs: jaxseq.unroll(CELL, PARAMS, xs)[1], (inputs(3, 8),), (inputs(3, 8),))
 
 
 def test_a_cell_without_backward_has_forward_mode_with_every_kernel():
     cell = zoo.own_lstm(3)
-    params = cell.init(jax.random.key(0), 2)
-    xs, tangent = jnp.ones((5, 2)), jnp.full((5, 2), 0.5)
+    params, xs, tangent = params_of(cell, 2), np.ones((5, 2), np.float32), np.full((5, 2), 0.5, np.float32)
 
     def push(kernel):
         return jax.jvp(lambda xs: jaxseq.unroll(cell, params, xs, kernel=kernel)[1], (xs,), (tangent,))[1]
 
-    for kernel in (None, kernels.bptt, kernels.remat(2)):
-        np.testing.assert_allclose(push(kernel), push(kernels.scan), rtol=1e-6)
+    want, *pushed = jax.jit(lambda: list(map(push, (kernels.scan, None, kernels.bptt, kernels.remat(2)))))()
+    for got in pushed:
+        np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
 def test_the_program_does_not_grow_with_time():
     def operations(T, kernel):
-        step = jax.grad(lambda params: jaxseq.unroll(CELL, params, jnp.ones((T, 8)), kernel=kernel)[1].sum())
+        step = jax.grad(lambda params: jaxseq.unroll(CELL, params, inputs(T, 8), kernel=kernel)[1].sum())
         return count(jax.make_jaxpr(step)(PARAMS).jaxpr)
 
     def count(jaxpr):
@@ -329,50 +350,48 @@ def test_the_program_does_not_grow_with_time():
 def test_rows_of_vmap_are_reset_without_gradients(make):
     """With a carry of their own, and as many rows as features, which must not meet."""
     cell, N, T = make(4), 4, 6
-    params = cell.init(jax.random.key(0), 3)
-    xs = jax.random.normal(jax.random.key(1), (N, T, 3))
-    flags = jax.random.bernoulli(jax.random.key(2), 0.4, (2, N, T))
-    carry = jax.tree.map(jnp.ones_like, cell.carry(params, ()))
+    params = params_of(cell, 3)
+    flags = np.random.default_rng(2).random((2, N, T)) < 0.4
+    carry = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), jax.eval_shape(cell.carry, params))
 
-    def run(xs, reset, mask, kernel):
-        return jaxseq.unroll(cell, params, xs, carry, reset=reset, mask=mask, kernel=kernel)
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(kernel, xs, reset, mask):
+        def of_one(xs, reset, mask):
+            return jaxseq.unroll(cell, params, xs, carry, reset=reset, mask=mask, kernel=kernel)
 
-    got, want = (
-        jax.vmap(lambda *row: run(*row, kernel))(xs, *flags)  # noqa: B023
-        for kernel in (None, kernels.scan)
-    )
+        return jax.vmap(of_one)(xs, reset, mask)
+
+    got, want = (run(kernel, inputs(N, T, 3), *flags) for kernel in (None, kernels.scan))
     zoo.assert_close(got, want, 1e-5)
 
 
 def test_a_spoilt_carry_of_an_empty_row_reaches_no_second_gradient():
     cell = jaxseq.rnn(4)
-    params = cell.init(jax.random.key(0), 3)
-    mask = jnp.ones((5, 2), bool).at[:, 1].set(False)
-    carry = jnp.zeros((2, 4)).at[1].set(jnp.nan)
+    mask, carry = np.array([[True, False]] * 5), np.array([[0.0] * 4, [np.nan] * 4], np.float32)
 
     def slope(params):
         total = jax.grad(lambda params: jaxseq.unroll(cell, params, jnp.ones((5, 2, 3)), carry, mask=mask)[1].sum())
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(total(params)))
 
-    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(jax.grad(slope)(params)))
+    gradient = jax.jit(jax.grad(slope))(params_of(cell, 3))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 
 def test_one_object_twice_in_a_carry_step_by_step():
     cell, zeros = jaxseq.lstm(4), jnp.zeros((2, 4))
-    params = cell.init(jax.random.key(0), 3)
-    xs = jax.random.normal(jax.random.key(1), (3, 2, 3))
+    params, xs = params_of(cell, 3), jnp.asarray(inputs(3, 2, 3))
 
     def total(params, kernel):
         return jnp.sum(jaxseq.unroll(cell, params, xs, jaxseq.LstmCarry(zeros, zeros), kernel=kernel)[1] ** 2)
 
-    want = jax.grad(total)(params, kernels.scan)
+    want = jax.jit(jax.grad(total), static_argnums=1)(params, kernels.scan)
     with jax.disable_jit():
         zoo.assert_close(jax.grad(total)(params, kernels.bptt), want, 1e-5)
 
 
 def test_masks_of_symbolic_sizes_are_exported():
     cell = jaxseq.lstm(4)
-    params = cell.init(jax.random.key(0), 3)
+    params = params_of(cell, 3)
     T, B = jax.export.symbolic_shape("T, B")
     shapes = jax.ShapeDtypeStruct((T, B, 3), jnp.float32), jax.ShapeDtypeStruct((T, B), bool)
 
@@ -380,8 +399,8 @@ def test_masks_of_symbolic_sizes_are_exported():
         return jaxseq.unroll(cell, params, xs, mask=mask, reset=~mask)[1]
 
     exported = jax.export.export(jax.jit(run))(params, *shapes)
-    xs, mask = jax.random.normal(jax.random.key(1), (5, 2, 3)), jnp.arange(10).reshape(5, 2) % 3 > 0
-    zoo.assert_close(exported.call(params, xs, mask), run(params, xs, mask), 1e-6)
+    xs, mask = inputs(5, 2, 3), np.arange(10).reshape(5, 2) % 3 > 0
+    zoo.assert_close(exported.call(params, xs, mask), jax.jit(run)(params, xs, mask), 1e-6)
 
 
 def test_explain_names_no_direct_that_is_not_run():

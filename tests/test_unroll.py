@@ -1,5 +1,7 @@
 """The front door with composites, a user's own kernel, and the road of noise."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +41,9 @@ def two_layers(lower, upper):
 
 
 NET = two_layers(jaxseq.lstm(4), two_layers(jaxseq.gru(3), jaxseq.rnn(5)))
-PARAMS = NET.init(KEY, 2)
-XS = jax.random.normal(KEY, (6, 3, 2))
+PARAMS = zoo.random_like(jax.eval_shape(lambda: NET.init(KEY, 2)), 0)
+XS = jnp.asarray(np.random.default_rng(1).normal(size=(6, 3, 2)), jnp.float32)
+run = jax.jit(functools.partial(jaxseq.unroll, NET, PARAMS))
 
 
 def test_a_nested_composite_is_its_layers_in_turn():
@@ -54,12 +57,13 @@ def test_a_nested_composite_is_its_layers_in_turn():
 
 
 def test_a_composite_steps():
-    want_carry, want = jaxseq.unroll(NET, PARAMS, XS)
+    want_carry, want = run(XS)
+    step = jax.jit(functools.partial(jaxseq.step, NET, PARAMS))
     carry, ys = None, []
-    for x in XS:
-        carry, y = jaxseq.step(NET, PARAMS, carry, x)
+    for x in np.asarray(XS):
+        carry, y = step(carry, x)
         ys.append(y)
-    np.testing.assert_allclose(jnp.stack(ys), want, atol=1e-6)
+    np.testing.assert_allclose(np.stack(ys), want, atol=1e-6)
     jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-6), carry, want_carry)
 
 
@@ -77,17 +81,17 @@ def test_the_kernel_reaches_every_layer():
 def test_masks_and_resets_reach_every_layer():
     lengths = np.array([6, 2, 0])
     mask = jaxseq.lengths_to_mask(lengths, 6)
-    noisy = jnp.where(mask[..., None], XS, jnp.nan)
-    carry, ys = jaxseq.unroll(NET, PARAMS, noisy, mask=mask)
+    xs = np.asarray(XS)
+    carry, ys = jax.tree.map(np.asarray, run(np.where(np.asarray(mask)[..., None], xs, np.nan), mask=mask))
     for b, length in enumerate(lengths):
-        want_carry, want = jaxseq.unroll(NET, PARAMS, XS[:length, b])
+        want_carry, want = run(xs[:length, b])
         np.testing.assert_allclose(ys[:length, b], want, atol=1e-6)
         for got, leaf in zip(jax.tree.leaves(carry), jax.tree.leaves(want_carry), strict=True):
             np.testing.assert_allclose(got[b], leaf, atol=1e-6)
     reset = np.zeros((6, 3), bool)
     reset[4] = True
-    _, packed = jaxseq.unroll(NET, PARAMS, XS, reset=reset)
-    np.testing.assert_allclose(packed[4:], jaxseq.unroll(NET, PARAMS, XS[4:])[1], atol=1e-6)
+    _, packed = run(xs, reset=reset)
+    np.testing.assert_allclose(np.asarray(packed)[4:], run(xs[4:])[1], atol=1e-6)
 
 
 def test_no_key_no_noise():
@@ -95,9 +99,9 @@ def test_no_key_no_noise():
     np.testing.assert_array_equal(quiet, jaxseq.unroll(NET, PARAMS, XS, key=None)[1])
     noisy = jaxseq.unroll(NET, PARAMS, XS, key=KEY)[1]
     np.testing.assert_array_equal(noisy, jaxseq.unroll(NET, PARAMS, XS, key=KEY)[1])
-    assert np.abs(noisy - quiet).max() > 0.01
+    assert np.abs(np.asarray(noisy) - np.asarray(quiet)).max() > 0.01
     cell = jaxseq.gru(3)
-    params = cell.init(KEY, 2)
+    params = zoo.random_like(jax.eval_shape(lambda: cell.init(KEY, 2)), 0)
     np.testing.assert_array_equal(*(jaxseq.unroll(cell, params, XS, key=key)[1] for key in (None, KEY)))
 
 
@@ -110,7 +114,7 @@ def test_a_composite_is_static_under_jit_and_checked():
     want = jaxseq.unroll(NET, PARAMS, XS)[1]
     np.testing.assert_allclose(jax.jit(jaxseq.unroll)(NET, PARAMS, XS)[1], want, atol=1e-6)
     with pytest.raises(ValueError, match=r"`params\[0\].w_x` must be \(9, 16\).*D = 9"):
-        jaxseq.unroll(NET, PARAMS, jnp.ones((6, 3, 9)))
+        jaxseq.unroll(NET, PARAMS, np.ones((6, 3, 9), np.float32))
     with pytest.raises(ValueError, match=r"`carry\[1\]\[0\]` must be float32 \(3, 3\)"):
         jaxseq.unroll(NET, PARAMS, XS, NET.carry(PARAMS, (3,))[:1] + NET.carry(PARAMS, (2,))[1:])
 
@@ -118,11 +122,16 @@ def test_a_composite_is_static_under_jit_and_checked():
 def test_step_starts_again_in_the_rows_that_are_reset():
     """In nets too, and from a learned carry."""
     net = jaxseq.stack(jaxseq.learned_carry(jaxseq.gru(4)), jaxseq.lstm(3))
-    params = zoo.random_like(net.init(jax.random.key(0), 2), 0)
-    carry = zoo.random_like(net.carry(params, (3,)), 1)
-    x, reset = jnp.ones((3, 2)), jnp.array([True, False, True])
-    got = jaxseq.step(net, params, carry, x, reset=reset)
-    fresh, held = jaxseq.step(net, params, None, x), jaxseq.step(net, params, carry, x)
+    params = zoo.random_like(jax.eval_shape(lambda: net.init(KEY, 2)), 0)
+    carry = zoo.random_like(jax.eval_shape(lambda: net.carry(params, (3,))), 1)
+    x, reset = np.ones((3, 2), np.float32), np.array([True, False, True])
+
+    @jax.jit
+    def steps(params, carry, x, reset):
+        reset_in = jaxseq.step(net, params, carry, x, reset=reset)
+        return reset_in, jaxseq.step(net, params, None, x), jaxseq.step(net, params, carry, x)
+
+    got, fresh, held = jax.tree.map(np.asarray, steps(params, carry, x, reset))
     for row, want in enumerate((fresh, held, fresh)):
         zoo.assert_close(*(jax.tree.map(lambda leaf, row=row: leaf[row], tree) for tree in (got, want)), 1e-6)
     with pytest.raises(ValueError, match=r"`reset` must be bool \[B\] = \(3,\); got bool \(1,\)"):

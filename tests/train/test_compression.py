@@ -49,7 +49,7 @@ def test_a_scale_a_row_keeps_rare_tokens():
     table = jnp.array([[100.0, 50.0], [0.01, 0.02]])
     by_row, by_column = (dequantize(quantize({"e": table}, rows=rows))["e"] for rows in ("e", None))
     np.testing.assert_allclose(by_row, table, rtol=1e-2)
-    assert not np.any(by_column[1])
+    assert not np.any(np.asarray(by_column)[1])
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
@@ -70,6 +70,7 @@ def test_any_tree_and_where():
         again = dequantize(small)
         assert jax.tree.structure(again) == jax.tree.structure(params)
         for w, got in zip(jax.tree.leaves(params), jax.tree.leaves(again), strict=True):
+            w, got = np.asarray(w), np.asarray(got)
             bound = np.abs(w).max(axis=0) / 254 if w.ndim == 2 else 0
             assert np.all(np.abs(w - got) <= bound * 1.0001)
         bytes_ = sum(w.size + 4 * w.shape[1] if w.ndim == 2 else 4 * w.size for w in jax.tree.leaves(params))
@@ -83,7 +84,7 @@ def test_a_quantised_cell_errs_within_the_bound():
     """|h − ĥ| ≤ e_t = |x| s_x / 2 + |h| s_h / 2 + e_{t−1} |Ŵ_h|, since tanh stretches nothing."""
     rng = np.random.default_rng(0)
     w_x, w_h = rng.normal(size=(8, 16)) / 8, rng.normal(size=(16, 16)) / 8
-    xs = jnp.asarray(rng.normal(size=(5, 4, 8)), jnp.float32)
+    xs = rng.normal(size=(5, 4, 8)).astype(np.float32)
     small = quantize(jaxseq.RnnParams(*(jnp.asarray(w, jnp.float32) for w in (w_x, w_h, np.zeros(16)))))
     run = jax.jit(lambda small, xs: jaxseq.unroll(jaxseq.rnn(16), dequantize(small), xs)[1]).lower(small, xs).compile()
     # what the program is handed, and so what lies in memory between calls, is int8
@@ -148,46 +149,49 @@ def test_prune_any_tree():
             pruned = prune(params, 0.75, scope=scope)
             assert jax.tree.structure(pruned) == jax.tree.structure(params)
             sizes = [w.size for w in jax.tree.leaves(params) if w.ndim == 2]
-            zeros = [int(np.sum(w == 0)) for w in jax.tree.leaves(pruned) if w.ndim == 2]
+            zeros = [int(np.sum(np.asarray(w) == 0)) for w in jax.tree.leaves(pruned) if w.ndim == 2]
             assert sum(zeros) == round(0.75 * sum(sizes))
             assert scope == "global" or zeros == [0.75 * n for n in sizes]
     some = prune(trees()["tuple"], 0.5, where="w_h")
-    assert np.sum(some.w_h == 0) == 18
-    assert np.all(some.w_x)
+    assert np.sum(np.asarray(some.w_h) == 0) == 18
+    assert np.all(np.asarray(some.w_x))
 
 
 def test_zeros_stay_zero_in_fine_tuning():
-    params = trees()["tuple"]._replace(b=jnp.zeros(12))
+    params = trees()["tuple"]._replace(b=jnp.asarray(np.zeros(12, np.float32)))
     pruned = prune(params, 0.8)
     free = masks(pruned)
-    np.testing.assert_array_equal(free.w_h, pruned.w_h != 0)
-    assert free.b.all()
+    np.testing.assert_array_equal(free.w_h, np.asarray(pruned.w_h) != 0)
+    assert np.asarray(free.b).all()
     optimizer = optax.chain(optax.adamw(0.1, weight_decay=0.1), keep_zeros())
     plain = optax.adamw(0.1, weight_decay=0.1)
-    gradients = jax.tree.map(jnp.ones_like, params)
+    gradients = jax.tree.map(np.ones_like, jax.tree.map(np.asarray, params))
 
     @jax.jit
     def step(params, state):
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
-    trained, state = pruned, optimizer.init(pruned)
+    start = jax.jit(optimizer.init)
+    trained, state = pruned, start(pruned)
     for _ in range(3):
         trained, state = step(trained, state)
     for before, after in zip((pruned.w_x, pruned.w_h), (trained.w_x, trained.w_h), strict=True):
-        np.testing.assert_array_equal(before == 0, after == 0)
-    assert np.all(trained.b < -0.2)
-    updates, _ = optimizer.update(gradients, optimizer.init(pruned), pruned)
-    expected, _ = plain.update(gradients, plain.init(pruned), pruned)
+        np.testing.assert_array_equal(np.asarray(before) == 0, np.asarray(after) == 0)
+    assert np.all(np.asarray(trained.b) < -0.2)
+    updates, _ = jax.jit(optimizer.update)(gradients, start(pruned), pruned)
+    expected, _ = jax.jit(plain.update)(gradients, jax.jit(plain.init)(pruned), pruned)
     for got, want, mask in zip(*map(jax.tree.leaves, (updates, expected, free)), strict=True):
         np.testing.assert_array_equal(got, np.where(mask, want, 0))
     updates, _ = keep_zeros(where="w_h").update(gradients, optax.EmptyState(), pruned)
-    assert np.all(updates.w_x == 1)
+    assert np.all(np.asarray(updates.w_x) == 1)
     np.testing.assert_array_equal(updates.w_h, free.w_h)
 
 
 def test_sizes():
-    params = {"w": jnp.zeros((10, 10)).at[0, :3].set(1.0), "b": jnp.ones(5), "n": jnp.zeros((), jnp.int8)}
+    w = np.zeros((10, 10), np.float32)
+    w[0, :3] = 1
+    params = {"w": jnp.asarray(w), "b": jnp.ones(5), "n": jnp.zeros((), jnp.int8)}
     assert size(params) == 400 + 20 + 1
     assert sparse_size(params) == (3 * 4 + 13) + 20 + 1
     small = quantize(params)

@@ -1,6 +1,7 @@
 """The loop around the step: the history is that of a plain loop, and a run that is resumed is the run."""
 
 import csv
+import functools
 import json
 import os
 import subprocess
@@ -127,12 +128,17 @@ def test_a_number_of_ones_own_is_monitored(monitor):
     assert result.params["w"][0] == np.float32(result.history[1]["validation/w"])
 
 
+@functools.cache
+def whole_run(every):
+    return train.fit(STEP, start(), LOADER, epochs=2, every=every, validate=VALIDATE)
+
+
 @pytest.mark.parametrize("every", [None, 4, 5])
 @pytest.mark.parametrize("until", [1, 2, 7, 10])
 def test_a_run_that_is_gone_on_with_is_the_run(tmp_path, every, until):
     """Interrupted after any step, within an epoch and a row."""
     options = {"epochs": 2, "every": every, "validate": VALIDATE}
-    expected = train.fit(STEP, start(), LOADER, **options)
+    expected = whole_run(every)
     steps = iter(range(until))
 
     def interrupted(state, batch):

@@ -21,11 +21,10 @@ def loss(params, xs, mask=None, *, kernel=None):
 
 
 def batch():
-    mask = jaxseq.lengths_to_mask(jnp.asarray(LENGTHS), T)
+    mask = np.arange(T)[:, None] < LENGTHS
     draw = np.random.default_rng(1).normal
     params = jaxseq.RnnParams(*(jnp.asarray(draw(size=shape)) for shape in ((D, H), (H, H), (H,))))
-    xs = jnp.asarray(draw(size=(T, B, D)))
-    return params, jnp.where(mask[..., None], xs, jnp.nan), mask
+    return params, np.where(mask[..., None], draw(size=(T, B, D)), np.nan), mask
 
 
 def test_per_example_gradients():
@@ -36,6 +35,7 @@ def test_per_example_gradients():
     # cut to its length, without a mask, and differentiated by JAX; what is left of the sum is the first example's
     alone = jax.jit(jax.grad(lambda params, xs: loss(params, xs, kernel=jaxseq.kernels.scan)))(params, xs[:2, 1])
     for total, apart, second in zip(*map(jax.tree.leaves, (together, each, alone)), strict=True):
+        apart = np.asarray(apart)
         np.testing.assert_allclose(np.sum(apart, axis=0), total, rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(apart[1], second, rtol=1e-10, atol=1e-12)
         assert not np.any(apart[2])
@@ -47,5 +47,5 @@ def test_per_example_gradients():
     expected = np.mean(rows / np.maximum(norms / clip, 1)[:, None], axis=0)
     private = optax.contrib.differentially_private_aggregate(clip, 0.0, jax.random.key(2))
     got, _ = jax.jit(private.update)(each, private.init(params))
-    got = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(got)])
+    got = np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(got)])
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)

@@ -1,5 +1,7 @@
 """One training step, against the same step written out plainly."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from flax import nnx
 import jaxseq
 from jaxseq import nn, train
 from jaxseq.train import losses, metrics
+from tests import zoo
 
 CELL = jaxseq.dropout(jaxseq.gru(3), inputs=0.3)
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
@@ -42,6 +45,11 @@ def mean_loss(params, batch, key):
     return mean, {"error": mean}
 
 
+def params_of(cell, seed=0):
+    return zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), 2)), seed)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def plain_step(loss_fn, params, opt_state, batch, key, number):
     def loss(params):
         value, _ = loss_fn(params, batch, jax.random.fold_in(key, number))
@@ -54,7 +62,7 @@ def plain_step(loss_fn, params, opt_state, batch, key, number):
 
 @pytest.fixture
 def params():
-    return CELL.init(jax.random.key(0), 2)
+    return params_of(CELL)
 
 
 @pytest.mark.parametrize("loss_fn", [scalar_loss, mean_loss])
@@ -100,7 +108,7 @@ def test_the_states_buffers_are_given_away(params):
 
 def test_microbatches_are_the_batch_they_make_up():
     """Of unequal masks, too: the mean is over real steps, not over means."""
-    params = jaxseq.rnn(3).init(jax.random.key(0), 2)
+    params = params_of(jaxseq.rnn(3))
 
     def loss_fn(params, batch, key):
         _, ys = jaxseq.unroll(jaxseq.rnn(3), params, batch["xs"], mask=batch["mask"])
@@ -181,7 +189,7 @@ def test_a_batch_of_nothing_but_padding_has_no_gradient(params):
 def test_a_carry_goes_from_batch_to_batch_as_in_the_whole():
     """Truncated BPTT by hand: values as of the whole text, gradients of a batch's own steps."""
     cell, optimizer = jaxseq.lstm(3), optax.sgd(0.0)
-    params = cell.init(jax.random.key(0), 2)
+    params = params_of(cell)
     batch = make_batch(0, steps=6)
 
     def loss_fn(params, batch, key, carry):
@@ -194,7 +202,7 @@ def test_a_carry_goes_from_batch_to_batch_as_in_the_whole():
     for half in (slice(0, 3), slice(3, 6)):
         state, report = step(state, {name: leaf[half] for name, leaf in batch.items()})
         chunks.append(report.aux["ys"])
-    carry, ys = jaxseq.unroll(cell, params, batch["xs"], mask=batch["mask"])
+    carry, ys = jax.jit(lambda params: jaxseq.unroll(cell, params, batch["xs"], mask=batch["mask"]))(params)
     np.testing.assert_allclose(np.concatenate(chunks), ys, rtol=1e-6, atol=1e-7)
     chex.assert_trees_all_close(state.carry, carry, rtol=1e-6, atol=1e-7)
 
@@ -208,10 +216,11 @@ def test_a_carry_goes_from_batch_to_batch_as_in_the_whole():
 def test_an_ensembles_members_are_trained_as_if_alone():
     keys = jax.random.split(jax.random.key(3), 3)
 
+    @jax.jit
     def start(key):
         return train.init(CELL.init(key, 2), OPTIMIZER, key)
 
-    together, step = jax.vmap(start)(keys), train.make_step(scalar_loss, OPTIMIZER, ensemble=True)
+    together, step = jax.jit(jax.vmap(start))(keys), train.make_step(scalar_loss, OPTIMIZER, ensemble=True)
     alone, single = [start(key) for key in keys], train.make_step(scalar_loss, OPTIMIZER)
     for number in range(2):
         batch = make_batch(number)
@@ -220,7 +229,10 @@ def test_an_ensembles_members_are_trained_as_if_alone():
         np.testing.assert_allclose(report.loss, [report.loss for report in reports], rtol=1e-5)
     for member, state in enumerate(alone):
         chex.assert_trees_all_close(
-            jax.tree.map(lambda leaf, i=member: leaf[i], together.params), state.params, rtol=1e-4, atol=1e-5
+            jax.tree.map(lambda leaf, i=member: np.asarray(leaf)[i], together.params),
+            state.params,
+            rtol=1e-4,
+            atol=1e-5,
         )
 
 

@@ -1,5 +1,6 @@
 """`around`: every fact of a cell reaches the cell around it, and every function of a wrapper has its gradient."""
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -57,9 +58,13 @@ def test_a_backward_without_a_project_has_jaxs(x64):
         check(WRAPPERS[wrapper](bare))
 
 
+def params_of(cell):
+    return zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D)), 1)
+
+
 def check(cell):
     """By hand against autodiff and differences, with masks and resets; and all kernels under a key."""
-    params = zoo.random_like(cell.init(jax.random.key(0), D), 1)
+    params = params_of(cell)
     jaxseq.check_bptt(cell, params, XS, mask=MASK, reset=RESET)
 
     def losses(kernel):
@@ -67,7 +72,7 @@ def check(cell):
             carry, ys = jaxseq.unroll(cell, params, xs, mask=MASK, reset=RESET, kernel=kernel, key=jax.random.key(3))
             return sum(jnp.sum(jnp.sin(leaf + 1)) for leaf in jax.tree.leaves((carry, ys)))
 
-        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, jnp.asarray(XS))
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, XS)
 
     zoo.assert_close(losses(kernels.bptt), losses(kernels.scan), 1e-10)
 
@@ -122,13 +127,14 @@ def test_all_functions_together(make, given, x64):
 def test_functions_are_called_as_they_say(x64):
     """The leak in NumPy, step by step; towards a learned carry its gradient is that of autodiff."""
     cell = own.leaking(jaxseq.learned_carry(jaxseq.gru(H)), 0.25)
-    params = zoo.random_like(cell.init(jax.random.key(0), D), 1)
-    last, ys = jaxseq.unroll(cell, params, XS)
+    params = params_of(cell)
+    last, ys = jax.tree.map(np.asarray, jaxseq.unroll(cell, params, XS))
+    step = jax.jit(functools.partial(jaxseq.step, jaxseq.gru(H)))
     h = np.broadcast_to(params.carry, (B, H))
     for x, y in zip(XS, ys, strict=True):
-        new, _ = jaxseq.step(jaxseq.gru(H), params.params, jnp.asarray(h), jnp.asarray(x))
+        new, _ = jax.tree.map(np.asarray, step(params.params, h, x))
         np.testing.assert_allclose(y, 0.75 * new, rtol=1e-12)
-        h = 0.75 * np.asarray(new) + 0.25 * np.asarray(params.carry)
+        h = 0.75 * new + 0.25 * np.asarray(params.carry)
     np.testing.assert_allclose(last, h, rtol=1e-12)
     check(cell)
     check(own.leaking(jaxseq.dropout(jaxseq.lstm(H), recurrent=0.2, per_step=True)))
@@ -137,12 +143,12 @@ def test_functions_are_called_as_they_say(x64):
 def test_what_is_given_without_a_draw_stands_beside_xs(x64):
     """As masks do: here a push of the carry at every step."""
     cell = around(jaxseq.gru(H), given="xs", enter=lambda push, u, h: h + jnp.where(push, 1.0, 0.0)[..., None])
-    params = zoo.random_like(jaxseq.gru(H).init(jax.random.key(0), D), 1)
+    params, step = params_of(jaxseq.gru(H)), jax.jit(functools.partial(jaxseq.step, jaxseq.gru(H)))
     for kernel in (kernels.scan, kernels.bptt):
-        _, ys = kernel(cell, params, jnp.zeros((B, H)), Augmented(jnp.asarray(XS), jnp.asarray(MASK)))
-        h = jnp.zeros((B, H))
-        for x, push, y in zip(XS, MASK, ys, strict=True):
-            h, want = jaxseq.step(jaxseq.gru(H), params, h + push[:, None], jnp.asarray(x))
+        _, ys = jax.jit(lambda *given: kernel(cell, *given))(params, np.zeros((B, H)), Augmented(XS, MASK))  # noqa: B023
+        h = np.zeros((B, H))
+        for x, push, y in zip(XS, MASK, np.asarray(ys), strict=True):
+            h, want = jax.tree.map(np.asarray, step(params, h + push[:, None], x))
             np.testing.assert_allclose(y, want, rtol=1e-12)
 
 
@@ -163,14 +169,13 @@ def test_what_is_given_without_a_draw_stands_beside_xs(x64):
 )
 def test_what_is_not_linear_is_refused_and_left_to_jax_where_that_is_asked_for(functions, message, x64):
     def gradient(cell):
-        params = cell.init(jax.random.key(0), D)
-        return jax.grad(lambda params: jaxseq.unroll(cell, params, XS)[1].sum())(params)
+        return jax.jit(jax.grad(lambda params: jaxseq.unroll(cell, params, XS)[1].sum()))(params_of(cell))
 
     cell = around(jaxseq.lstm(H), **functions)
     with pytest.raises(ValueError, match=message):
         gradient(cell)
     cell = around(jaxseq.lstm(H)._replace(backward=None), **functions)
-    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient(cell)))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient(cell)))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +204,7 @@ def test_other_shapes_than_the_cells_are_named(functions):
     cell = around(jaxseq.lstm(H), **functions)
     (name,) = functions
     with pytest.raises(TypeError, match=f"`{name}` must return the shapes and dtypes of the cell's own step"):
-        jaxseq.unroll(cell, cell.init(jax.random.key(0), D), XS.astype(jnp.float32))
+        jaxseq.unroll(cell, params_of(cell), XS.astype(jnp.float32))
 
 
 def test_only_a_cell_has_something_around_it():

@@ -57,9 +57,21 @@ MASK = np.random.default_rng(0).random((T, B)) < 0.7
 RESET = np.random.default_rng(1).random((T, B)) < 0.3
 
 
+def params_of(net, seed=0):
+    return zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), D)), seed)
+
+
+def carry_of(net, params, seed):
+    return zoo.random_like(jax.eval_shape(lambda: net.carry(params, (B,))), seed)
+
+
 def make(net):
-    params = zoo.random_like(net.init(jax.random.key(0), D), 0)
-    return params, jnp.asarray(np.random.default_rng(1).normal(size=(T, B, D)))
+    return params_of(net), jnp.asarray(np.random.default_rng(1).normal(size=(T, B, D)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run(net, params, xs, carry=None, key=None):
+    return jaxseq.unroll(net, params, xs, carry, key=key)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -90,20 +102,20 @@ def test_without_a_key_dropout_is_the_net_itself(name):
     inner = {"recurrent_gru_before": jaxseq.gru(H, reset_after=False)}.get(name, inner)
     inner = {"recurrent_layer_norm_gru": jaxseq.layer_norm_gru(H)}.get(name, inner)
     params, xs = make(net)
-    zoo.assert_close(jaxseq.unroll(net, params, xs), jaxseq.unroll(inner, params, xs), 1e-14)  # sums in another order
+    zoo.assert_close(run(net, params, xs), run(inner, params, xs), 1e-14)  # sums in another order
 
 
 def test_features_are_dropped_at_their_rate_for_all_steps_alike():
     cell = jaxseq.rnn(50, activation=identity)
-    params = jaxseq.RnnParams(jnp.eye(50), jnp.zeros((50, 50)), jnp.zeros(50))
-    xs = jnp.ones((T, 40, 50))
+    params = jaxseq.RnnParams(np.eye(50), np.zeros((50, 50)), np.zeros(50))
+    xs = np.ones((T, 40, 50))
     for option in ("inputs", "outputs"):
-        _, ys = jaxseq.unroll(dropout(cell, **{option: RATE}), params, xs, key=jax.random.key(0))
-        np.testing.assert_array_equal(ys, jnp.broadcast_to(ys[0], ys.shape))
+        ys = np.asarray(run(dropout(cell, **{option: RATE}), params, xs, key=jax.random.key(0))[1])
+        np.testing.assert_array_equal(ys, np.broadcast_to(ys[0], ys.shape))
         np.testing.assert_allclose(np.unique(ys), [0, 1 / (1 - RATE)])
         assert_rate(ys[0] == 0, RATE)
         assert np.any(ys[0, 0] != ys[0, 1])
-        _, ys = jaxseq.unroll(dropout(cell, **{option: RATE}, per_step=True), params, xs, key=jax.random.key(0))
+        ys = np.asarray(run(dropout(cell, **{option: RATE}, per_step=True), params, xs, key=jax.random.key(0))[1])
         assert_rate(ys == 0, RATE)
         assert_rate(ys[0] != ys[1], 2 * RATE * (1 - RATE))
 
@@ -116,7 +128,7 @@ def assert_rate(events, rate):
 def mean_over_keys(net, params, xs, count=4000):
     """The mean of ys over keys, and its standard error."""
     keys = jax.random.split(jax.random.key(7), count)
-    ys = jax.jit(jax.vmap(lambda key: jaxseq.unroll(net, params, xs, key=key)[1]))(keys)
+    ys = np.asarray(jax.jit(jax.vmap(lambda key: jaxseq.unroll(net, params, xs, key=key)[1]))(keys))
     return ys.mean(0), ys.std(0) / np.sqrt(count)
 
 
@@ -128,17 +140,17 @@ def assert_mean(net, params, xs, want):
 @pytest.mark.parametrize("options", [{"inputs": RATE}, {"outputs": RATE}, {"inputs": RATE, "per_step": True}], ids=str)
 def test_means_of_linear_nets_are_those_without_dropout(options):
     params, xs = make(LINEAR)
-    assert_mean(dropout(LINEAR, **options), params, xs, jaxseq.unroll(LINEAR, params, xs)[1])
+    assert_mean(dropout(LINEAR, **options), params, xs, run(LINEAR, params, xs)[1])
 
 
 @pytest.mark.parametrize("per_step", [False, True])
 def test_means_of_recurrent_dropout(per_step):
     """With W_h = w I, h_T = Σ (w m)^k x: E[m^k] is 1 for masks of each step's own, (1 - rate)^{1-k} for one mask."""
     w = 0.5
-    params = jaxseq.RnnParams(jnp.eye(H), w * jnp.eye(H), jnp.zeros(H))
+    params = jaxseq.RnnParams(np.eye(H), w * np.eye(H), np.zeros(H))
     moments = np.array([1.0 if per_step or k == 0 else (1 - RATE) ** (1 - k) for k in range(T)])
     want = np.cumsum(w ** np.arange(T) * moments)
-    xs = jnp.ones((T, B, H))
+    xs = np.ones((T, B, H))
     assert_mean(dropout(LINEAR, recurrent=RATE, per_step=per_step), params, xs, want[:, None, None])
 
 
@@ -146,14 +158,14 @@ def test_mean_of_zoneout_is_what_it_gives_without_a_key():
     """For a linear cell, whose mean carry goes through the cell as it is."""
     params, xs = make(LINEAR)
     net = zoneout(LINEAR, h=RATE)
-    assert_mean(net, params, xs, jaxseq.unroll(net, params, xs)[1])
+    assert_mean(net, params, xs, run(net, params, xs)[1])
 
 
 def test_zoneout_holds_entries_at_its_rates():
     net = zoneout(jaxseq.lstm(50), h=0.2, c=0.6)
-    params = net.init(jax.random.key(0), D)
-    carry = jaxseq.LstmCarry(jnp.full((40, 50), 7.0), jnp.full((40, 50), 9.0))
-    last, ys = jaxseq.unroll(net, params, jnp.ones((1, 40, D)), carry, key=jax.random.key(0))
+    carry = jaxseq.LstmCarry(np.full((40, 50), 7.0), np.full((40, 50), 9.0))
+    given = params_of(net), np.ones((1, 40, D)), carry
+    last, ys = jax.tree.map(np.asarray, run(net, *given, key=jax.random.key(0)))
     assert_rate(last.h == 7, 0.2)
     assert_rate(last.c == 9, 0.6)
     np.testing.assert_array_equal(ys[0], last.h)
@@ -161,9 +173,10 @@ def test_zoneout_holds_entries_at_its_rates():
 
 def test_zoneout_without_a_key_is_the_mean_of_old_and_new():
     params, xs = make(LSTM)
-    carry = zoo.random_like(LSTM.carry(params, (B,)), 2)
-    new, _ = jaxseq.step(LSTM, params, carry, xs[0])
-    held, y = jaxseq.step(zoneout(LSTM, h=0.2, c=0.6), params, carry, xs[0])
+    carry, x = jax.tree.map(np.asarray, (carry_of(LSTM, params, 2), xs))
+    new, _ = jaxseq.step(LSTM, params, carry, x[0])
+    held, y = jaxseq.step(zoneout(LSTM, h=0.2, c=0.6), params, carry, x[0])
+    new = jax.tree.map(np.asarray, new)
     zoo.assert_close(held, jaxseq.LstmCarry(0.2 * carry.h + 0.8 * new.h, 0.6 * carry.c + 0.4 * new.c), 1e-15)
     zoo.assert_close(y, held.h, 0)
 
@@ -171,12 +184,12 @@ def test_zoneout_without_a_key_is_the_mean_of_old_and_new():
 @pytest.mark.parametrize("cell", [GRU, jaxseq.layer_norm_gru(H), zoneout(GRU, h=0.1)], ids=["gru", "norm", "zoneout"])
 def test_recurrent_dropout_leaves_the_memory_of_a_gru_alone(cell):
     """With an update gate that keeps everything, h comes through any number of steps as it is."""
-    params = cell.init(jax.random.key(0), D)
-    params = params._replace(b=params.b.at[H : 2 * H].set(100.0))
-    h = jax.random.normal(jax.random.key(1), (B, H))
+    params = params_of(cell)
+    params = params._replace(b=np.where(np.arange(3 * H) // H == 1, 100.0, params.b))
+    h = np.random.default_rng(1).normal(size=(B, H))
     for per_step in (False, True):
         net = dropout(cell, recurrent=0.5, per_step=per_step)
-        last, _ = jaxseq.unroll(net, params, jnp.ones((100, B, D)), h, key=jax.random.key(2))
+        last, _ = run(net, params, np.ones((100, B, D)), h, key=jax.random.key(2))
         zoo.assert_close(last, h, 1e-12)
 
 
@@ -187,9 +200,9 @@ def test_recurrent_dropout_leaves_the_memory_of_a_gru_alone(cell):
 def test_an_h_that_zoneout_holds_is_remembered_and_not_dropped(cell, per_step):
     """Held at nearly every step it comes through as it was; dropped and scaled at each it would explode."""
     net = dropout(zoneout(cell, h=1 - 1e-9), recurrent=0.5, per_step=per_step)
-    params = net.init(jax.random.key(0), D)
-    carry = zoo.random_like(net.carry(params, (B,)), 1)
-    last, _ = jaxseq.unroll(net, params, jnp.ones((100, B, D)), carry, key=jax.random.key(2))
+    params = params_of(net)
+    carry = carry_of(net, params, 1)
+    last, _ = run(net, params, np.ones((100, B, D)), carry, key=jax.random.key(2))
     h = lambda carry: carry if hasattr(carry, "shape") else carry.h
     zoo.assert_close(h(last), h(carry), 1e-12)
 
@@ -199,22 +212,27 @@ def test_recurrent_weights_see_what_was_not_dropped(name):
     """One step against the cell's own weights with rows removed, which is what a dropped unit is to them."""
     cell = zoo.CELLS[name].cell
     params, xs = make(cell)
-    carry = zoo.random_like(cell.carry(params, (B,)), 2)
+    params, xs = jax.tree.map(np.asarray, (params, xs))
+    carry = carry_of(cell, params, 2)
     net = dropout(cell, recurrent=RATE)
     key = jax.random.key(3)
-    noisy, _ = net.noise(key, params, xs[:1])
-    got, _ = jaxseq.unroll(net, params, xs[:1], carry, key=key)
+    noisy, _ = jax.jit(net.noise)(key, params, xs[:1])
+    got, _ = run(net, params, xs[:1], carry, key=key)
+    step = jax.jit(functools.partial(jaxseq.step, cell))
     for row in range(B):
-        kept = params._replace(w_h=params.w_h * noisy.extra[row][:, None] / (1 - RATE))
-        want, _ = jaxseq.step(cell, kept, carry, xs[0])
-        zoo.assert_close(*(jax.tree.map(lambda leaf, row=row: leaf[row], tree) for tree in (got, want)), 1e-12)
+        kept = params._replace(w_h=params.w_h * np.asarray(noisy.extra)[row][:, None] / (1 - RATE))
+        want, _ = step(kept, carry, xs[0])
+        zoo.assert_close(
+            *(jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], tree) for tree in (got, want)), 1e-12
+        )
 
 
 def test_chunks_draw_anew_and_rows_apart():
     net = dropout(GRU, recurrent=RATE)
     params, xs = make(net)
     keys = jax.random.split(jax.random.key(0))
-    first, second = (jaxseq.unroll(net, params, xs[:, :1].repeat(2, axis=1), key=key)[1] for key in keys)
+    alike = np.asarray(xs)[:, :1].repeat(2, axis=1)
+    first, second = (np.asarray(run(net, params, alike, key=key)[1]) for key in keys)
     assert np.any(first != second)
     assert np.any(first[:, 0] != first[:, 1])
 
@@ -304,11 +322,11 @@ def test_an_array_carry_says_whether_it_is_remembered():
 
     with pytest.raises(ValueError, match=r"this cell's carry is one array, which may be both. Say which"):
         dropout(keeper(None), recurrent=0.2).init(jax.random.key(0), D)
-    xs = jnp.ones((300, B, D))
+    xs = np.ones((300, B, D))
 
     def largest(hears):
         net = dropout(keeper(hears), recurrent=0.2)
-        return jnp.abs(jaxseq.unroll(net, net.init(jax.random.key(0), D), xs, key=jax.random.key(1))[1]).max()
+        return np.abs(run(net, net.init(jax.random.key(0), D), xs, key=jax.random.key(1))[1]).max()
 
     assert largest(True) <= 1
     assert largest(False) > 1e20
