@@ -1,9 +1,9 @@
-"""The laws, for every cell × kernel × wrapper; a new cell, wrapper or kernel joins them by an entry in tests/zoo.py.
+"""The laws, for every cell × kernel × wrapper; a new one joins them by an entry, see tests/zoo.py.
 
-`pytest` runs a set of combinations that covers the pairs of choices, and holds each of the other laws against some cells
-and wrapped cells in turn; `make laws` runs the product (JAXSEQ_LAWS=full), and that set once more on programs that are
-compiled as users' are (JAXSEQ_LAWS=optimised). Masks and resets of all patterns are rows of one batch, so that a
-combination compiles once.
+`pytest` runs a set of combinations that covers the pairs of choices, and holds each of the other laws against some
+cells and wrapped cells in turn. `make laws` runs the product (JAXSEQ_LAWS=full), and that set once more on programs
+that are compiled as users' are (JAXSEQ_LAWS=optimised). Masks and resets of all patterns are rows of one batch, so that
+a combination compiles once.
 """
 
 import functools

@@ -118,7 +118,7 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
     [("lstm", False), ("learned_carry(lstm)", True), ("gru", False), ("bidirectional(gru)", True)],
 )
 def test_rows_of_vmap_are_one_batch(name, flagged, x64):
-    """Of any gradient: by shared params, by each row's own, and of second order. Under jit within vmap, and without."""
+    """Of any gradient: by shared params, by each row's own, and of second order; with jit within vmap, and without."""
     cell = zoo.find(name).cell
     T, N, B = 5, 3, 2
     params = params_of(cell, 3)
@@ -144,6 +144,20 @@ def test_rows_of_vmap_are_one_batch(name, flagged, x64):
         return jax.value_and_grad(of_all, (0, 1))(params, xs), own, ensemble, jax.grad(of_gradient)(params)
 
     got, want = (losses(kernel, params, xs, mask, reset) for kernel in (kernels.bptt, kernels.scan))
+    zoo.assert_close(got, want, 1e-10)
+
+
+@pytest.mark.parametrize("flagged", [False, True])
+def test_rows_of_vmap_without_jit(flagged, x64):
+    """An eager gradient over an eager vmap, by shared params."""
+    params, generator = params_of(CELL, 8), np.random.default_rng(2)
+    xs, mask = generator.normal(size=(3, 5, 2, 8)), generator.random((3, 5, 2)) < 0.7
+
+    def loss(params, kernel):
+        run = lambda xs, mask: jaxseq.unroll(CELL, params, xs, mask=mask if flagged else None, kernel=kernel)[1]
+        return jax.vmap(run)(xs, mask).sum()
+
+    got, want = (jax.value_and_grad(loss)(params, kernel) for kernel in (kernels.bptt, kernels.scan))
     zoo.assert_close(got, want, 1e-10)
 
 

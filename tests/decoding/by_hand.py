@@ -17,7 +17,7 @@ def step(carry, token):
 
 
 def carry():
-    return {"row": jnp.arange(ROWS), "before": jnp.asarray(START[:, None], jnp.int32)}
+    return {"row": np.arange(ROWS, dtype=np.int32), "before": START[:, None].astype(np.int32)}
 
 
 def log_probs(row, tokens):

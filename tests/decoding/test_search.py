@@ -16,6 +16,10 @@ beam_search = jax.jit(
     decoding.beam_search, static_argnames=("step", "size", "max_length", "end", "length_penalty", "allowed")
 )
 greedy = jax.jit(decoding.greedy, static_argnames=("step", "max_length", "end", "allowed"))
+sample = jax.jit(
+    decoding.sample,
+    static_argnames=("step", "max_length", "end", "allowed", "temperature", "top_k", "top_p", "typical"),
+)
 
 
 def assert_the_same(tokens, scores, want):
@@ -33,6 +37,7 @@ def test_a_beam_of_all_sequences_is_exhaustive(end, length_penalty, x64):
     options = {"size": size, "max_length": T, "end": end, "length_penalty": length_penalty}
     found = beam_search(by_hand.step, by_hand.carry(), START, **options)
     assert found.tokens.shape == (T, ROWS, size)
+    found = jax.tree.map(np.asarray, found)
     for row, tokens in enumerate(rows_of(found)):
         want = by_hand.best(row, T, end, length_penalty)
         assert_the_same(tokens[: len(want)], found.scores[row, : len(want)], want)
@@ -43,6 +48,7 @@ def test_a_beam_of_all_sequences_is_exhaustive(end, length_penalty, x64):
 @pytest.mark.parametrize("end", [END, None])
 def test_greedy_is_a_beam_of_one_and_the_best_step_by_step(end, x64):
     found = greedy(by_hand.step, by_hand.carry(), START, max_length=T, end=end)
+    found = jax.tree.map(np.asarray, found)
     for row, (tokens, score) in enumerate(zip(rows_of(found), found.scores, strict=True)):
         want = []
         while len(want) < T and not (want and want[-1] == end):
@@ -50,6 +56,7 @@ def test_greedy_is_a_beam_of_one_and_the_best_step_by_step(end, x64):
         assert tokens == tuple(want)
         np.testing.assert_allclose(score, by_hand.log_prob(row, want), rtol=1e-12)
     beam = beam_search(by_hand.step, by_hand.carry(), START, size=1, max_length=T, end=end)
+    beam = jax.tree.map(np.asarray, beam)
     np.testing.assert_array_equal(beam.tokens[..., 0], found.tokens)
     np.testing.assert_array_equal(beam.lengths[:, 0], found.lengths)
     np.testing.assert_allclose(beam.scores[:, 0], found.scores, rtol=1e-12)
@@ -74,6 +81,7 @@ def beam_by_hand(row, size, max_length, end, length_penalty):
 def test_small_beams_by_hand(size, length_penalty, x64):
     options = {"size": size, "max_length": 7, "end": END, "length_penalty": length_penalty}
     found = beam_search(by_hand.step, by_hand.carry(), START, **options)
+    found = jax.tree.map(np.asarray, found)
     for row, tokens in enumerate(rows_of(found)):
         want = beam_by_hand(row, size, 7, END, length_penalty)
         assert tokens == [tokens for _, tokens in want]
@@ -93,13 +101,14 @@ def may_follow(tokens, token):
 
 def test_what_is_not_allowed_is_not_found(x64):
     found = beam_search(by_hand.step, by_hand.carry(), START, size=V**T, max_length=T, end=END, allowed=never_twice)
+    found = jax.tree.map(np.asarray, found)
     for row, tokens in enumerate(rows_of(found)):
         want = by_hand.best(row, T, END, allowed=may_follow)
         assert_the_same(tokens[: len(want)], found.scores[row, : len(want)], want)
         assert np.all(found.lengths[row, len(want) :] == 0)
     for decoded in (
         greedy(by_hand.step, by_hand.carry(), START, max_length=T, end=END, allowed=never_twice),
-        decoding.sample(jax.random.key(0), by_hand.step, by_hand.carry(), START, max_length=T, allowed=never_twice),
+        sample(jax.random.key(0), by_hand.step, by_hand.carry(), START, max_length=T, allowed=never_twice),
     ):
         for tokens in rows_of(decoded):
             assert all(may_follow(tokens[:t], token) for t, token in enumerate(tokens))
@@ -107,34 +116,36 @@ def test_what_is_not_allowed_is_not_found(x64):
 
 def test_where_nothing_is_allowed_nothing_is_found():
     nothing = lambda tokens, t: jnp.zeros((tokens.shape[1], V), bool)
-    found = decoding.beam_search(by_hand.step, by_hand.carry(), START, size=2, max_length=T, allowed=nothing)
+    found = beam_search(by_hand.step, by_hand.carry(), START, size=2, max_length=T, allowed=nothing)
+    found = jax.tree.map(np.asarray, found)
     assert np.all(found.tokens == -1)
     assert np.all(found.lengths == 0)
     assert np.all(np.isneginf(found.scores))
-    assert np.all(
-        np.isneginf(decoding.greedy(by_hand.step, by_hand.carry(), START, max_length=2, allowed=nothing).scores)
-    )
+    assert np.all(np.isneginf(greedy(by_hand.step, by_hand.carry(), START, max_length=2, allowed=nothing).scores))
 
 
 def test_the_loop_ends_early():
     """A step that is never reached must not count: a model of which every row ends at once."""
-    ends = jnp.log(jnp.array([0.1, 0.2, 0.7]))
+    ends = np.log(np.array([0.1, 0.2, 0.7], np.float32))
 
     def step(carry, token):
         return carry + 1, jnp.where(carry[:, None] > 0, jnp.nan, ends)
 
-    carry = jnp.zeros(2, jnp.int32)
-    for found in (
-        decoding.greedy(step, carry, 0, max_length=9, end=END),
-        decoding.beam_search(step, carry, 0, size=1, max_length=9, end=END),
-    ):
+    @jax.jit
+    def run(carry):
+        return (
+            decoding.greedy(step, carry, 0, max_length=9, end=END),
+            decoding.beam_search(step, carry, 0, size=1, max_length=9, end=END),
+        )
+
+    for found in run(np.zeros(2, np.int32)):
         assert rows_of(found) in ([(END,), (END,)], [[(END,)], [(END,)]])
         np.testing.assert_allclose(np.ravel(found.scores), np.log(0.7), rtol=1e-6)
 
 
 def test_samples_have_the_probabilities_of_sequences():
     N = 20_000
-    carry = {"row": jnp.full(N, 1), "before": jnp.full((N, 1), int(START[1]), jnp.int32)}
+    carry = {"row": np.full(N, 1, np.int32), "before": np.full((N, 1), START[1], np.int32)}
     run = jax.jit(lambda key: decoding.sample(key, by_hand.step, carry, int(START[1]), max_length=3, end=END))
     found = run(jax.random.key(0))
     rows = rows_of(found)
@@ -142,39 +153,46 @@ def test_samples_have_the_probabilities_of_sequences():
         p = np.exp(score)
         assert abs(rows.count(tokens) / N - p) <= 5 * np.sqrt(p * (1 - p) / N)
     want = [by_hand.log_prob(1, tokens) for tokens in rows[:50]]
-    np.testing.assert_allclose(found.scores[:50], want, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(found.scores)[:50], want, rtol=1e-5)
 
 
 def test_samples_at_temperature_0_are_greedy_and_options_reach_the_draw():
     key, carry = jax.random.key(0), by_hand.carry()
-    want = decoding.greedy(by_hand.step, carry, START, max_length=T, end=END)
+    want = greedy(by_hand.step, carry, START, max_length=T, end=END)
     for options in ({"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}):
-        found = decoding.sample(key, by_hand.step, carry, START, max_length=T, end=END, **options)
+        found = sample(key, by_hand.step, carry, START, max_length=T, end=END, **options)
         np.testing.assert_array_equal(found.tokens, want.tokens)
         np.testing.assert_allclose(found.scores, want.scores, rtol=1e-6)
-    found = decoding.sample(None, by_hand.step, carry, START, max_length=T, end=END, temperature=0)
+    found = sample(None, by_hand.step, carry, START, max_length=T, end=END, temperature=0)
     np.testing.assert_array_equal(found.tokens, want.tokens)
-    typical = decoding.sample(key, by_hand.step, carry, START, max_length=1, typical=1e-6)
+    typical = sample(key, by_hand.step, carry, START, max_length=1, typical=1e-6)
     log_p = np.array([by_hand.log_probs(row, ()) for row in range(ROWS)])
     surprise = np.abs(log_p - (np.exp(log_p) * log_p).sum(-1, keepdims=True))
-    np.testing.assert_array_equal(typical.tokens[0], np.argmin(surprise, -1))
+    np.testing.assert_array_equal(np.asarray(typical.tokens)[0], np.argmin(surprise, -1))
 
 
 def test_one_start_for_all_rows_batch_axes_and_no_carry():
-    transition = jnp.asarray(by_hand.TABLE[0, 0], jnp.float32)
-    free = lambda carry, token: (carry, transition[token])
-    one = decoding.greedy(free, None, jnp.array([1]), max_length=T)
-    both = decoding.greedy(free, None, jnp.ones((2, 3), jnp.int32), max_length=T)
-    np.testing.assert_array_equal(both.tokens, np.broadcast_to(one.tokens[..., None], (T, 2, 3)))
-    beams = decoding.beam_search(free, None, jnp.ones((2, 3), jnp.int32), size=2, max_length=T)
-    assert beams.tokens.shape == (T, 2, 3, 2)
-    np.testing.assert_array_equal(beams.tokens[..., 0], np.broadcast_to(beams.tokens[:, :1, :1, 0], (T, 2, 3)))
-    same = decoding.greedy(by_hand.step, by_hand.carry(), 1, max_length=T)
-    np.testing.assert_array_equal(
-        same.tokens, decoding.greedy(by_hand.step, by_hand.carry(), np.ones(ROWS, int), max_length=T).tokens
-    )
-    alone = decoding.beam_search(free, None, jnp.array(1), size=2, max_length=T)
-    np.testing.assert_array_equal(alone.tokens, beams.tokens[:, 0, 0])
+    transition = np.float32(by_hand.TABLE[0, 0])
+    free = lambda carry, token: (carry, jnp.asarray(transition)[token])
+    ones = np.ones((2, 3), np.int32)
+
+    @jax.jit
+    def run(carry):
+        return (
+            decoding.greedy(free, None, np.array([1]), max_length=T).tokens,
+            decoding.greedy(free, None, ones, max_length=T).tokens,
+            decoding.beam_search(free, None, ones, size=2, max_length=T).tokens,
+            decoding.beam_search(free, None, np.array(1), size=2, max_length=T).tokens,
+            decoding.greedy(by_hand.step, carry, 1, max_length=T).tokens,
+            decoding.greedy(by_hand.step, carry, np.ones(ROWS, int), max_length=T).tokens,
+        )
+
+    one, both, beams, alone, same, of_ones = map(np.asarray, run(by_hand.carry()))
+    np.testing.assert_array_equal(both, np.broadcast_to(one[..., None], (T, 2, 3)))
+    assert beams.shape == (T, 2, 3, 2)
+    np.testing.assert_array_equal(beams[..., 0], np.broadcast_to(beams[:, :1, :1, 0], (T, 2, 3)))
+    np.testing.assert_array_equal(same, of_ones)
+    np.testing.assert_array_equal(alone, beams[:, 0, 0])
 
 
 def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, **options):
@@ -188,7 +206,9 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
         (lambda: call(end=V), ValueError, r"`end` must be one of the V = 3 tokens, 0 to 2, or None; got 3"),
         (lambda: call(start=START * 1.0), TypeError, r"`start` must be int \[B\], a token a row; got float"),
         (
-            lambda: decoding.greedy(lambda carry, token: (token, jnp.zeros((1, V))), None, START[:1], max_length=1),
+            lambda: decoding.greedy(
+                lambda carry, token: (token, np.zeros((1, V), np.float32)), None, START[:1], max_length=1
+            ),
             ValueError,
             r"such as model\.initial_carry",
         ),
@@ -199,23 +219,23 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
             r"`start`, one token a row, and `carry` must have the same batch, \(2,\) by",
         ),
         (
-            lambda: decoding.greedy(lambda carry, token: (carry, jnp.zeros((1, V))), None, 0, max_length=1),
+            lambda: decoding.greedy(lambda carry, token: (carry, np.zeros((1, V), np.float32)), None, 0, max_length=1),
             ValueError,
             r"`start` must be int \[B\], as there is no `carry`",
         ),
         (lambda: call(step=lambda carry, token: carry), TypeError, r"`step` must return \(carry, logits \[B, V\]\)"),
         (
-            lambda: call(step=lambda carry, token: (carry["row"], jnp.zeros((ROWS, V)))),
+            lambda: call(step=lambda carry, token: (carry["row"], np.zeros((ROWS, V), np.float32))),
             ValueError,
             "`step` must return a carry like the one that it is given",
         ),
         (
-            lambda: call(step=lambda carry, token: (carry, jnp.zeros((V, ROWS)))),
+            lambda: call(step=lambda carry, token: (carry, np.zeros((V, ROWS), np.float32))),
             ValueError,
             r"`step` must return logits \[B, V\] of the batch \(4,\); got float32 \(3, 4\)",
         ),
         (
-            lambda: call(allowed=lambda tokens, t: jnp.ones((V,), bool)),
+            lambda: call(allowed=lambda tokens, t: np.ones((V,), bool)),
             ValueError,
             r"`allowed` must be bool \[B, V\] = \(4, 3\)",
         ),
@@ -240,14 +260,21 @@ def test_errors(bad, error, message):
 def test_nan_is_never_the_best():
     table = np.random.default_rng(0).normal(size=(V, V))
     step = lambda carry, token: (carry, jnp.where(token[:, None] == 1, jnp.nan, jnp.asarray(table)[token]))
-    found = decoding.beam_search(step, None, jnp.array([0]), size=8, max_length=3)
+
+    @jax.jit
+    def run(starts):
+        return (
+            decoding.beam_search(step, None, starts[:1], size=8, max_length=3),
+            decoding.greedy(step, None, starts[1:], max_length=3),
+        )
+
+    found, greedy = jax.tree.map(np.asarray, run(np.array([0, 1], np.int32)))
     log_p = table - np.log(np.exp(table).sum(-1, keepdims=True))
     want = [
         (sum(log_p[a, b] for a, b in itertools.pairwise((0, *t))), t) for t in itertools.product((0, 1, 2), repeat=3)
     ]
     want = [tokens for _, tokens in sorted(want, reverse=True) if 1 not in tokens[:2]]
     assert rows_of(found)[0] == (want + [()] * 8)[:8]
-    greedy = decoding.greedy(step, None, jnp.array([1]), max_length=3)
     assert greedy.tokens.ravel().tolist() == [-1, -1, -1]
     assert greedy.lengths[0] == 0
     assert np.isnan(greedy.scores[0])
@@ -256,21 +283,29 @@ def test_nan_is_never_the_best():
 def test_a_temperature_is_one_number():
     for name in ("temperature", "top_p", "typical"):
         with pytest.raises(ValueError, match=rf"`{name}` must be one number .*; got float32 \(2,\)"):
-            decoding.filter_logits(jnp.zeros((2, 3)), **{name: jnp.ones(2)})
+            decoding.filter_logits(np.zeros((2, 3), np.float32), **{name: np.ones(2, np.float32)})
 
 
 def test_where_a_model_says_that_nothing_follows():
     step = lambda carry, token: (carry, jnp.full((len(token), V), -jnp.inf))
-    assert np.all(np.isneginf(decoding.greedy(step, None, START, max_length=2).scores))
-    assert np.all(np.isneginf(decoding.beam_search(step, None, START, size=2, max_length=2).scores))
+
+    @jax.jit
+    def run(start):
+        return (
+            decoding.greedy(step, None, start, max_length=2).scores,
+            decoding.beam_search(step, None, start, size=2, max_length=2).scores,
+        )
+
+    assert all(np.all(np.isneginf(scores)) for scores in run(START))
     with pytest.raises(ValueError, match=r"`logits` must be \[..., V\] of one token at least"):
-        decoding.filter_logits(jnp.zeros((2, 0)))
-    np.testing.assert_array_equal(decoding.filter_logits(jnp.ones(2), temperature=np.array(0.5)), [2, 2])
+        decoding.filter_logits(np.zeros((2, 0), np.float32))
+    np.testing.assert_array_equal(decoding.filter_logits(np.ones(2, np.float32), temperature=np.array(0.5)), [2, 2])
 
 
 def test_rows_of_two_batch_axes_are_their_own():
-    flat = beam_search(by_hand.step, by_hand.carry(), START, size=3, max_length=T, end=END)
+    options = {"size": 3, "max_length": T, "end": END}
+    flat = jax.tree.map(np.asarray, beam_search(by_hand.step, by_hand.carry(), START, **options))
     carry = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), by_hand.carry())
-    folded = decoding.beam_search(by_hand.step, carry, START.reshape(2, 2), size=3, max_length=T, end=END)
+    folded = jax.tree.map(np.asarray, decoding.beam_search(by_hand.step, carry, START.reshape(2, 2), **options))
     np.testing.assert_array_equal(folded.tokens.reshape(flat.tokens.shape), flat.tokens)
     np.testing.assert_allclose(folded.scores.reshape(flat.scores.shape), flat.scores, rtol=1e-6)

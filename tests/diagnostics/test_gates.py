@@ -45,10 +45,16 @@ GATES = {
 }
 
 
+def numbers_like(tree, seed):
+    """As `zoo.random_like`, but NumPy arrays."""
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: generator.normal(0, 0.5, leaf.shape).astype(leaf.dtype), tree)
+
+
 def made(net, seed=0):
-    params = zoo.random_like(jax.eval_shape(lambda key: net.init(key, D), jax.random.key(0)), seed)
-    xs = jnp.asarray(np.random.default_rng(seed + 1).normal(size=(T, B, D)))
-    return params, xs, zoo.random_like(net.carry(params, (B,)), seed + 2)
+    params = numbers_like(jax.eval_shape(lambda key: net.init(key, D), jax.random.key(0)), seed)
+    xs = np.random.default_rng(seed + 1).normal(size=(T, B, D))
+    return params, xs, numbers_like(jax.eval_shape(lambda params: net.carry(params, (B,)), params), seed + 2)
 
 
 def flags(seed=5):
@@ -62,18 +68,20 @@ def test_traces_are_the_gates_of_the_equations(name, reverse):
     params, xs, carry = made(cell)
     mask, reset = flags()
     got = diagnostics.gate_traces(cell, params, xs, carry, mask=mask, reset=reset, reverse=reverse)
+    start = jax.tree.map(np.asarray, jax.jit(cell.carry)(params))
+    step = jax.jit(lambda carry, x: jaxseq.step(cell, params, carry, x)[0])
     p = {part: np.asarray(value) for part, value in params._asdict().items() if value is not None}
     want = {trace: np.zeros((T, B, H)) for trace in got}
     for b in range(B):
-        row = jax.tree.map(lambda leaf, b=b: np.asarray(leaf[b]), carry)
+        row = jax.tree.map(lambda leaf, b=b: leaf[b], carry)
         for t in reversed(range(T)) if reverse else range(T):
             border = t + 1 if reverse else t
             if border < T and reset[border, b]:
-                row = cell.carry(params)
+                row = start
             if mask[t, b]:
-                for trace, value in gates(p, row, np.asarray(xs[t, b])).items():
+                for trace, value in gates(p, row, xs[t, b]).items():
                     want[trace][t, b] = value
-                row, _ = jaxseq.step(cell, params, row, xs[t, b])
+                row = jax.tree.map(np.asarray, step(row, xs[t, b]))
     zoo.assert_close(got, want, 1e-12)
 
 
@@ -82,8 +90,13 @@ def test_without_flags_the_h_that_enters_is_the_output_before():
     cell = jaxseq.zoneout(jaxseq.dropout(jaxseq.lstm(H), recurrent=0.3), c=0.4)
     params, xs, carry = made(cell)
     key = jax.random.key(2)
-    traces = diagnostics.gate_traces(cell, params, xs, carry, key=key)
-    _, ys = jaxseq.unroll(cell, params, xs, carry, key=key)
+
+    @jax.jit
+    def run(key):
+        traces = diagnostics.gate_traces(cell, params, xs, carry, key=key)
+        return traces, jaxseq.unroll(cell, params, xs, carry, key=key)[1]
+
+    traces, ys = jax.tree.map(np.asarray, run(key))
     dropped = np.concatenate([carry.h[None], ys[:-1]])
     kept = np.asarray(traces["h"]) != 0
     np.testing.assert_allclose(traces["h"], np.where(kept, dropped / 0.7, 0), rtol=1e-12)
@@ -194,10 +207,14 @@ def test_plot_takes_axes(plt):
 def test_traces_of_images_are_flat():
     """A ConvLSTM's gates are as its outputs, `[T, B, H]`, and h is their product."""
     cell = jaxseq.conv_lstm((2,), 2)
-    params = cell.init(jax.random.key(0), 2)
-    xs = jax.random.normal(jax.random.key(1), (T, B, 2))
-    traces = diagnostics.gate_traces(cell, params, xs)
-    _, ys = jaxseq.unroll(cell, params, xs)
+    xs = np.random.default_rng(1).normal(size=(T, B, 2))
+
+    @jax.jit
+    def run(key):
+        params = cell.init(key, 2)
+        return diagnostics.gate_traces(cell, params, xs), jaxseq.unroll(cell, params, xs)[1]
+
+    traces, ys = jax.tree.map(np.asarray, run(jax.random.key(0)))
     np.testing.assert_allclose(traces["o"] * traces["tanh_c"], ys, rtol=1e-12)
     assert diagnostics.saturation(traces["f"]).left.shape == (4,)
 

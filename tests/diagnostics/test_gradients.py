@@ -12,11 +12,17 @@ pytestmark = pytest.mark.usefixtures("x64")
 T, B, D, H = 4, 3, 2, 4
 
 
+def numbers_like(tree, seed):
+    """As `zoo.random_like`, but NumPy arrays."""
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: generator.normal(0, 0.5, leaf.shape).astype(leaf.dtype), tree)
+
+
 def made(net, seed=0):
-    params = zoo.random_like(jax.eval_shape(lambda key: net.init(key, D), jax.random.key(0)), seed)
+    params = numbers_like(jax.eval_shape(lambda key: net.init(key, D), jax.random.key(0)), seed)
     generator = np.random.default_rng(seed + 1)
-    xs = jnp.asarray(generator.normal(size=(T, B, D)))
-    return params, xs, zoo.random_like(net.carry(params, (B,)), seed + 2)
+    xs = generator.normal(size=(T, B, D))
+    return params, xs, numbers_like(jax.eval_shape(lambda params: net.carry(params, (B,)), params), seed + 2)
 
 
 def weighted(size, seed=9):
@@ -38,21 +44,28 @@ def flags(seed=5):
 def test_entry_t_is_the_gradient_by_the_carry_that_enters_step_t(cell):
     params, xs, carry = made(cell)
     loss = weighted(H)
-    got = diagnostics.carry_gradients(cell, params, xs, loss, carry)
-    step = jax.jit(lambda carry, x: jaxseq.step(cell, params, carry, x))
-    before = []
+
+    @jax.jit
+    def run(carry):
+        step = jax.jit(lambda carry, x: jaxseq.step(cell, params, carry, x))
+        found, before, want = diagnostics.carry_gradients(cell, params, xs, loss, carry), [], []
+        for t in range(T):
+
+            def loss_from(carry, t=t, before=tuple(before)):
+                after = []
+                for x in xs[t:]:
+                    carry, y = step(carry, x)
+                    after.append(y)
+                return loss(jnp.stack([*before, *after]))
+
+            want.append(jax.grad(loss_from)(carry))
+            carry, y = step(carry, xs[t])
+            before.append(y)
+        return found, want
+
+    got, want = jax.tree.map(np.asarray, run(carry))
     for t in range(T):
-
-        def loss_from(carry, t=t):
-            after = []
-            for x in xs[t:]:
-                carry, y = step(carry, x)
-                after.append(y)
-            return loss(jnp.stack(before + after))
-
-        zoo.assert_close(jax.tree.map(lambda leaf, t=t: leaf[t], got), jax.grad(loss_from)(carry), 1e-12, f"step {t}")
-        carry, y = step(carry, xs[t])
-        before.append(y)
+        zoo.assert_close(jax.tree.map(lambda leaf, t=t: leaf[t], got), want[t], 1e-12, f"step {t}")
 
 
 def by_hand(cell, params, xs, carry, pushes, *, mask, reset, reverse=False):
@@ -72,7 +85,7 @@ def by_hand(cell, params, xs, carry, pushes, *, mask, reset, reverse=False):
 
 
 def no_push(carry):
-    return jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape)), carry)
+    return jax.tree.map(lambda leaf: np.zeros((T, *leaf.shape)), carry)
 
 
 def test_stack_with_mask_and_reset():
@@ -88,7 +101,8 @@ def test_stack_with_mask_and_reset():
             ys = by_hand(cell, layer, ys, start, push, mask=mask, reset=reset)
         return loss(ys)
 
-    got = diagnostics.carry_gradients(net, params, xs, loss, carry, mask=mask, reset=reset)
+    gradients = lambda carry: diagnostics.carry_gradients(net, params, xs, loss, carry, mask=mask, reset=reset)
+    got = jax.tree.map(np.asarray, jax.jit(gradients)(carry))
     assert jax.tree.structure(got) == jax.tree.structure(carry)
     zoo.assert_close(got, jax.jit(jax.grad(pushed))(no_push(carry)), 1e-12)
     assert not np.any(got[1][reset])
@@ -109,7 +123,8 @@ def test_bidirectional_with_mask_and_reset_from_the_last_step():
         ]
         return loss(jnp.concatenate(both, axis=-1))
 
-    got = diagnostics.carry_gradients(net, params, xs, loss, carry, mask=mask, reset=reset, reverse=True)
+    flagged = {"mask": mask, "reset": reset, "reverse": True}
+    got = jax.jit(lambda carry: diagnostics.carry_gradients(net, params, xs, loss, carry, **flagged))(carry)
     assert isinstance(got, jaxseq.Bidirectional)
     zoo.assert_close(got, jax.jit(jax.grad(pushed))(no_push(carry)), 1e-12)
 
@@ -124,8 +139,13 @@ def test_first_entries_of_a_deep_net_with_noise_are_the_gradient_by_its_carry():
     reset[0] = False
     arguments = {"mask": mask, "reset": reset, "key": jax.random.key(3)}
     loss = weighted(H)
-    got = jax.jit(lambda carry: diagnostics.carry_gradients(net, params, xs, loss, carry, **arguments))(carry)
-    want = jax.jit(jax.grad(lambda carry: loss(jaxseq.unroll(net, params, xs, carry, **arguments)[1])))(carry)
+
+    @jax.jit
+    def run(carry):
+        of_loss = jax.grad(lambda carry: loss(jaxseq.unroll(net, params, xs, carry, **arguments)[1]))(carry)
+        return diagnostics.carry_gradients(net, params, xs, loss, carry, **arguments), of_loss
+
+    got, want = jax.tree.map(np.asarray, run(carry))
     zoo.assert_close(jax.tree.map(lambda leaf: leaf[0], (got[0], got[1].forward)), (want[0], want[1].forward), 1e-12)
     zoo.assert_close(got[1].backward[-1], want[1].backward, 1e-12)
     assert np.any(want[1].backward)
@@ -135,9 +155,14 @@ def test_norms_are_those_over_the_features():
     net = jaxseq.stack(jaxseq.lstm(H), jaxseq.gru(H))
     params, xs, carry = made(net)
     mask, reset = flags()
-    arguments = (net, params, xs, weighted(H), carry)
-    gradients = diagnostics.carry_gradients(*arguments, mask=mask, reset=reset)
-    norms = diagnostics.gradient_norms(*arguments, mask=mask, reset=reset)
+    arguments = (net, params, xs, weighted(H))
+
+    @jax.jit
+    def run(carry):
+        both = diagnostics.carry_gradients, diagnostics.gradient_norms
+        return [function(*arguments, carry, mask=mask, reset=reset) for function in both]
+
+    gradients, norms = run(carry)
     zoo.assert_close(norms, jax.tree.map(lambda leaf: np.linalg.norm(leaf, axis=-1), gradients), 1e-14)
 
 
@@ -145,7 +170,9 @@ def test_norms_do_not_underflow_where_the_squares_do():
     cell = jaxseq.rnn(H, activation=jax.nn.relu)
     arrays = (np.zeros((D, H)), 1e-3 * np.eye(H), np.ones(H), np.zeros((10, D)))
     *params, xs = (array.astype(np.float32) for array in arrays)
-    norms = diagnostics.gradient_norms(cell, jaxseq.RnnParams(*params), xs, lambda ys: ys[-1].sum())
+    norms = jax.jit(
+        lambda xs: diagnostics.gradient_norms(cell, jaxseq.RnnParams(*params), xs, lambda ys: ys[-1].sum())
+    )(xs)
     np.testing.assert_allclose(norms, 2 * 1e-3 ** np.arange(10.0, 0, -1), rtol=1e-6)
 
 
@@ -153,9 +180,12 @@ def test_norms_do_not_underflow_where_the_squares_do():
 def test_any_number_of_batch_axes(batch):
     cell = jaxseq.lstm(H)
     params, _, _ = made(cell)
-    xs = jnp.ones((T, *batch, D))
-    gradients = diagnostics.carry_gradients(cell, params, xs, jnp.sum)
-    norms = diagnostics.gradient_norms(cell, params, xs, jnp.sum)
+
+    @jax.jit
+    def run(xs):
+        return [f(cell, params, xs, jnp.sum) for f in (diagnostics.carry_gradients, diagnostics.gradient_norms)]
+
+    gradients, norms = run(np.ones((T, *batch, D)))
     zoo.assert_close(norms, jax.tree.map(lambda leaf: np.linalg.norm(leaf, axis=-1), gradients), 1e-14)
     assert norms.h.shape == (T, *batch)
 

@@ -14,10 +14,12 @@ T, B, D, H = 6, 3, 2, 4
 
 def reader(net, seed=0):
     """Returns a score of xs and of the mask, `[B]` each, and xs."""
-    params = zoo.random_like(jax.eval_shape(lambda key: net.init(key, D), jax.random.key(0)), seed)
+    shapes = jax.eval_shape(lambda key: net.init(key, D), jax.random.key(0))
+    params = jax.tree.map(np.asarray, zoo.random_like(shapes, seed))
     generator = np.random.default_rng(seed + 1)
-    xs, readout = jnp.asarray(generator.normal(size=(T, B, D))), generator.normal(size=net.size)
+    xs, readout = generator.normal(size=(T, B, D)), generator.normal(size=net.size)
 
+    @jax.jit
     def score(xs, mask=None):
         return jnp.sin(jnp.sum(jaxseq.unroll(net, params, xs, mask=mask)[1] @ readout, axis=0))
 
@@ -27,23 +29,24 @@ def reader(net, seed=0):
 def test_gradient_times_input_of_a_linear_score_is_each_term():
     generator = np.random.default_rng(0)
     weights, xs = generator.normal(size=(2, T, B, D))
-    got = diagnostics.gradient_times_input(lambda xs: jnp.sum(weights * xs, axis=(0, 2)), xs)
+    got = jax.jit(lambda xs: diagnostics.gradient_times_input(lambda xs: jnp.sum(weights * xs, axis=(0, 2)), xs))(xs)
     np.testing.assert_allclose(got, weights * xs, rtol=1e-15)
 
 
 def test_gradient_times_input_of_a_net_is_its_derivative_along_the_input():
     """Σ x ∂s/∂x is d s(αx)/dα at α = 1."""
     score, xs = reader(jaxseq.lstm(H))
-    got = diagnostics.gradient_times_input(score, xs).sum(axis=(0, 2))
-    np.testing.assert_allclose(got, (score(xs * (1 + 1e-6)) - score(xs * (1 - 1e-6))) / 2e-6, rtol=1e-7)
+    got = np.asarray(diagnostics.gradient_times_input(score, xs)).sum(axis=(0, 2))
+    up, down = (np.asarray(score(xs * (1 + step))) for step in (1e-6, -1e-6))
+    np.testing.assert_allclose(got, (up - down) / 2e-6, rtol=1e-7)
 
 
 @pytest.mark.parametrize("given", [False, True])
 def test_integrated_gradients_are_complete(given):
     score, xs = reader(jaxseq.bidirectional(jaxseq.gru(H)))
-    baseline = jnp.full_like(xs, 0.3) if given else None
-    got = diagnostics.integrated_gradients(score, xs, baseline=baseline)
-    want = score(xs) - score(baseline if given else jnp.zeros_like(xs))
+    baseline = np.full_like(xs, 0.3) if given else None
+    got = np.asarray(jax.jit(lambda xs: diagnostics.integrated_gradients(score, xs, baseline=baseline))(xs))
+    want = np.asarray(score(xs)) - np.asarray(score(baseline if given else np.zeros_like(xs)))
     np.testing.assert_allclose(got.sum(axis=(0, 2)), want, rtol=1e-9)
     assert np.all(np.abs(want) > 1e-2)
 
@@ -70,11 +73,11 @@ def test_integrated_gradients_keep_the_dtype():
 def test_leave_one_out_removes_the_step():
     score, xs = reader(jaxseq.bidirectional(jaxseq.rnn(H)))
     lengths = np.array([4, 4, 1])
-    mask = jaxseq.lengths_to_mask(lengths, T)
+    mask = np.arange(T)[:, None] < lengths
     got = jax.jit(lambda mask: diagnostics.leave_one_out(lambda mask: score(xs, mask), mask))(mask)
     want = np.zeros((T, B))
     for b, length in enumerate(lengths):
-        row = np.asarray(xs)[:length, b]
+        row = xs[:length, b]
         without = np.stack([np.delete(row, t, axis=0) for t in range(length)], axis=1)
         want[:length, b] = score(row[:, None]) - score(without)
     np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
@@ -83,8 +86,15 @@ def test_leave_one_out_removes_the_step():
 def test_leave_one_out_of_one_sequence_without_batch():
     score, xs = reader(jaxseq.rnn(H))
     mask = np.array([True, False, True, True, False, True])
-    one = diagnostics.leave_one_out(lambda mask: score(xs[:, 0], mask), mask)
-    both = diagnostics.leave_one_out(lambda mask: score(xs, mask), np.stack([mask] * B, axis=1))
+
+    @jax.jit
+    def run(mask):
+        return (
+            diagnostics.leave_one_out(lambda mask: score(xs[:, 0], mask), mask),
+            diagnostics.leave_one_out(lambda mask: score(xs, mask), jnp.stack([mask] * B, axis=1)),
+        )
+
+    one, both = map(np.asarray, run(mask))
     np.testing.assert_allclose(one, both[:, 0], rtol=1e-12)
     np.testing.assert_array_equal(one != 0, mask)
 
@@ -143,16 +153,18 @@ def test_plot_errors(plt):
 
 def test_padding_has_no_attribution_whatever_stands_there():
     cell = jaxseq.gru(2)
-    params = cell.init(jax.random.key(0), 3)
-    mask = jaxseq.lengths_to_mask(np.array([3, 1]), 3)
-    xs = jax.random.normal(jax.random.key(1), (3, 2, 3))
+    params = jax.jit(lambda key: cell.init(key, 3))(jax.random.key(0))
+    mask = np.arange(3)[:, None] < [3, 1]
+    xs = np.random.default_rng(1).normal(size=(3, 2, 3))
 
+    @jax.jit
     def score(xs):
         return jaxseq.last_valid(jaxseq.unroll(cell, params, xs, mask=mask)[1], mask).sum(-1)
 
     for saliency in (diagnostics.gradient_times_input, diagnostics.integrated_gradients):
-        got = saliency(score, jnp.where(mask[..., None], xs, jnp.nan))
-        zoo.assert_close(got, saliency(score, jnp.where(mask[..., None], xs, 0.0)), 1e-14)
+        run = jax.jit(lambda xs, saliency=saliency: saliency(score, xs))
+        got = np.asarray(run(np.where(mask[..., None], xs, np.nan)))
+        zoo.assert_close(got, run(np.where(mask[..., None], xs, 0.0)), 1e-14)
         assert not np.any(got[1:, 1])
 
 

@@ -234,18 +234,17 @@ def numpy_filter(params, xs):
 
 
 def test_ten_thousand_steps_in_float32():
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), PARAMS["regular"])
-    _, xs = kalman.sample(jax.random.key(0), params, 10_000)
-    want, last = numpy_filter(params, xs)
+    params = jax.tree.map(np.float32, PARAMS["regular"])
 
     @jax.jit
-    def sequential(params):
+    def run(key, params):
+        _, xs = kalman.sample(key, params, 10_000)
         value, gradient = jax.value_and_grad(kalman.log_likelihood)(params, xs)
-        return value, kalman.smooth(params, xs), gradient
+        return xs, value, kalman.smooth(params, xs), gradient, kalman.log_likelihood(params, xs, parallel=True)
 
-    value, smoothed, gradient = sequential(params)
-    side_by_side = jax.jit(lambda params: kalman.log_likelihood(params, xs, parallel=True))(params)
-    assert value.dtype == smoothed.cov.dtype == jnp.float32
+    xs, value, smoothed, gradient, side_by_side = jax.tree.map(np.asarray, run(jax.random.key(0), params))
+    want, last = numpy_filter(params, xs)
+    assert value.dtype == smoothed.cov.dtype == np.float32
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     np.testing.assert_allclose([value, side_by_side], want, rtol=1e-5)
     np.testing.assert_allclose(smoothed.mean[-1], last, rtol=1e-4, atol=1e-4)
@@ -263,10 +262,16 @@ def assert_moments(draws, mean, cov):
     assert np.all(np.abs(off.T @ off / N - cov) < 5 * noise)
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def draws_of(key, params, N):
+    states, xs = kalman.sample(key, params, T, batch_shape=(2, N // 2))
+    return states, xs, kalman.sample(key, params, 0)[1]
+
+
 @pytest.mark.parametrize("name", PARAMS)
 def test_draws_have_the_joint_gaussian(name):
     params, N = PARAMS[name], 20_000
-    states, xs = kalman.sample(jax.random.key(0), params, T, batch_shape=(2, N // 2))
+    states, xs, nothing = map(np.asarray, draws_of(jax.random.key(0), params, N))
     Z, X = states.shape[-1], xs.shape[-1]
     assert states.shape == (T, 2, N // 2, Z)
     joint = Exact(params, np.zeros((T, X)), np.full(T, MISSING))
@@ -274,7 +279,7 @@ def test_draws_have_the_joint_gaussian(name):
     places = np.r_[: T * Z, n * Z : n * Z + T * X]
     draws = np.concatenate([np.moveaxis(part.reshape(T, N, -1), 0, 1).reshape(N, -1) for part in (states, xs)], 1)
     assert_moments(draws, joint.mean[places], joint.cov[np.ix_(places, places)])
-    assert kalman.sample(jax.random.key(0), params, 0)[1].shape == (0, X)
+    assert nothing.shape == (0, X)
 
 
 @functools.partial(jax.jit, static_argnames="parallel")
@@ -388,9 +393,10 @@ def test_fit_is_traceable():
 
 def test_fit_climbs_and_converges():
     truth = PARAMS["regular"]._replace(transition=np.array([[0.6, 0.3], [1.0, 0.0]]), transition_bias=None)
-    _, xs = kalman.sample(jax.random.key(1), truth, 60, batch_shape=(5,))
+    xs = np.asarray(jax.jit(lambda key: kalman.sample(key, truth, 60, batch_shape=(5,))[1])(jax.random.key(1)))
     start = truth._replace(transition=np.eye(2) / 2, observation_cov=np.eye(3))
     fitted = kalman.fit(start, xs, learn=("transition", "observation_cov"), max_iterations=500)
+    fitted = jax.tree.map(np.asarray, fitted)
     values = np.asarray(fitted.log_likelihoods[: int(fitted.iterations) + 1])
     assert bool(fitted.converged)
     assert values.shape[0] < 501
@@ -457,21 +463,21 @@ def test_what_is_not_a_number_has_to_be_said_to_be_missing():
 
 
 def test_where_expectation_maximisation_ends_in_nothing_the_params_before_stay(x64):
-    one = jnp.ones((1, 1))
-    fixed = kalman.Params(jnp.zeros(1), 0 * one, one, None, 0 * one, one, None, one)  # a state that is always 0
-    fitted = kalman.fit(fixed, jnp.array([[1.0], [2.0], [0.5]]), max_iterations=3)
+    one = np.ones((1, 1))
+    fixed = kalman.Params(np.zeros(1), 0 * one, one, None, 0 * one, one, None, one)  # a state that is always 0
+    fitted = kalman.fit(fixed, np.array([[1.0], [2.0], [0.5]]), max_iterations=3)
     assert not fitted.converged
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(fitted.params))
     last = np.flatnonzero(np.isfinite(fitted.log_likelihoods))[-1]
-    value = kalman.log_likelihood(fitted.params, jnp.array([[1.0], [2.0], [0.5]]))
+    value = jax.jit(kalman.log_likelihood)(fitted.params, np.array([[1.0], [2.0], [0.5]]))
     np.testing.assert_allclose(value, fitted.log_likelihoods[last], rtol=1e-9)
 
 
 def test_a_step_that_is_not_seen_has_no_gradient(x64):
     known = kalman.Params(
-        jnp.zeros(2), jnp.zeros((2, 2)), jnp.array([[0.6, 0.8], [-0.8, 0.6]]), None, jnp.eye(2),
-        jnp.array([[1.0, 0.0]]), None, jnp.zeros((1, 1)),
+        np.zeros(2), np.zeros((2, 2)), np.array([[0.6, 0.8], [-0.8, 0.6]]), None, np.eye(2),
+        np.array([[1.0, 0.0]]), None, np.zeros((1, 1)),
     )  # fmt: skip
-    xs, missing = jnp.array([[1.0], [0.5]]), jnp.array([True, False])
-    gradient = jax.grad(lambda params: kalman.log_likelihood(params, xs, missing=missing))(known)
+    xs, missing = np.array([[1.0], [0.5]]), np.array([True, False])
+    gradient = jax.jit(jax.grad(lambda params: kalman.log_likelihood(params, xs, missing=missing)))(known)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
