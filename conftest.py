@@ -3,6 +3,7 @@
 import importlib.metadata
 import itertools
 import os
+from pathlib import Path
 
 if os.environ.get("JAXSEQ_LAWS") != "optimised" and importlib.metadata.version("jaxlib").startswith("0.10."):
     # Read at JAX's first use: the code generators that compile in less than half the time. Later versions have but one.
@@ -17,7 +18,7 @@ hypothesis.settings.register_profile("exact", deadline=None, derandomize=True, d
 hypothesis.settings.load_profile("exact")
 
 
-_finished = itertools.count(1)
+_finished, _unmeasured = itertools.count(1), itertools.count(1)
 
 
 def pytest_configure(config):
@@ -35,10 +36,20 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def _forget_programs():
-    """Drops compiled programs now and then: thousands of them in one process exhaust its memory maps."""
+    """Drops compiled programs where memory runs short: thousands of them in one process exhaust its memory maps."""
     yield
-    if next(_finished) % 60 == 0:
+    if next(_finished) % 10 == 0 and _memory_is_short():
         jax.clear_caches()
+
+
+def _memory_is_short():
+    """Whether the process nears 65,530 memory maps, Linux's limit, or holds over a gigabyte."""
+    try:
+        maps = Path("/proc/self/maps").read_bytes().count(b"\n")
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return next(_unmeasured) % 6 == 0
+    return maps > 40_000 or pages * os.sysconf("SC_PAGE_SIZE") > 2**30
 
 
 @pytest.fixture

@@ -207,3 +207,11 @@ def test_everybody_gets_one_turn_a_round():
     assert made == {"a": 4, "b": 4}
     assert all(set(rounds[start : start + 2]) == {"a", "b"} for start in range(0, 8, 2))
     assert all(0 <= time.minimum <= time.median for time in times.values())
+
+
+@pytest.mark.parametrize("name", ["jaxseq_remat", "jaxseq_masked", "jaxseq_vmapped"])
+def test_jaxseq_agrees(name):
+    contender = suite.load(name)
+    case = Case("rnn", "training", "float32", 2, 5, 4, 5)
+    params, xs = suite.problem(case)
+    assert suite.check(case, name, contender, contender(case, params, xs), params, xs) < 1e-4

@@ -5,7 +5,9 @@ import os
 
 PEERS = {
     "test_crfsuite.py": "pycrfsuite",
+    "test_contenders.py": "torch",
     "test_ctc.py": "torch",
+    "test_generation.py": "torch",
     "test_hmmlearn.py": "hmmlearn",
     "test_keras.py": "keras",
     "test_statsmodels.py": "statsmodels",

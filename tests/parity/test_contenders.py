@@ -23,14 +23,6 @@ INSTALLED = [name for name, package in NEEDS.items() if importlib.util.find_spec
 ABSENT = {("equinox", "rnn"), ("onnx", "training")}
 
 
-@pytest.mark.parametrize("name", ["jaxseq_remat", "jaxseq_masked", "jaxseq_vmapped"])
-def test_jaxseq_agrees(name):
-    contender = suite.load(name)
-    case = Case("rnn", "training", "float32", 2, 5, 4, 5)
-    params, xs = suite.problem(case)
-    assert suite.check(case, name, contender, contender(case, params, xs), params, xs) < 1e-4
-
-
 @pytest.mark.parametrize("cell", suite.CELLS)
 @pytest.mark.parametrize("name", INSTALLED)
 def test_agrees(name, cell):
