@@ -1,9 +1,11 @@
 """Fixtures shared by all tests."""
 
+import ctypes
 import gc
 import importlib.metadata
 import itertools
 import os
+import sys
 
 if os.environ.get("JAXSEQ_LAWS") != "optimised" and importlib.metadata.version("jaxlib").startswith("0.10."):
     # Read at JAX's first use: the code generators that compile in less than half the time. Later versions have but one.
@@ -18,7 +20,7 @@ hypothesis.settings.register_profile("exact", deadline=None, derandomize=True, d
 hypothesis.settings.load_profile("exact")
 
 
-_finished = itertools.count(1)
+_finished, _C = itertools.count(1), ctypes.CDLL(None)
 
 
 def pytest_configure(config):
@@ -36,11 +38,13 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def _forget_programs():
-    """Drops compiled programs now and then: thousands of them in one process exhaust its memory maps."""
+    """Drops compiled programs now and then, and gives their memory back: thousands of them exhaust a process."""
     yield
-    if next(_finished) % 60 == 0:
+    if next(_finished) % 20 == 0:
         jax.clear_caches()
         gc.collect()
+        if sys.platform == "linux" and hasattr(_C, "malloc_trim"):
+            _C.malloc_trim(0)
 
 
 def pytest_collection_finish(session):
