@@ -115,8 +115,7 @@ def everything(cell, given):
     return around(cell, given=given, leave=leave, inputs=lambda drawn, xs: 2 * xs, hears=True, **functions)
 
 
-@pytest.mark.parametrize("given", ["xs", "params"])
-@pytest.mark.parametrize("make", [jaxseq.lstm, jaxseq.gru])
+@pytest.mark.parametrize(("make", "given"), [(jaxseq.lstm, "xs"), (jaxseq.gru, "params")])
 def test_all_functions_together(make, given, x64):
     """Around a cell, around one with noise of its own, and inside another that drops what is heard."""
     cell = everything(jaxseq.dropout(make(H), recurrent=0.3, per_step=given == "params"), given)
