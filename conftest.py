@@ -6,6 +6,7 @@ import importlib.metadata
 import itertools
 import os
 import sys
+from pathlib import Path
 
 if os.environ.get("JAXSEQ_LAWS") != "optimised" and importlib.metadata.version("jaxlib").startswith("0.10."):
     # Read at JAX's first use: the code generators that compile in less than half the time. Later versions have but one.
@@ -40,11 +41,19 @@ def pytest_configure(config):
 def _forget_programs():
     """Drops compiled programs now and then, and gives their memory back: thousands of them exhaust a process."""
     yield
-    if next(_finished) % 20 == 0:
+    if next(_finished) % 60 == 0 or _megabytes() > 800:
         jax.clear_caches()
         gc.collect()
         if sys.platform == "linux" and hasattr(_C, "malloc_trim"):
             _C.malloc_trim(0)
+
+
+def _megabytes():
+    """The memory that this process holds; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    except OSError:
+        return 0
 
 
 def pytest_collection_finish(session):
