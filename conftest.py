@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import collections
 import ctypes
 import gc
 import importlib.metadata
@@ -61,6 +62,20 @@ def pytest_collection_finish(session):
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """With `--durations=N`, the seconds of each folder too, of all workers together."""
+    if terminalreporter.config.option.durations is None:
+        return
+    seconds = collections.Counter()
+    for report in itertools.chain(*terminalreporter.stats.values()):
+        if hasattr(report, "duration"):
+            folder = Path(report.nodeid.split("::")[0]).parts[:2]
+            seconds["/".join(folder[:2] if folder[0] == "tests" else folder[:1])] += report.duration
+    terminalreporter.section("durations by folder")
+    for folder, duration in seconds.most_common():
+        terminalreporter.write_line(f"{duration:8.1f} s  {folder}")
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """The laws, for every cell × kernel × wrapper; a new one joins them by an entry, see tests/zoo.py.
 
 `pytest` runs a set of combinations that covers the pairs of choices, and holds each of the other laws against some
-cells and wrapped cells in turn. `make laws` runs the product (JAXSEQ_LAWS=full), and that set once more on programs
-that are compiled as users' are (JAXSEQ_LAWS=optimised). Masks and resets of all patterns are rows of one batch, so that
+cells and wrapped cells in turn. `make laws` (JAXSEQ_LAWS=full) holds each cell by hand and by autodiff under all flags,
+five cells with every kernel, every wrapper around every cell, and each other law against all cells; and that set once
+more on programs that are compiled as users' are (JAXSEQ_LAWS=optimised). Masks and resets of all patterns are rows of one batch, so that
 a combination compiles once.
 """
 
@@ -118,10 +119,12 @@ def combinations():
         chosen.append(Combination(next(wrapped[wrapper]), *rest))
     chosen += [Combination(*row) for row in pairwise([["deep(gru)", "zoneout(lstm)"], ["remat"], *FLAGS])]
     if FULL:
-        chosen += map(Combination._make, itertools.product(zoo.CELLS, zoo.KERNELS, *FLAGS))
-        flags = itertools.cycle(itertools.product(*FLAGS))
+        chosen += map(Combination._make, itertools.product(zoo.CELLS, ["scan", "bptt"], *FLAGS))
+        chosen += map(Combination._make, itertools.product(PLAIN, zoo.KERNELS, *FLAGS))
+        chosen += [Combination(*row) for row in pairwise([list(zoo.CELLS), ["remat"], *FLAGS])]
         names = itertools.chain.from_iterable(map(zoo.wrapped, zoo.WRAPPERS))
-        chosen += [Combination(name, kernel, *next(flags)) for name, kernel in itertools.product(names, KERNELS)]
+        choices = itertools.cycle(itertools.product(KERNELS, *FLAGS))  # 24, while a wrapper has 22 or 23 cells
+        chosen += [Combination(name, *next(choices)) for name in names]
     return sorted(set(chosen))
 
 
@@ -151,7 +154,8 @@ def each_net(nets=ANY):
 
 def each_net_and_kernel(nets=ANY):
     names = some(nets)
-    pairs = itertools.product(names, KERNELS) if FULL else zip(names, itertools.cycle(KERNELS), strict=False)
+    pairs = [*zip(names, itertools.cycle(KERNELS), strict=False)]
+    pairs += [pair for pair in itertools.product(PLAIN, KERNELS) if FULL and pair not in pairs]
     return pytest.mark.parametrize(("name", "kernel_name"), [grouped(*pair) for pair in pairs])
 
 

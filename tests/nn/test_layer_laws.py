@@ -227,3 +227,45 @@ def test_every_model_takes_a_layer(make):
         TypeError, match=r"`cell` must be a Cell, a Composite, or a layer such as nn.TCN; Linear has no"
     ):
         nn.SequenceClassifier(drawn(nnx.Linear, 2, 3), D, 7, rngs=nnx.Rngs(0))
+
+
+def test_every_layer_of_nn_is_here():
+    """A layer is what has the methods of `nn.Layer`."""
+    methods = ("unroll", "step", "initial_carry", "__call__")
+    found = {
+        value
+        for value in vars(nn).values()
+        if isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)
+    }
+    assert found - {nn.Layer, nn.LanguageModel} == {type(make(nnx.Rngs(0))) for make in LAYERS.values()}
+
+
+class Doubled(nnx.Module):
+    """A layer of one's own, without what may be left out: y is 2 x."""
+
+    in_features = size = D
+    causal = True
+
+    def __call__(self, xs, carry=None, *, mask=None, reset=None, key=None):
+        return self.unroll(xs, carry, mask=mask)[1]
+
+    def unroll(self, xs, carry=None, *, mask=None, reset=None, key=None):
+        ys = 2 * xs if mask is None else jnp.where(mask[..., None], 2 * xs, 0)
+        return self.initial_carry(xs.shape[:-2]), ys
+
+    def step(self, carry, x, *, reset=None):
+        return carry, 2 * x
+
+    def initial_carry(self, batch_shape=()):
+        return jnp.zeros((*batch_shape, 0))
+
+
+def test_a_layer_of_ones_own_may_leave_out_what_has_a_default():
+    model = nn.LanguageModel(Doubled(), 5, D, rngs=nnx.Rngs(0))
+    ids = np.ones((2, 4), np.int32)
+    assert jax.eval_shape(lambda: model.generate(ids, 3, temperature=0)).shape == (2, 3)
+    with pytest.raises(ValueError, match="only a model of a layer with `rewind`"):
+        model.read(model.initial_carry((2,)), ids)
+    languages = {"source_vocabulary": 5, "target_vocabulary": 5, "features": D, "start": 0, "end": 1}
+    translator = nn.Seq2Seq(Doubled(), Doubled(), **languages, rngs=nnx.Rngs(0))
+    assert jax.eval_shape(lambda: translator.generate(ids, 3).tokens).shape == (2, 3)
