@@ -3,8 +3,8 @@
 `pytest` runs a set of combinations that covers the pairs of choices, and holds each of the other laws against some
 cells and wrapped cells in turn. `make laws` (JAXSEQ_LAWS=full) holds each cell by hand and by autodiff under all flags,
 five cells with every kernel, every wrapper around every cell, and each other law against all cells; and that set once
-more on programs that are compiled as users' are (JAXSEQ_LAWS=optimised). Masks and resets of all patterns are rows of one batch, so that
-a combination compiles once.
+more on programs that are compiled as users' are (JAXSEQ_LAWS=optimised). Masks and resets of all patterns are rows of
+one batch, so that a combination compiles once.
 """
 
 import functools
