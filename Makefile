@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup
 .NOTPARALLEL:
 .PHONY: help demo test learn laws kills lint types format check bench parity clean
 
-help: ## List these commands; ARGS="..." is passed on by demo, test, laws and bench
+help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/examples.installed ## Train a sentiment classifier

@@ -22,7 +22,7 @@ hypothesis.settings.register_profile("exact", deadline=None, derandomize=True, d
 hypothesis.settings.load_profile("exact")
 
 
-_finished, _C = itertools.count(1), ctypes.CDLL(None)
+_finished = itertools.count(1)
 
 
 def pytest_configure(config):
@@ -45,8 +45,8 @@ def _forget_programs():
     if next(_finished) % 60 == 0 or _megabytes() > 800:
         jax.clear_caches()
         gc.collect()
-        if sys.platform == "linux" and hasattr(_C, "malloc_trim"):
-            _C.malloc_trim(0)
+        if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):  # glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _megabytes():

@@ -91,15 +91,11 @@ def around(
         outer.carry,
         outer.project,
         outer.step,
-        backward=None if cell.backward is None else _backward(_OuterBackward(outer, cell.backward)),
+        backward=None if cell.backward is None else _OuterBackward(outer, cell.backward).functions(),
         noise=outer.noise if draws else None,
         hears=cell.hears if hears is None else hears,
         direct=None if cell.direct is None else outer.direct,
     )
-
-
-def _backward(back):
-    return Backward(back.fwd, back.bwd, back.collect, None if back.inner.project is None else back.project)
 
 
 class _Parts(NamedTuple):
@@ -150,6 +146,11 @@ class _Outer:
             xs, stepwise = xs
         return parts, xs, stepwise, parts.given if stepwise is None else stepwise
 
+    def at_step(self, params, u):
+        """Returns the parts of the params, the inner cell's u, what is given with the us and in all, and the extra."""
+        parts, (u, (stepwise, extra)) = self.parts(params), u
+        return parts, u, stepwise, parts.given if stepwise is None else stepwise, extra
+
     def inputs(self, given, xs):
         if self.own_inputs is None:
             return xs
@@ -188,7 +189,7 @@ class _Outer:
         return self.cell.carry(parts.inner, batch_shape)
 
     def noise(self, key, params, xs):
-        inner, given = params if self.own_init is None else params[0], None
+        inner, given = self.parts(params).inner, None
         if self.own_draw is not None:
             own_key, key = jax.random.split(key)
             given = self.own_draw(own_key, params, xs)
@@ -205,8 +206,7 @@ class _Outer:
         return Augmented(us, (stepwise, self.extra(given, parts.own, xs)))
 
     def step(self, params, carry, u):
-        parts, (u, (stepwise, extra)) = self.parts(params), u
-        given = parts.given if stepwise is None else stepwise
+        parts, u, _, given, extra = self.at_step(params, u)
         new, y = self.cell.step(parts.inner, self.enter(given, extra, carry), u)
         return self.leave(given, extra, carry, new, y)
 
@@ -230,9 +230,11 @@ class _OuterBackward:
     outer: _Outer
     inner: Backward
 
+    def functions(self):
+        return Backward(self.fwd, self.bwd, self.collect, None if self.inner.project is None else self.project)
+
     def fwd(self, params, carry, u):
-        parts, (u, (stepwise, extra)) = self.outer.parts(params), u
-        given = parts.given if stepwise is None else stepwise
+        parts, u, stepwise, given, extra = self.outer.at_step(params, u)
         new, y, saved = self.inner.fwd(parts.inner, self.outer.enter(given, extra, carry), u)
         leaves, tree = jax.tree.flatten(jax.tree.map(_shape, extra))
         frame = _Frame(tuple(leaves), tree, isinstance(carry, Heard))
@@ -246,18 +248,13 @@ class _OuterBackward:
 
         d_extra = d_before = None
         if outer.own_leave is not None:
-            leave = _transpose("leave", lambda *step: outer.leave(given, *step), extra, carry, carry, _shape(d_y))
-            d_extra, d_before, d_carry, d_y = leave((d_carry, d_y))
+            leave, shapes = lambda *step: outer.leave(given, *step), (extra, carry, carry, _shape(d_y))
+            d_extra, d_before, d_carry, d_y = _cotangents.transpose("leave", leave, shapes, (d_carry, d_y))
         d_carry, d_u = self.inner.bwd(parts.inner, saved, d_carry, d_y)
         if outer.own_enter is not None or outer.own_hear is not None or frame.heard:
             taken = Heard(carry, parts_of("Heard", carry)["h"]) if frame.heard else carry
-            enter = _transpose(
-                "enter" if outer.own_enter is not None else "hear",
-                lambda *step: outer.enter(given, *step),
-                extra,
-                taken,
-            )
-            d_entered, d_carry = enter(d_carry)
+            enter, name = lambda *step: outer.enter(given, *step), "hear" if outer.own_enter is None else "enter"
+            d_entered, d_carry = _cotangents.transpose(name, enter, (extra, taken), d_carry)
             d_extra = _cotangents.add(d_extra, d_entered)
         if d_before is not None and frame.heard:
             d_carry = d_carry._replace(carry=_cotangents.add(d_carry.carry, d_before))
@@ -291,24 +288,6 @@ class _OuterBackward:
         if self.outer.own_init is not None:
             d_own = self.outer.with_inner(jax.tree.map(jnp.zeros_like, parts.own), d_inner)
         return d_own if parts.given is None else Augmented(d_own, None)
-
-
-def _transpose(name, function, *shapes):
-    """JAX's transpose of a function of floats that must be linear."""
-
-    def transposed(cotangents):
-        try:
-            return jax.linear_transpose(function, *shapes)(cotangents)
-        except (
-            AssertionError,
-            NotImplementedError,
-        ) as error:  # of products, and of what is like tanh
-            raise ValueError(
-                f"`{name}` must be linear in floats: its gradient is its transpose, and JAX has none. Let JAX "
-                "differentiate the whole step instead: around(cell._replace(backward=None), ...)"
-            ) from error
-
-    return transposed
 
 
 def _like(name, result, expected):

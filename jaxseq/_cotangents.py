@@ -17,6 +17,21 @@ def pull_back(function: Callable, primals: tuple, cotangents: Any) -> tuple:
     return jax.tree.map(_left_out, pull(jax.tree.map(_filled_in, cotangents, results, is_leaf=_is_none)))
 
 
+def transpose(name: str, function: Callable, shapes: tuple, cotangents: Any) -> tuple:
+    """Returns the cotangents of the arguments of `function`, of these shapes, from those of its results.
+
+    Raises:
+      ValueError: the function, called `name` by `jaxseq.around`, is not linear in its floats.
+    """
+    try:
+        return jax.linear_transpose(function, *shapes)(cotangents)
+    except (AssertionError, NotImplementedError) as error:  # JAX's, of products and of functions such as tanh
+        raise ValueError(
+            f"`{name}` must be linear in floats: its gradient is its transpose, and JAX has none. Let JAX "
+            "differentiate the whole step instead: around(cell._replace(backward=None), ...)"
+        ) from error
+
+
 def add(one: Any, other: Any) -> Any:
     """Returns the sum of two gradients of the same pytree; in `one` None may stand for a whole part of it."""
 

@@ -85,8 +85,8 @@ def _prepare(
     check.batch_leads(cell, params, batch)
     if reset is not None:
         reset = masking.reset_before_step(reset, reverse)
-    augmented = Augmented(noisy, cell.carry(params, batch)), carry, Augmented(xs, (mask, reset))
-    return masking.masked(cell), *augmented
+    restartable = Augmented(noisy, cell.carry(params, batch))
+    return masking.masked(cell), restartable, carry, Augmented(xs, (mask, reset))
 
 
 def step(

@@ -113,8 +113,7 @@ def masked(cell: Cell) -> Cell:
     def inputs(flags, xs):
         return keep(flags[0], xs)
 
-    hooks = {"enter": enter, "leave": leave, "inputs": inputs, "extra": restart}
-    return around(cell, given="xs", init=init, carry=carry, **hooks)
+    return around(cell, given="xs", init=init, carry=carry, enter=enter, leave=leave, inputs=inputs, extra=restart)
 
 
 def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:

@@ -25,7 +25,7 @@ def array_bytes(tree: Any) -> int:
 
 def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> StepBytes:
     """Returns the bytes of one step; `by_jax`, or where the cell has no backward, of what JAX's own gradient saves."""
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    x = _one_step(xs)
     carry, u, y = _step_shapes(cell, params, x)
     if by_jax or cell.backward is None:
         # Weights and constants are kept once: what grows with the batch is what every step keeps.
@@ -42,12 +42,16 @@ def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> 
 
 def kernel_bytes(kernel: Kernel, cell: Cell, params: Params, xs: Inputs) -> int:
     """Returns the bytes between the passes of any kernel: what JAX keeps, ys, and their cotangents."""
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
-    carry = _step_shapes(cell, params, x)[0]
+    carry = _step_shapes(cell, params, _one_step(xs))[0]
     run = functools.partial(kernel, cell)
     _, ys = jax.eval_shape(run, params, carry, xs)
     kept = _residual_bytes(run, params, carry, xs) - array_bytes((params, xs))
     return max(0, kept) + 2 * array_bytes(ys)
+
+
+def _one_step(xs):
+    """The shapes of the inputs of one step."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
 
 
 def _step_shapes(cell, params, x):

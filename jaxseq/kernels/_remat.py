@@ -52,7 +52,8 @@ def _remat(segment):
 
 
 def _plan(segment, cell, params, xs):
-    T, reason, whole = jax.tree.leaves(xs)[0].shape[0], "as asked for", plan_bptt(cell, params, xs)
+    whole, reason = plan_bptt(cell, params, xs), "as asked for"
+    T = whole.steps
     if segment is None:
         step = step_bytes(cell, params, xs)
         segment = even(T, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))

@@ -52,14 +52,12 @@ def _truncated(segment):
         return by_segments(run, carry, xs, segment, reverse)
 
     def plan(cell, params, xs):
-        T = jax.tree.leaves(xs)[0].shape[0]
+        whole, reason = plan_bptt(cell, params, xs), "no gradient crosses a border"
 
         def held():
             step = step_bytes(cell, params, xs)
-            return kernel_bytes(compiled, cell, params, xs) + min(segment, T) * (step.saved + 2 * step.us)
+            return kernel_bytes(compiled, cell, params, xs) + min(segment, whole.steps) * (step.saved + 2 * step.us)
 
-        reason = "no gradient crosses a border"
-        whole = plan_bptt(cell, params, xs)
         return whole._replace(kernel="kernels.truncated", segment=segment, reason=reason, held=held, direct=False)
 
     kernel.__name__ = kernel.__qualname__ = f"truncated({segment})"

@@ -11,22 +11,7 @@ without which there is no noise.
 
 from jaxseq.nn._layer import Layer as Layer
 from jaxseq.nn.attention import *
-from jaxseq.nn.attention._attention import Attended as Attended
-from jaxseq.nn.attention._attention import Attention as Attention
-from jaxseq.nn.attention._attention import Memory as Memory
 from jaxseq.nn.convolution import *
 from jaxseq.nn.decoders import *
-from jaxseq.nn.decoders._decoders import Seq2SeqCarry as Seq2SeqCarry
 from jaxseq.nn.models import *
-from jaxseq.nn.models._autoregressive import AutoregressiveForecaster as AutoregressiveForecaster
-from jaxseq.nn.models._classifier import SequenceClassifier as SequenceClassifier
-from jaxseq.nn.models._crf import CRF as CRF
-from jaxseq.nn.models._ctc_recognizer import CTCRecognizer as CTCRecognizer
-from jaxseq.nn.models._forecaster import Forecaster as Forecaster
-from jaxseq.nn.models._heads import Gaussian as Gaussian
-from jaxseq.nn.models._heads import Head as Head
-from jaxseq.nn.models._heads import Point as Point
-from jaxseq.nn.models._heads import Quantiles as Quantiles
-from jaxseq.nn.models._language_model import LanguageCarry as LanguageCarry
-from jaxseq.nn.models._language_model import LanguageModel as LanguageModel
 from jaxseq.nn.recurrent import *
