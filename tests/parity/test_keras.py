@@ -108,10 +108,10 @@ def test_recurrent_dropout_under_the_same_mask_agrees(name):
     dropped = jaxseq.dropout(cell, recurrent=0.5)
     key = jax.random.key(4)
     noisy, _ = dropped.noise(key, params, rest[1])
-    assert 0 < np.mean(noisy.noise) < 1
+    assert 0 < np.mean(noisy.extra) < 1
     assert_agree(
         lambda params, carry, xs: jaxseq.unroll(dropped, params, xs, carry, key=key),
-        lambda params, carry, xs: run_keras(make, params, xs, carry, noisy.noise / 0.5),
+        lambda params, carry, xs: run_keras(make, params, xs, carry, noisy.extra / 0.5),
         params,
         *rest,
     )
