@@ -9,7 +9,7 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test learn laws kills lint types format check bench parity clean
+.PHONY: help demo test learn pages laws kills lint types format check bench parity clean
 
 help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doc
 
 learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that train for long
 	$(PYTEST) -m learn $(ARGS)
+
+pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of the pages of docs
+	$(PYTEST) docs $(ARGS)
 
 laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py $(ARGS)

@@ -467,6 +467,7 @@ def test_the_fits_params_stay_when_its_state_goes_on():
     assert np.isfinite(first.params["w"]).all()
 
 
+@pytest.mark.learn
 def test_a_run_on_two_devices_goes_on(tmp_path):
     """Params and batches split over two devices, saved, and loaded to where they were."""
     code = """
