@@ -110,7 +110,7 @@ class _Parts(NamedTuple):
 class _Frame(NamedTuple):
     """What the backward has to know of a step's arguments beside their values: of `extra`, the shapes."""
 
-    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    leaves: tuple[Any, ...]
     tree: Any
     heard: bool
 
@@ -298,5 +298,4 @@ def _like(name, result, expected):
     return result
 
 
-def _shape(array):
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+_shape = jax.typeof  # with the axes of a mesh that it varies over

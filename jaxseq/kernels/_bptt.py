@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from jaxseq._meshes import on_meshes
 from jaxseq import _cotangents
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._plan import register
@@ -25,6 +26,7 @@ from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
+@on_meshes
 def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` with the gradient of its hand-written `backward`; a cell without one runs by `scan`.
 

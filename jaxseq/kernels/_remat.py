@@ -14,6 +14,7 @@ import math
 
 import jax
 
+from jaxseq._meshes import on_meshes
 from jaxseq import check
 from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bptt_plan import plan_bptt
@@ -48,7 +49,7 @@ def _remat(segment):
         return by_segments(run, carry, xs, plan(cell, params, xs).segment, reverse)
 
     kernel.__name__ = kernel.__qualname__ = "remat()" if segment is None else f"remat({segment})"
-    return register(jax.jit(kernel, static_argnames=("cell", "reverse")), plan)
+    return register(jax.jit(on_meshes(kernel), static_argnames=("cell", "reverse")), plan)
 
 
 def _plan(segment, cell, params, xs):

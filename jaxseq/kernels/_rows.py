@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxseq._meshes import zeros_types
 from jaxseq.typing import Carry
 
 Loop = Callable[..., tuple[Carry, jax.Array]]
@@ -41,9 +41,7 @@ def rows_are_batch(loop: Loop) -> Loop:
         params, carry, xs = jax.tree.unflatten(tree, arrays)
         T, x = jax.tree.leaves(xs)[0].shape[0], jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:]), xs)
         _, y = jax.eval_shape(cell.step, params, carry, jax.eval_shape(cell.project, params, x))
-        return [
-            ShapedArray(leaf.shape, leaf.dtype) for leaf in (*jax.tree.leaves(carry), y.update(shape=(T, *y.shape)))
-        ]
+        return zeros_types([*jax.tree.leaves(carry), y.update(shape=(T, *y.shape))], like=leaves)
 
     def derivative(primals, tangents, **statics):
         varied = [place for place, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]

@@ -4,12 +4,14 @@ import functools
 
 import jax
 
+from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bytes import array_bytes, step_bytes
 from jaxseq.kernels._plan import Plan, register
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
+@on_meshes
 def scan(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` by `jax.lax.scan`, its projection hoisted; differentiable by JAX in reverse and forward mode."""
     us = cell.project(params, xs)

@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxseq._meshes import on_meshes
 from jaxseq import check
 from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bptt_plan import plan_bptt
@@ -61,5 +62,5 @@ def _truncated(segment):
         return whole._replace(kernel="kernels.truncated", segment=segment, reason=reason, held=held, direct=False)
 
     kernel.__name__ = kernel.__qualname__ = f"truncated({segment})"
-    compiled = jax.jit(kernel, static_argnames=("cell", "reverse"))
+    compiled = jax.jit(on_meshes(kernel), static_argnames=("cell", "reverse"))
     return register(compiled, plan)
