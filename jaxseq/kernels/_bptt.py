@@ -34,9 +34,11 @@ def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool 
     """
     if cell.backward is None:
         plan = plan_bptt(cell, params, xs)
-        return by_segments(
-            lambda carry, xs, _: scan(cell, params, carry, xs, reverse=reverse), carry, xs, plan.segment, reverse
-        )
+
+        def run_by_scan(params, carry, xs, _is_first):
+            return scan(cell, params, carry, xs, reverse=reverse)
+
+        return by_segments(run_by_scan, params, carry, xs, plan.segment, reverse)
     return _in_segments(params, carry, xs, cell=cell, reverse=reverse)
 
 
@@ -49,10 +51,10 @@ def default(kernel: Kernel | None) -> Kernel:
 def _in_segments(params, carry, xs, *, cell, reverse):
     plan = plan_bptt(cell, params, xs)
 
-    def run(carry, xs, _is_first) -> Any:
+    def run(params, carry, xs, _is_first) -> Any:
         return _loop(cell, reverse, plan.direct, params, carry, xs)
 
-    return by_segments(run, carry, xs, plan.segment, reverse)
+    return by_segments(run, params, carry, xs, plan.segment, reverse)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

@@ -43,10 +43,10 @@ def _remat(segment):
 
     def kernel(cell, params, carry, xs, *, reverse=False):
         @functools.partial(jax.checkpoint, prevent_cse=False)  # inside a loop nothing is merged across it
-        def run(carry, xs, _is_first):
+        def run(params, carry, xs, _is_first):
             return bptt(cell, params, carry, xs, reverse=reverse)
 
-        return by_segments(run, carry, xs, plan(cell, params, xs).segment, reverse)
+        return by_segments(run, params, carry, xs, plan(cell, params, xs).segment, reverse)
 
     kernel.__name__ = kernel.__qualname__ = "remat()" if segment is None else f"remat({segment})"
     return register(jax.jit(on_meshes(kernel), static_argnames=("cell", "reverse")), plan)

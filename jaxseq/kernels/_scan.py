@@ -7,6 +7,7 @@ import jax
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bytes import array_bytes, step_bytes
 from jaxseq.kernels._plan import Plan, register
+from jaxseq.kernels._wide import widened
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
@@ -14,8 +15,9 @@ from jaxseq.typing import Carry, Cell, Inputs, Params
 @on_meshes
 def scan(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` by `jax.lax.scan`, its projection hoisted; differentiable by JAX in reverse and forward mode."""
+    wide, narrow = widened(params)
     us = cell.project(params, xs)
-    return jax.lax.scan(lambda carry, u: cell.step(params, carry, u), carry, us, reverse=reverse)
+    return jax.lax.scan(lambda carry, u: cell.step(narrow(wide), carry, u), carry, us, reverse=reverse)
 
 
 def scan_bytes(cell: Cell, params: Params, xs: Inputs) -> int:

@@ -5,34 +5,38 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxseq.typing import Carry, Inputs
+from jaxseq.kernels._wide import widened
+from jaxseq.typing import Carry, Inputs, Params
 
 
 def by_segments(
-    run: Callable[[Carry, Inputs, jax.Array | bool], tuple[Carry, jax.Array]],
+    run: Callable[[Params, Carry, Inputs, jax.Array | bool], tuple[Carry, jax.Array]],
+    params: Params,
     carry: Carry,
     xs: Inputs,
     segment: int,
     reverse: bool,
 ) -> tuple[Carry, jax.Array]:
-    """Applies `run(carry, xs, is_first) -> (carry, ys)` to the segments of `xs` in turn.
+    """Applies `run(params, carry, xs, is_first) -> (carry, ys)` to the segments of `xs` in turn.
 
-    Segments are of `segment` steps, counted from the first step processed; the last may be short.
+    Segments are of `segment` steps, counted from the first step processed; the last may be short. Their gradients by
+    16-bit params are added up in float32.
     """
     T = jax.tree.leaves(xs)[0].shape[0]
     if segment >= T:
-        return run(carry, xs, True)
+        return run(params, carry, xs, True)
+    wide, narrow = widened(params)
     count, rest = divmod(T, segment)
     border = rest if reverse else T - rest
     early, late = jax.tree.map(lambda x: x[:border], xs), jax.tree.map(lambda x: x[border:], xs)
     whole, short = (late, early) if reverse else (early, late)
     whole = jax.tree.map(lambda x: x.reshape(count, segment, *x.shape[1:]), whole)
     is_first = jnp.arange(count) == (count - 1 if reverse else 0)
-    carry, ys = jax.lax.scan(lambda carry, part: run(carry, *part), carry, (whole, is_first), reverse=reverse)
+    carry, ys = jax.lax.scan(lambda carry, part: run(narrow(wide), carry, *part), carry, (whole, is_first), reverse=reverse)
     ys = ys.reshape(count * segment, *ys.shape[2:])
     if rest == 0:
         return carry, ys
-    carry, ys_short = run(carry, short, False)
+    carry, ys_short = run(narrow(wide), carry, short, False)
     return carry, jnp.concatenate([ys_short, ys] if reverse else [ys, ys_short])
 
 

@@ -46,11 +46,11 @@ def truncated(segment: int) -> Kernel:
 @functools.cache
 def _truncated(segment):
     def kernel(cell, params, carry, xs, *, reverse=False):
-        def run(carry, xs, is_first):
+        def run(params, carry, xs, is_first):
             carry = jax.tree.map(lambda leaf: jnp.where(is_first, leaf, jax.lax.stop_gradient(leaf)), carry)
             return bptt(cell, params, carry, xs, reverse=reverse)
 
-        return by_segments(run, carry, xs, segment, reverse)
+        return by_segments(run, params, carry, xs, segment, reverse)
 
     def plan(cell, params, xs):
         whole, reason = plan_bptt(cell, params, xs), "no gradient crosses a border"

@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxseq import _meshes
 from jaxseq.structured import _chain, semiring
 from jaxseq.structured._chain import Chain
 from jaxseq.structured._probabilities import in_all_rows
@@ -17,7 +18,7 @@ from jaxseq.structured._probabilities import in_all_rows
 @functools.partial(jax.jit, static_argnames="parallel")
 def log_partition(chain: Chain, mask: jax.Array | None, parallel: bool = False) -> jax.Array:
     """Returns the log-sum of all paths' scores, `[*B]`; 0 where a row has no step."""
-    return _log_partition(chain, mask, parallel)
+    return _log_partition(*_meshes.vary_alike((chain, mask)), parallel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
