@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxseq.typing import Kernel
 
@@ -92,7 +92,9 @@ def _explicit_mesh(tree):
 
 def _split(mesh, cell, params, carry, xs):
     """How the last carry and ys are split: time and the batch as they are in xs, or in the carry."""
-    of_params, of_carry, of_xs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, carry, xs))
+    of_params, of_carry, of_xs = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, carry, xs)
+    )
     x = jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:]), of_xs)
     y = jax.eval_shape(lambda *step: cell.step(*step[:2], cell.project(step[0], step[2]))[1], of_params, of_carry, x)
     axes = y.ndim - 1

@@ -14,8 +14,8 @@ from typing import Any
 
 import jax
 
-from jaxseq._meshes import on_meshes
 from jaxseq import _cotangents
+from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._plan import register
 from jaxseq.kernels._rows import rows_are_batch

@@ -14,8 +14,8 @@ import math
 
 import jax
 
-from jaxseq._meshes import on_meshes
 from jaxseq import check
+from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import array_bytes, step_bytes

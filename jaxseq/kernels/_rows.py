@@ -15,6 +15,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxseq._meshes import zeros_types
+from jaxseq.kernels._reverse_only import reverse_only
 from jaxseq.typing import Carry
 
 Loop = Callable[..., tuple[Carry, jax.Array]]
@@ -50,7 +51,8 @@ def rows_are_batch(loop: Loop) -> Loop:
             at = dict(enumerate(primals)) | dict(zip(varied, leaves, strict=True))
             return flat(*at.values(), **statics)
 
-        return jax.jvp(of_varied, [primals[place] for place in varied], [tangents[place] for place in varied])
+        tangents = [reverse_only(tangents[place]) for place in varied]
+        return jax.jvp(of_varied, [primals[place] for place in varied], tangents)
 
     def mapped(leaves, axes, *, tree, **static):
         of_params, of_carry, of_xs = (part.num_leaves for part in tree.children())

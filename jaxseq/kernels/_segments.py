@@ -32,7 +32,9 @@ def by_segments(
     whole, short = (late, early) if reverse else (early, late)
     whole = jax.tree.map(lambda x: x.reshape(count, segment, *x.shape[1:]), whole)
     is_first = jnp.arange(count) == (count - 1 if reverse else 0)
-    carry, ys = jax.lax.scan(lambda carry, part: run(narrow(wide), carry, *part), carry, (whole, is_first), reverse=reverse)
+    carry, ys = jax.lax.scan(
+        lambda carry, part: run(narrow(wide), carry, *part), carry, (whole, is_first), reverse=reverse
+    )
     ys = ys.reshape(count * segment, *ys.shape[2:])
     if rest == 0:
         return carry, ys

@@ -11,8 +11,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxseq._meshes import on_meshes
 from jaxseq import check
+from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import kernel_bytes, step_bytes

@@ -1,0 +1,27 @@
+"""A word for what has a gradient in reverse mode alone, where forward mode is asked for."""
+
+from typing import NoReturn
+
+import jax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+
+def reverse_only(tangent: jax.Array) -> jax.Array:
+    """Returns a tangent as it is. Reverse mode transposes it; forward mode, which computes it, raises TypeError."""
+    return _reverse_only.bind(tangent)
+
+
+def _refuse(*_, **__) -> NoReturn:
+    raise TypeError(
+        "the hand-written backward is reverse mode: jax.grad, jax.vjp, jax.jacrev. For forward mode, jax.jvp, "
+        "jax.jacfwd or jax.linearize, unroll with kernel=jaxseq.kernels.scan"
+    )
+
+
+_reverse_only = Primitive("reverse_only")
+_reverse_only.def_impl(_refuse)
+_reverse_only.def_abstract_eval(lambda tangent: tangent)
+ad.deflinear2(_reverse_only, lambda cotangent, _: [cotangent])
+batching.defvectorized(_reverse_only)
+mlir.register_lowering(_reverse_only, _refuse)
