@@ -7,6 +7,7 @@ import pytest
 
 import jaxseq
 from tests import zoo
+from tests.forms.stock import hard_sigmoid
 from tests.reference import sigma
 
 KEY = jax.random.key(0)
@@ -26,6 +27,10 @@ def zeros(key, shape, dtype=None):
 
 
 NO_WEIGHTS = {"input_init": zeros, "recurrent_init": zeros}  # where biases are all that is looked at
+
+
+def logistic(a):
+    return 1 / (1 + jnp.exp(-a))
 
 
 def numbers(*shape):
@@ -165,6 +170,24 @@ def test_forget_biases(name):
             assert all(np.all(part == 0) for gate, part in enumerate(b) if gate not in (keep, write))
 
 
+@pytest.mark.parametrize("name", [name for name in FACTORIES if name not in ("rnn", "slstm")])
+def test_a_gate_of_any_function(name, x64):
+    """The sigmoid by another name gives the default's numbers; a hard one has its own gradient, by hand as by JAX."""
+    cell, other, hard = (FACTORIES[name](4, **options) for options in ({}, {"gate": logistic}, {"gate": hard_sigmoid}))
+    params = zoo.random_like(jax.eval_shape(lambda: cell.init(KEY, 3)), 0, scale=2)
+    xs = numbers(5, 2, 3)
+
+    def run(cell):
+        def loss(params, xs):
+            carry, ys = jaxseq.unroll(cell, params, xs)
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(carry)) + jnp.sum(ys**2)
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, xs)
+
+    zoo.assert_close(run(other), run(cell), 1e-12)
+    jaxseq.check_bptt(hard, params, xs)
+
+
 def test_the_forget_bias_of_other_conventions():
     b = drawn(jaxseq.gru(2, update_writes=True, forget_bias=1.5, **NO_WEIGHTS)).b
     np.testing.assert_array_equal(b, [0, 0, -1.5, -1.5, 0, 0])  # where z writes, a small z keeps
@@ -266,6 +289,8 @@ def test_images_of_one_to_three_axes(shape):
         (lambda: jaxseq.lstm(4, projection=2.0), TypeError, "`projection` must be a positive int; got 2.0"),
         (lambda: jaxseq.lstm(4, coupled="yes"), ValueError, "`coupled` must be True or False; got 'yes'"),
         (lambda: jaxseq.lstm(4, clip=0), ValueError, "`clip` must be a positive number; got 0"),
+        (lambda: jaxseq.lstm(4, gate="hard"), TypeError, "`gate` must be an elementwise function .* got 'hard'"),
+        (lambda: jaxseq.layer_norm_gru(4, gate=None), TypeError, "`gate` must be an elementwise function"),
         (lambda: jaxseq.lstm(4, clip="1"), TypeError, "`clip` must be a positive number; got '1'"),
         (lambda: jaxseq.lstm(4, forget_bias="1"), TypeError, "`forget_bias` must be a number, an initialiser"),
         (lambda: jaxseq.gru(4, forget_bias=True), TypeError, "`forget_bias` must be a number, an initialiser"),

@@ -6,7 +6,7 @@
     g_t = tanh(a_g)
     c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
     o_t = σ(a_o [+ w_o ⊙ c_t])                    the paper's peepholes, one weight a pixel and channel
-    h_t = o_t ⊙ tanh(c_t)                         y_t = h_t
+    h_t = o_t ⊙ tanh(c_t)                         y_t = h_t                     σ: the sigmoid, or another gate
 
 Convolutions keep the size of the image (zero padding, stride 1). Everything outside the cell sees flat features, so
 that masks, batches and wrappers are those of any other cell. Backward: the LSTM's, with the convolution's transposes,
@@ -24,6 +24,7 @@ import numpy as np
 
 from jaxseq import check, initializers
 from jaxseq.cells import _lstm_gates as gates
+from jaxseq.cells._activation import Activation
 from jaxseq.cells._lstm import LstmCarry
 from jaxseq.typing import Backward, Cell, Initializer
 
@@ -48,6 +49,7 @@ class _Saved(NamedTuple):
     g: jax.Array
     o: jax.Array
     tanh_c: jax.Array  # of c_t
+    a_gates: jax.Array | None
 
 
 def conv_lstm(
@@ -56,6 +58,7 @@ def conv_lstm(
     *,
     window: int | Sequence[int] = 3,
     peephole: bool = False,
+    gate: Activation = jax.nn.sigmoid,
     forget_bias: float | Initializer | None = 1.0,
     input_init: Initializer = initializers.glorot_uniform(),
     recurrent_init: Initializer = initializers.glorot_uniform(),
@@ -72,13 +75,14 @@ def conv_lstm(
       channels: C.
       window: the sizes of the convolutions' windows, or one for all axes.
       peephole: True: the gates see the memory, the output gate c_t.
+      gate: the activation of the gates i f o, any elementwise function; see `jaxseq.lstm` for old Keras models'.
       forget_bias: what `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
       input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart;
         Glorot-uniform, Glorot-uniform, zeros. `w_c` starts at zero.
 
     Raises:
-      TypeError, ValueError: sizes that are not positive ints, or not one to three; an initialiser that is not a
-        function. `init` and `unroll` raise ValueError where the features are not whole images.
+      TypeError, ValueError: sizes that are not positive ints, or not one to three; a `gate` or an initialiser that
+        is not a function. `init` and `unroll` raise ValueError where the features are not whole images.
 
     >>> cell = conv_lstm((8, 8), 4)
     >>> params = cell.init(jax.random.key(0), 8 * 8 * 3)
@@ -94,15 +98,16 @@ def conv_lstm(
         raise ValueError(f"`window` must be an int or have a size for each of the {len(shape)} axes; got {window}")
     window = tuple(check.positive_int("window", side) for side in sides)
     check.one_of("peephole", peephole, (True, False))
+    check.function("gate", gate)
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     channels = check.positive_int("channels", channels)
-    return _conv_lstm(shape, channels, window, bool(peephole), check.bias("forget_bias", forget_bias), inits)
+    return _conv_lstm(shape, channels, window, bool(peephole), gate, check.bias("forget_bias", forget_bias), inits)
 
 
 @functools.cache
-def _conv_lstm(shape, channels, window, peephole, forget_bias, inits):
+def _conv_lstm(shape, channels, window, peephole, gate, forget_bias, inits):
     input_init, recurrent_init, bias_init = (initializers.per_gate(initializer, 4) for initializer in inits)
-    form = gates.GateForm("new" if peephole else None, jnp.tanh, coupled=False, clip=None)
+    form = gates.GateForm("new" if peephole else None, jnp.tanh, coupled=False, clip=None, gate=gate)
     pixels = math.prod(shape)
     size = pixels * channels
     axes = "DHW"[-len(shape) :]
@@ -146,25 +151,25 @@ def _conv_lstm(shape, channels, window, peephole, forget_bias, inits):
 
     def fwd(params, carry, u):
         h, c = carry
-        c_new, (c, i, f, g, o, _) = gates.forward(form, params.w_c, u + convolve(h, params.w_h), image(c))
+        c_new, (c, i, f, g, o, _, a_gates) = gates.forward(form, params.w_c, u + convolve(h, params.w_h), image(c))
         tanh_c = jnp.tanh(c_new)
         h_new = flat(o * tanh_c)
-        return LstmCarry(h_new, flat(c_new)), h_new, _Saved(h, c, i, f, g, o, tanh_c)
+        return LstmCarry(h_new, flat(c_new)), h_new, _Saved(h, c, i, f, g, o, tanh_c, a_gates)
 
     def step(params, carry, u):
         carry, y, _ = fwd(params, carry, u)
         return carry, y
 
     def bwd(params, saved, d_carry, d_y):
-        h, c, i, f, g, o, tanh_c = saved
+        h, c, i, f, g, o, tanh_c, a_gates = saved
         d_h = image(d_carry.h + d_y)
         d_c = image(d_carry.c) + d_h * o * (1 - tanh_c * tanh_c)
-        d_a, d_c = gates.backward(form, params.w_c, gates.GatesSaved(c, i, f, g, o, None), d_h * tanh_c, d_c)
+        d_a, d_c = gates.backward(form, params.w_c, gates.GatesSaved(c, i, f, g, o, None, a_gates), d_h * tanh_c, d_c)
         (d_h,) = jax.linear_transpose(lambda h: convolve(h, params.w_h), h)(d_a)
         return LstmCarry(d_h, flat(d_c)), d_a
 
     def collect(params, saved, d_us):
-        h, c, i, f, g, o, _ = saved
+        h, c, i, f, g, o, _, _ = saved
         (w_h,) = jax.linear_transpose(lambda w: convolve(h, w), params.w_h)(d_us)
         w_c = None
         if peephole:

@@ -30,6 +30,16 @@ CASES = {
         jaxseq.gru(H),
         lambda **options: keras.layers.GRUCell(H, reset_after=True, **GATED, **options),
     ),
+    "lstm_hard": (
+        jaxseq.lstm(H, gate=jax.nn.hard_sigmoid),
+        lambda **options: keras.layers.LSTMCell(H, **FULL, recurrent_activation="hard_sigmoid", **options),
+    ),
+    "gru_hard": (
+        jaxseq.gru(H, gate=jax.nn.hard_sigmoid),
+        lambda **options: keras.layers.GRUCell(
+            H, reset_after=True, **FULL, recurrent_activation="hard_sigmoid", **options
+        ),
+    ),
 }
 
 
