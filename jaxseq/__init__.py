@@ -20,6 +20,7 @@ from jaxseq import wrappers as wrappers
 from jaxseq._around import Augmented as Augmented
 from jaxseq._around import around as around
 from jaxseq._check_bptt import check_bptt as check_bptt
+from jaxseq._factory import factory as factory
 from jaxseq._stream import stream as stream
 from jaxseq._unroll import step as step
 from jaxseq._unroll import unroll as unroll

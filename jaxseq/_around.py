@@ -49,7 +49,7 @@ def around(
     Each function may be left out. `given` is what `draw` drew, None where `unroll` was given no key; `u` is what
     `extra` returned, of one step. Functions take their arguments by position. They must be linear in floats, as
     `jnp.where`, sums, and products with constants are: the gradient is their transpose, taken by JAX. A cell is known
-    by the identity of its functions, so make it once for the same options: put `functools.cache` on your wrapper.
+    by the identity of its functions, so make it once for the same options: put `jaxseq.factory` on your wrapper.
 
     Args:
       cell: the inner Cell.

@@ -12,11 +12,10 @@ Shapes are `[in, out]`: a weight multiplies from the right, `x @ w`.
 All are factories: `orthogonal()` is an initialiser. The same arguments give the same object, and so the same cell.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
+from jaxseq._factory import factory
 from jaxseq.typing import Initializer
 
 __all__ = [
@@ -32,30 +31,28 @@ __all__ = [
 ]
 
 
+@factory
 def glorot_uniform() -> Initializer:
     """Returns the initialiser of U(±√(6 / (in + out)))."""
-    return _GLOROT_UNIFORM
+    return jax.nn.initializers.glorot_uniform()
 
 
+@factory
 def glorot_normal() -> Initializer:
     """Returns the initialiser of N(0, 2 / (in + out)), truncated at two deviations."""
-    return _GLOROT_NORMAL
+    return jax.nn.initializers.glorot_normal()
 
 
+@factory
 def he_uniform() -> Initializer:
     """Returns the initialiser of U(±√(6 / in))."""
-    return _HE_UNIFORM
+    return jax.nn.initializers.he_uniform()
 
 
+@factory
 def he_normal() -> Initializer:
     """Returns the initialiser of N(0, 2 / in), truncated at two deviations."""
-    return _HE_NORMAL
-
-
-_GLOROT_UNIFORM = jax.nn.initializers.glorot_uniform()
-_GLOROT_NORMAL = jax.nn.initializers.glorot_normal()
-_HE_UNIFORM = jax.nn.initializers.he_uniform()
-_HE_NORMAL = jax.nn.initializers.he_normal()
+    return jax.nn.initializers.he_normal()
 
 
 def orthogonal(scale: float = 1.0) -> Initializer:
@@ -66,7 +63,7 @@ def orthogonal(scale: float = 1.0) -> Initializer:
     return _orthogonal(float(scale))
 
 
-@functools.cache
+@factory
 def _orthogonal(scale):
     draw = jax.nn.initializers.orthogonal(scale)
 
@@ -79,7 +76,7 @@ def _orthogonal(scale):
     return init
 
 
-@functools.cache
+@factory
 def fan_in_uniform() -> Initializer:
     """Returns an initialiser of U(±1/√in); `in` is the first axis, also of a bias `[H]`."""
 
@@ -95,7 +92,9 @@ def scaled_normal(deviation: float) -> Initializer:
     return _scaled_normal(float(deviation))
 
 
-_scaled_normal = functools.cache(jax.nn.initializers.normal)
+@factory
+def _scaled_normal(deviation):
+    return jax.nn.initializers.normal(deviation)
 
 
 def chrono(max_length: int) -> Initializer:
@@ -117,7 +116,7 @@ def chrono(max_length: int) -> Initializer:
     return _chrono(float(max_length))
 
 
-@functools.cache
+@factory
 def _chrono(max_length):
 
     def init(key, shape, dtype=None):

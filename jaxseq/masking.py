@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._around import Augmented, around
+from jaxseq._factory import factory
 from jaxseq.typing import Cell
 
 
@@ -73,7 +74,7 @@ def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
     return jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
 
 
-@functools.cache
+@factory
 def masked(cell: Cell) -> Cell:
     """Returns `cell` under masks and resets, for a kernel to run.
 

@@ -12,6 +12,7 @@ import jaxseq
 ROOT = Path(jaxseq.__file__).parent
 
 ROWS = [
+    "_factory",
     "typing",
     "check",
     "_cotangents",

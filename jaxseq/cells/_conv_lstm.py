@@ -13,7 +13,6 @@ that masks, batches and wrappers are those of any other cell. Backward: the LSTM
 which JAX derives from the convolution.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._lstm import LstmCarry
@@ -97,17 +97,20 @@ def conv_lstm(
     if len(sides) != len(shape):
         raise ValueError(f"`window` must be an int or have a size for each of the {len(shape)} axes; got {window}")
     window = tuple(check.positive_int("window", side) for side in sides)
+    window = window[0] if len(set(window)) == 1 else window
     check.one_of("peephole", peephole, (True, False))
     check.function("gate", gate)
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     channels = check.positive_int("channels", channels)
-    return _conv_lstm(shape, channels, window, bool(peephole), gate, check.bias("forget_bias", forget_bias), inits)
+    return _conv_lstm(shape, channels, window, bool(peephole), gate, check.bias("forget_bias", forget_bias), *inits)
 
 
-@functools.cache
-def _conv_lstm(shape, channels, window, peephole, gate, forget_bias, inits):
+@factory
+def _conv_lstm(shape, channels, window, peephole, gate, forget_bias, input_init, recurrent_init, bias_init):
+    inits = input_init, recurrent_init, bias_init
     input_init, recurrent_init, bias_init = (initializers.per_gate(initializer, 4) for initializer in inits)
     form = gates.GateForm("new" if peephole else None, jnp.tanh, coupled=False, clip=None, gate=gate)
+    window = (window,) * len(shape) if isinstance(window, int) else window
     pixels = math.prod(shape)
     size = pixels * channels
     axes = "DHW"[-len(shape) :]

@@ -20,13 +20,13 @@ Backward, with δh the cotangent of h_t from the output and from step t+1, k = z
     δa_r = δr ⊙ σ'(a_r)
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
 from jaxseq.cells._activation import Activation, activation_back, gated, remember
 from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total
 from jaxseq.typing import Backward, Cell, Heard, Initializer
@@ -102,13 +102,11 @@ def gru(
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     forget_bias = check.bias("forget_bias", forget_bias)
     size, flags = check.positive_int("size", size), (bool(reset_after), bool(update_writes))
-    return _gru(size, *flags, candidate, gate, forget_bias, inits)
+    return _gru(size, *flags, candidate, gate, forget_bias, *inits)
 
 
-@functools.cache
-def _gru(size, reset_after, update_writes, candidate, gate, forget_bias, inits):
-    input_init, recurrent_init, bias_init = inits
-
+@factory
+def _gru(size, reset_after, update_writes, candidate, gate, forget_bias, input_init, recurrent_init, bias_init):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
         key_x, key_h = jax.random.split(key)

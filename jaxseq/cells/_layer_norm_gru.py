@@ -14,13 +14,13 @@ Backward, with δh the cotangent of h_t from the output and from step t+1:
     δW_h = Σ h_{t-1}ᵀ δq                  δs_h = Σ δp ⊙ N(h_{t-1} W_h)      δb_hn = Σ δa_n ⊙ r
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
 from jaxseq.cells._activation import Activation, activation_back, gated, remember
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total
 from jaxseq.cells._normalise import normalise, normalise_back
@@ -78,11 +78,12 @@ def layer_norm_gru(
     """
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     check.function("gate", gate)
-    return _layer_norm_gru(check.positive_int("size", size), gate, check.bias("forget_bias", forget_bias), inits)
+    return _layer_norm_gru(check.positive_int("size", size), gate, check.bias("forget_bias", forget_bias), *inits)
 
 
-@functools.cache
-def _layer_norm_gru(size, gate, forget_bias, inits):
+@factory
+def _layer_norm_gru(size, gate, forget_bias, input_init, recurrent_init, bias_init):
+    inits = input_init, recurrent_init, bias_init
     input_init, recurrent_init, bias_init = (initializers.per_gate(initializer, 3) for initializer in inits)
 
     def init(key, in_size, dtype=None):

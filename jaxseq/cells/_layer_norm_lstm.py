@@ -15,13 +15,13 @@ The paper's bias of each N(x W_x) and N(h W_h) adds to b, and is left out. Backw
 b_c is added in `project`'s part of the inputs, so that its cotangent, δq, comes back with theirs.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total
@@ -90,12 +90,13 @@ def layer_norm_lstm(
     """
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     check.function("gate", gate)
-    return _layer_norm_lstm(check.positive_int("size", size), gate, check.bias("forget_bias", forget_bias), inits)
+    return _layer_norm_lstm(check.positive_int("size", size), gate, check.bias("forget_bias", forget_bias), *inits)
 
 
-@functools.cache
-def _layer_norm_lstm(size, gate, forget_bias, inits):
+@factory
+def _layer_norm_lstm(size, gate, forget_bias, input_init, recurrent_init, bias_init):
     form = gates.GateForm(peephole=None, candidate=jnp.tanh, coupled=False, clip=None, gate=gate)
+    inits = input_init, recurrent_init, bias_init
     input_init, recurrent_init, bias_init = (initializers.per_gate(initializer, 4) for initializer in inits)
 
     def init(key, in_size, dtype=None):

@@ -26,13 +26,13 @@ Backward, with δh and δc the cotangents of h_t and c_t from the output and fro
 δh_t, comes back with those of the other inputs.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined
@@ -127,20 +127,18 @@ def lstm(
     check.function("gate", gate)
     check.one_of("coupled", coupled, (True, False))
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
-    return _lstm(
-        check.positive_int("size", size),
-        gates.GateForm(
-            peephole, candidate, bool(coupled), None if clip is None else check.positive("clip", clip), gate
-        ),
-        None if projection is None else check.positive_int("projection", projection),
-        check.bias("forget_bias", forget_bias),
-        inits,
-    )
+    size = check.positive_int("size", size)
+    projection = None if projection is None else check.positive_int("projection", projection)
+    clip = None if clip is None else check.positive("clip", clip)
+    forget_bias = check.bias("forget_bias", forget_bias)
+    return _lstm(size, peephole, candidate, gate, projection, bool(coupled), clip, forget_bias, *inits)
 
 
-@functools.cache
-def _lstm(size, form, projection, forget_bias, inits):
-    input_init, recurrent_init, bias_init = inits
+@factory
+def _lstm(
+    size, peephole, candidate, gate, projection, coupled, clip, forget_bias, input_init, recurrent_init, bias_init
+):
+    form = gates.GateForm(peephole, candidate, coupled, clip, gate)
     out = size if projection is None else projection
 
     def init(key, in_size, dtype=None):

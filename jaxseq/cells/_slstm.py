@@ -21,13 +21,13 @@ Backward, with δh, δc, δn, δm the cotangents of what step t hands on, and s 
     δc_{t-1} = δc ⊙ f'          δn_{t-1} = δn ⊙ f'        δm_{t-1} = δκ                   δh_{t-1} = δa W_hᵀ
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
 from jaxseq.cells._activation import sigmoid
 from jaxseq.cells._dense import affine_back, dense, widen
 from jaxseq.typing import Backward, Cell, Initializer
@@ -98,11 +98,12 @@ def slstm(
         raise ValueError(f"`heads` must divide `size`; got {heads} heads of {size} features")
     check.one_of("forget", forget, ("sigmoid", "exponential"))
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
-    return _slstm(size, heads, forget, check.bias("forget_bias", forget_bias), inits)
+    return _slstm(size, heads, forget, check.bias("forget_bias", forget_bias), *inits)
 
 
-@functools.cache
-def _slstm(size, heads, forget, forget_bias, inits):
+@factory
+def _slstm(size, heads, forget, forget_bias, input_init, recurrent_init, bias_init):
+    inits = input_init, recurrent_init, bias_init
     input_init, recurrent_init, bias_init = (initializers.per_gate(initializer, 4) for initializer in inits)
     width = size // heads
 

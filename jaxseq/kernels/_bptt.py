@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from jaxseq import _cotangents
+from jaxseq._factory import named
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._plan import register
 from jaxseq.kernels._rows import rows_are_batch
@@ -24,6 +25,7 @@ from jaxseq.kernels._segments import by_segments
 from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 
 
+@named
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` with the gradient of its hand-written `backward`; a cell without one runs by `scan`.

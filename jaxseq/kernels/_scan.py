@@ -4,11 +4,13 @@ import functools
 
 import jax
 
+from jaxseq._factory import named
 from jaxseq.kernels._bytes import array_bytes, step_bytes
 from jaxseq.kernels._plan import Plan, register
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
+@named
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 def scan(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` by `jax.lax.scan`, its projection hoisted; differentiable by JAX in reverse and forward mode."""

@@ -3,13 +3,13 @@
 →y = unroll(forward, x)        ←y = unroll(backward, x, reverse)        y = [→y, ←y]  or  →y + ←y
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._factory import factory
 from jaxseq.typing import Carry, Cell, Composite, Params
 
 
@@ -47,11 +47,13 @@ def bidirectional(
     check.one_of("merge", merge, ("concat", "sum"))
     if merge == "sum" and forward.size != backward.size:
         raise ValueError(f"`merge` 'sum' adds outputs of one size; got {forward.size} and {backward.size}")
-    return _bidirectional(forward, backward, merge)
+    return _bidirectional(forward, None if backward is forward else backward, merge)
 
 
-@functools.cache
+@factory
 def _bidirectional(forward, backward, merge):
+    backward = forward if backward is None else backward
+
     def init(key, in_size, dtype=None):
         keys = jax.random.split(key)
         return Bidirectional(forward.init(keys[0], in_size, dtype), backward.init(keys[1], in_size, dtype))

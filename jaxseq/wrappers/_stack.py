@@ -6,11 +6,10 @@ Layers run one after the other over the whole sequence, so that each one's proje
 share what JAX traces and lowers.
 """
 
-import functools
-
 import jax
 
 from jaxseq import check
+from jaxseq._factory import factory
 from jaxseq._unroll import step as step_net
 from jaxseq.typing import Cell, Composite
 
@@ -41,7 +40,7 @@ def stack(*cells: Cell | Composite) -> Composite:
     return _stack(*cells)
 
 
-@functools.cache
+@factory
 def _stack(*cells):
     def init(key, in_size, dtype=None):
         sizes = [in_size, *(cell.size for cell in cells[:-1])]
