@@ -1,12 +1,15 @@
 """Layouts, defaults and identity of the stock cells; their numbers are in test_contract and test_equations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxseq
-from tests import zoo
+from tests import reference, zoo
+from tests.forms.conv_lstm import conv_lstm
 from tests.forms.stock import hard_sigmoid
 from tests.reference import sigma
 
@@ -272,6 +275,32 @@ def test_convolutions_are_those_of_scipy(x64):
     np.testing.assert_allclose(np.asarray(y).reshape(4, 5, 2), want, rtol=1e-10, atol=1e-12)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def values_and_gradients(cell, params, carry, xs, d_carry, d_ys):
+    results, pull = jax.vjp(lambda *given: jaxseq.unroll(cell, given[0], given[2], given[1]), params, carry, xs)
+    return results, pull((d_carry, d_ys))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "window", "stride", "dilation", "padding"),
+    [(7, 3, 2, 1, "same"), (8, 3, 3, 2, "same"), (5, 2, 2, 2, "valid"), (9, 3, 3, 2, "valid"), (4, 1, 4, 1, "same")],
+)
+def test_strided_and_dilated_convolutions_are_plain_loops(pixels, window, stride, dilation, padding, x64):
+    """Sequences of images of one axis, values and gradients, against the loops of tests/forms."""
+    options = {"window": window, "strides": stride, "dilation": [dilation], "padding": padding, "peephole": True}
+    cell = jaxseq.conv_lstm((pixels,), 2, **options)
+    form = conv_lstm(pixels, 2, window, stride, dilation, padding)
+    params = params_of(cell, 2 * pixels)
+    carry, d_carry = (zoo.random_like(jax.eval_shape(lambda: cell.carry(params, (2,))), seed) for seed in (3, 4))
+    xs, d_ys = numbers(3, 2, 2 * pixels), numbers(3, 2, cell.size)
+    results, (d_params, d_first, d_xs) = values_and_gradients(cell, params, carry, xs, d_carry, d_ys)
+    given = zoo.as_reference(params), xs, tuple(map(np.asarray, carry))
+    want = reference.bptt(form, *given, tuple(map(np.asarray, d_carry)), d_ys)
+    zoo.assert_close(tuple(results), tuple(reference.unroll(form, *given)), 1e-12)
+    zoo.assert_close(zoo.as_reference(d_params), want.params, 1e-12)
+    zoo.assert_close((tuple(d_first), d_xs), (want.carry, want.xs), 1e-12)
+
+
 @pytest.mark.parametrize("shape", [(6,), (2, 3), (2, 2, 2)], ids=str)
 def test_images_of_one_to_three_axes(shape):
     cell = jaxseq.conv_lstm(shape, 2, peephole=True)
@@ -308,6 +337,14 @@ def test_images_of_one_to_three_axes(shape):
         (lambda: jaxseq.conv_lstm((8, 0), 4), ValueError, "`shape` must be a positive int; got 0"),
         (lambda: jaxseq.conv_lstm((2, 2, 2, 2), 4), ValueError, "`shape` must have one to three sizes"),
         (lambda: jaxseq.conv_lstm((8, 8), 4, window=(3,)), ValueError, "have a size for each of the 2 axes"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, strides=0), ValueError, "`strides` must be a positive int; got 0"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, dilation=(1,)), ValueError, "`dilation` must be an int or have a size"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, padding="full"), ValueError, "`padding` must be 'same' or 'valid'"),
+        (
+            lambda: jaxseq.conv_lstm((4, 8), 4, padding="valid", dilation=2),
+            ValueError,
+            "`padding` 'valid' leaves no pixel of .4, 8.: `window` 3, `dilation` 2",
+        ),
         (lambda: jaxseq.conv_lstm((8, 8), 4, peephole="new"), ValueError, "`peephole` must be True or False"),
         (lambda: jaxseq.conv_lstm((8, 8), 4).init(KEY, 65), ValueError, "a multiple of 64 features; got 65"),
     ],
