@@ -186,7 +186,8 @@ class _Outer:
         if self.own_leave is None:
             return new, y
         before = before.carry if isinstance(before, Heard) else before
-        return _like("leave", self.own_leave(given, extra, before, new, y), (new, _of_size(self.size, y)))
+        expected = new, jax.ShapeDtypeStruct((*y.shape[:-1], self.size), y.dtype)
+        return _like("leave", self.own_leave(given, extra, before, new, y), expected)
 
     def carry(self, params, batch_shape=()):
         parts = self.parts(params)
@@ -254,7 +255,7 @@ class _OuterBackward:
 
         d_extra = d_before = None
         if outer.own_leave is not None:
-            shapes = extra, carry, carry, _of_size(outer.cell.size, d_y)
+            shapes = extra, carry, carry, _shape(d_y).update(shape=(*d_y.shape[:-1], outer.cell.size))
             leave = lambda *step: outer.leave(given, *step)
             d_extra, d_before, d_carry, d_y = _cotangents.transpose("leave", leave, shapes, (d_carry, d_y))
         d_carry, d_u = self.inner.bwd(parts.inner, saved, d_carry, d_y)
@@ -303,10 +304,6 @@ def _like(name, result, expected):
     if jax.tree.structure(got) != jax.tree.structure(want) or got != want:
         raise TypeError(f"`{name}` must return the shapes and dtypes of the cell's own step, {want}; got {got}")
     return result
-
-
-def _of_size(size, y):
-    return jax.ShapeDtypeStruct((*y.shape[:-1], size), y.dtype)
 
 
 def _shape(array):
