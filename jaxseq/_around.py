@@ -84,6 +84,7 @@ def around(
     check.functions_taking(enter=(enter, 3), leave=(leave, 5), hear=(hear, 3), inputs=(inputs, 2), extra=(extra, 3))
     check.functions_taking(draw=(draw, 3), init=(init, 3), carry=(carry, 2))
     check.one_of("given", given, (None, "xs", "params"))
+    check.one_of("hears", hears, (None, True, False))
     if size is not None and leave is None:
         raise ValueError("`size` is that of the outputs which `leave` returns; there is no `leave`")
     size = cell.size if size is None else check.positive_int("size", size)

@@ -38,7 +38,7 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
       function: its arguments are hashable, as numbers, strings, functions and cells are, and lists and arrays are not.
 
     Raises:
-      TypeError: when it is called with what is not hashable.
+      TypeError: it is no function, or is called with what is not hashable.
 
     >>> @jaxseq.factory
     ... def scaled(cell, by=2.0):
@@ -48,6 +48,8 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
     >>> scaled(jaxseq.lstm(4)) is scaled(cell=jaxseq.lstm(size=4), by=2)
     True
     """
+    if not callable(function):
+        raise TypeError(f"`function` must be a function that makes something; got {type(function).__name__}")
     signature, make = inspect.signature(function), functools.cache(function)
     others = next((name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD), "")
 

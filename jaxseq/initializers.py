@@ -15,6 +15,7 @@ All are factories: `orthogonal()` is an initialiser. The same arguments give the
 import jax
 import jax.numpy as jnp
 
+from jaxseq import check
 from jaxseq._factory import factory
 from jaxseq.typing import Initializer
 
@@ -60,7 +61,7 @@ def orthogonal(scale: float = 1.0) -> Initializer:
 
     Also for dtypes narrower than float32, in which no QR decomposition exists: it is drawn in float32 and cast.
     """
-    return _orthogonal(float(scale))
+    return _orthogonal(check.at_least_zero("scale", scale))
 
 
 @factory
@@ -89,7 +90,7 @@ def fan_in_uniform() -> Initializer:
 
 def scaled_normal(deviation: float) -> Initializer:
     """Returns an initialiser of N(0, `deviation`²): the argument is the standard deviation, not the variance."""
-    return _scaled_normal(float(deviation))
+    return _scaled_normal(check.at_least_zero("deviation", deviation))
 
 
 @factory
@@ -111,7 +112,7 @@ def chrono(max_length: int) -> Initializer:
     >>> bool(jnp.all(b[4:8] == -b[:4])), bool(jnp.all(b[4:8] <= jnp.log(99)))
     (True, True)
     """
-    if max_length < 3:
+    if check.at_least_zero("max_length", max_length) < 3:
         raise ValueError(f"`max_length` must be at least 3 steps; got {max_length}")
     return _chrono(float(max_length))
 
@@ -144,7 +145,12 @@ def with_forget_bias(forget_bias: float | Initializer | None, key: jax.Array, b:
 
 def per_gate(initializer: Initializer, gates: int) -> Initializer:
     """Returns an initialiser of `[in, gates * H]` that draws each gate's `[in, H]` apart: fans are one gate's."""
+    check.initializers(initializer=initializer)
+    return _per_gate(initializer, check.positive_int("gates", gates))
 
+
+@factory
+def _per_gate(initializer, gates):
     def init(key, shape, dtype=None):
         *fan_in, columns = shape
         keys = jax.random.split(key, gates)

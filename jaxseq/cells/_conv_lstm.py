@@ -104,7 +104,7 @@ def conv_lstm(
     """
     shape = tuple(check.positive_int("shape", side) for side in check.sequence("shape", shape))
     if not 1 <= len(shape) <= 3:
-        raise ValueError(f"`shape` must have one to three sizes, such as (height, width); got {shape}")
+        raise ValueError(f"`shape` must have one to three sizes, such as (height, width); got {len(shape)}")
     window, strides = _for_axes("window", window, shape), _for_axes("strides", strides, shape)
     dilation = _for_axes("dilation", dilation, shape)
     check.one_of("padding", padding, ("same", "valid"))
@@ -123,7 +123,7 @@ def _for_axes(name, value, shape):
     """An int for all axes, or a tuple of those of each."""
     sides = (value,) * len(shape) if isinstance(value, int | np.integer) else check.sequence(name, value)
     if len(sides) != len(shape):
-        raise ValueError(f"`{name}` must be an int or have a size for each of the {len(shape)} axes; got {value}")
+        raise ValueError(f"`{name}` must be an int or have a size for each of the {len(shape)} axes; got {len(sides)}")
     sides = tuple(check.positive_int(name, side) for side in sides)
     return sides[0] if len(set(sides)) == 1 else sides
 

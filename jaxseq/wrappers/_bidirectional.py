@@ -42,10 +42,10 @@ def bidirectional(
     >>> carry.backward.c.shape, ys.shape
     ((2, 4), (5, 2, 8))
     """
-    check.net(forward)
+    check.net(forward, "forward")
     if backward is None:
         backward = forward
-    check.net(backward)
+    check.net(backward, "backward")
     check.one_of("merge", merge, tuple(_MERGES))
     if merge != "concat" and forward.size != backward.size:
         raise ValueError(f"`merge` {merge!r} is of outputs of one size; got {forward.size} and {backward.size}")

@@ -32,11 +32,11 @@ def stack(*cells: Cell | Composite) -> Composite:
     ((2, 8), (2, 4), (5, 2, 4))
     """
     if not cells:
-        raise ValueError("`stack` needs at least one cell")
+        raise ValueError("`cells` must be one or more; got none")
     if isinstance(cells[0], list) or type(cells[0]) is tuple:
-        raise TypeError("`stack` takes cells one by one; got a list of them. Write stack(*cells).")
-    for cell in cells:
-        check.net(cell)
+        raise TypeError("`cells` are given to `stack` one by one; got a list of them. Write stack(*cells).")
+    for place, cell in enumerate(cells):
+        check.net(cell, f"cells[{place}]")
     return _stack(*cells)
 
 
