@@ -11,10 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-
-def widen(dtype) -> jnp.dtype:
-    """Returns the dtype in which sums over `dtype` are kept."""
-    return jnp.promote_types(dtype, jnp.float32)
+from jaxseq._promote import beside, widen
 
 
 def dense(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -25,7 +22,7 @@ def dense(x: jax.Array, w: jax.Array) -> jax.Array:
 def joined(params: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns `(x, h) -> x w_x + h w_h + b`, wide, as one product of [x h] with both weights."""
     w = jnp.concatenate([params.w_x, params.w_h])
-    return lambda x, h: dense(jnp.concatenate([x, h], axis=-1), w) + params.b
+    return lambda x, h: dense(jnp.concatenate([x, h], axis=-1), w) + beside(params.b, x)
 
 
 def dense_back(d: jax.Array, w: jax.Array) -> jax.Array:

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._promote import beside
 from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
 from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total
 from jaxseq.typing import Backward, Cell, Heard, Initializer
@@ -122,7 +123,7 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
         return jnp.zeros((*batch_shape, size), params.w_h.dtype)
 
     def project(params, xs):
-        return _Projected(*jnp.split((dense(xs, params.w_x) + params.b).astype(xs.dtype), 3, axis=-1))
+        return _Projected(*jnp.split((dense(xs, params.w_x) + beside(params.b, xs)).astype(xs.dtype), 3, axis=-1))
 
     def project_back(params, xs, d_us):
         return affine_back(params, xs, jnp.concatenate(d_us, axis=-1))
@@ -133,7 +134,7 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
         if reset_after:
             a_r, a_z, a_n = jnp.split(dense(seen, params.w_h), 3, axis=-1)
             r, z = sigmoid(u.r + a_r), sigmoid(u.z + a_z)
-            m = a_n + params.b_hn
+            m = a_n + beside(params.b_hn, a_n)
             a_n = u.n + r * m
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)

@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._promote import beside
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined
@@ -151,7 +152,7 @@ def _lstm(size, form, projection, forget_bias, inits):
         return LstmCarry(h, c)
 
     def project(params, xs):
-        a = (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+        a = (dense(xs, params.w_x) + beside(params.b, xs)).astype(xs.dtype)
         return a if projection is None else _Projected(a, jnp.zeros((*xs.shape[:-1], projection), xs.dtype))
 
     def project_back(params, xs, d_us):

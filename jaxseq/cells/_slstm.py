@@ -28,8 +28,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._promote import beside, widen
 from jaxseq.cells._activation import sigmoid
-from jaxseq.cells._dense import affine_back, dense, widen
+from jaxseq.cells._dense import affine_back, dense
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -121,7 +122,7 @@ def _slstm(size, heads, forget, forget_bias, inits):
         return SlstmCarry(*(jnp.zeros((*batch_shape, size), params.w_h.dtype) for _ in SlstmCarry._fields))
 
     def project(params, xs):
-        return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+        return (dense(xs, params.w_x) + beside(params.b, xs)).astype(xs.dtype)
 
     def by_head(a):
         """`[..., 4H]`, gate by gate, to `[..., heads, 4H / heads]`, head by head."""
