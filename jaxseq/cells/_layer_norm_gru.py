@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxseq import check, initializers
 from jaxseq._promote import beside
 from jaxseq.cells._activation import sigmoid
-from jaxseq.cells._dense import dense, dense_back, dense_weight, total
+from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
 from jaxseq.cells._normalise import normalise, normalise_back
 from jaxseq.typing import Backward, Cell, Heard, Initializer
 
@@ -113,15 +113,16 @@ def _layer_norm_gru(size, forget_bias, inits):
 
     def project(params, xs):
         normal, _, _ = normalise_blocks(dense(xs, params.w_x))
-        return (beside(params.s_x, xs) * normal + beside(params.b, xs)).astype(xs.dtype)
+        return (beside(wide(params.s_x), xs) * normal + beside(wide(params.b), xs)).astype(xs.dtype)
 
     def fwd(params, carry, u):
         h, heard = carry if isinstance(carry, Heard) else (carry, None)
         normal, scale_rz, scale_n = normalise_blocks(dense(h if heard is None else heard, params.w_h))
-        p = beside(params.s_h, normal) * normal
+        u, before = wide((u, h))
+        p = beside(wide(params.s_h), normal) * normal
         r, z = jnp.split(sigmoid(u[..., : 2 * size] + p[..., : 2 * size]), 2, axis=-1)
-        n = jnp.tanh(u[..., 2 * size :] + r * (p[..., 2 * size :] + beside(params.b_hn, p)))
-        h_new = ((1 - z) * n + z * h).astype(h.dtype)
+        n = jnp.tanh(u[..., 2 * size :] + r * (p[..., 2 * size :] + beside(wide(params.b_hn), p)))
+        h_new = ((1 - z) * n + z * before).astype(h.dtype)
         saved = _Saved(h, heard, r, z, n, normal, scale_rz, scale_n)
         return h_new, h_new, jax.tree.map(lambda x: x.astype(h.dtype), saved)
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxseq import check, initializers
 from jaxseq._promote import beside
 from jaxseq.cells import _lstm_gates as gates
-from jaxseq.cells._dense import dense, dense_back, dense_weight, total
+from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
 from jaxseq.cells._lstm import LstmCarry
 from jaxseq.cells._normalise import normalise, normalise_back
 from jaxseq.typing import Backward, Cell, Initializer
@@ -114,15 +114,16 @@ def _layer_norm_lstm(size, forget_bias, inits):
 
     def project(params, xs):
         n, _ = normalise(dense(xs, params.w_x))
-        a = (beside(params.s_x, n) * n + beside(params.b, n)).astype(xs.dtype)
+        a = (beside(wide(params.s_x), n) * n + beside(wide(params.b), n)).astype(xs.dtype)
         return _Inputs(a, jnp.broadcast_to(params.b_c, (*xs.shape[:-1], size)))
 
     def fwd(params, carry, u):
         h, c = carry
+        u = wide(u)
         n_h, scale_h = normalise(dense(h, params.w_h))
-        c_new, (_, i, f, g, o, _) = gates.forward(_FORM, None, u.a + beside(params.s_h, n_h) * n_h, c)
+        c_new, (_, i, f, g, o, _) = gates.forward(_FORM, None, u.a + beside(wide(params.s_h), n_h) * n_h, wide(c))
         n_c, scale_c = normalise(c_new)
-        tanh_q = jnp.tanh(beside(params.s_c, n_c) * n_c + u.b_c)
+        tanh_q = jnp.tanh(beside(wide(params.s_c), n_c) * n_c + u.b_c)
         h_new = (o * tanh_q).astype(h.dtype)
         saved = _Saved(h, c, i, f, g, o, tanh_q, n_h, scale_h, n_c, scale_c)
         saved = jax.tree.map(lambda x: x.astype(h.dtype), saved)
