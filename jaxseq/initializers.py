@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._factory import factory
+from jaxseq._promote import widen
 from jaxseq.typing import Initializer
 
 __all__ = [
@@ -71,7 +72,7 @@ def _orthogonal(scale):
     def init(key, shape, dtype=None):
         dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
         # under vmap one by one: on the CPU a batched QR waits for threads, and two in a program for each other's
-        one = jax.custom_batching.sequential_vmap(lambda key: draw(key, shape, jnp.promote_types(dtype, jnp.float32)))
+        one = jax.custom_batching.sequential_vmap(lambda key: draw(key, shape, widen(dtype)))
         return one(key).astype(dtype)
 
     return init

@@ -14,6 +14,7 @@ ROOT = Path(jaxseq.__file__).parent
 ROWS = [
     "_factory",
     "typing",
+    "_promote",
     "check",
     "_cotangents",
     "_carry_parts",

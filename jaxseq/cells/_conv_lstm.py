@@ -24,6 +24,7 @@ import numpy as np
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
+from jaxseq._promote import beside
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._lstm import LstmCarry
@@ -202,7 +203,8 @@ def _conv_lstm(
         return convolved.reshape(*lead, *convolved.shape[1:])
 
     def project(params, xs):
-        return convolve(xs, params.w_x, inputs, strides, padding, dilation) + params.b
+        a = convolve(xs, params.w_x, inputs, strides, padding, dilation)
+        return a + beside(params.b, a)
 
     def fwd(params, carry, u):
         h, c = carry

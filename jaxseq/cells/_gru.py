@@ -27,8 +27,9 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
+from jaxseq._promote import beside
 from jaxseq.cells._activation import Activation, activation_back, gated, remember
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total, wide
 from jaxseq.typing import Backward, Cell, Heard, Initializer
 
 
@@ -126,7 +127,7 @@ def _gru(size, reset_after, update_writes, candidate, gate, forget_bias, input_i
         return jnp.zeros((*batch_shape, size), params.w_h.dtype)
 
     def project(params, xs):
-        return _Projected(*jnp.split((dense(xs, params.w_x) + params.b).astype(xs.dtype), 3, axis=-1))
+        return _Projected(*jnp.split(dense(xs, params.w_x, params.b).astype(xs.dtype), 3, axis=-1))
 
     def project_back(params, xs, d_us):
         return affine_back(params, xs, jnp.concatenate(d_us, axis=-1))
@@ -134,11 +135,12 @@ def _gru(size, reset_after, update_writes, candidate, gate, forget_bias, input_i
     def fwd(params, carry, u):
         h, heard = carry if isinstance(carry, Heard) else (carry, None)
         seen = h if heard is None else heard
+        u, before = wide((u, h))
         if reset_after:
             a_r, a_z, a_n = jnp.split(dense(seen, params.w_h), 3, axis=-1)
             a_r, a_z = u.r + a_r, u.z + a_z
             r, z = gated(gate, a_r), gated(gate, a_z)
-            m = a_n + params.b_hn
+            m = a_n + beside(wide(params.b_hn), a_n)
             a_n = u.n + r * m
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
@@ -146,9 +148,9 @@ def _gru(size, reset_after, update_writes, candidate, gate, forget_bias, input_i
             a_r, a_z = u.r + a_r, u.z + a_z
             r, z = gated(gate, a_r), gated(gate, a_z)
             m = None
-            a_n = u.n + dense((r * seen).astype(h.dtype), w_n)
+            a_n = u.n + dense((r * wide(seen)).astype(h.dtype), w_n)
         n = candidate(a_n)
-        h_new = (1 - z) * h + z * n if update_writes else (1 - z) * n + z * h
+        h_new = (1 - z) * before + z * n if update_writes else (1 - z) * n + z * before
         h_new = h_new.astype(h.dtype)
         saved = _Saved(h, heard, r, z, n, m, remember(candidate, a_n), remember(gate, a_r), remember(gate, a_z))
         return h_new, h_new, jax.tree.map(lambda x: x.astype(h.dtype), saved)

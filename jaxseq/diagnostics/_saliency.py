@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
+from jaxseq._promote import widen
 from jaxseq.diagnostics._axes import axes_or_new
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def integrated_gradients(
     if baseline.shape != xs.shape or baseline.dtype != xs.dtype:
         raise ValueError(f"`baseline` must be like `xs`, {xs.dtype} {xs.shape}; got {baseline.dtype} {baseline.shape}")
     points, weights = np.polynomial.legendre.leggauss(check.positive_int("steps", steps))
-    wide = jnp.promote_types(xs.dtype, jnp.float32)
+    wide = widen(xs.dtype)
     points, weights = jnp.asarray((1 + points) / 2, xs.dtype), jnp.asarray(weights / 2, wide)
 
     def add(total, point_weight):
