@@ -14,6 +14,7 @@ ROOT = Path(jaxseq.__file__).parent
 ROWS = [
     "typing",
     "_promote",
+    "_serialise",
     "check",
     "_cotangents",
     "_carry_parts",

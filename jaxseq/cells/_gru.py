@@ -167,11 +167,11 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
             d_reset = dense_back(d_n, w_n).astype(h.dtype)
             d_r = d_reset * seen * r * (1 - r)
-            d_seen = d_reset * r + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
+            d_seen = wide(d_reset * r) + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
         d_u = _Projected(*(d.astype(h.dtype) for d in (d_r, d_z, d_n)))
         if heard is not None:
             return Heard((d_h * keep).astype(h.dtype), d_seen.astype(h.dtype)), d_u
-        return (d_h * keep + d_seen).astype(h.dtype), d_u
+        return (wide(d_h * keep) + d_seen).astype(h.dtype), d_u
 
     def collect(params, saved, d_us):
         seen = saved.h if saved.heard is None else saved.heard
