@@ -3,6 +3,8 @@
 `jax_numpy_rank_promotion="raise"` refuses `[B, H] + [H]`, `jax_numpy_dtype_promotion="strict"` bfloat16 with float32.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,6 +20,13 @@ def wider(*dtypes: Any) -> jnp.dtype:
     """Returns the dtype that holds all of `dtypes`, by JAX's usual rules."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*dtypes)
+
+
+@contextlib.contextmanager
+def allowed() -> Iterator[None]:
+    """Lets another library's code promote ranks and dtypes as it was written to."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def widen(dtype: Any) -> jnp.dtype:

@@ -15,6 +15,7 @@ ROWS = [
     "_factory",
     "typing",
     "_promote",
+    "_serialise",
     "check",
     "_cotangents",
     "_carry_parts",

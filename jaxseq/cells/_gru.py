@@ -173,11 +173,11 @@ def _gru(size, reset_after, update_writes, candidate, gate, forget_bias, input_i
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
             d_reset = dense_back(d_n, w_n).astype(h.dtype)
             d_r = activation_back(gate, d_reset * seen, r, a_r)
-            d_seen = d_reset * r + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
+            d_seen = wide(d_reset * r) + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
         d_u = _Projected(*(d.astype(h.dtype) for d in (d_r, d_z, d_n)))
         if heard is not None:
             return Heard((d_h * keep).astype(h.dtype), d_seen.astype(h.dtype)), d_u
-        return (d_h * keep + d_seen).astype(h.dtype), d_u
+        return (wide(d_h * keep) + d_seen).astype(h.dtype), d_u
 
     def collect(params, saved, d_us):
         seen = saved.h if saved.heard is None else saved.heard

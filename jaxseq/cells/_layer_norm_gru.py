@@ -149,7 +149,7 @@ def _layer_norm_gru(size, gate, forget_bias, input_init, recurrent_init, bias_in
         d_h = d_h * z
         if heard is not None:
             return Heard(d_h, d_seen.astype(h.dtype)), d_a
-        return (d_h + d_seen).astype(h.dtype), d_a
+        return (wide(d_h) + d_seen).astype(h.dtype), d_a
 
     def recurrent_part(d_a, r):
         """δp from δa: the candidate's part is behind the reset gate."""

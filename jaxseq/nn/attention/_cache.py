@@ -43,7 +43,7 @@ def places_of(xs: jax.Array, carry: TransformerCarry | None, mask: jax.Array | N
     begun = jnp.max(jnp.where(reset, rank, 0), axis=-1, initial=0)
     length_after = count - begun + jnp.where(jnp.any(reset, axis=-1), 0, length)
     # What a reset ends is still to be seen by steps of the same pass, if there are any before it.
-    slots = _slots(positions, carry, mask) if T <= 1 else None
+    slots = _slots(positions, carry, mask) if isinstance(T, int) and T <= 1 else None
     return Places(positions, sequence, mask, length, length_after, slots)
 
 

@@ -23,7 +23,8 @@ def dot_product_attention(queries: jax.Array, keys: jax.Array, values: jax.Array
       keys, values: `[B, K, S, F]`, each head for N / K of the queries' in turn.
       mask: bool `[B, T, S]`, or what broadcasts to it, True where a query sees a step; None: all.
     """
-    run = _products if jax.default_backend() == "cpu" and queries.shape[-2] > 1 else _of_jax
+    is_one = isinstance(queries.shape[-2], int) and queries.shape[-2] == 1  # a symbol stands for many
+    run = _products if jax.default_backend() == "cpu" and not is_one else _of_jax
     return run(queries, keys, values, mask)
 
 
