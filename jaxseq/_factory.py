@@ -32,7 +32,8 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
 
     What it makes, such as a cell or a net, prints as the call that makes it, and pickles as that call: it is the same
     object when it is loaded, and another process makes its own. For that `function` must stand in a module that can be
-    imported, and its arguments pickle. Where it is a `_name`, the call is of the public `name` with the same arguments.
+    imported, and its arguments pickle. Where it is the `_name` behind a public `name` with the same arguments, the call
+    is of that.
 
     Args:
       function: its arguments are hashable, as numbers, strings, functions and cells are, and lists and arrays are not.
@@ -130,7 +131,9 @@ class _StandIn:
 def _public_call(function, arguments):
     """The call without what is left at its default."""
     if function.__qualname__.startswith("_"):
-        function = getattr(sys.modules[function.__module__], function.__name__.lstrip("_"))
+        public = getattr(sys.modules[function.__module__], function.__name__.lstrip("_"), None)
+        if callable(public) and _names(public) == _names(function):
+            function = public
     args, kwargs, in_order = [], {}, True
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -145,6 +148,10 @@ def _public_call(function, arguments):
         else:
             kwargs[name] = value
     return _Call(function, tuple(args), kwargs | arguments)
+
+
+def _names(function):
+    return {*inspect.signature(function).parameters}
 
 
 def _parts(net):

@@ -62,6 +62,16 @@ def size_last(activation=jnp.tanh, size=4):
     return jaxseq.rnn(size, activation=activation)._replace(direct=None)
 
 
+@jaxseq.factory
+def _hidden(size):
+    return jaxseq.rnn(size)._replace(direct=None)
+
+
+@jaxseq.factory
+def _shrink(cell):
+    return jaxseq.around(cell, leave=shrink)
+
+
 def shrink(given, u, before, new, y):
     return new, y / 2
 
@@ -119,6 +129,8 @@ def test_a_factory_of_ones_own():
         (scaled(lstm, (1, jnp.tanh)), "scaled(lstm(4), (1, tanh))"),
         (scaled(lstm, (initializers.orthogonal(),)), "scaled(lstm(4), (orthogonal(),))"),
         (size_last(jnp.tanh, 5), "size_last(size=5)"),
+        (_hidden(3), "_hidden(3)"),  # nothing public behind it
+        (_shrink(lstm), "_shrink(lstm(4))"),  # nor here: `shrink` takes something else
     ):
         assert repr(made) == printed
         assert pickle.loads(pickle.dumps(made)) is made
