@@ -43,19 +43,20 @@ def around(
     init: Callable[..., Params] | None = None,
     carry: Callable[..., Carry] | None = None,
     hears: bool | None = None,
+    size: int | None = None,
 ) -> Cell:
     """Returns a cell around `cell`, with all that the library knows of it: its backward, noise, and every other fact.
 
     Each function may be left out. `given` is what `draw` drew, None where `unroll` was given no key; `u` is what
     `extra` returned, of one step. Functions take their arguments by position. They must be linear in floats, as
     `jnp.where`, sums, and products with constants are: the gradient is their transpose, taken by JAX. A cell is known
-    by the identity of its functions, so make it once for the same options: put `functools.cache` on your wrapper.
+    by the identity of its functions, so make it once for the same options: put `jaxseq.factory` on your wrapper.
 
     Args:
       cell: the inner Cell.
       enter: `(given, u, carry) -> carry`: what the inner step starts from.
       leave: `(given, u, before, new, y) -> (carry, y)`: the carry handed on and the output, from the carry before the
-        step and what the inner step returned; shapes and dtypes stay.
+        step and what the inner step returned; shapes and dtypes stay, but for `size`.
       hear: `(given, u, h) -> h`: what the recurrent weights see in place of the carry's `h`, which is still what is
         remembered; None: the `h` itself. The cell must know the two apart, see `hears` of `Cell`.
       inputs: `(given, xs) -> xs`: what the inner cell reads, pointwise in time.
@@ -68,6 +69,7 @@ def around(
         the others floats of the wrapper's own, which reach `enter` and `leave` by `extra`. None: `cell.init`.
       carry: `(params, batch_shape=()) -> carry`: the initial carry; None: the cell's.
       hears: the fact `hears` of the result; None: the cell's.
+      size: the features of the y that `leave` returns; None: the cell's.
 
     Raises:
       TypeError, ValueError: `cell` is not a Cell, an argument is no function or does not take what it is called with.
@@ -82,11 +84,15 @@ def around(
     check.functions_taking(enter=(enter, 3), leave=(leave, 5), hear=(hear, 3), inputs=(inputs, 2), extra=(extra, 3))
     check.functions_taking(draw=(draw, 3), init=(init, 3), carry=(carry, 2))
     check.one_of("given", given, (None, "xs", "params"))
+    check.one_of("hears", hears, (None, True, False))
+    if size is not None and leave is None:
+        raise ValueError("`size` is that of the outputs which `leave` returns; there is no `leave`")
+    size = cell.size if size is None else check.positive_int("size", size)
     given = "xs" if given is None and draw is not None else given
-    outer = _Outer(cell, enter, leave, hear, inputs, extra, draw, given, init, carry)
+    outer = _Outer(cell, enter, leave, hear, inputs, extra, draw, given, init, carry, size)
     draws = draw is not None or (cell.noise is not None and given is None)
     return Cell(
-        cell.size,
+        size,
         cell.init if init is None else init,
         outer.carry,
         outer.project,
@@ -129,6 +135,7 @@ class _Outer:
     travels: str | None
     own_init: Callable | None
     own_carry: Callable | None
+    size: int
 
     def parts(self, params):
         given = None
@@ -180,7 +187,8 @@ class _Outer:
         if self.own_leave is None:
             return new, y
         before = before.carry if isinstance(before, Heard) else before
-        return _like("leave", self.own_leave(given, extra, before, new, y), (new, y))
+        expected = new, jax.ShapeDtypeStruct((*y.shape[:-1], self.size), y.dtype)
+        return _like("leave", self.own_leave(given, extra, before, new, y), expected)
 
     def carry(self, params, batch_shape=()):
         parts = self.parts(params)
@@ -248,7 +256,8 @@ class _OuterBackward:
 
         d_extra = d_before = None
         if outer.own_leave is not None:
-            leave, shapes = lambda *step: outer.leave(given, *step), (extra, carry, carry, _shape(d_y))
+            shapes = extra, carry, carry, _shape(d_y).update(shape=(*d_y.shape[:-1], outer.cell.size))
+            leave = lambda *step: outer.leave(given, *step)
             d_extra, d_before, d_carry, d_y = _cotangents.transpose("leave", leave, shapes, (d_carry, d_y))
         d_carry, d_u = self.inner.bwd(parts.inner, saved, d_carry, d_y)
         if outer.own_enter is not None or outer.own_hear is not None or frame.heard:

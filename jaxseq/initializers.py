@@ -12,11 +12,12 @@ Shapes are `[in, out]`: a weight multiplies from the right, `x @ w`.
 All are factories: `orthogonal()` is an initialiser. The same arguments give the same object, and so the same cell.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
+from jaxseq import check
+from jaxseq._factory import factory
+from jaxseq._promote import widen
 from jaxseq.typing import Initializer
 
 __all__ = [
@@ -32,30 +33,28 @@ __all__ = [
 ]
 
 
+@factory
 def glorot_uniform() -> Initializer:
     """Returns the initialiser of U(±√(6 / (in + out)))."""
-    return _GLOROT_UNIFORM
+    return jax.nn.initializers.glorot_uniform()
 
 
+@factory
 def glorot_normal() -> Initializer:
     """Returns the initialiser of N(0, 2 / (in + out)), truncated at two deviations."""
-    return _GLOROT_NORMAL
+    return jax.nn.initializers.glorot_normal()
 
 
+@factory
 def he_uniform() -> Initializer:
     """Returns the initialiser of U(±√(6 / in))."""
-    return _HE_UNIFORM
+    return jax.nn.initializers.he_uniform()
 
 
+@factory
 def he_normal() -> Initializer:
     """Returns the initialiser of N(0, 2 / in), truncated at two deviations."""
-    return _HE_NORMAL
-
-
-_GLOROT_UNIFORM = jax.nn.initializers.glorot_uniform()
-_GLOROT_NORMAL = jax.nn.initializers.glorot_normal()
-_HE_UNIFORM = jax.nn.initializers.he_uniform()
-_HE_NORMAL = jax.nn.initializers.he_normal()
+    return jax.nn.initializers.he_normal()
 
 
 def orthogonal(scale: float = 1.0) -> Initializer:
@@ -63,23 +62,23 @@ def orthogonal(scale: float = 1.0) -> Initializer:
 
     Also for dtypes narrower than float32, in which no QR decomposition exists: it is drawn in float32 and cast.
     """
-    return _orthogonal(float(scale))
+    return _orthogonal(check.at_least_zero("scale", scale))
 
 
-@functools.cache
+@factory
 def _orthogonal(scale):
     draw = jax.nn.initializers.orthogonal(scale)
 
     def init(key, shape, dtype=None):
         dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
         # under vmap one by one: on the CPU a batched QR waits for threads, and two in a program for each other's
-        one = jax.custom_batching.sequential_vmap(lambda key: draw(key, shape, jnp.promote_types(dtype, jnp.float32)))
+        one = jax.custom_batching.sequential_vmap(lambda key: draw(key, shape, widen(dtype)))
         return one(key).astype(dtype)
 
     return init
 
 
-@functools.cache
+@factory
 def fan_in_uniform() -> Initializer:
     """Returns an initialiser of U(±1/√in); `in` is the first axis, also of a bias `[H]`."""
 
@@ -92,10 +91,12 @@ def fan_in_uniform() -> Initializer:
 
 def scaled_normal(deviation: float) -> Initializer:
     """Returns an initialiser of N(0, `deviation`²): the argument is the standard deviation, not the variance."""
-    return _scaled_normal(float(deviation))
+    return _scaled_normal(check.at_least_zero("deviation", deviation))
 
 
-_scaled_normal = functools.cache(jax.nn.initializers.normal)
+@factory
+def _scaled_normal(deviation):
+    return jax.nn.initializers.normal(deviation)
 
 
 def chrono(max_length: int) -> Initializer:
@@ -112,12 +113,12 @@ def chrono(max_length: int) -> Initializer:
     >>> bool(jnp.all(b[4:8] == -b[:4])), bool(jnp.all(b[4:8] <= jnp.log(99)))
     (True, True)
     """
-    if max_length < 3:
+    if check.at_least_zero("max_length", max_length) < 3:
         raise ValueError(f"`max_length` must be at least 3 steps; got {max_length}")
     return _chrono(float(max_length))
 
 
-@functools.cache
+@factory
 def _chrono(max_length):
 
     def init(key, shape, dtype=None):
@@ -145,7 +146,12 @@ def with_forget_bias(forget_bias: float | Initializer | None, key: jax.Array, b:
 
 def per_gate(initializer: Initializer, gates: int) -> Initializer:
     """Returns an initialiser of `[in, gates * H]` that draws each gate's `[in, H]` apart: fans are one gate's."""
+    check.initializers(initializer=initializer)
+    return _per_gate(initializer, check.positive_int("gates", gates))
 
+
+@factory
+def _per_gate(initializer, gates):
     def init(key, shape, dtype=None):
         *fan_in, columns = shape
         keys = jax.random.split(key, gates)

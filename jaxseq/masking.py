@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._around import Augmented, around
+from jaxseq._factory import factory
 from jaxseq.typing import Cell
 
 
@@ -40,7 +41,7 @@ def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
         lengths = lengths.astype(int)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"`lengths` must be integers; got {lengths.dtype}")
-    return jnp.arange(T).reshape(T, *[1] * lengths.ndim) < lengths
+    return jnp.arange(T).reshape(T, *[1] * lengths.ndim) < lengths[None]
 
 
 def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
@@ -54,12 +55,17 @@ def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
       mask: bool `[T, B]`, of any pattern.
 
     Raises:
-      TypeError, ValueError: `mask` is not bool, or not of the steps of `ys`.
+      TypeError, ValueError: `ys` is no array of at least 2 axes; `mask` is not bool, or not of its steps.
     """
+    ys = check.array("ys", "T, B, H", ys)
+    if ys.ndim < 2:
+        raise ValueError(f"`ys` must be [T, B, H], of at least 2 axes; got {check.shaped(ys)}")
+    if mask is None:
+        raise TypeError("`mask` must be bool [T, B]; got None")
     check.flags("mask", mask, ys.shape[:-1])
     steps = jnp.arange(1, ys.shape[0] + 1).reshape(-1, *[1] * (mask.ndim - 1))
     last = jnp.max(jnp.where(mask, steps, 0), axis=0, initial=0)  # counted from 1; 0: no step at all
-    return jnp.sum(_where(last == steps, ys, jnp.zeros_like(ys)), axis=0)
+    return jnp.sum(_where(last[None] == steps, ys, jnp.zeros_like(ys)), axis=0)
 
 
 def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
@@ -73,7 +79,7 @@ def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
     return jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
 
 
-@functools.cache
+@factory
 def masked(cell: Cell) -> Cell:
     """Returns `cell` under masks and resets, for a kernel to run.
 

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 
+from jaxseq._factory import by_its_call
+
 Params: TypeAlias = Any
 """A pytree of arrays; the stock cells use a NamedTuple."""
 
@@ -32,6 +34,7 @@ Saved: TypeAlias = Any
 Shape: TypeAlias = tuple[int, ...]
 
 
+@by_its_call
 class Backward(NamedTuple):
     """Backpropagation through one step, by hand; weight gradients are gathered outside the loop.
 
@@ -53,11 +56,13 @@ class Backward(NamedTuple):
 
 
 @jax.tree_util.register_static
+@by_its_call
 class Cell(NamedTuple):
     """A recurrent cell: its equations, and nothing else. Static under `jax.jit`; all arguments are passed by position.
 
     Step and projection are apart because the projection of all steps is one matmul, which a kernel may do before its
-    loop. A cell is known by the identity of its functions: make it once, not at every call, or each call compiles anew.
+    loop. A cell is known by the identity of its functions: make it once, not at every call, or each call compiles anew;
+    `jaxseq.factory` on the function that makes it sees to that, and lets it print and pickle as the call of it.
     Whoever replaces `step` replaces `backward` and `direct` with it; `jaxseq.check_bptt` tells whether they fit.
 
     Attributes:
@@ -98,6 +103,7 @@ class Heard(NamedTuple):
 
 
 @jax.tree_util.register_static
+@by_its_call
 class Composite(NamedTuple):
     """What is put together from cells and works on whole sequences; `jaxseq.unroll` takes it where it takes a `Cell`.
 

@@ -33,6 +33,7 @@ tanh = Activation(np.tanh, lambda a: 1 - np.tanh(a) ** 2)
 sigmoid = Activation(sigma, lambda a: sigma(a) * (1 - sigma(a)))
 relu = Activation(lambda a: np.maximum(a, 0), lambda a: (a > 0).astype(float))
 sine = Activation(np.sin, np.cos)
+hard_sigmoid = Activation(lambda a: np.clip(0.2 * a + 0.5, 0, 1), lambda a: 0.2 * (np.abs(a) < 2.5))
 tanh_tanh = Activation(lambda a: np.tanh(np.tanh(a)), lambda a: (1 - np.tanh(np.tanh(a)) ** 2) * (1 - np.tanh(a) ** 2))
 
 
@@ -55,7 +56,7 @@ def rnn(activation=tanh):
     return Form(step, back)
 
 
-def lstm(peephole=None, candidate=tanh, coupled=False, clip=np.inf):
+def lstm(peephole=None, candidate=tanh, coupled=False, clip=np.inf, gate=sigmoid):
     """Gates in the order i f g o, coupled f g o; projected where p has a w_p; see the equations in the step."""
 
     def step(p, carry, x):
@@ -65,8 +66,8 @@ def lstm(peephole=None, candidate=tanh, coupled=False, clip=np.inf):
             *w_i, w_f, w_o = p["w_c"]
             a_i = [a + w * c for a, w in zip(a_i, w_i, strict=True)]
             a_f = a_f + w_f * c
-        f = sigma(a_f)
-        i = 1 - f if coupled else sigma(a_i[0])
+        f = gate.f(a_f)
+        i = 1 - f if coupled else gate.f(a_i[0])
         g = candidate.f(a_g)
         c_free = f * c + i * g
         c_new = np.clip(c_free, -clip, clip)
@@ -74,19 +75,19 @@ def lstm(peephole=None, candidate=tanh, coupled=False, clip=np.inf):
             a_o = a_o + w_o * c_new
         if peephole == "old":
             a_o = a_o + w_o * c
-        o = sigma(a_o)
+        o = gate.f(a_o)
         m = o * np.tanh(c_new)
         h_new = m @ p["w_p"] if "w_p" in p else m
-        return (h_new, c_new), h_new, (x, h, c, i, f, g, o, c_free, c_new, m, a_g)
+        return (h_new, c_new), h_new, (x, h, c, i, f, g, o, c_free, c_new, m, a_i, a_f, a_g, a_o)
 
     def back(p, cache, d_carry, d_y):
-        x, h, c, i, f, g, o, c_free, c_new, m, a_g = cache
+        x, h, c, i, f, g, o, c_free, c_new, m, a_i, a_f, a_g, a_o = cache
         d_h_new, d_c_new = d_carry
         d_h_new = d_h_new + d_y
         d_m = p["w_p"] @ d_h_new if "w_p" in p else d_h_new
         d_o = d_m * np.tanh(c_new)
         d_c_new = d_c_new + d_m * o * (1 - np.tanh(c_new) ** 2)
-        d_a_o = d_o * o * (1 - o)
+        d_a_o = d_o * gate.derivative(a_o)
         if peephole == "new":
             d_c_new = d_c_new + d_a_o * p["w_c"][-1]
         d_c_free = d_c_new * (np.abs(c_free) < clip)
@@ -95,8 +96,8 @@ def lstm(peephole=None, candidate=tanh, coupled=False, clip=np.inf):
         d_g = d_c_free * i
         if coupled:
             d_f = d_f - d_i
-        d_a_i = [] if coupled else [d_i * i * (1 - i)]
-        d_a_f = d_f * f * (1 - f)
+        d_a_i = [] if coupled else [d_i * gate.derivative(a_i[0])]
+        d_a_f = d_f * gate.derivative(a_f)
         d_a_g = d_g * candidate.derivative(a_g)
         d_c = d_c_free * f
         if peephole:
@@ -116,15 +117,15 @@ def lstm(peephole=None, candidate=tanh, coupled=False, clip=np.inf):
     return Form(step, back)
 
 
-def gru(reset_after=True, update_writes=False, candidate=tanh):
+def gru(reset_after=True, update_writes=False, candidate=tanh, gate=sigmoid):
     """Gates in the order r z n; see the equations in the step."""
 
     def step(p, carry, x):
         (h,) = carry
         u_r, u_z, u_n = np.split(x @ p["w_x"] + p["b"], 3)
         w_r, w_z, w_n = np.split(p["w_h"], 3, axis=1)
-        r = sigma(u_r + h @ w_r)
-        z = sigma(u_z + h @ w_z)
+        a_r, a_z = u_r + h @ w_r, u_z + h @ w_z
+        r, z = gate.f(a_r), gate.f(a_z)
         if reset_after:
             m = h @ w_n + p["b_hn"]
             a_n = u_n + r * m
@@ -133,10 +134,10 @@ def gru(reset_after=True, update_writes=False, candidate=tanh):
             a_n = u_n + (r * h) @ w_n
         n = candidate.f(a_n)
         h_new = (1 - z) * h + z * n if update_writes else (1 - z) * n + z * h
-        return (h_new,), h_new, (x, h, r, z, m, a_n, n)
+        return (h_new,), h_new, (x, h, r, z, m, a_r, a_z, a_n, n)
 
     def back(p, cache, d_carry, d_y):
-        x, h, r, z, m, a_n, n = cache
+        x, h, r, z, m, a_r, a_z, a_n, n = cache
         w_r, w_z, w_n = np.split(p["w_h"], 3, axis=1)
         d_h_new = d_carry[0] + d_y
         if update_writes:
@@ -144,7 +145,7 @@ def gru(reset_after=True, update_writes=False, candidate=tanh):
         else:
             d_n, d_z, d_h = d_h_new * (1 - z), d_h_new * (h - n), d_h_new * z
         d_a_n = d_n * candidate.derivative(a_n)
-        d_a_z = d_z * z * (1 - z)
+        d_a_z = d_z * gate.derivative(a_z)
         d_p = {}
         if reset_after:
             d_r = d_a_n * m
@@ -157,7 +158,7 @@ def gru(reset_after=True, update_writes=False, candidate=tanh):
             d_r = d_rh * h
             d_h = d_h + d_rh * r
             d_w_n = np.outer(r * h, d_a_n)
-        d_a_r = d_r * r * (1 - r)
+        d_a_r = d_r * gate.derivative(a_r)
         d_h = d_h + w_r @ d_a_r + w_z @ d_a_z
         d_u = np.concatenate([d_a_r, d_a_z, d_a_n])
         d_p["w_x"] = np.outer(x, d_u)

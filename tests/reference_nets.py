@@ -69,7 +69,7 @@ def stack(*nets):
 
 
 def bidirectional(forward, backward, merge="concat"):
-    """Both directions, beside one another or added."""
+    """Both directions, beside one another, added, averaged or multiplied."""
 
     def start(p, B):
         return forward.start(p[0], B), backward.start(p[1], B)
@@ -80,11 +80,20 @@ def bidirectional(forward, backward, merge="concat"):
     def run(p, xs, carry, flags):
         ahead, ys = forward.run(p[0], xs, carry[0], flags)
         behind, zs = backward.run(p[1], xs, carry[1], other(flags))
-        return (ahead, behind), ys + zs if merge == "sum" else np.concatenate([ys, zs], axis=-1)
+        if merge == "concat":
+            return (ahead, behind), np.concatenate([ys, zs], axis=-1)
+        return (ahead, behind), {"sum": ys + zs, "mean": (ys + zs) / 2, "mul": ys * zs}[merge]
 
     def back(p, xs, carry, d_carry, d_ys, flags):
-        size = forward.run(p[0], xs, carry[0], flags)[1].shape[-1]
-        d_forward, d_backward = (d_ys, d_ys) if merge == "sum" else (d_ys[..., :size], d_ys[..., size:])
+        ys = forward.run(p[0], xs, carry[0], flags)[1]
+        zs = backward.run(p[1], xs, carry[1], other(flags))[1]
+        size = ys.shape[-1]
+        if merge == "concat":
+            d_forward, d_backward = d_ys[..., :size], d_ys[..., size:]
+        else:
+            d_forward, d_backward = {"sum": (d_ys, d_ys), "mean": (d_ys / 2, d_ys / 2), "mul": (d_ys * zs, d_ys * ys)}[
+                merge
+            ]
         d_p0, d_carry0, d_xs0 = forward.back(p[0], xs, carry[0], d_carry[0], d_forward, flags)
         d_p1, d_carry1, d_xs1 = backward.back(p[1], xs, carry[1], d_carry[1], d_backward, other(flags))
         return (d_p0, d_p1), (d_carry0, d_carry1), d_xs0 + d_xs1

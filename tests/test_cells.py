@@ -1,12 +1,16 @@
 """Layouts, defaults and identity of the stock cells; their numbers are in test_contract and test_equations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxseq
-from tests import zoo
+from tests import reference, zoo
+from tests.forms.conv_lstm import conv_lstm
+from tests.forms.stock import hard_sigmoid
 from tests.reference import sigma
 
 KEY = jax.random.key(0)
@@ -26,6 +30,10 @@ def zeros(key, shape, dtype=None):
 
 
 NO_WEIGHTS = {"input_init": zeros, "recurrent_init": zeros}  # where biases are all that is looked at
+
+
+def logistic(a):
+    return 1 / (1 + jnp.exp(-a))
 
 
 def numbers(*shape):
@@ -165,6 +173,24 @@ def test_forget_biases(name):
             assert all(np.all(part == 0) for gate, part in enumerate(b) if gate not in (keep, write))
 
 
+@pytest.mark.parametrize("name", [name for name in FACTORIES if name not in ("rnn", "slstm")])
+def test_a_gate_of_any_function(name, x64):
+    """The sigmoid by another name gives the default's numbers; a hard one has its own gradient, by hand as by JAX."""
+    cell, other, hard = (FACTORIES[name](4, **options) for options in ({}, {"gate": logistic}, {"gate": hard_sigmoid}))
+    params = zoo.random_like(jax.eval_shape(lambda: cell.init(KEY, 3)), 0, scale=2)
+    xs = numbers(5, 2, 3)
+
+    def run(cell):
+        def loss(params, xs):
+            carry, ys = jaxseq.unroll(cell, params, xs)
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(carry)) + jnp.sum(ys**2)
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, xs)
+
+    zoo.assert_close(run(other), run(cell), 1e-12)
+    jaxseq.check_bptt(hard, params, xs)
+
+
 def test_the_forget_bias_of_other_conventions():
     b = drawn(jaxseq.gru(2, update_writes=True, forget_bias=1.5, **NO_WEIGHTS)).b
     np.testing.assert_array_equal(b, [0, 0, -1.5, -1.5, 0, 0])  # where z writes, a small z keeps
@@ -249,6 +275,32 @@ def test_convolutions_are_those_of_scipy(x64):
     np.testing.assert_allclose(np.asarray(y).reshape(4, 5, 2), want, rtol=1e-10, atol=1e-12)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def values_and_gradients(cell, params, carry, xs, d_carry, d_ys):
+    results, pull = jax.vjp(lambda *given: jaxseq.unroll(cell, given[0], given[2], given[1]), params, carry, xs)
+    return results, pull((d_carry, d_ys))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "window", "stride", "dilation", "padding"),
+    [(7, 3, 2, 1, "same"), (8, 3, 3, 2, "same"), (5, 2, 2, 2, "valid"), (9, 3, 3, 2, "valid"), (4, 1, 4, 1, "same")],
+)
+def test_strided_and_dilated_convolutions_are_plain_loops(pixels, window, stride, dilation, padding, x64):
+    """Sequences of images of one axis, values and gradients, against the loops of tests/forms."""
+    options = {"window": window, "strides": stride, "dilation": [dilation], "padding": padding, "peephole": True}
+    cell = jaxseq.conv_lstm((pixels,), 2, **options)
+    form = conv_lstm(pixels, 2, window, stride, dilation, padding)
+    params = params_of(cell, 2 * pixels)
+    carry, d_carry = (zoo.random_like(jax.eval_shape(lambda: cell.carry(params, (2,))), seed) for seed in (3, 4))
+    xs, d_ys = numbers(3, 2, 2 * pixels), numbers(3, 2, cell.size)
+    results, (d_params, d_first, d_xs) = values_and_gradients(cell, params, carry, xs, d_carry, d_ys)
+    given = zoo.as_reference(params), xs, tuple(map(np.asarray, carry))
+    want = reference.bptt(form, *given, tuple(map(np.asarray, d_carry)), d_ys)
+    zoo.assert_close(tuple(results), tuple(reference.unroll(form, *given)), 1e-12)
+    zoo.assert_close(zoo.as_reference(d_params), want.params, 1e-12)
+    zoo.assert_close((tuple(d_first), d_xs), (want.carry, want.xs), 1e-12)
+
+
 @pytest.mark.parametrize("shape", [(6,), (2, 3), (2, 2, 2)], ids=str)
 def test_images_of_one_to_three_axes(shape):
     cell = jaxseq.conv_lstm(shape, 2, peephole=True)
@@ -266,6 +318,8 @@ def test_images_of_one_to_three_axes(shape):
         (lambda: jaxseq.lstm(4, projection=2.0), TypeError, "`projection` must be a positive int; got 2.0"),
         (lambda: jaxseq.lstm(4, coupled="yes"), ValueError, "`coupled` must be True or False; got 'yes'"),
         (lambda: jaxseq.lstm(4, clip=0), ValueError, "`clip` must be a positive number; got 0"),
+        (lambda: jaxseq.lstm(4, gate="hard"), TypeError, "`gate` must be an elementwise function .* got 'hard'"),
+        (lambda: jaxseq.layer_norm_gru(4, gate=None), TypeError, "`gate` must be an elementwise function"),
         (lambda: jaxseq.lstm(4, clip="1"), TypeError, "`clip` must be a positive number; got '1'"),
         (lambda: jaxseq.lstm(4, forget_bias="1"), TypeError, "`forget_bias` must be a number, an initialiser"),
         (lambda: jaxseq.gru(4, forget_bias=True), TypeError, "`forget_bias` must be a number, an initialiser"),
@@ -283,6 +337,14 @@ def test_images_of_one_to_three_axes(shape):
         (lambda: jaxseq.conv_lstm((8, 0), 4), ValueError, "`shape` must be a positive int; got 0"),
         (lambda: jaxseq.conv_lstm((2, 2, 2, 2), 4), ValueError, "`shape` must have one to three sizes"),
         (lambda: jaxseq.conv_lstm((8, 8), 4, window=(3,)), ValueError, "have a size for each of the 2 axes"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, strides=0), ValueError, "`strides` must be a positive int; got 0"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, dilation=(1,)), ValueError, "`dilation` must be an int or have a size"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, padding="full"), ValueError, "`padding` must be 'same' or 'valid'"),
+        (
+            lambda: jaxseq.conv_lstm((4, 8), 4, padding="valid", dilation=2),
+            ValueError,
+            "`padding` 'valid' leaves no pixel of .4, 8.: `window` 3, `dilation` 2",
+        ),
         (lambda: jaxseq.conv_lstm((8, 8), 4, peephole="new"), ValueError, "`peephole` must be True or False"),
         (lambda: jaxseq.conv_lstm((8, 8), 4).init(KEY, 65), ValueError, "a multiple of 64 features; got 65"),
     ],

@@ -12,7 +12,10 @@ import jaxseq
 ROOT = Path(jaxseq.__file__).parent
 
 ROWS = [
+    "_factory",
     "typing",
+    "_promote",
+    "_serialise",
     "check",
     "_meshes",
     "_cotangents",

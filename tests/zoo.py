@@ -49,10 +49,13 @@ def bidirectional(entry):
     return Entry(jaxseq.bidirectional(entry.cell), reference_nets.bidirectional(entry.net, entry.net))
 
 
-def bidirectional_sum(entry):
+def bidirectional_merged(entry, merge):
     other = below(entry)
-    net = jaxseq.bidirectional(entry.cell, other.cell, merge="sum")
-    return Entry(net, reference_nets.bidirectional(entry.net, other.net, "sum"))
+    net = jaxseq.bidirectional(entry.cell, other.cell, merge=merge)
+    return Entry(net, reference_nets.bidirectional(entry.net, other.net, merge))
+
+
+bidirectional_sum = functools.partial(bidirectional_merged, merge="sum")
 
 
 def dropped(entry):
@@ -88,6 +91,7 @@ WRAPPERS = {
     "residual": residual,
     "bidirectional": bidirectional,
     "bidirectional_sum": bidirectional_sum,
+    "bidirectional_mul": functools.partial(bidirectional_merged, merge="mul"),
     "dropout": dropped,
     "recurrent_dropout": recurrently_dropped,
     "learned_carry": learned,

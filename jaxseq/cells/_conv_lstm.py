@@ -6,14 +6,14 @@
     g_t = tanh(a_g)
     c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
     o_t = σ(a_o [+ w_o ⊙ c_t])                    the paper's peepholes, one weight a pixel and channel
-    h_t = o_t ⊙ tanh(c_t)                         y_t = h_t
+    h_t = o_t ⊙ tanh(c_t)                         y_t = h_t                     σ: the sigmoid, or another gate
 
-Convolutions keep the size of the image (zero padding, stride 1). Everything outside the cell sees flat features, so
+W_h * h keeps the size of the image (zero padding, stride 1). W_x * x may shrink it, by strides, dilation and padding as
+in Keras's ConvLSTM2D; then h and c are of the size that it gives. Everything outside the cell sees flat features, so
 that masks, batches and wrappers are those of any other cell. Backward: the LSTM's, with the convolution's transposes,
 which JAX derives from the convolution.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,7 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
+from jaxseq._promote import beside
 from jaxseq.cells import _lstm_gates as gates
+from jaxseq.cells._activation import Activation
 from jaxseq.cells._lstm import LstmCarry
 from jaxseq.typing import Backward, Cell, Initializer
 
@@ -31,7 +34,7 @@ from jaxseq.typing import Backward, Cell, Initializer
 class ConvLstmParams(NamedTuple):
     """`w_x [*window, channels of x, 4C]`, `w_h [*window, C, 4C]`, `b [4C]`, gates i f g o.
 
-    `w_c [3, *shape, C]`, the peepholes of i f o, or None.
+    `w_c [3, *shape of h, C]`, the peepholes of i f o, or None.
     """
 
     w_x: jax.Array
@@ -48,6 +51,7 @@ class _Saved(NamedTuple):
     g: jax.Array
     o: jax.Array
     tanh_c: jax.Array  # of c_t
+    a_gates: jax.Array | None
 
 
 def conv_lstm(
@@ -55,7 +59,11 @@ def conv_lstm(
     channels: int,
     *,
     window: int | Sequence[int] = 3,
+    strides: int | Sequence[int] = 1,
+    dilation: int | Sequence[int] = 1,
+    padding: str = "same",
     peephole: bool = False,
+    gate: Activation = jax.nn.sigmoid,
     forget_bias: float | Initializer | None = 1.0,
     input_init: Initializer = initializers.glorot_uniform(),
     recurrent_init: Initializer = initializers.glorot_uniform(),
@@ -67,52 +75,102 @@ def conv_lstm(
     `ys.reshape(T, B, height, width, channels)`. `cell.size` is height · width · channels. In both directions add the
     outputs, `bidirectional(cell, merge="sum")`: "concat" puts one whole image behind the other, not channel by channel.
 
+    Of an input of n pixels along an axis, outputs, h and c have n / stride, rounded up; with the padding "valid" that
+    of n - (window - 1) · dilation.
+
     Args:
-      shape: (height, width), or the sizes of one to three spatial axes.
+      shape: (height, width) of the inputs, or the sizes of one to three spatial axes.
       channels: C.
       window: the sizes of the convolutions' windows, or one for all axes.
+      strides, dilation: of the convolution of the inputs, or one for all axes; that of h has neither.
+      padding: of the convolution of the inputs: "same", with zeros, or "valid", none.
       peephole: True: the gates see the memory, the output gate c_t.
+      gate: the activation of the gates i f o, any elementwise function; see `jaxseq.lstm` for old Keras models'.
       forget_bias: what `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
       input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart;
         Glorot-uniform, Glorot-uniform, zeros. `w_c` starts at zero.
 
     Raises:
-      TypeError, ValueError: sizes that are not positive ints, or not one to three; an initialiser that is not a
-        function. `init` and `unroll` raise ValueError where the features are not whole images.
+      TypeError, ValueError: sizes that are not positive ints, or not one to three; `padding` unknown, or "valid" and no
+        pixel left; a `gate` or an initialiser that is not a function. `init` and `unroll` raise ValueError where the
+        features are not whole images.
 
     >>> cell = conv_lstm((8, 8), 4)
     >>> params = cell.init(jax.random.key(0), 8 * 8 * 3)
     >>> carry, ys = jaxseq.unroll(cell, params, jnp.ones([5, 2, 8, 8, 3]).reshape(5, 2, -1))
     >>> ys.reshape(5, 2, 8, 8, 4).shape
     (5, 2, 8, 8, 4)
+    >>> conv_lstm((8, 8), 4, strides=2).size == 4 * 4 * 4
+    True
     """
     shape = tuple(check.positive_int("shape", side) for side in check.sequence("shape", shape))
     if not 1 <= len(shape) <= 3:
-        raise ValueError(f"`shape` must have one to three sizes, such as (height, width); got {shape}")
-    sides = (window,) * len(shape) if isinstance(window, int | np.integer) else check.sequence("window", window)
-    if len(sides) != len(shape):
-        raise ValueError(f"`window` must be an int or have a size for each of the {len(shape)} axes; got {window}")
-    window = tuple(check.positive_int("window", side) for side in sides)
+        raise ValueError(f"`shape` must have one to three sizes, such as (height, width); got {len(shape)}")
+    window, strides = _for_axes("window", window, shape), _for_axes("strides", strides, shape)
+    dilation = _for_axes("dilation", dilation, shape)
+    check.one_of("padding", padding, ("same", "valid"))
+    if padding == "valid" and any(side < 1 for side in _shrunk(shape, window, dilation)):
+        raise ValueError(f"`padding` 'valid' leaves no pixel of {shape}: `window` {window}, `dilation` {dilation}")
     check.one_of("peephole", peephole, (True, False))
+    check.function("gate", gate)
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     channels = check.positive_int("channels", channels)
-    return _conv_lstm(shape, channels, window, bool(peephole), check.bias("forget_bias", forget_bias), inits)
+    forget_bias = check.bias("forget_bias", forget_bias)
+    convolution = window, strides, dilation, padding
+    return _conv_lstm(shape, channels, *convolution, bool(peephole), gate, forget_bias, *inits)
 
 
-@functools.cache
-def _conv_lstm(shape, channels, window, peephole, forget_bias, inits):
+def _for_axes(name, value, shape):
+    """An int for all axes, or a tuple of those of each."""
+    sides = (value,) * len(shape) if isinstance(value, int | np.integer) else check.sequence(name, value)
+    if len(sides) != len(shape):
+        raise ValueError(f"`{name}` must be an int or have a size for each of the {len(shape)} axes; got {len(sides)}")
+    sides = tuple(check.positive_int(name, side) for side in sides)
+    return sides[0] if len(set(sides)) == 1 else sides
+
+
+def _each(value, axes):
+    return (value,) * axes if isinstance(value, int) else value
+
+
+def _shrunk(shape, window, dilation):
+    """The shape without the pixels whose windows would reach over the border."""
+    sides = zip(shape, _each(window, len(shape)), _each(dilation, len(shape)), strict=True)
+    return tuple(side - (width - 1) * step for side, width, step in sides)
+
+
+@factory
+def _conv_lstm(
+    shape,
+    channels,
+    window,
+    strides,
+    dilation,
+    padding,
+    peephole,
+    gate,
+    forget_bias,
+    input_init,
+    recurrent_init,
+    bias_init,
+):
+    inits = input_init, recurrent_init, bias_init
     input_init, recurrent_init, bias_init = (initializers.per_gate(initializer, 4) for initializer in inits)
-    form = gates.GateForm("new" if peephole else None, jnp.tanh, coupled=False, clip=None)
+    form = gates.GateForm("new" if peephole else None, jnp.tanh, coupled=False, clip=None, gate=gate)
+    whole = _shrunk(shape, window, dilation) if padding == "valid" else shape
+    window, strides, dilation = (_each(value, len(shape)) for value in (window, strides, dilation))
+    inputs, shape = shape, tuple(-(-side // stride) for side, stride in zip(whole, strides, strict=True))
     pixels = math.prod(shape)
     size = pixels * channels
     axes = "DHW"[-len(shape) :]
     layout = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
 
     def init(key, in_size, dtype=None):
-        in_channels, rest = divmod(check.positive_int("in_size", in_size), pixels)
+        in_channels, rest = divmod(check.positive_int("in_size", in_size), math.prod(inputs))
         if rest or not in_channels:
             raise ValueError(
-                f"inputs must be whole images of {shape}, flat: a multiple of {pixels} features; got {in_size}. "
+                f"inputs must be whole images of {inputs}, flat: a multiple of {math.prod(inputs)} features; "
+                f"got {in_size}. "
                 "Flatten them: xs.reshape(T, B, -1)."
             )
         key_x, key_h, key_b, key_f = jax.random.split(key, 4)
@@ -133,38 +191,42 @@ def _conv_lstm(shape, channels, window, peephole, forget_bias, inits):
     def flat(x):
         return x.reshape(*x.shape[: -1 - len(shape)], pixels * x.shape[-1])
 
-    def convolve(x, w):
+    ones = (1,) * len(shape)
+
+    def convolve(x, w, shape=shape, strides=ones, padding="same", dilation=ones):
         """`[..., pixels · in]`, `[*window, in, out]` -> `[..., *shape, out]`."""
         lead = x.shape[:-1]
-        images = x.reshape(math.prod(lead), *shape, x.shape[-1] // pixels)
-        ones = (1,) * len(shape)
-        convolved = jax.lax.conv_general_dilated(images, w, ones, "SAME", dimension_numbers=layout)
+        images = x.reshape(math.prod(lead), *shape, x.shape[-1] // math.prod(shape))
+        convolved = jax.lax.conv_general_dilated(
+            images, w, strides, padding.upper(), rhs_dilation=dilation, dimension_numbers=layout
+        )
         return convolved.reshape(*lead, *convolved.shape[1:])
 
     def project(params, xs):
-        return convolve(xs, params.w_x) + params.b
+        a = convolve(xs, params.w_x, inputs, strides, padding, dilation)
+        return a + beside(params.b, a)
 
     def fwd(params, carry, u):
         h, c = carry
-        c_new, (c, i, f, g, o, _) = gates.forward(form, params.w_c, u + convolve(h, params.w_h), image(c))
+        c_new, (c, i, f, g, o, _, a_gates) = gates.forward(form, params.w_c, u + convolve(h, params.w_h), image(c))
         tanh_c = jnp.tanh(c_new)
         h_new = flat(o * tanh_c)
-        return LstmCarry(h_new, flat(c_new)), h_new, _Saved(h, c, i, f, g, o, tanh_c)
+        return LstmCarry(h_new, flat(c_new)), h_new, _Saved(h, c, i, f, g, o, tanh_c, a_gates)
 
     def step(params, carry, u):
         carry, y, _ = fwd(params, carry, u)
         return carry, y
 
     def bwd(params, saved, d_carry, d_y):
-        h, c, i, f, g, o, tanh_c = saved
+        h, c, i, f, g, o, tanh_c, a_gates = saved
         d_h = image(d_carry.h + d_y)
         d_c = image(d_carry.c) + d_h * o * (1 - tanh_c * tanh_c)
-        d_a, d_c = gates.backward(form, params.w_c, gates.GatesSaved(c, i, f, g, o, None), d_h * tanh_c, d_c)
+        d_a, d_c = gates.backward(form, params.w_c, gates.GatesSaved(c, i, f, g, o, None, a_gates), d_h * tanh_c, d_c)
         (d_h,) = jax.linear_transpose(lambda h: convolve(h, params.w_h), h)(d_a)
         return LstmCarry(d_h, flat(d_c)), d_a
 
     def collect(params, saved, d_us):
-        h, c, i, f, g, o, _ = saved
+        h, c, i, f, g, o, _, _ = saved
         (w_h,) = jax.linear_transpose(lambda w: convolve(h, w), params.w_h)(d_us)
         w_c = None
         if peephole:

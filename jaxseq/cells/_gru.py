@@ -1,7 +1,7 @@
 """Gated recurrent unit (Cho et al. 2014), in all conventions.
 
     u_t = x_t W_x + b                             gates in the order  r z n
-    r_t = σ(u_r + h_{t-1} W_r)                    the reset gate
+    r_t = σ(u_r + h_{t-1} W_r)                    the reset gate; σ is the sigmoid, or the gate that is given
     z_t = σ(u_z + h_{t-1} W_z)                    the update gate
     n_t = candidate(u_n + r_t ⊙ (h_{t-1} W_n + b_hn))     reset_after=True   (cuDNN, PyTorch)
     n_t = candidate(u_n + (r_t ⊙ h_{t-1}) W_n)            reset_after=False  (Cho)
@@ -14,21 +14,22 @@ Under recurrent dropout the h_{t-1} beside a weight is the dropped one, and the 
 Backward, with δh the cotangent of h_t from the output and from step t+1, k = z where z keeps and 1 - z where it writes:
 
     δn   = δh ⊙ (1 - k)           δa_n = δn ⊙ candidate'(a_n)
-    δk   = δh ⊙ (h_{t-1} - n)     δa_z = ±δk ⊙ z (1 - z)
+    δk   = δh ⊙ (h_{t-1} - n)     δa_z = ±δk ⊙ σ'(a_z)
     reset after:   δm = δa_n ⊙ r,       δr = δa_n ⊙ (h_{t-1} W_n + b_hn),  δh_{t-1} = δh ⊙ k + [δa_r δa_z δm] W_hᵀ
     reset before:  δq = δa_n W_nᵀ,      δr = δq ⊙ h_{t-1},    δh_{t-1} = δh ⊙ k + δq ⊙ r + [δa_r δa_z] [W_r W_z]ᵀ
-    δa_r = δr ⊙ r (1 - r)
+    δa_r = δr ⊙ σ'(a_r)
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
-from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total
+from jaxseq._factory import factory
+from jaxseq._promote import beside
+from jaxseq.cells._activation import Activation, activation_back, gated, remember
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total, wide
 from jaxseq.typing import Backward, Cell, Heard, Initializer
 
 
@@ -57,6 +58,8 @@ class _Saved(NamedTuple):
     n: jax.Array
     m: jax.Array | None  # h_{t-1} W_n + b_hn, where the reset comes after it
     a_n: jax.Array | None
+    a_r: jax.Array | None
+    a_z: jax.Array | None
 
 
 def gru(
@@ -65,6 +68,7 @@ def gru(
     reset_after: bool = True,
     update_writes: bool = False,
     candidate: Activation = jnp.tanh,
+    gate: Activation = jax.nn.sigmoid,
     forget_bias: float | Initializer | None = None,
     input_init: Initializer = initializers.glorot_uniform(),
     recurrent_init: Initializer = initializers.orthogonal(),
@@ -77,14 +81,15 @@ def gru(
       reset_after: True: the reset gate acts on h W_n + b_hn (cuDNN, PyTorch, Keras); False: on h (Cho 2014).
       update_writes: False: h' = (1 - z) n + z h (PyTorch); True: h' = (1 - z) h + z n.
       candidate: the activation of the candidate n, any elementwise function.
+      gate: the activation of the gates r z, any elementwise function; see `jaxseq.lstm` for old Keras models'.
       forget_bias: what `init` writes into the update gate's part of `b`, negated where z writes: the larger, the longer
         the memory. A number or an initialiser, `initializers.chrono(T)`; None leaves what `bias_init` gave.
       input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h`, and of `b` and `b_hn`, each gate drawn
         apart; Glorot-uniform, orthogonal, zeros.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, `candidate` or an initialiser not a function, a flag not a
-        bool.
+      TypeError, ValueError: `size` is not a positive int, `candidate`, `gate` or an initialiser not a function, a flag
+        not a bool.
 
     >>> cell = gru(3, reset_after=False)
     >>> params = cell.init(jax.random.key(0), 2)
@@ -94,15 +99,15 @@ def gru(
     check.one_of("reset_after", reset_after, (True, False))
     check.one_of("update_writes", update_writes, (True, False))
     check.function("candidate", candidate)
+    check.function("gate", gate)
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     forget_bias = check.bias("forget_bias", forget_bias)
-    return _gru(check.positive_int("size", size), bool(reset_after), bool(update_writes), candidate, forget_bias, inits)
+    size, flags = check.positive_int("size", size), (bool(reset_after), bool(update_writes))
+    return _gru(size, *flags, candidate, gate, forget_bias, *inits)
 
 
-@functools.cache
-def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
-    input_init, recurrent_init, bias_init = inits
-
+@factory
+def _gru(size, reset_after, update_writes, candidate, gate, forget_bias, input_init, recurrent_init, bias_init):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
         key_x, key_h = jax.random.split(key)
@@ -122,7 +127,7 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
         return jnp.zeros((*batch_shape, size), params.w_h.dtype)
 
     def project(params, xs):
-        return _Projected(*jnp.split((dense(xs, params.w_x) + params.b).astype(xs.dtype), 3, axis=-1))
+        return _Projected(*jnp.split(dense(xs, params.w_x, params.b).astype(xs.dtype), 3, axis=-1))
 
     def project_back(params, xs, d_us):
         return affine_back(params, xs, jnp.concatenate(d_us, axis=-1))
@@ -130,21 +135,24 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
     def fwd(params, carry, u):
         h, heard = carry if isinstance(carry, Heard) else (carry, None)
         seen = h if heard is None else heard
+        u, before = wide((u, h))
         if reset_after:
             a_r, a_z, a_n = jnp.split(dense(seen, params.w_h), 3, axis=-1)
-            r, z = sigmoid(u.r + a_r), sigmoid(u.z + a_z)
-            m = a_n + params.b_hn
+            a_r, a_z = u.r + a_r, u.z + a_z
+            r, z = gated(gate, a_r), gated(gate, a_z)
+            m = a_n + beside(wide(params.b_hn), a_n)
             a_n = u.n + r * m
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
             a_r, a_z = jnp.split(dense(seen, w_rz), 2, axis=-1)
-            r, z = sigmoid(u.r + a_r), sigmoid(u.z + a_z)
+            a_r, a_z = u.r + a_r, u.z + a_z
+            r, z = gated(gate, a_r), gated(gate, a_z)
             m = None
-            a_n = u.n + dense((r * seen).astype(h.dtype), w_n)
+            a_n = u.n + dense((r * wide(seen)).astype(h.dtype), w_n)
         n = candidate(a_n)
-        h_new = (1 - z) * h + z * n if update_writes else (1 - z) * n + z * h
+        h_new = (1 - z) * before + z * n if update_writes else (1 - z) * n + z * before
         h_new = h_new.astype(h.dtype)
-        saved = _Saved(h, heard, r, z, n, m, remember(candidate, a_n))
+        saved = _Saved(h, heard, r, z, n, m, remember(candidate, a_n), remember(gate, a_r), remember(gate, a_z))
         return h_new, h_new, jax.tree.map(lambda x: x.astype(h.dtype), saved)
 
     def step(params, carry, u):
@@ -152,24 +160,24 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
         return carry, y
 
     def bwd(params, saved, d_carry, d_y):
-        h, heard, r, z, n, m, a_n = saved
+        h, heard, r, z, n, m, a_n, a_r, a_z = saved
         seen = h if heard is None else heard
         d_h = d_carry + d_y
         keep, write = (1 - z, z) if update_writes else (z, 1 - z)
-        d_z = d_h * ((n - h) if update_writes else (h - n)) * z * (1 - z)
+        d_z = activation_back(gate, d_h * ((n - h) if update_writes else (h - n)), z, a_z)
         d_n = activation_back(candidate, d_h * write, n, a_n)
         if reset_after:
-            d_r = d_n * m * r * (1 - r)
+            d_r = activation_back(gate, d_n * m, r, a_r)
             d_seen = dense_back(jnp.concatenate([d_r, d_z, d_n * r], axis=-1), params.w_h)
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
             d_reset = dense_back(d_n, w_n).astype(h.dtype)
-            d_r = d_reset * seen * r * (1 - r)
-            d_seen = d_reset * r + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
+            d_r = activation_back(gate, d_reset * seen, r, a_r)
+            d_seen = wide(d_reset * r) + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
         d_u = _Projected(*(d.astype(h.dtype) for d in (d_r, d_z, d_n)))
         if heard is not None:
             return Heard((d_h * keep).astype(h.dtype), d_seen.astype(h.dtype)), d_u
-        return (d_h * keep + d_seen).astype(h.dtype), d_u
+        return (wide(d_h * keep) + d_seen).astype(h.dtype), d_u
 
     def collect(params, saved, d_us):
         seen = saved.h if saved.heard is None else saved.heard

@@ -2,27 +2,28 @@
 
     u_t = s_x ⊙ N(x_t W_x) + b                    gates in the order  r z n
     p_t = s_h ⊙ N(h_{t-1} W_h)
-    r_t = σ(u_r + p_r)          z_t = σ(u_z + p_z)
+    r_t = σ(u_r + p_r)          z_t = σ(u_z + p_z)          σ: the sigmoid, or another gate
     n_t = tanh(u_n + r_t ⊙ (p_n + b_hn))
     h_t = (1 - z_t) ⊙ n_t + z_t ⊙ h_{t-1}         y_t = h_t         (the paper's z is 1 - z here)
 
 Backward, with δh the cotangent of h_t from the output and from step t+1:
 
-    δa_n = δh ⊙ (1 - z) ⊙ (1 - n²)        δa_z = δh ⊙ (h_{t-1} - n) ⊙ z (1 - z)
-    δa_r = δa_n ⊙ (p_n + b_hn) ⊙ r (1 - r)
+    δa_n = δh ⊙ (1 - z) ⊙ (1 - n²)        δa_z = δh ⊙ (h_{t-1} - n) ⊙ σ'(a_z)
+    δa_r = δa_n ⊙ (p_n + b_hn) ⊙ σ'(a_r)
     δp   = [δa_r δa_z δa_n ⊙ r]           δq = N' (s_h ⊙ δp)                δh_{t-1} = δh ⊙ z + δq W_hᵀ
     δW_h = Σ h_{t-1}ᵀ δq                  δs_h = Σ δp ⊙ N(h_{t-1} W_h)      δb_hn = Σ δa_n ⊙ r
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
-from jaxseq.cells._activation import sigmoid
-from jaxseq.cells._dense import dense, dense_back, dense_weight, total
+from jaxseq._factory import factory
+from jaxseq._promote import beside
+from jaxseq.cells._activation import Activation, activation_back, gated, remember
+from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
 from jaxseq.cells._normalise import normalise, normalise_back
 from jaxseq.typing import Backward, Cell, Heard, Initializer
 
@@ -47,11 +48,13 @@ class _Saved(NamedTuple):
     normal: jax.Array  # N(h_{t-1} W_h)
     scale_rz: jax.Array
     scale_n: jax.Array
+    a_rz: jax.Array | None
 
 
 def layer_norm_gru(
     size: int,
     *,
+    gate: Activation = jax.nn.sigmoid,
     forget_bias: float | Initializer | None = None,
     input_init: Initializer = initializers.glorot_uniform(),
     recurrent_init: Initializer = initializers.orthogonal(),
@@ -61,12 +64,13 @@ def layer_norm_gru(
 
     Args:
       size: H.
+      gate: the activation of the gates r z, any elementwise function.
       forget_bias: what `init` writes into the update gate's part of `b`, as for `jaxseq.gru`.
       input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h`, and of `b` and `b_hn`, each gate drawn
         apart; Glorot-uniform, orthogonal, zeros.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, an initialiser not a function.
+      TypeError, ValueError: `size` is not a positive int, `gate` or an initialiser not a function.
 
     >>> cell = layer_norm_gru(3)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 2), jnp.ones([5, 4, 2]))
@@ -74,11 +78,13 @@ def layer_norm_gru(
     (5, 4, 3)
     """
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
-    return _layer_norm_gru(check.positive_int("size", size), check.bias("forget_bias", forget_bias), inits)
+    check.function("gate", gate)
+    return _layer_norm_gru(check.positive_int("size", size), gate, check.bias("forget_bias", forget_bias), *inits)
 
 
-@functools.cache
-def _layer_norm_gru(size, forget_bias, inits):
+@factory
+def _layer_norm_gru(size, gate, forget_bias, input_init, recurrent_init, bias_init):
+    inits = input_init, recurrent_init, bias_init
     input_init, recurrent_init, bias_init = (initializers.per_gate(initializer, 3) for initializer in inits)
 
     def init(key, in_size, dtype=None):
@@ -112,16 +118,18 @@ def _layer_norm_gru(size, forget_bias, inits):
 
     def project(params, xs):
         normal, _, _ = normalise_blocks(dense(xs, params.w_x))
-        return (params.s_x * normal + params.b).astype(xs.dtype)
+        return (beside(wide(params.s_x), xs) * normal + beside(wide(params.b), xs)).astype(xs.dtype)
 
     def fwd(params, carry, u):
         h, heard = carry if isinstance(carry, Heard) else (carry, None)
         normal, scale_rz, scale_n = normalise_blocks(dense(h if heard is None else heard, params.w_h))
-        p = params.s_h * normal
-        r, z = jnp.split(sigmoid(u[..., : 2 * size] + p[..., : 2 * size]), 2, axis=-1)
-        n = jnp.tanh(u[..., 2 * size :] + r * (p[..., 2 * size :] + params.b_hn))
-        h_new = ((1 - z) * n + z * h).astype(h.dtype)
-        saved = _Saved(h, heard, r, z, n, normal, scale_rz, scale_n)
+        u, before = wide((u, h))
+        p = beside(wide(params.s_h), normal) * normal
+        a_rz = u[..., : 2 * size] + p[..., : 2 * size]
+        r, z = jnp.split(gated(gate, a_rz), 2, axis=-1)
+        n = jnp.tanh(u[..., 2 * size :] + r * (p[..., 2 * size :] + beside(wide(params.b_hn), p)))
+        h_new = ((1 - z) * n + z * before).astype(h.dtype)
+        saved = _Saved(h, heard, r, z, n, normal, scale_rz, scale_n, remember(gate, a_rz))
         return h_new, h_new, jax.tree.map(lambda x: x.astype(h.dtype), saved)
 
     def step(params, carry, u):
@@ -129,17 +137,19 @@ def _layer_norm_gru(size, forget_bias, inits):
         return carry, y
 
     def bwd(params, saved, d_carry, d_y):
-        h, heard, r, z, n, normal, _, _ = saved
+        h, heard, r, z, n, normal, _, _, a_rz = saved
+        a_r, a_z = (None, None) if a_rz is None else jnp.split(a_rz, 2, axis=-1)
         d_h = d_carry + d_y
         d_n = d_h * (1 - z) * (1 - n * n)
-        d_z = d_h * (h - n) * z * (1 - z)
-        d_r = d_n * ((params.s_h * normal)[..., 2 * size :] + params.b_hn) * r * (1 - r)
+        d_z = activation_back(gate, d_h * (h - n), z, a_z)
+        s_h = beside(params.s_h, normal)
+        d_r = activation_back(gate, d_n * ((s_h * normal)[..., 2 * size :] + beside(params.b_hn, normal)), r, a_r)
         d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
-        d_seen = dense_back(normalise_blocks_back(params.s_h * recurrent_part(d_a, r), saved), params.w_h)
+        d_seen = dense_back(normalise_blocks_back(s_h * recurrent_part(d_a, r), saved), params.w_h)
         d_h = d_h * z
         if heard is not None:
             return Heard(d_h, d_seen.astype(h.dtype)), d_a
-        return (d_h + d_seen).astype(h.dtype), d_a
+        return (wide(d_h) + d_seen).astype(h.dtype), d_a
 
     def recurrent_part(d_a, r):
         """δp from δa: the candidate's part is behind the reset gate."""
@@ -150,7 +160,7 @@ def _layer_norm_gru(size, forget_bias, inits):
         zeros = jax.tree.map(jnp.zeros_like, params)
         seen = saved.h if saved.heard is None else saved.heard
         return zeros._replace(
-            w_h=dense_weight(seen, normalise_blocks_back(params.s_h * d_p, saved)),
+            w_h=dense_weight(seen, normalise_blocks_back(beside(params.s_h, d_p) * d_p, saved)),
             b_hn=total(d_p[..., 2 * size :], d_p.dtype),
             s_h=total(d_p * saved.normal, d_p.dtype),
         )

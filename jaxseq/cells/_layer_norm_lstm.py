@@ -1,7 +1,7 @@
 """LSTM with layer normalisation (Ba, Kiros & Hinton 2016, supplement); N as in `_normalise.py`, over all gates at once.
 
     a_t = s_x ⊙ N(x_t W_x) + b + s_h ⊙ N(h_{t-1} W_h)          gates in the order  i f g o
-    i_t, f_t, o_t = σ(a_i), σ(a_f), σ(a_o)                     g_t = tanh(a_g)
+    i_t, f_t, o_t = σ(a_i), σ(a_f), σ(a_o)                     g_t = tanh(a_g)       σ: the sigmoid, or another gate
     c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
     h_t = o_t ⊙ tanh(s_c ⊙ N(c_t) + b_c)                       y_t = h_t
 
@@ -15,20 +15,20 @@ The paper's bias of each N(x W_x) and N(h W_h) adds to b, and is left out. Backw
 b_c is added in `project`'s part of the inputs, so that its cotangent, δq, comes back with theirs.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
+from jaxseq._promote import beside
 from jaxseq.cells import _lstm_gates as gates
-from jaxseq.cells._dense import dense, dense_back, dense_weight, total
+from jaxseq.cells._activation import Activation
+from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
 from jaxseq.cells._lstm import LstmCarry
 from jaxseq.cells._normalise import normalise, normalise_back
 from jaxseq.typing import Backward, Cell, Initializer
-
-_FORM = gates.GateForm(peephole=None, candidate=jnp.tanh, coupled=False, clip=None)
 
 
 class LayerNormLstmParams(NamedTuple):
@@ -60,11 +60,13 @@ class _Saved(NamedTuple):
     scale_h: jax.Array
     n_c: jax.Array
     scale_c: jax.Array
+    a_gates: jax.Array | None
 
 
 def layer_norm_lstm(
     size: int,
     *,
+    gate: Activation = jax.nn.sigmoid,
     forget_bias: float | Initializer | None = 1.0,
     input_init: Initializer = initializers.glorot_uniform(),
     recurrent_init: Initializer = initializers.orthogonal(),
@@ -74,12 +76,13 @@ def layer_norm_lstm(
 
     Args:
       size: H.
+      gate: the activation of the gates i f o, any elementwise function.
       forget_bias: what `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
       input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart;
         Glorot-uniform, orthogonal, zeros.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, an initialiser not a function.
+      TypeError, ValueError: `size` is not a positive int, `gate` or an initialiser not a function.
 
     >>> cell = layer_norm_lstm(3)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 2), jnp.ones([5, 4, 2]))
@@ -87,11 +90,14 @@ def layer_norm_lstm(
     (5, 4, 3)
     """
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
-    return _layer_norm_lstm(check.positive_int("size", size), check.bias("forget_bias", forget_bias), inits)
+    check.function("gate", gate)
+    return _layer_norm_lstm(check.positive_int("size", size), gate, check.bias("forget_bias", forget_bias), *inits)
 
 
-@functools.cache
-def _layer_norm_lstm(size, forget_bias, inits):
+@factory
+def _layer_norm_lstm(size, gate, forget_bias, input_init, recurrent_init, bias_init):
+    form = gates.GateForm(peephole=None, candidate=jnp.tanh, coupled=False, clip=None, gate=gate)
+    inits = input_init, recurrent_init, bias_init
     input_init, recurrent_init, bias_init = (initializers.per_gate(initializer, 4) for initializer in inits)
 
     def init(key, in_size, dtype=None):
@@ -113,17 +119,19 @@ def _layer_norm_lstm(size, forget_bias, inits):
 
     def project(params, xs):
         n, _ = normalise(dense(xs, params.w_x))
-        a = (params.s_x * n + params.b).astype(xs.dtype)
+        a = (beside(wide(params.s_x), n) * n + beside(wide(params.b), n)).astype(xs.dtype)
         return _Inputs(a, jnp.broadcast_to(params.b_c, (*xs.shape[:-1], size)))
 
     def fwd(params, carry, u):
         h, c = carry
+        u = wide(u)
         n_h, scale_h = normalise(dense(h, params.w_h))
-        c_new, (_, i, f, g, o, _) = gates.forward(_FORM, None, u.a + params.s_h * n_h, c)
+        a = u.a + beside(wide(params.s_h), n_h) * n_h
+        c_new, (_, i, f, g, o, _, a_gates) = gates.forward(form, None, a, wide(c))
         n_c, scale_c = normalise(c_new)
-        tanh_q = jnp.tanh(params.s_c * n_c + u.b_c)
+        tanh_q = jnp.tanh(beside(wide(params.s_c), n_c) * n_c + u.b_c)
         h_new = (o * tanh_q).astype(h.dtype)
-        saved = _Saved(h, c, i, f, g, o, tanh_q, n_h, scale_h, n_c, scale_c)
+        saved = _Saved(h, c, i, f, g, o, tanh_q, n_h, scale_h, n_c, scale_c, a_gates)
         saved = jax.tree.map(lambda x: x.astype(h.dtype), saved)
         return LstmCarry(h_new, c_new.astype(h.dtype)), h_new, saved
 
@@ -132,17 +140,17 @@ def _layer_norm_lstm(size, forget_bias, inits):
         return carry, y
 
     def bwd(params, saved, d_carry, d_y):
-        h, c, i, f, g, o, tanh_q, n_h, scale_h, n_c, scale_c = saved
+        h, c, i, f, g, o, tanh_q, n_h, scale_h, n_c, scale_c, a_gates = saved
         d_h = d_carry.h + d_y
         d_q = d_h * o * (1 - tanh_q * tanh_q)
-        d_c = d_carry.c + normalise_back(params.s_c * d_q, n_c, scale_c)
-        d_a, d_c = gates.backward(_FORM, None, gates.GatesSaved(c, i, f, g, o, None), d_h * tanh_q, d_c)
-        d_p = normalise_back(params.s_h * d_a, n_h, scale_h)
+        d_c = d_carry.c + normalise_back(beside(params.s_c, d_q) * d_q, n_c, scale_c)
+        d_a, d_c = gates.backward(form, None, gates.GatesSaved(c, i, f, g, o, None, a_gates), d_h * tanh_q, d_c)
+        d_p = normalise_back(beside(params.s_h, d_a) * d_a, n_h, scale_h)
         return LstmCarry(dense_back(d_p, params.w_h).astype(h.dtype), d_c), _Inputs(d_a, d_q)
 
     def collect(params, saved, d_us):
         d_a, d_q = d_us
-        d_p = normalise_back(params.s_h * d_a, saved.n_h, saved.scale_h)
+        d_p = normalise_back(beside(params.s_h, d_a) * d_a, saved.n_h, saved.scale_h)
         zeros = jax.tree.map(jnp.zeros_like, params)
         return zeros._replace(
             w_h=dense_weight(saved.h, d_p),

@@ -9,6 +9,7 @@
     m_t = o_t ⊙ tanh(c_t)
     h_t = m_t,  projected:  m_t W_p               y_t = h_t
 
+σ is the sigmoid, or another elementwise function given as the gate.
 The terms in brackets are the peepholes w_c = (w_i, w_f, w_o) (Gers, Schraudolph & Schmidhuber 2002; Graves 2013);
 coupled gates are the CIFG of Greff et al. 2017; projection and clipping are those of Sak, Senior & Beaufays 2014.
 
@@ -25,16 +26,16 @@ Backward, with δh and δc the cotangents of h_t and c_t from the output and fro
 δh_t, comes back with those of the other inputs.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined, wide
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -75,6 +76,7 @@ class _Saved(NamedTuple):
     o: jax.Array
     tanh_c: jax.Array  # of c_t
     a_g: jax.Array | None
+    a_gates: jax.Array | None
 
 
 def lstm(
@@ -82,6 +84,7 @@ def lstm(
     *,
     peephole: str | None = None,
     candidate: Activation = jnp.tanh,
+    gate: Activation = jax.nn.sigmoid,
     projection: int | None = None,
     coupled: bool = False,
     clip: float | None = None,
@@ -97,6 +100,7 @@ def lstm(
       peephole: None; "new": the gates see the memory, the output gate c_t (Gers, Graves, ONNX); "old": the output gate
         sees c_{t-1}.
       candidate: the activation of the candidate g, any elementwise function; some textbooks print a sigmoid.
+      gate: the activation of the gates i f o, any elementwise function; Keras 1 and 2 had a hard sigmoid.
       projection: P, the features of the output and of what the gates see of it (PyTorch's `proj_size`); None: H.
       coupled: True: one gate forgets what the other writes, i = 1 - f.
       clip: the memory stays within ±clip; None: it is not clipped.
@@ -107,29 +111,34 @@ def lstm(
 
     Raises:
       TypeError, ValueError: `size` or `projection` is not a positive int, `peephole` unknown, `coupled` not a bool,
-        `clip` not positive, `candidate` or an initialiser not a function.
+        `clip` not positive, `candidate`, `gate` or an initialiser not a function.
 
     >>> cell = lstm(3)
     >>> params = cell.init(jax.random.key(0), 2)
     >>> params.w_x.shape, params.b.tolist()
     ((2, 12), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    >>> def hard_sigmoid(a):                                   # of Keras 1 and 2; Keras 3's is jax.nn.hard_sigmoid
+    ...     return jnp.clip(0.2 * a + 0.5, 0, 1)
+    >>> old = lstm(3, gate=hard_sigmoid)
+    >>> carry, y = jaxseq.step(old, params, None, jnp.ones(2))
     """
     check.one_of("peephole", peephole, (None, "new", "old"))
     check.function("candidate", candidate)
+    check.function("gate", gate)
     check.one_of("coupled", coupled, (True, False))
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
-    return _lstm(
-        check.positive_int("size", size),
-        gates.GateForm(peephole, candidate, bool(coupled), None if clip is None else check.positive("clip", clip)),
-        None if projection is None else check.positive_int("projection", projection),
-        check.bias("forget_bias", forget_bias),
-        inits,
-    )
+    size = check.positive_int("size", size)
+    projection = None if projection is None else check.positive_int("projection", projection)
+    clip = None if clip is None else check.positive("clip", clip)
+    forget_bias = check.bias("forget_bias", forget_bias)
+    return _lstm(size, peephole, candidate, gate, projection, bool(coupled), clip, forget_bias, *inits)
 
 
-@functools.cache
-def _lstm(size, form, projection, forget_bias, inits):
-    input_init, recurrent_init, bias_init = inits
+@factory
+def _lstm(
+    size, peephole, candidate, gate, projection, coupled, clip, forget_bias, input_init, recurrent_init, bias_init
+):
+    form = gates.GateForm(peephole, candidate, coupled, clip, gate)
     out = size if projection is None else projection
 
     def init(key, in_size, dtype=None):
@@ -151,23 +160,26 @@ def _lstm(size, form, projection, forget_bias, inits):
         return LstmCarry(h, c)
 
     def project(params, xs):
-        a = (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+        a = dense(xs, params.w_x, params.b).astype(xs.dtype)
         return a if projection is None else _Projected(a, jnp.zeros((*xs.shape[:-1], projection), xs.dtype))
 
     def project_back(params, xs, d_us):
         return affine_back(params, xs, d_us if projection is None else d_us.a)
 
     def fwd(params, carry, u):
-        a, v = u if isinstance(u, _Projected) else (u, 0)
+        a, v = wide(u if isinstance(u, _Projected) else (u, None))
         return update(params, carry, a + dense(carry.h, params.w_h), v)
 
     def update(params, carry, a, v):
         h, c = carry
-        c_new, (_, i, f, g, o, a_g) = gates.forward(form, params.w_c, a, c)
+        c_new, (_, i, f, g, o, *rest) = gates.forward(form, wide(params.w_c), a, wide(c))
         tanh_c = jnp.tanh(c_new)
         m = (o * tanh_c).astype(h.dtype)
-        h_new = m if projection is None else (dense(m, params.w_p) + v).astype(h.dtype)
-        saved = jax.tree.map(lambda x: x.astype(h.dtype), _Saved(h, c, i, f, g, o, tanh_c, a_g))
+        h_new = m
+        if projection is not None:
+            h_new = dense(m, params.w_p)
+            h_new = (h_new if v is None else h_new + v).astype(h.dtype)
+        saved = jax.tree.map(lambda x: x.astype(h.dtype), _Saved(h, c, i, f, g, o, tanh_c, *rest))
         return LstmCarry(h_new, c_new.astype(h.dtype)), h_new, saved
 
     def step(params, carry, u):
@@ -178,24 +190,24 @@ def _lstm(size, form, projection, forget_bias, inits):
         whole = joined(params)
 
         def step(carry, x):
-            carry, y, _ = update(params, carry, whole(x, carry.h), 0)
+            carry, y, _ = update(params, carry, whole(x, carry.h), None)
             return carry, y
 
         return step
 
     def bwd(params, saved, d_carry, d_y):
-        h, c, i, f, g, o, tanh_c, a_g = saved
+        h, c, i, f, g, o, tanh_c, *rest = saved
         d_h = d_carry.h + d_y
         d_m = d_h if projection is None else dense_back(d_h, params.w_p).astype(h.dtype)
         d_c = d_carry.c + d_m * o * (1 - tanh_c * tanh_c)
-        d_a, d_c = gates.backward(form, params.w_c, gates.GatesSaved(c, i, f, g, o, a_g), d_m * tanh_c, d_c)
+        d_a, d_c = gates.backward(form, params.w_c, gates.GatesSaved(c, i, f, g, o, *rest), d_m * tanh_c, d_c)
         d_before = LstmCarry(dense_back(d_a, params.w_h).astype(h.dtype), d_c)
         return d_before, d_a if projection is None else _Projected(d_a, d_h)
 
     def collect(params, saved, d_us):
         d_a, d_h = d_us if isinstance(d_us, _Projected) else (d_us, None)
-        h, c, i, f, g, o, tanh_c, a_g = saved
-        gates_saved = gates.GatesSaved(c, i, f, g, o, a_g)
+        h, c, i, f, g, o, tanh_c, *rest = saved
+        gates_saved = gates.GatesSaved(c, i, f, g, o, *rest)
         return LstmParams(
             w_x=jnp.zeros_like(params.w_x),
             w_h=dense_weight(h, d_a),

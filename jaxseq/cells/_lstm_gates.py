@@ -1,14 +1,14 @@
 """The gates of the LSTM family: from pre-activations and memory to the new memory, elementwise, and back.
 
     a = [a_i a_f a_g a_o], where the gates are coupled [a_f a_g a_o], along the last axis, plus what the peepholes see
-    i = σ(a_i), coupled: 1 - f      f = σ(a_f)      g = candidate(a_g)
+    i = σ(a_i), coupled: 1 - f      f = σ(a_f)      g = candidate(a_g)              σ: the gate activation
     c' = f ⊙ c + i ⊙ g, clipped     o = σ(a_o + [w_o ⊙ c'])
 
 Peepholes w_c [K, H] are rows i f o, or f o where coupled; they see c, but with "new" w_o sees c'.
 
 Backward, with δo the cotangent of o and δc that of c':
 
-    δa_o = δo ⊙ o (1 - o)      δc += [δa_o ⊙ w_o]      δc = 0 where c' is clipped
+    δa_o = δo ⊙ σ'(a_o)        δc += [δa_o ⊙ w_o]      δc = 0 where c' is clipped
     δi = δc ⊙ g                δf = δc ⊙ c  [- δi where coupled]      δg = δc ⊙ i
     δa = (δi, δf, δo) ⊙ σ' and δg ⊙ candidate'
     δc_before = δc ⊙ f  [+ Σ δa ⊙ w  over the peepholes that see c]
@@ -19,7 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
+from jaxseq._promote import beside
+from jaxseq.cells._activation import SIGMOIDS, Activation, activation_back, gated, remember, sigmoid
 from jaxseq.cells._dense import total
 
 
@@ -30,6 +31,7 @@ class GateForm(NamedTuple):
     candidate: Activation
     coupled: bool
     clip: float | None
+    gate: Activation = jax.nn.sigmoid
 
     @property
     def gates(self) -> int:
@@ -46,19 +48,23 @@ class GatesSaved(NamedTuple):
     g: jax.Array
     o: jax.Array
     a_g: jax.Array | None
+    a_gates: jax.Array | None = None  # [..., 3H] of i f o, coupled [..., 2H] of f o
 
 
 def forward(form: GateForm, w_c: jax.Array | None, a: jax.Array, c: jax.Array) -> tuple[jax.Array, GatesSaved]:
     """Returns the new memory and what is saved, the output gate with it."""
     if w_c is not None:
-        a = a + jnp.concatenate(_seen(form, [row * c for row in w_c], jnp.zeros_like(c)), axis=-1)
-    *_, a_g, a_o = jnp.split(a, form.gates, axis=-1)
-    *rest, f, g, o = jnp.split(_activate(form, a), form.gates, axis=-1)
+        a = a + jnp.concatenate(_seen(form, [beside(row, c) * c for row in w_c], jnp.zeros_like(c)), axis=-1)
+    *a_if, a_g, a_o = jnp.split(a, form.gates, axis=-1)
+    *rest, f, g, o = _activate(form, a)
     g = g if form.candidate is jnp.tanh else form.candidate(a_g)
     saved = GatesSaved(c, None if form.coupled else rest[0], f, g, o, remember(form.candidate, a_g))
     c_new = clipped(form, saved)
     if w_c is not None and form.peephole == "new":
-        saved = saved._replace(o=sigmoid(a_o + w_c[-1] * c_new))
+        a_o = a_o + beside(w_c[-1], c_new) * c_new
+        saved = saved._replace(o=gated(form.gate, a_o))
+    if form.gate not in SIGMOIDS:
+        saved = saved._replace(a_gates=remember(form.gate, jnp.concatenate([*a_if, a_o], axis=-1)))
     return c_new, saved
 
 
@@ -66,10 +72,11 @@ def backward(
     form: GateForm, w_c: jax.Array | None, saved: GatesSaved, d_o: jax.Array, d_c: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the cotangents of the pre-activations and of the memory before."""
-    c, i, f, g, o, a_g = saved
-    d_a_o = d_o * o * (1 - o)
+    c, i, f, g, o, a_g, a_gates = saved
+    *a_i, a_f, a_o = [None] * (form.gates - 1) if a_gates is None else jnp.split(a_gates, form.gates - 1, axis=-1)
+    d_a_o = activation_back(form.gate, d_o, o, a_o)
     if w_c is not None and form.peephole == "new":
-        d_c = d_c + d_a_o * w_c[-1]
+        d_c = d_c + d_a_o * beside(w_c[-1], d_a_o)
     if form.clip is not None:
         size = jnp.abs(unclipped(saved))  # where it is just the bound, JAX's clip passes half
         d_c = d_c * jnp.where(size < form.clip, 1, jnp.where(size == form.clip, 0.5, 0)).astype(d_c.dtype)
@@ -77,14 +84,14 @@ def backward(
         d_i, i = None, 1 - f
         d_f = d_c * (c - g)
     else:
-        d_i, d_f = d_c * g * i * (1 - i), d_c * c
-    d_f = d_f * f * (1 - f)
+        d_i, d_f = activation_back(form.gate, d_c * g, i, a_i[0]), d_c * c
+    d_f = activation_back(form.gate, d_f, f, a_f)
     d_c_before = d_c * f
     d_g = activation_back(form.candidate, d_c * i, g, a_g)
     d_gates = [d_f, d_g, d_a_o] if d_i is None else [d_i, d_f, d_g, d_a_o]
     if w_c is not None:
         peeping = [*d_gates[:-2], *([d_a_o] if form.peephole == "old" else [])]
-        d_c_before = d_c_before + sum(d * row for d, row in zip(peeping, w_c, strict=False))
+        d_c_before = d_c_before + sum(d * beside(row, d) for d, row in zip(peeping, w_c, strict=False))
     return jnp.concatenate(d_gates, axis=-1), d_c_before
 
 
@@ -108,15 +115,20 @@ def clipped(form: GateForm, saved: GatesSaved) -> jax.Array:
 
 
 def _activate(form, a):
-    """The gates, in one pass over the whole block, which is faster than one a gate; what stands for g, if it is a tanh.
+    """The gates, and g if it is a tanh; sigmoids in one pass over the whole block, which is faster than one a gate.
 
     s tanh(s a) + 1 - s is σ(a) for s = ½ and tanh(a) for s = 1.
     """
-    if form.candidate is not jnp.tanh:
-        return sigmoid(a)
-    size = a.shape[-1] // form.gates
-    scale = jnp.full(a.shape[-1:], 0.5, a.dtype).at[-2 * size : -size].set(1)
-    return scale * jnp.tanh(scale * a) + (1 - scale)
+    if form.gate not in SIGMOIDS:
+        *rest, a_g, a_o = jnp.split(a, form.gates, axis=-1)
+        return [*(form.gate(part) for part in rest), jnp.tanh(a_g), form.gate(a_o)]
+    if form.candidate is jnp.tanh:
+        size = a.shape[-1] // form.gates
+        scale = beside(jnp.full(a.shape[-1:], 0.5, a.dtype).at[-2 * size : -size].set(1), a)
+        whole = scale * jnp.tanh(scale * a) + (1 - scale)
+    else:
+        whole = sigmoid(a)
+    return jnp.split(whole, form.gates, axis=-1)
 
 
 def _seen(form, peeped, none):

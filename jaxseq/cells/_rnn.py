@@ -10,15 +10,15 @@ Backward, with δh the cotangent of h_t from the output and from step t+1:
     δW_h     = Σ_t h_{t-1}ᵀ δa_t
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._factory import factory
 from jaxseq.cells._activation import Activation, activation_back, remember
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined, wide
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -62,13 +62,11 @@ def rnn(
     """
     check.function("activation", activation)
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
-    return _rnn(check.positive_int("size", size), activation, inits)
+    return _rnn(check.positive_int("size", size), activation, *inits)
 
 
-@functools.cache
-def _rnn(size, activation, inits):
-    input_init, recurrent_init, bias_init = inits
-
+@factory
+def _rnn(size, activation, input_init, recurrent_init, bias_init):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
         key_x, key_h = jax.random.split(key)
@@ -82,10 +80,10 @@ def _rnn(size, activation, inits):
         return jnp.zeros((*batch_shape, size), params.w_h.dtype)
 
     def project(params, xs):
-        return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+        return dense(xs, params.w_x, params.b).astype(xs.dtype)
 
     def fwd(params, h, u):
-        a = u + dense(h, params.w_h)
+        a = wide(u) + dense(h, params.w_h)
         y = activation(a).astype(h.dtype)
         return y, y, _Saved(h, y, remember(activation, a))
 

@@ -29,11 +29,11 @@ def outputs(cell: Cell, ys: Any, steps: Shape) -> None:
         )
 
 
-def net(cell: Any) -> None:
-    """Raises unless `cell` is a Cell or a Composite."""
+def net(cell: Any, name: str = "cell") -> None:
+    """Raises unless `cell` is a Cell or a Composite; `name` is the argument's."""
     if not isinstance(cell, Cell | Composite):
         hint = " Did you pass the factory itself? Call it: lstm(256)." if callable(cell) else ""
-        raise TypeError(f"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got {kind(cell)}.{hint}")
+        raise TypeError(f"`{name}` must be a jaxseq.Cell or a jaxseq.Composite; got {kind(cell)}.{hint}")
 
 
 def inside(wrapper: str, cell: Any) -> None:
@@ -56,8 +56,8 @@ def parameters(cell: Cell | Composite, params: Params, in_size: int) -> None:
     expected = _expected_parameters(cell, in_size)
     if jax.tree.structure(params) != jax.tree.structure(expected):
         raise ValueError(
-            "`params` must be what cell.init(key, in_size) returns, "
-            f"{jax.tree.structure(expected)}; got {jax.tree.structure(params)}. Are they another cell's?"
+            f"`params` must be what cell.init(key, in_size) returns, {_brief(jax.tree.structure(expected))}; "
+            f"got {_brief(jax.tree.structure(params))}. Are they another cell's?"
         )
     for (path, leaf), (_, want) in zip(_leaves(params), _leaves(expected), strict=True):
         if jnp.shape(leaf) != want.shape:
@@ -74,8 +74,8 @@ def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) ->
     expected = jax.eval_shape(lambda params: cell.carry(params, batch), params)
     if jax.tree.structure(carry) != jax.tree.structure(expected):
         raise ValueError(
-            f"`carry` must be like cell.carry(params, {batch}), {jax.tree.structure(expected)}; "
-            f"got {jax.tree.structure(carry)}. Is it another cell's?"
+            f"`carry` must be like cell.carry(params, {batch}), {_brief(jax.tree.structure(expected))}; "
+            f"got {_brief(jax.tree.structure(carry))}. Is it another cell's?"
         )
     for (path, leaf), (_, want) in zip(_leaves(carry), _leaves(expected), strict=True):
         if jnp.shape(leaf) != want.shape:
@@ -119,17 +119,25 @@ def blame(error: Exception, cell: Cell, params: Params, carry: Carry, x: Any) ->
         error.add_note(f"`cell.{function}` was given {shapes}")
         return
     if not isinstance(result, tuple) or len(result) != 2:
-        raise TypeError(f"`cell.step` must return (carry, y); got {jax.tree.map(shaped, result)}") from None
+        got = _brief(jax.tree.map(shaped, result))
+        raise TypeError(f"`cell.step` must return (carry, y); got {got}") from None
     shapes, expected = (jax.tree.map(shaped, tree) for tree in (result[0], carry))
     if jax.tree.structure(result[0]) != jax.tree.structure(carry) or shapes != expected:
         raise TypeError(
-            f"`cell.step` must return (carry, y), with a carry like the one it was given, {expected}; got {shapes}"
+            "`cell.step` must return (carry, y), with a carry like the one it was given, "
+            f"{_brief(expected)}; got {_brief(shapes)}"
         ) from None
 
 
 @functools.lru_cache(maxsize=1024)
 def _expected_parameters(cell, in_size):
     return jax.eval_shape(lambda key: cell.init(key, in_size), jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def _brief(tree):
+    """What stands for a tree in an error, cut where it is long."""
+    text = str(tree)
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _leaves(tree):

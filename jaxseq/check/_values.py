@@ -80,7 +80,7 @@ def at_least_zero(name: str, value: Any) -> float:
 def bias(name: str, value: Any) -> Any:
     """Returns a bias to start from, a float, an initialiser or None."""
     if value is None or callable(value):
-        _hashable(name, value)
+        initializers(**{} if value is None else {name: value})
         return value
     if not _is_number(value):
         raise TypeError(f"`{name}` must be a number, an initialiser (initializers.chrono(100)) or None; got {value!r}")
@@ -164,8 +164,11 @@ def takes(function: Callable, count: int, names: Sequence[str] = ()) -> bool:
 
 
 def takes_what(function: Callable) -> str:
-    """Says what arguments a function takes."""
-    return f"{kind(function)} takes {inspect.signature(function)}"
+    """Says what arguments a function takes, in short."""
+    signature = inspect.signature(function)
+    bare = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+    text = str(signature.replace(parameters=bare, return_annotation=signature.empty))
+    return f"{kind(function)} takes {text if len(text) <= 100 else text[:97] + '...'}"
 
 
 def kind(x: Any) -> str:

@@ -4,6 +4,7 @@ A step is `(carry, token int32 [B]) -> (carry, logits [B, V])`, such as `nn.Lang
 of arrays `[B, ...]`. Sequences are time-major, `[T, B]`.
 """
 
+from jaxseq._serialise import register as _register
 from jaxseq.decoding._beam import beam_search as beam_search
 from jaxseq.decoding._logits import draw as draw
 from jaxseq.decoding._logits import filter_logits as filter_logits
@@ -15,3 +16,5 @@ from jaxseq.decoding._speculative import speculative as speculative
 from jaxseq.decoding._step import Allowed as Allowed
 from jaxseq.decoding._step import Decoded as Decoded
 from jaxseq.decoding._step import Step as Step
+
+_register(__name__)

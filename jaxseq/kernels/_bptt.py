@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from jaxseq import _cotangents
+from jaxseq._factory import named
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._plan import register
@@ -25,6 +26,7 @@ from jaxseq.kernels._segments import by_segments
 from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 
 
+@named
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 @on_meshes
 def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:

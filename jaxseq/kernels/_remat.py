@@ -15,6 +15,7 @@ import math
 import jax
 
 from jaxseq import check
+from jaxseq._factory import factory
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bptt_plan import plan_bptt
@@ -37,7 +38,7 @@ def remat(segment: int | None = None) -> Kernel:
     return _remat(None if segment is None else check.positive_int("segment", segment))
 
 
-@functools.cache
+@factory
 def _remat(segment):
     plan = functools.partial(_plan, segment)
 

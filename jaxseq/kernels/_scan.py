@@ -4,6 +4,7 @@ import functools
 
 import jax
 
+from jaxseq._factory import named
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bytes import array_bytes, step_bytes
 from jaxseq.kernels._plan import Plan, register
@@ -11,6 +12,7 @@ from jaxseq.kernels._wide import widened
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
+@named
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 @on_meshes
 def scan(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:

@@ -6,12 +6,11 @@
 The first segment's carry is the one passed in, and keeps its gradient.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._factory import factory
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bptt_plan import plan_bptt
@@ -43,7 +42,7 @@ def truncated(segment: int) -> Kernel:
     return _truncated(check.positive_int("segment", segment))
 
 
-@functools.cache
+@factory
 def _truncated(segment):
     def kernel(cell, params, carry, xs, *, reverse=False):
         def run(params, carry, xs, is_first):

@@ -1,15 +1,16 @@
 """Bidirectional recurrent nets (Schuster & Paliwal 1997): each step sees the whole sequence.
 
-→y = unroll(forward, x)        ←y = unroll(backward, x, reverse)        y = [→y, ←y]  or  →y + ←y
+→y = unroll(forward, x)        ←y = unroll(backward, x, reverse)
+y = [→y, ←y]  or  →y + ←y  or  ½ (→y + ←y)  or  →y ⊙ ←y
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._factory import factory
 from jaxseq.typing import Carry, Cell, Composite, Params
 
 
@@ -29,10 +30,11 @@ def bidirectional(
 
     Args:
       forward, backward: the nets of the two directions; None: another of the same form, with params of its own.
-      merge: "concat": `ys` are those of `forward` beside those of `backward`; "sum": their sum, of equal sizes.
+      merge: "concat": `ys` are those of `forward` beside those of `backward`; of equal sizes "sum", "mean" or "mul",
+        their product.
 
     Raises:
-      TypeError, ValueError: something else than a cell or a composite, `merge` unknown, sizes that cannot be added.
+      TypeError, ValueError: something else than a cell or a composite, `merge` unknown, sizes that cannot be merged.
 
     >>> net = bidirectional(jaxseq.lstm(4))
     >>> params = net.init(jax.random.key(0), 3)
@@ -40,18 +42,28 @@ def bidirectional(
     >>> carry.backward.c.shape, ys.shape
     ((2, 4), (5, 2, 8))
     """
-    check.net(forward)
+    check.net(forward, "forward")
     if backward is None:
         backward = forward
-    check.net(backward)
-    check.one_of("merge", merge, ("concat", "sum"))
-    if merge == "sum" and forward.size != backward.size:
-        raise ValueError(f"`merge` 'sum' adds outputs of one size; got {forward.size} and {backward.size}")
-    return _bidirectional(forward, backward, merge)
+    check.net(backward, "backward")
+    check.one_of("merge", merge, tuple(_MERGES))
+    if merge != "concat" and forward.size != backward.size:
+        raise ValueError(f"`merge` {merge!r} is of outputs of one size; got {forward.size} and {backward.size}")
+    return _bidirectional(forward, None if backward is forward else backward, merge)
 
 
-@functools.cache
+_MERGES = {
+    "concat": lambda ys, zs: jnp.concatenate([ys, zs], axis=-1),
+    "sum": lambda ys, zs: ys + zs,
+    "mean": lambda ys, zs: (ys + zs) / 2,
+    "mul": lambda ys, zs: ys * zs,
+}
+
+
+@factory
 def _bidirectional(forward, backward, merge):
+    backward = forward if backward is None else backward
+
     def init(key, in_size, dtype=None):
         keys = jax.random.split(key)
         return Bidirectional(forward.init(keys[0], in_size, dtype), backward.init(keys[1], in_size, dtype))
@@ -64,7 +76,7 @@ def _bidirectional(forward, backward, merge):
         flags = {"mask": mask, "reset": reset}
         ahead, ys = run(forward, params.forward, xs, carry.forward, reverse=reverse, key=keys[0], **flags)
         back, zs = run(backward, params.backward, xs, carry.backward, reverse=not reverse, key=keys[1], **flags)
-        return Bidirectional(ahead, back), ys + zs if merge == "sum" else jnp.concatenate([ys, zs], axis=-1)
+        return Bidirectional(ahead, back), _MERGES[merge](ys, zs)
 
-    size = forward.size if merge == "sum" else forward.size + backward.size
+    size = forward.size + backward.size if merge == "concat" else forward.size
     return Composite(size, init, carry, unroll)

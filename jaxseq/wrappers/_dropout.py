@@ -10,6 +10,7 @@ import functools
 import jax
 
 from jaxseq import check
+from jaxseq._factory import factory
 from jaxseq._unroll import step as step_net
 from jaxseq.typing import Cell, Composite
 from jaxseq.wrappers._drop import drop
@@ -49,14 +50,18 @@ def dropout(
     inputs, outputs = check.rate("inputs", inputs), check.rate("outputs", outputs)
     recurrent = check.rate("recurrent", recurrent)
     check.one_of("per_step", per_step, (True, False))
-    if recurrent:
-        if isinstance(cell, Composite):
-            raise ValueError(
-                "`recurrent` acts inside a cell; this is a Composite. Put it around the cells: "
-                "stack(dropout(lstm(8), recurrent=0.3), ...)"
-            )
-        cell = recurrent_dropout(cell, recurrent, bool(per_step))
-    return _outside(cell, inputs, outputs, bool(per_step)) if inputs or outputs else cell
+    if recurrent and isinstance(cell, Composite):
+        raise ValueError(
+            "`recurrent` acts inside a cell; this is a Composite. Put it around the cells: "
+            "stack(dropout(lstm(8), recurrent=0.3), ...)"
+        )
+    return _dropout(cell, inputs, outputs, recurrent, bool(per_step)) if inputs or outputs or recurrent else cell
+
+
+@factory
+def _dropout(cell, inputs, outputs, recurrent, per_step):
+    inner = recurrent_dropout(cell, recurrent, per_step) if recurrent else cell
+    return _outside(inner, inputs, outputs, per_step) if inputs or outputs else inner
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """A learned initial carry: the carry that sequences start from is a parameter, one for all rows."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._around import around
+from jaxseq._factory import factory
 from jaxseq.typing import Carry, Cell, Params
 
 
@@ -38,7 +38,7 @@ def learned_carry(cell: Cell) -> Cell:
     return _learned_carry(cell)
 
 
-@functools.cache
+@factory
 def _learned_carry(cell):
     def init(key, in_size, dtype=None):
         params = cell.init(key, in_size, dtype)

@@ -3,9 +3,8 @@
 y = x + cell(x)
 """
 
-import functools
-
 from jaxseq import check, masking
+from jaxseq._factory import factory
 from jaxseq._unroll import step as step_net
 from jaxseq.typing import Cell, Composite
 
@@ -27,7 +26,7 @@ def residual(cell: Cell | Composite) -> Composite:
     return _residual(cell)
 
 
-@functools.cache
+@factory
 def _residual(cell):
     def init(key, in_size, dtype=None):
         if in_size != cell.size:

@@ -6,11 +6,10 @@ Layers run one after the other over the whole sequence, so that each one's proje
 share what JAX traces and lowers.
 """
 
-import functools
-
 import jax
 
 from jaxseq import check
+from jaxseq._factory import factory
 from jaxseq._unroll import step as step_net
 from jaxseq.typing import Cell, Composite
 
@@ -33,15 +32,15 @@ def stack(*cells: Cell | Composite) -> Composite:
     ((2, 8), (2, 4), (5, 2, 4))
     """
     if not cells:
-        raise ValueError("`stack` needs at least one cell")
+        raise ValueError("`cells` must be one or more; got none")
     if isinstance(cells[0], list) or type(cells[0]) is tuple:
-        raise TypeError("`stack` takes cells one by one; got a list of them. Write stack(*cells).")
-    for cell in cells:
-        check.net(cell)
+        raise TypeError("`cells` are given to `stack` one by one; got a list of them. Write stack(*cells).")
+    for place, cell in enumerate(cells):
+        check.net(cell, f"cells[{place}]")
     return _stack(*cells)
 
 
-@functools.cache
+@factory
 def _stack(*cells):
     def init(key, in_size, dtype=None):
         sizes = [in_size, *(cell.size for cell in cells[:-1])]

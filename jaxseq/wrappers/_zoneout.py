@@ -5,14 +5,13 @@
 with h̃_t, c̃_t what the cell gives. Without a key z is its mean, the rate.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._around import around
 from jaxseq._carry_parts import parts_of, replace_parts
+from jaxseq._factory import factory
 from jaxseq.cells import SlstmCarry
 from jaxseq.typing import Cell
 
@@ -36,14 +35,13 @@ def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Cell:
     >>> carry, ys = jaxseq.unroll(cell, params, jnp.ones([5, 2, 3]), key=jax.random.key(1))
     """
     check.inside("zoneout", cell)
-    rates = {name: check.rate(name, rate) for name, rate in (("h", h), ("c", c))}
-    rates = tuple((name, rate) for name, rate in rates.items() if rate)
-    return _zoneout(cell, rates) if rates else cell
+    h, c = check.rate("h", h), check.rate("c", c)
+    return _zoneout(cell, h, c) if h or c else cell
 
 
-@functools.cache
-def _zoneout(cell, rates):
-    held = dict(rates)
+@factory
+def _zoneout(cell, h, c):
+    held = {name: rate for name, rate in (("h", h), ("c", c)) if rate}
 
     def init(key, in_size, dtype=None):
         params = cell.init(key, in_size, dtype)

@@ -1,7 +1,5 @@
 """A user's own cell, without a hand-written backward, and a user's own wrapper."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +42,7 @@ def own_lstm(size):
     return Cell(size, init, carry, project, step)
 
 
-@functools.cache
+@jaxseq.factory
 def leaking(cell, rate=RATE):
     """The README's: at every step the carry leaks towards the initial one, and the output with it."""
 

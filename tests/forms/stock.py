@@ -12,6 +12,11 @@ def tanh_tanh(a):
     return jnp.tanh(jnp.tanh(a))
 
 
+def hard_sigmoid(a):
+    """Keras 1's and 2's."""
+    return jnp.clip(0.2 * a + 0.5, 0, 1)
+
+
 def projected_lstm(projection, **options):
     form = reference.lstm(**options)
     cell = jaxseq.lstm(SIZE, projection=projection, **options)
@@ -37,6 +42,19 @@ CELLS = {
         jaxseq.lstm(SIZE, coupled=True, peephole="old"), reference.lstm("old", coupled=True), 2
     ),
     "lstm_everything": projected_lstm(3, coupled=True, peephole="new", clip=0.4),
+    "lstm_hard": cell_entry(
+        jaxseq.lstm(SIZE, peephole="new", gate=hard_sigmoid), reference.lstm("new", gate=reference.hard_sigmoid), 2
+    ),
+    "lstm_hard_coupled": cell_entry(
+        jaxseq.lstm(SIZE, coupled=True, gate=hard_sigmoid, candidate=jax.nn.sigmoid),
+        reference.lstm(candidate=reference.sigmoid, coupled=True, gate=reference.hard_sigmoid),
+        2,
+    ),
+    "gru_hard": cell_entry(jaxseq.gru(SIZE, gate=hard_sigmoid), reference.gru(gate=reference.hard_sigmoid)),
+    "gru_before_hard": cell_entry(
+        jaxseq.gru(SIZE, reset_after=False, update_writes=True, gate=hard_sigmoid),
+        reference.gru(False, True, gate=reference.hard_sigmoid),
+    ),
     "gru_writes": cell_entry(jaxseq.gru(SIZE, update_writes=True), reference.gru(True, True)),
     "gru_before_writes": cell_entry(
         jaxseq.gru(SIZE, reset_after=False, update_writes=True, candidate=jax.nn.sigmoid),

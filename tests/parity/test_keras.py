@@ -30,6 +30,16 @@ CASES = {
         jaxseq.gru(H),
         lambda **options: keras.layers.GRUCell(H, reset_after=True, **GATED, **options),
     ),
+    "lstm_hard": (
+        jaxseq.lstm(H, gate=jax.nn.hard_sigmoid),
+        lambda **options: keras.layers.LSTMCell(H, **FULL, recurrent_activation="hard_sigmoid", **options),
+    ),
+    "gru_hard": (
+        jaxseq.gru(H, gate=jax.nn.hard_sigmoid),
+        lambda **options: keras.layers.GRUCell(
+            H, reset_after=True, **FULL, recurrent_activation="hard_sigmoid", **options
+        ),
+    ),
 }
 
 
@@ -85,6 +95,44 @@ def assert_agree(run_ours, run_theirs, params, carry, xs, d_ys):
             return jnp.vdot(ys, d_ys) + sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(last)), ys
 
         return jax.jit(jax.value_and_grad(of, (0, 1, 2), has_aux=True))(params, carry, xs)
+
+    zoo.assert_close(loss(run_ours), loss(run_theirs), 1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strides": (2, 1)},
+        {"padding": "valid", "dilation": (1, 2), "window": (3, 2)},
+        {"padding": "valid", "strides": 2, "window": 2},
+    ],
+    ids=str,
+)
+def test_convolutions_agree(options):
+    """Over images whose size the convolution of the inputs changes, and from a carry."""
+    cell = jaxseq.conv_lstm((5, 6), 2, **options)
+    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), 5 * 6 * 3)), 0)
+    names = {"window": "kernel_size", "dilation": "dilation_rate"}
+    theirs = keras.layers.ConvLSTM2D(
+        2,
+        **{"kernel_size": 3, "padding": "same", **{names.get(name, name): value for name, value in options.items()}},
+        **GATED,
+        return_sequences=True,
+    )
+    xs = np.random.default_rng(1).normal(size=(B, T, 5, 6, 3))
+    theirs.build(xs.shape)
+    buffers = [variable.value for variable in theirs.non_trainable_variables]
+    d_ys = np.random.default_rng(2).normal(size=(B, T, cell.size))
+
+    def run_theirs(params, xs):
+        ys, _ = theirs.stateless_call([params.w_x, params.w_h, params.b], buffers, xs)
+        return ys.reshape(B, T, -1)
+
+    def run_ours(params, xs):
+        return jnp.moveaxis(jaxseq.unroll(cell, params, jnp.moveaxis(xs.reshape(B, T, -1), 0, 1))[1], 0, 1)
+
+    def loss(run):
+        return jax.jit(jax.value_and_grad(lambda *given: jnp.vdot(run(*given), d_ys), (0, 1)))(params, xs)
 
     zoo.assert_close(loss(run_ours), loss(run_theirs), 1e-12)
 

@@ -139,6 +139,34 @@ def test_functions_are_called_as_they_say(x64):
     check(own.leaking(jaxseq.dropout(jaxseq.lstm(H), recurrent=0.2, per_step=True)))
 
 
+@jaxseq.factory
+def with_memory(cell):
+    """The memory of every step beside the output, as in docs/recipes.md."""
+
+    def leave(given, u, before, new, y):
+        return new, jnp.concatenate([y, new.c], axis=-1)
+
+    return around(cell, leave=leave, size=2 * cell.size)
+
+
+def test_outputs_of_another_size_are_the_carries_of_every_step(x64):
+    cell, plain = with_memory(jaxseq.lstm(H)), jaxseq.lstm(H)
+    params = params_of(cell)
+    assert cell.size == 2 * H
+    run = jax.jit(lambda: jaxseq.unroll(cell, params, XS, mask=MASK, reset=RESET))
+    ys, cs = np.split(np.asarray(run()[1]), 2, axis=-1)
+    step, carry = jax.jit(functools.partial(jaxseq.step, plain, params)), plain.carry(params, (B,))
+    for t, (x, mask, reset) in enumerate(zip(XS, MASK, RESET, strict=True)):
+        start = jax.tree.map(lambda c, reset=reset: jnp.where(reset[:, None], 0, c), carry)
+        new, y = step(start, x)
+        carry = jax.tree.map(lambda new, old, mask=mask: jnp.where(mask[:, None], new, old), new, start)
+        zoo.assert_close((ys[t], cs[t]), (mask[:, None] * y, mask[:, None] * new.c), 1e-12)
+    zoo.assert_close(run()[0], carry, 1e-12)
+    check(cell)
+    check(with_memory(jaxseq.zoneout(jaxseq.dropout(plain, recurrent=0.3), c=0.2)))
+    check(own.leaking(jaxseq.dropout(cell, recurrent=0.2, per_step=True)))
+
+
 def test_what_is_given_without_a_draw_stands_beside_xs(x64):
     """As masks do: here a push of the carry at every step."""
     cell = around(jaxseq.gru(H), given="xs", enter=lambda push, u, h: h + jnp.where(push, 1.0, 0.0)[..., None])
@@ -182,6 +210,8 @@ def test_what_is_not_linear_is_refused_and_left_to_jax_where_that_is_asked_for(f
     [
         ({"enter": 3}, TypeError, r"`enter` must be a function of 3 arguments by position; got 3"),
         ({"leave": lambda new, y: (new, y)}, TypeError, r"`leave` must be a function of 5 .* takes \(new, y\)"),
+        ({"size": 3}, ValueError, "`size` is that of the outputs which `leave` returns; there is no `leave`"),
+        ({"size": 0, "leave": lambda given, u, before, new, y: (new, y)}, ValueError, "`size` must be a positive int"),
         ({"given": "carry"}, ValueError, r"`given` must be None or 'xs' or 'params'; got 'carry'"),
     ],
 )
@@ -194,6 +224,7 @@ def test_wrong_arguments(functions, error, message):
     "functions",
     [
         {"leave": lambda given, u, before, new, y: new},
+        {"leave": lambda given, u, before, new, y: (new, y[..., :1])},
         {"leave": lambda given, u, before, new, y: (jax.tree.map(lambda x: x.astype(jnp.bfloat16), new), y)},
         {"enter": lambda given, u, carry: carry.h},
         {"hear": lambda given, u, h: h[..., :1]},

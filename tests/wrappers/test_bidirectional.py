@@ -40,6 +40,33 @@ def test_same_directions_same_object():
     assert bidirectional(jaxseq.lstm(4)) is bidirectional(jaxseq.lstm(4), jaxseq.lstm(4), merge="concat")
 
 
+def test_merges(x64):
+    """Of each direction by itself; zeros on padding, whatever the merge."""
+    forward, backward = jaxseq.gru(4), jaxseq.rnn(4)
+    nets = {merge: bidirectional(forward, backward, merge=merge) for merge in ("concat", "sum", "mean", "mul")}
+    params, xs, mask = params_of(nets["sum"], 3), np.random.default_rng(1).normal(size=(5, 2, 3)), np.ones((5, 2), bool)
+    mask[3:, 1] = False
+
+    @jax.jit
+    def run(params, xs):
+        ys = {merge: jaxseq.unroll(net, params, xs, mask=mask)[1] for merge, net in nets.items()}
+        d_ys = jax.grad(lambda xs: jaxseq.unroll(nets["mul"], params, xs, mask=mask)[1].sum())(xs)
+        by_parts = jax.grad(lambda xs: jnp.prod(jnp.stack(parts(params, xs)), axis=0).sum())(xs)
+        return ys, parts(params, xs), d_ys, by_parts
+
+    def parts(params, xs):
+        _, ys = jaxseq.unroll(forward, params.forward, xs, mask=mask)
+        _, zs = jaxseq.unroll(backward, params.backward, xs, mask=mask, reverse=True)
+        return ys, zs
+
+    got, (ys, zs), d_ys, by_parts = jax.tree.map(np.asarray, run(params, xs))
+    want = {"concat": np.concatenate([ys, zs], -1), "sum": ys + zs, "mean": (ys + zs) / 2, "mul": ys * zs}
+    zoo.assert_close(got, want, 1e-12)
+    zoo.assert_close(d_ys, by_parts, 1e-12)
+    assert not any(np.any(each[3:, 1]) for each in got.values())
+    assert {merge: net.size for merge, net in nets.items()} == {"concat": 8, "sum": 4, "mean": 4, "mul": 4}
+
+
 @pytest.mark.parametrize("merge", ["concat", "sum"])
 def test_packed_rows_do_not_see_one_another(merge, x64):
     """Sequences of 2, 1 and 3 steps packed in a row, in both directions, are as each alone."""
@@ -53,10 +80,10 @@ def test_packed_rows_do_not_see_one_another(merge, x64):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"`merge` must be 'concat' or 'sum'; got 'mean'"):
-        bidirectional(jaxseq.lstm(4), merge="mean")
-    with pytest.raises(ValueError, match=r"adds outputs of one size; got 4 and 3"):
-        bidirectional(jaxseq.lstm(4), jaxseq.gru(3), merge="sum")
+    with pytest.raises(ValueError, match=r"`merge` must be 'concat' or 'sum' or 'mean' or 'mul'; got 'ave'"):
+        bidirectional(jaxseq.lstm(4), merge="ave")
+    with pytest.raises(ValueError, match=r"`merge` 'mul' is of outputs of one size; got 4 and 3"):
+        bidirectional(jaxseq.lstm(4), jaxseq.gru(3), merge="mul")
     with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
         bidirectional("lstm")
     with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):

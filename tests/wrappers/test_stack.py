@@ -71,7 +71,7 @@ def test_residual_adds_x_on_real_steps_only():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"at least one cell"):
+    with pytest.raises(ValueError, match=r"`cells` must be one or more; got none"):
         stack()
     with pytest.raises(TypeError, match=re.escape("Call it: lstm(256)")):
         stack(jaxseq.lstm(3), jaxseq.lstm)
