@@ -5,11 +5,14 @@ ValueError for shapes and values.
 """
 
 from jaxseq.check._arrays import array as array
+from jaxseq.check._arrays import array_like as array_like
 from jaxseq.check._arrays import as_jax as as_jax
 from jaxseq.check._arrays import features as features
+from jaxseq.check._arrays import fits as fits
 from jaxseq.check._arrays import flags as flags
 from jaxseq.check._arrays import inputs as inputs
 from jaxseq.check._arrays import integers as integers
+from jaxseq.check._arrays import representable as representable
 from jaxseq.check._arrays import shaped as shaped
 from jaxseq.check._nets import batch_leads as batch_leads
 from jaxseq.check._nets import blame as blame

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import export
 
 from jaxseq.typing import Shape
 
@@ -178,6 +179,8 @@ def _int_from(least, words, name, value):
         number = operator.index(value)
     except TypeError:
         number = None
+        if _is_symbolic(value):
+            return value
     if number is None or isinstance(value, bool):
         raise TypeError(f"`{name}` must be {words}; got {value!r}")
     if number < least:
@@ -195,3 +198,8 @@ def _hashable(name, value):
         hash(value)
     except TypeError:
         raise TypeError(f"`{name}` must be hashable, as functions are; {kind(value)} is not") from None
+
+
+def _is_symbolic(value):
+    """Whether `value` is a dimension of `jax.export`, which stands for any int of at least 0."""
+    return hasattr(value, "dimension_as_value") and export.is_symbolic_dim(value)

@@ -112,6 +112,7 @@ def token_dropout(
     check.random_key(key)
     ids = check.integers("ids", "B, T", ids)
     rate, unknown = check.rate("rate", rate), check.natural("unknown", unknown)
+    check.fits("unknown", unknown, ids.dtype)
     mask = check.flags("mask", mask, ids.shape, "B, T")
     if key is None:
         return ids

@@ -26,7 +26,8 @@ def prefetch(
         device.
 
     Raises:
-      TypeError, ValueError: `size` is no positive int, `batches` cannot be iterated over.
+      TypeError, ValueError: `size` is no positive int, `batches` cannot be iterated over. At the batch: it holds text
+        or objects, or integers beyond those of JAX, which are int32 without `jax_enable_x64`.
 
     >>> [int(batch["xs"].sum()) for batch in prefetch([{"xs": jnp.ones(3)}, {"xs": jnp.ones(5)}])]
     [3, 5]
@@ -47,7 +48,9 @@ def _run_ahead(batches, size, sharding):
         try:
             with jax.enable_x64(x64), jax.default_device(device):
                 while room.acquire() and not stopped.is_set():
-                    ready.put((jax.device_put(next(batches), sharding), None))
+                    batch = next(batches)
+                    check.representable(batch, "batches")
+                    ready.put((jax.device_put(batch, sharding), None))
         except BaseException as ending:
             ready.put((None, ending))
         finally:
