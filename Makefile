@@ -14,10 +14,10 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup
 help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-demo: $(VENV)/examples.installed ## Train a sentiment classifier
+demo: $(VENV)/examples.installed ## Train a sentiment classifier (two to three minutes)
 	$(BIN)/python -m examples.sentiment $(ARGS)
 
-test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doctests
+test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doctests (about six minutes on two cores)
 	$(PYTEST) $(ARGS)
 
 learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that train for long
