@@ -13,7 +13,7 @@ NUMBERS = "`{}` must hold numbers; got {}.{}"
 
 def seed(value: Any) -> int | None:
     """Returns `value` as an int of at least 0, or None."""
-    return None if value is None else check.natural("seed", value)
+    return None if value is None else check.seed("seed", value)
 
 
 def numbers(name: str, value: Any) -> np.ndarray:

@@ -179,7 +179,7 @@ def cyclic(values: ArrayLike, period: float) -> np.ndarray:
     >>> cyclic([0, 6, 24], 24).round(6).tolist()
     [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     """
-    period = check.positive("period", period)
+    period = check.positive_finite("period", period)
     angles = 2 * np.pi * (numbers("values", values) % period) / period  # whole periods go first, which is exact
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).astype(np.float32)
 

@@ -37,7 +37,7 @@ def split(
     shares = _fractions(fractions)
     if groups is not None and stratify is not None:
         raise ValueError("`groups` and `stratify` cannot be had at once: a group may have items of several classes")
-    random = np.random.default_rng(check.natural("seed", seed))
+    random = np.random.default_rng(check.seed("seed", seed))
     if groups is not None:
         labels = _labels("groups", groups, n)
         part, units = _by_groups(labels, shares, random), f"{labels.max(initial=-1) + 1} groups"

@@ -201,7 +201,7 @@ BAD = {
     "windows: targets": (lambda: windows(XS, 1, 1, targets=[2]), ValueError, r"`targets` must be of the 2 columns"),
     "windows: no slice": (lambda: windows(XS, 1, part=(0, 3)), TypeError, r"`part` must be a slice of steps"),
     "windows: steps": (lambda: windows(XS, 1, part=slice(0, 3, 2)), TypeError, r"`part` must be a slice of steps"),
-    "cyclic: period": (lambda: cyclic([1], 0), ValueError, r"`period` must be a positive number; got 0"),
+    "cyclic: period": (lambda: cyclic([1], 0), ValueError, r"`period` must be a positive, finite number; got 0"),
     "cyclic: text": (lambda: cyclic(["1"], 2), TypeError, r"`values` must hold numbers; got text"),
 }
 
