@@ -241,7 +241,7 @@ def test_errors():
         audio.log_mel(signal, 0)
     with pytest.raises(ValueError, match="`size_seconds × rate` must be a positive int; got 0"):
         audio.log_mel(signal, RATE, size_seconds=1e-6)
-    with pytest.raises(ValueError, match="`hop_seconds` must be a positive number"):
+    with pytest.raises(ValueError, match="`hop_seconds` must be a positive, finite number"):
         audio.log_mel(signal, RATE, hop_seconds=-1)
     with pytest.raises(ValueError, match="`floor` must be a positive, finite number; got 0"):
         audio.log_mel(signal, RATE, floor=0)
