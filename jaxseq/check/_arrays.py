@@ -35,10 +35,10 @@ def representable(tree: Any, names: str | Sequence[str] = "arguments") -> None:
       TypeError: an array of objects, text or dates.
       ValueError: integers, or finite floats, beyond the dtype that JAX narrows theirs to.
     """
-    if not any(isinstance(leaf, np.ndarray | np.generic) for leaf in jax.tree.leaves(tree)):
+    if all(isinstance(leaf, jax.Array | float) for leaf in jax.tree.leaves(tree)):
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if isinstance(leaf, np.ndarray | np.generic):
+        if isinstance(leaf, np.ndarray | np.generic | str | bytes):
             _representable(_named(names, path), np.asarray(leaf))
 
 

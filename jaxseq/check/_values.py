@@ -4,7 +4,9 @@ import inspect
 import math
 import numbers
 import operator
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -139,6 +141,13 @@ def short(value: Any) -> str:
     """What stands for a value in an error: its repr, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def path(name: str, value: Any) -> Path:
+    """Returns `value` as a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"`{name}` must be a path, a str or a pathlib.Path; got {short(value)}")
+    return Path(value)
 
 
 def random_key(key: Any) -> None:

@@ -36,13 +36,17 @@ def frame_count(n: Count, size: int, hop: int) -> Count:
       size, hop: samples a frame, and from one to the next.
 
     Raises:
-      TypeError, ValueError: `size` or `hop` is not a positive int.
+      TypeError, ValueError: `n` is no int, or `size` or `hop` not a positive one.
 
     >>> from jaxseq import data
     >>> data.frame_count(1000, 400, 160)
     4
     """
     size, hop = check.positive_int("size", size), check.positive_int("hop", hop)
+    if not isinstance(n, jax.Array | np.ndarray):
+        n = check.natural("n", n)
+    elif not jnp.issubdtype(n.dtype, jnp.integer):
+        raise TypeError(f"`n` must be an int, or ints; got {check.shaped(n)}")
     return (n >= size) * (1 + (n - size) // hop)
 
 
@@ -133,7 +137,7 @@ def mel_filters(bands: int, fft_size: int, rate: float, *, low: float = 0.0, hig
       TypeError, ValueError: an argument does not fit, or a band is so narrow that no frequency of the FFT lies in it.
     """
     bands, fft_size = check.positive_int("bands", bands), check.positive_int("fft_size", fft_size)
-    rate = check.positive_finite("rate", rate)
+    rate, low = check.positive_finite("rate", rate), check.at_least_zero("low", low)
     high = rate / 2 if high is None else check.positive_finite("high", high)
     if not 0 <= low < high <= rate / 2:
         raise ValueError(f"`low` and `high` must be 0 ≤ low < high ≤ rate / 2 = {rate / 2}; got {low} and {high}")
@@ -146,7 +150,7 @@ def mel_filters(bands: int, fft_size: int, rate: float, *, low: float = 0.0, hig
     if not np.all(reached):
         raise ValueError(
             f"band {np.argmin(reached)} of {bands} holds no frequency of the FFT, "
-            f"which are {rate / fft_size:.3g} Hz apart. Take fewer `bands` or a larger `fft_size`."
+            f"which are {rate / fft_size:.3g} Hz apart at this `rate`. Take fewer `bands` or a larger `fft_size`."
         )
     return filters
 

@@ -45,6 +45,7 @@ class Vocabulary:
         for token, count in Counter(self.tokens).most_common(1):
             if count > 1:
                 raise ValueError(f"`tokens` must differ; got {token!r} {count} times")
+        _tokens("unknown", () if self.unknown is None else (self.unknown,))
         least = 1 if self.unknown is None else 2
         if not least <= check.natural("specials", self.specials) <= len(self.tokens):
             raise ValueError(f"`specials` must be from {least} to the {len(self.tokens)} tokens; got {self.specials}")
@@ -178,7 +179,7 @@ class Vocabulary:
     def save(self, path: str | Path) -> None:
         """Writes the vocabulary as JSON in UTF-8, a token a line."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
-        Path(path).write_bytes(text.encode("utf-8", "surrogatepass"))  # half a pair is a character too
+        check.path("path", path).write_bytes(text.encode("utf-8", "surrogatepass"))  # half a pair is a character too
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":
@@ -188,7 +189,7 @@ class Vocabulary:
           OSError: there is no such file.
           ValueError: the file is not one that `save` wrote, or is damaged.
         """
-        content = Path(path).read_bytes()
+        content = check.path("path", path).read_bytes()
         try:
             return cls.from_dict(json.loads(content.decode("utf-8", "surrogatepass")))
         except (ValueError, TypeError, RecursionError) as error:

@@ -191,7 +191,7 @@ BAD = {
     "windows: too short": (
         lambda: windows(XS, 4, 2),
         ValueError,
-        r"there is no window of 4 \+ 2 steps with its targets in \[0, 5\); the series has 5 steps",
+        r"there is no window of 4 \+ 2 steps with its targets in \[0, 5\); `xs` has 5 steps",
     ),
     "windows: part": (lambda: windows(XS, 2, part=slice(4, 5)), ValueError, r"with its inputs in \[4, 5\)"),
     "windows: length": (lambda: windows(XS, 0), ValueError, r"`length` must be a positive int; got 0"),
