@@ -11,10 +11,10 @@ from pathlib import Path
 
 # Read at JAX's first use: two devices, and the code generators that compile in less than half the time. Later versions
 # have but one generator.
-_options = ["--xla_force_host_platform_device_count=2", os.environ.get("XLA_FLAGS", "")]
 if os.environ.get("JAXSEQ_LAWS") != "optimised" and importlib.metadata.version("jaxlib").startswith("0.10."):
-    _options[:0] = ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
-os.environ["XLA_FLAGS"] = " ".join(_options).strip()
+    options = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{options} {os.environ.get('XLA_FLAGS', '')}".strip()
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=2 {os.environ.get('XLA_FLAGS', '')}".strip()
 
 import hypothesis
 import jax
