@@ -13,6 +13,7 @@ ROOT = Path(jaxseq.__file__).parent
 
 ROWS = [
     "typing",
+    "_promote",
     "check",
     "_cotangents",
     "_carry_parts",

@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import beside
 from jaxseq.structured import _chain, semiring
 from jaxseq.structured._chain import Chain
 from jaxseq.structured._probabilities import in_all_rows
@@ -33,7 +34,7 @@ def _forward(chain, mask, parallel):
 def _backward(parallel, residuals, d_total):
     chain, mask, alphas = residuals
     betas = _chain.backward(semiring.log, chain, mask, parallel=parallel)
-    at = jnp.exp(_chain.log_marginals(alphas, betas, mask)) * d_total[..., None]
+    at = jnp.exp(_chain.log_marginals(alphas, betas, mask)) * d_total[None, ..., None]
     follows = _chain.follows_one(chain, mask)
     at_last = jnp.exp(_chain.log_last(chain, alphas, mask)) * d_total[..., None]
     d_chain = Chain(
@@ -55,7 +56,7 @@ def _expected(chain, alphas, betas, mask, d_total):
     what underflows there is nothing beside a step's total, unless that is itself too small: then step by step.
     """
     if chain.transition.ndim > 2:
-        pairs = jnp.exp(_chain.log_pairs(chain, alphas, betas, mask)) * d_total[..., None, None]
+        pairs = jnp.exp(_chain.log_pairs(chain, alphas, betas, mask)) * d_total[None, ..., None, None]
         of_rows = range(1, 1 + pairs.ndim - chain.transition.ndim)  # axes that share a transition
         return pairs.sum(of_rows)
     K = chain.transition.shape[-1]
@@ -65,9 +66,10 @@ def _expected(chain, alphas, betas, mask, d_total):
 
     def add(total, step):
         before, ahead, real = step
-        pairs = (before[..., :, None] + chain.transition + ahead[..., None, :]).reshape(-1, K * K)
+        before, ahead = before[..., :, None], ahead[..., None, :]
+        pairs = before + beside(chain.transition, before) + ahead
         weight = jnp.where(real, d_total, 0).reshape(-1, 1)
-        return total + jnp.sum(jnp.exp(_chain.normalised(pairs)) * weight, 0).reshape(K, K), None
+        return total + jnp.sum(jnp.exp(_chain.normalised(pairs.reshape(-1, K * K))) * weight, 0).reshape(K, K), None
 
     def exactly():
         return jax.lax.scan(add, jnp.zeros_like(chain.transition), steps)[0]
@@ -77,7 +79,7 @@ def _expected(chain, alphas, betas, mask, d_total):
     before, ahead = (jnp.exp(semiring.scaled(x)[0]) for x in steps[:2])
     total = jnp.sum(jnp.matmul(before, weights, precision="highest") * ahead, -1)
     counts = jnp.all((total > float(jnp.finfo(total.dtype).tiny) ** 0.4) | ~real)
-    ahead = ahead * (jnp.where(real, d_total, 0) / jnp.where(total > 0, total, 1))[..., None]
+    ahead = ahead * (jnp.where(real, d_total[None], 0) / jnp.where(total > 0, total, 1))[..., None]
     product = weights * jnp.einsum("...i,...j->ij", before, ahead, precision="highest")
     return jax.lax.cond(in_all_rows(counts), lambda: product, exactly)
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxseq import check, masking
+from jaxseq.structured._check import no_nan
 from jaxseq.structured._steps import step_before
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
@@ -79,7 +80,8 @@ def fit_supervised(
       iterations: M-steps; one is exact, but where something is still hidden: a mixture's components take more.
 
     Raises:
-      TypeError, ValueError: an argument does not fit.
+      TypeError, ValueError: an argument does not fit, or `xs` hold NaN that no flag explains, which traced ones are
+        not asked.
     """
     is_emission(emission)
     check.random_key(key)
@@ -91,14 +93,16 @@ def fit_supervised(
     if steps != states.shape:
         raise ValueError(f"`xs` must be of the steps of `states`, [T, B] = {states.shape}; got those of {steps}")
     seen = observed(mask, check.flags("missing", missing, steps))
-    emission_params = _of_states(emission, K, iterations, key, states, masking.keep(seen, xs), seen)
+    xs = masking.keep(seen, xs)
+    no_nan("xs", xs)
+    emission_params = _of_states(emission, K, iterations, key, states, xs, seen)
     return Params(*chain, emission_params)
 
 
 @functools.partial(jax.jit, static_argnames=("emission", "K", "iterations"))
 def _of_states(emission, K, iterations, key, states, xs, seen):
     """The params of an emission whose state is `states` on the True steps of `seen`."""
-    own = (states[..., None] == jnp.arange(K)) & seen[..., None]
+    own = jax.nn.one_hot(states, K, dtype=bool) & seen[..., None]
 
     def start(key, own):
         params = emission.init(key, 1, xs, jnp.where(jnp.any(own), own, seen))

@@ -123,7 +123,7 @@ def fit(
         raise ValueError(f"there is nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
     xs = masking.keep(seen, xs)
     check_observed.no_nan("xs", xs)
-    enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask))
+    enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask, dtype=float))
     return _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts)
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxseq import check, masking
+from jaxseq.structured._check import no_nan
 
 
 @jax.tree_util.register_static
@@ -54,7 +55,8 @@ def observe(
         stands in `xs` there, or on False steps, reaches neither a value nor a gradient.
 
     Raises:
-      TypeError, ValueError: an argument does not fit.
+      TypeError, ValueError: an argument does not fit, or `xs` hold NaN that no flag explains; traced `xs` are not
+        looked at, and NaN comes out.
 
     >>> from jaxseq.structured import hmm
     >>> coins = hmm.CategoricalParams(jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])))
@@ -69,7 +71,9 @@ def observe(
     params, xs = check.as_jax((params, xs))
     steps = jax.eval_shape(emission.log_prob, params, xs).shape[:-1]
     seen = observed(check.flags("mask", mask, steps), check.flags("missing", missing, steps))
-    return masking.keep(seen, emission.log_prob(params, masking.keep(seen, xs)))
+    xs = masking.keep(seen, xs)
+    no_nan("xs", xs)
+    return masking.keep(seen, emission.log_prob(params, xs))
 
 
 def observed(mask: jax.Array | None, missing: jax.Array | None) -> jax.Array | None:

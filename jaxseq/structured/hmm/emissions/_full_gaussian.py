@@ -82,7 +82,7 @@ def _log_densities(xs, mean, factor):
 
     def of_state(state):  # one at a time, as xs - mean of all would be K times the data
         mean, factor = state
-        whitened = solve_triangular(factor, (xs - mean).T, lower=True)
+        whitened = solve_triangular(factor, (xs - mean[None]).T, lower=True)
         log_scale = jnp.sum(jnp.log(2 * math.pi * jnp.square(jnp.diagonal(factor))))
         return -0.5 * (jnp.sum(jnp.square(whitened), 0) + log_scale)
 
@@ -95,7 +95,7 @@ def _covariances(xs, share, mean):
 
     def of_state(state):
         share, mean = state
-        return jnp.einsum("n,nd,ne->de", share, xs - mean, xs - mean, precision=PRECISE)
+        return jnp.einsum("n,nd,ne->de", share, xs - mean[None], xs - mean[None], precision=PRECISE)
 
     return jax.lax.map(of_state, (share.T, mean))
 

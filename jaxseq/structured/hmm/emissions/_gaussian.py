@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import beside
 from jaxseq import check
 from jaxseq.structured.hmm.emissions._check import features
 from jaxseq.structured.hmm.emissions._emission import Emission
@@ -72,5 +73,6 @@ def _gaussian(floor):
 def log_density(xs: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
     """Returns log-densities `[T, B, ...]` of xs `[T, B, D]` under Gaussians with mean and variance `[..., D]`."""
     xs = xs.reshape(*xs.shape[:-1], *[1] * (mean.ndim - 1), xs.shape[-1])
+    mean, variance = beside(mean, xs), beside(variance, xs)
     log_scale = jnp.sum(jnp.log(2 * math.pi * variance), -1)
     return -0.5 * (jnp.sum(jnp.square(xs - mean) / variance, -1) + log_scale)

@@ -14,7 +14,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import beside
 from jaxseq import check
+from jaxseq.structured._chain import draw_states
 from jaxseq.structured.hmm.emissions._check import features
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._gaussian import log_density
@@ -67,7 +69,8 @@ def _gaussian_mixture(components, floor):
 
     def log_joint(params, xs):
         """Returns log p(x, m | k) `[..., K, M]`."""
-        return params.log_weights + log_density(xs, params.mean, params.variance)
+        density = log_density(xs, params.mean, params.variance)
+        return beside(params.log_weights, density) + density
 
     def log_prob(params, xs):
         return log_sum(log_joint(params, features(xs, params.mean.shape[-1])), -1)
@@ -87,8 +90,9 @@ def _gaussian_mixture(components, floor):
 
     def sample(key, params, states):
         key_component, key_noise = jax.random.split(key)
-        component = jax.random.categorical(key_component, params.log_weights[states])
+        component = draw_states(key_component, params.log_weights[states], states.shape)
         mean, variance = params.mean[states, component], params.variance[states, component]
+        mean = jnp.where(component[..., None] < 0, jnp.nan, mean)
         return mean + jnp.sqrt(variance) * jax.random.normal(key_noise, mean.shape, mean.dtype)
 
     return Emission(init, log_prob, maximise, sample)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
+from jaxseq._promote import beside
 from jaxseq import check
 from jaxseq.structured.hmm.emissions._check import counts
 from jaxseq.structured.hmm.emissions._emission import Emission
@@ -55,7 +56,8 @@ def _poisson(floor):
         powers = jnp.einsum("...d,kd->...k", xs, jnp.log(seen), precision=PRECISE)
         never = jnp.einsum("...d,kd->...k", (xs > 0).astype(xs.dtype), (params.rate == 0).astype(xs.dtype)) > 0
         powers = jnp.where(never, -jnp.inf, powers)
-        return powers - jnp.sum(params.rate, -1) - jnp.sum(gammaln(xs + 1), -1, keepdims=True)
+        means = beside(jnp.sum(params.rate, -1), powers)
+        return powers - means - jnp.sum(gammaln(xs + 1), -1, keepdims=True)
 
     def maximise(params, xs, weights):
         xs, weights = rows(counts(xs, params.rate.shape[-1]), weights)

@@ -29,14 +29,14 @@ def rows(xs: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
 def shares(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the sums `[K]` of weights `[N, K]`, and what each row has of them `[N, K]`."""
     total = jnp.sum(weights, 0)
-    return total, weights / jnp.where(total > 0, total, 1)
+    return total, weights / jnp.where(total > 0, total, 1)[None]
 
 
 def moments(xs: jax.Array, weights: jax.Array) -> Moments:
     """Returns the moments of xs `[N, D]` under each of weights `[N, K]`."""
     total, share = shares(weights)
     mean = jnp.einsum("nk,nd->kd", share, xs, precision=PRECISE)
-    return Moments(total, mean, jnp.sum(share[..., None] * jnp.square(xs[:, None] - mean), 0))
+    return Moments(total, mean, jnp.sum(share[..., None] * jnp.square(xs[:, None] - mean[None]), 0))
 
 
 def log_shares(counts: jax.Array, otherwise: jax.Array) -> jax.Array:
@@ -51,7 +51,8 @@ def begin(xs: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     if math.prod(steps) == 0:
         raise ValueError(f"`xs` must hold a step to start from; got {xs.dtype} {xs.shape}")
     mask = check.flags("mask", mask, steps)
-    weights = jnp.ones(steps, jnp.result_type(xs, float)) if mask is None else mask.astype(jnp.result_type(xs, float))
+    dtype = xs.dtype if jnp.issubdtype(xs.dtype, jnp.floating) else jnp.result_type(float)
+    weights = jnp.ones(steps, dtype) if mask is None else mask.astype(dtype)
     return rows(xs, weights[..., None])
 
 
@@ -81,4 +82,4 @@ def spread(key: jax.Array, xs: jax.Array, log_weights: jax.Array, variance: jax.
 
 def squared_distance(xs: jax.Array, row: jax.Array, variance: jax.Array) -> jax.Array:
     """Returns the squared distance `[N]` of xs `[N, D]` from a row `[D]`, in units of the deviation."""
-    return jnp.sum(jnp.square(xs - row) / jnp.where(variance > 0, variance, 1), -1)
+    return jnp.sum(jnp.square(xs - row[None]) / jnp.where(variance > 0, variance, 1)[None], -1)
