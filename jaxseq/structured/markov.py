@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxseq._promote import widen
 from jaxseq import check, masking
+from jaxseq._promote import widen
 from jaxseq.structured._chain import draw_states
 from jaxseq.structured._indices import along_first
 from jaxseq.structured._steps import step_before
@@ -71,11 +71,14 @@ def count(ids: jax.Array, V: int, order: int = 2, *, mask: jax.Array | None = No
         symbol; traced ids are not looked at, and n-grams with such a one are not counted.
     """
     V, order = check.positive_int("V", V), check.positive_int("order", order)
-    contexts = (V + 1) ** (order - 1)
-    if contexts * V > _LARGEST:
+    if (
+        order > _LARGEST.bit_length() or (V + 1) ** (order - 1) * V > _LARGEST
+    ):  # of a high order even the size is too large
         raise ValueError(
-            f"a table of `order` = {order} over `V` = {V} symbols has {contexts * V} entries; at most 2**24 are allowed"
+            f"a table of `order` = {order} over `V` = {V} symbols, (V + 1)**(order - 1) V entries, is too large; "
+            "at most 2**24 entries are allowed"
         )
+    contexts = (V + 1) ** (order - 1)
     ids, mask = _enter(ids, mask)
     real = ids if mask is None else jnp.where(mask, ids, 0)
     if not isinstance(real, Tracer) and jnp.any((real < 0) | (real >= V)):

@@ -26,10 +26,10 @@ def functions(mask):
     table = {}
     for way, parallel in both.items():
         options = {"mask": mask, "parallel": parallel}
-        for name in ("log_likelihood", "filter", "smooth", "pairs", "viterbi"):
-            table[f"hmm.{name}, {way}"] = lambda x, f=getattr(hmm, name), o=options: f(*CHAIN, x, **o)
-        for name in ("log_partition", "marginals", "pairs", "viterbi"):
-            table[f"crf.{name}, {way}"] = lambda x, f=getattr(crf, name), o=options: f(FIELD, x, **o)
+        for f in (hmm.log_likelihood, hmm.filter, hmm.smooth, hmm.pairs, hmm.viterbi):
+            table[f"hmm.{f.__name__}, {way}"] = lambda x, f=f, o=options: f(*CHAIN, x, **o)
+        for f in (crf.log_partition, crf.marginals, crf.pairs, crf.viterbi):
+            table[f"crf.{f.__name__}, {way}"] = lambda x, f=f, o=options: f(FIELD, x, **o)
         table[f"crf.log_likelihood, {way}"] = lambda x, o=options: crf.log_likelihood(FIELD, x, TAGS, **o)
     return table | {
         "hmm.sample_posterior": lambda x: hmm.sample_posterior(KEY, *CHAIN, x, mask=mask),

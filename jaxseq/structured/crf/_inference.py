@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import widen
 from jaxseq import check, masking
+from jaxseq._promote import widen
 from jaxseq.structured import _chain, _partition, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
@@ -118,6 +118,7 @@ def enter(params: Params, scores: Any, mask: Any) -> tuple[Chain, jax.Array | No
     """Returns the field and its scores as a chain, and the mask, checked."""
     check_params(params)
     scores = check_scores.scores("scores", scores)
+    check_scores.same_states("scores", scores, **{f"params.{name}": x for name, x in params._asdict().items()})
     mask = check_scores.real_steps(mask, scores)
     scores = masking.keep(mask, scores.astype(widen(scores.dtype)))
     chain = Chain(

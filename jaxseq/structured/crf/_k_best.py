@@ -5,8 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import beside
 from jaxseq import check
+from jaxseq._promote import beside
 from jaxseq._top_k import top_k
 from jaxseq.structured import semiring
 from jaxseq.structured._chain import Chain, Path

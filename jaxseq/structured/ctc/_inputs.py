@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import widen
 from jaxseq import check, masking
+from jaxseq._promote import widen
 from jaxseq.structured._indices import along_first
 
 

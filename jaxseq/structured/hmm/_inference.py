@@ -18,8 +18,8 @@ Errors are the same everywhere: `ValueError` and `TypeError` where an argument d
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import widen
 from jaxseq import check, masking
+from jaxseq._promote import widen
 from jaxseq.structured import _chain, _partition, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
@@ -162,6 +162,7 @@ def predict(
 def _enter(log_initial, log_transition, log_obs, mask):
     """The model and observations as a chain, checked."""
     log_obs = check_scores.scores("log_obs", log_obs)
+    check_scores.same_states("log_obs", log_obs, log_initial=log_initial, log_transition=log_transition)
     mask = check_scores.real_steps(mask, log_obs)
     log_obs = masking.keep(mask, log_obs.astype(widen(log_obs.dtype)))
     chain = Chain(

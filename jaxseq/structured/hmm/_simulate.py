@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq.masking import choose
 from jaxseq.structured import _chain
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission
-from jaxseq.masking import choose
 from jaxseq.typing import Shape
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import beside
 from jaxseq import check
+from jaxseq._promote import beside
 from jaxseq.structured.hmm.emissions._check import features
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import begin, moments, rows, spread

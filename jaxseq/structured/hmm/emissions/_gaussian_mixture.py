@@ -14,8 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import beside
 from jaxseq import check
+from jaxseq._promote import beside
 from jaxseq.structured._chain import draw_states
 from jaxseq.structured.hmm.emissions._check import features
 from jaxseq.structured.hmm.emissions._emission import Emission

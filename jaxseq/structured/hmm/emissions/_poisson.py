@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from jaxseq._promote import beside
 from jaxseq import check
+from jaxseq._promote import beside
 from jaxseq.structured.hmm.emissions._check import counts
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import PRECISE, begin, moments, rows, spread
