@@ -34,16 +34,15 @@ def _log_partition_jvp(parallel, primals, tangents):
     chain, mask = primals
     messages, total = _chain.forward(semiring.log, chain, mask, parallel=parallel)
     alphas, betas = messages.v, _chain.backward(semiring.log, chain, mask, parallel=parallel)
-    by_part = Chain(
-        initial=lambda d: jnp.sum(_at_first(chain, alphas, betas, mask) * beside(d, total[..., None]), -1),
-        transition=lambda d: _along_moves(chain, alphas, betas, mask, d),
-        scores=lambda d: jnp.sum(jnp.exp(_chain.log_marginals(alphas, betas, mask)) * d, (0, -1)),
-        final=lambda d: jnp.sum(jnp.exp(_chain.log_last(chain, alphas, mask)) * beside(d, total[..., None]), -1),
-    )
-    moved = jnp.zeros_like(total)
-    for part, d in zip(by_part, tangents[0], strict=True):
-        if not isinstance(d, SymbolicZero):
-            moved += part(d)
+    d, moved = tangents[0], jnp.zeros_like(total)
+    if not isinstance(d.initial, SymbolicZero):
+        moved += jnp.sum(_at_first(chain, alphas, betas, mask) * beside(d.initial, total[..., None]), -1)
+    if not isinstance(d.transition, SymbolicZero):
+        moved += _along_moves(chain, alphas, betas, mask, d.transition)
+    if not isinstance(d.scores, SymbolicZero):
+        moved += jnp.sum(jnp.exp(_chain.log_marginals(alphas, betas, mask)) * d.scores, (0, -1))
+    if not isinstance(d.final, SymbolicZero):
+        moved += jnp.sum(jnp.exp(_chain.log_last(chain, alphas, mask)) * beside(d.final, total[..., None]), -1)
     return total, moved
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxseq import check, masking
-from jaxseq.structured._check import no_nan
 from jaxseq.structured._steps import step_before
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
@@ -75,9 +74,10 @@ def fit_supervised(
       xs: `[T, B, ...]`.
       key: a key, for where the emission starts.
       mask: bool `[T, B]`, True = real.
-      missing: bool `[T, B]`, True where a step is real but its x was not observed.
+      missing: bool `[T, B]` or `[T, B, D]`, as for `hmm.observe`.
       pseudocount: as for `count`.
-      iterations: M-steps; one is exact, but where something is still hidden: a mixture's components take more.
+      iterations: M-steps; one is exact, but where something is still hidden: a mixture's components take more, and
+        missing features of a full covariance.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or `xs` hold NaN that no flag explains, which traced ones are
@@ -92,9 +92,7 @@ def fit_supervised(
     steps = steps_of(emission, K, xs)
     if steps != states.shape:
         raise ValueError(f"`xs` must be of the steps of `states`, [T, B] = {states.shape}; got those of {steps}")
-    seen = observed(mask, check.flags("missing", missing, steps))
-    xs = masking.keep(seen, xs)
-    no_nan("xs", xs)
+    xs, _, seen = observed(emission, steps, xs, mask, missing)
     emission_params = _of_states(emission, K, iterations, key, states, xs, seen)
     return Params(*chain, emission_params)
 
