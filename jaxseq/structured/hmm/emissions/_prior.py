@@ -9,11 +9,14 @@ their mean and sum of squares about μ,
 For matrices ν v is ν diag(v), and (μ - m)² the outer product; it is a normal-inverse-Wishart density.
 """
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxseq import check
 
@@ -34,9 +37,9 @@ def checked(prior: Any) -> GaussianPrior:
     if not isinstance(prior, GaussianPrior):
         raise TypeError(f"`prior` must be an hmm.GaussianPrior or None; got {type(prior).__name__}")
     return GaussianPrior(
-        _each(float, "prior.mean", prior.mean),
+        _each(_finite, "prior.mean", prior.mean),
         check.at_least_zero("prior.mean_count", prior.mean_count),
-        _each(lambda value: check.positive("prior.variance", value), "prior.variance", prior.variance),
+        _each(check.positive, "prior.variance", prior.variance),
         check.at_least_zero("prior.variance_count", prior.variance_count),
     )
 
@@ -76,9 +79,16 @@ def _of_features(name, value, mean):
     return value
 
 
+def _finite(name, value):
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be a number, or one for each feature; got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"`{name}` must be finite; got {value}")
+    return float(value)
+
+
 def _each(number, name, value):
     """A number, or a tuple of one for each feature."""
-    try:
-        return number(value) if jnp.ndim(value) == 0 else tuple(number(part) for part in value)
-    except TypeError:
-        raise TypeError(f"`{name}` must be a number, or one for each feature; got {value!r}") from None
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return tuple(number(name, part) for part in value)
+    return number(name, value)
