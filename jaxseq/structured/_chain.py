@@ -23,8 +23,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import beside
 from jaxseq.structured import _probabilities, semiring
 from jaxseq.structured.semiring import Messages, Semiring, log_sum
+from jaxseq.typing import Shape
 
 
 class Chain(NamedTuple):
@@ -40,7 +42,7 @@ class Chain(NamedTuple):
 
 
 class Path(NamedTuple):
-    """States int `[T, B]`, -1 on False steps, and their score `[B]`."""
+    """States int `[T, B]`, -1 on False steps and where no path is possible, and their score `[B]`."""
 
     states: jax.Array
     score: jax.Array
@@ -59,17 +61,17 @@ def forward(
     """Returns α after each step, scaled, and the log-partition `[*B]`, or best score: 0 where a row has no step."""
 
     def move(alpha, step):
-        moved = ring.sum(alpha[..., None] + _transition(chain, step), -2)
+        moved = ring.sum(alpha[..., None] + _transition(chain, step, alpha[..., None]), -2)
         return _where(step.follows, moved, alpha) + step.scores
 
     start, taken_off = _start(chain)
     if mask is None:
-        v, scale = semiring.scaled(start + chain.scores[:1])  # of the step that follows none
-        later = _run(ring, move, v[-1] if len(chain.scores) else start, chain, mask, parallel=parallel)
+        v, scale = semiring.scaled(start[None] + chain.scores[:1])  # of the step that follows none
+        later = _run(ring, move, v[-1] if chain.scores.shape[0] > 0 else start, chain, mask, parallel=parallel)
         messages = Messages(jnp.concatenate([v, later.v]), jnp.concatenate([scale, later.scale]), later.last)
     else:
         messages = _run(ring, move, start, chain, mask, parallel=parallel)
-    total = jnp.sum(messages.scale, 0) + taken_off + ring.sum(messages.last + chain.final, -1)
+    total = jnp.sum(messages.scale, 0) + taken_off + ring.sum(messages.last + _final(chain), -1)
     return messages, jnp.where(_is_some(chain, mask), total, 0)
 
 
@@ -78,13 +80,13 @@ def backward(ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: 
     """Returns β at each step, `[T, *B, K]`, scaled."""
 
     def move(beta, step):
-        moved = ring.sum(_transition(chain, step) + (step.scores + beta)[..., None, :], -1)
+        moved = ring.sum(_transition(chain, step, beta[..., None]) + (step.scores + beta)[..., None, :], -1)
         return _where(step.follows, moved, beta)
 
-    start, _ = semiring.scaled(jnp.broadcast_to(chain.final, chain.scores.shape[1:]))
+    start, _ = semiring.scaled(_final(chain))
     before = _run(ring, move, start, chain, mask, reverse=True, parallel=parallel).v
     before = before if mask is None else before[1:]
-    return jnp.concatenate([before, start[None]])[: len(chain.scores)]
+    return jnp.concatenate([before, start[None]])[: chain.scores.shape[0]]
 
 
 def both_ways(chain: Chain, mask: jax.Array | None, *, parallel: bool = False) -> tuple[jax.Array, jax.Array]:
@@ -96,13 +98,18 @@ def both_ways(chain: Chain, mask: jax.Array | None, *, parallel: bool = False) -
 def best(chain: Chain, mask: jax.Array | None, *, parallel: bool = False) -> Path:
     """Returns the path of the highest score; among equals, that of the lower states, compared from the last step."""
     messages, score = forward(semiring.maximum, chain, mask, parallel=parallel)
-    return Path(_trace(chain, messages.v, mask), score)
+    return Path(_if_any(score, _trace(chain, messages.v, mask)), score)
 
 
 def draw(key: jax.Array, chain: Chain, mask: jax.Array | None) -> jax.Array:
-    """Draws paths by the exponential of their score, int `[T, *B]`; -1 on False steps."""
-    alphas = forward(semiring.log, chain, mask)[0].v
-    return _trace(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype))
+    """Draws paths by the exponential of their score, int `[T, *B]`; -1 on False steps, and where none is possible."""
+    (alphas, *_), total = forward(semiring.log, chain, mask)
+    return _if_any(total, _trace(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype)))
+
+
+def draw_states(key: jax.Array, log_probs: jax.Array, shape: Shape) -> jax.Array:
+    """Draws states int `shape` by scores `[*shape or (), K]`; -1 where they are NaN, or all -inf."""
+    return jnp.where(jnp.max(log_probs, -1) > -jnp.inf, jax.random.categorical(key, log_probs, shape=shape), -1)
 
 
 @jax.jit
@@ -113,7 +120,7 @@ def log_marginals(alphas: jax.Array, betas: jax.Array, mask: jax.Array | None) -
 
 def log_last(chain: Chain, alphas: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Returns log p(s) of each row's last real step, `[*B, K]`; -inf where there is none."""
-    last = normalised((alphas[-1] if len(alphas) else _start(chain)[0]) + chain.final)
+    last = normalised((alphas[-1] if alphas.shape[0] > 0 else _start(chain)[0]) + _final(chain))
     return jnp.where(_is_some(chain, mask)[..., None], last, -jnp.inf)
 
 
@@ -125,7 +132,7 @@ def log_pairs(chain: Chain, alphas: jax.Array, betas: jax.Array, mask: jax.Array
     """
     later = jax.tree.map(lambda x: x[1:], _steps(chain, mask))
     ahead = (later.scores + betas[1:])[..., None, :]
-    pairs = alphas[:-1, ..., :, None] + _transition(chain, later) + ahead
+    pairs = alphas[:-1, ..., :, None] + _transition(chain, later, ahead) + ahead
     real = later.follows if mask is None else later.follows & mask[1:]
     log_probs = normalised(pairs.reshape(*pairs.shape[:-2], pairs.shape[-1] ** 2)).reshape(pairs.shape)
     return jnp.where(real[..., None, None], log_probs, -jnp.inf)
@@ -141,7 +148,7 @@ def _trace(chain, alphas, mask, noise=None):
     if chain.scores.shape[0] == 0:
         return jnp.zeros(chain.scores.shape[:-1], int)
     noise = jnp.zeros_like(alphas) if noise is None else noise
-    state = jnp.argmax(alphas[-1] + chain.final + noise[-1], -1)
+    state = jnp.argmax(alphas[-1] + _final(chain) + noise[-1], -1)
     real = jnp.ones(alphas.shape[:-1], bool) if mask is None else mask
 
     def step(state, inputs):
@@ -192,15 +199,16 @@ def follows_one(chain: Chain, mask: jax.Array | None) -> jax.Array:
     T, *batch, _ = chain.scores.shape
     if mask is None:
         return jnp.broadcast_to((jnp.arange(T) > 0).reshape(T, *[1] * len(batch)), (T, *batch))
-    return jnp.cumsum(mask, 0) - mask > 0
+    count = jnp.cumsum(mask, 0)
+    return count > mask.astype(count.dtype)
 
 
 def _where(follows, moved, v):
     return moved if follows is None else jnp.where(follows[..., None], moved, v)
 
 
-def _transition(chain, step):
-    return chain.transition if step.transition is None else step.transition
+def _transition(chain, step, messages):
+    return beside(chain.transition if step.transition is None else step.transition, messages)
 
 
 def _into(chain, step, state):
@@ -215,6 +223,16 @@ def _into(chain, step, state):
 def _start(chain):
     """α before the first step, `[*B, K]`, scaled, and what was taken off."""
     return semiring.scaled(jnp.broadcast_to(chain.initial, chain.scores.shape[1:]))
+
+
+def _if_any(score, states):
+    """The states `[T, *B]` of paths with a score `[*B]`; -1 where it is -inf or NaN."""
+    return jnp.where(score[None] > -jnp.inf, states, -1)
+
+
+def _final(chain):
+    """`[*B, K]`."""
+    return jnp.broadcast_to(chain.final, chain.scores.shape[1:])
 
 
 def _is_some(chain, mask):

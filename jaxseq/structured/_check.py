@@ -20,6 +20,23 @@ def scores(name: str, xs: Any) -> jax.Array:
     return xs
 
 
+def same_states(name: str, xs: jax.Array, **params: Any) -> None:
+    """Raises where the scores `xs` are not of as many states as the params, which all are of as many."""
+    sizes = {jnp.shape(value)[-1] for value in params.values() if jnp.ndim(value)}
+    if len(sizes) == 1 and sizes != {xs.shape[-1]}:
+        names = ", ".join(f"`{param}`" for param in params)
+        raise ValueError(
+            f"`{name}` must be [T, B, K] of the K = {sizes.pop()} states that {names} are for; got {check.shaped(xs)}"
+        )
+
+
+def real_steps(mask: Any, scores: jax.Array) -> jax.Array | None:
+    """Returns the mask, bool `[T, *B]`, or None; all True where T is a symbol, as there may be no second step."""
+    steps = scores.shape[:-1]
+    mask = check.flags("mask", mask, steps)
+    return jnp.ones(steps, bool) if mask is None and not isinstance(steps[0], int) else mask
+
+
 def no_nan(name: str, xs: Any) -> None:
     """Raises where observations, zeros on steps that do not count, are not numbers; traced ones are not looked at."""
     for leaf in jax.tree.leaves(xs):

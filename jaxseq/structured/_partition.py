@@ -1,15 +1,19 @@
-"""The log-partition of a chain, whose gradient is written by hand: it is the marginals.
+"""The log-partition of a chain, whose derivative is written by hand: it is the marginals.
 
-By a step's scores it is p(s_t), by the transition Σ_t p(s_{t-1}, s_t), by the initial scores p(s_1), by the final ones
-p(s_T): one pass forward and one back give all of them.
+    d log Z = Σ_t p(s_t) · d scores_t + Σ_t p(s_{t-1}, s_t) · d transition_t + p(s_1) · d initial + p(s_T) · d final
+
+One pass forward and one back give all of them. The sum is linear in what it is applied to, so that JAX transposes it:
+forward and reverse mode are one rule.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from jaxseq import _meshes
+from jaxseq._promote import beside
 from jaxseq.structured import _chain, semiring
 from jaxseq.structured._chain import Chain
 from jaxseq.structured._probabilities import in_all_rows
@@ -21,68 +25,70 @@ def log_partition(chain: Chain, mask: jax.Array | None, parallel: bool = False) 
     return _log_partition(*_meshes.vary_alike((chain, mask)), parallel)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _log_partition(chain, mask, parallel):
     return _chain.forward(semiring.log, chain, mask, parallel=parallel)[1]
 
 
-def _forward(chain, mask, parallel):
+@functools.partial(_log_partition.defjvp, symbolic_zeros=True)
+def _log_partition_jvp(parallel, primals, tangents):
+    chain, mask = primals
     messages, total = _chain.forward(semiring.log, chain, mask, parallel=parallel)
-    return total, (chain, mask, messages.v)
+    alphas, betas = messages.v, _chain.backward(semiring.log, chain, mask, parallel=parallel)
+    d, moved = tangents[0], jnp.zeros_like(total)
+    if not isinstance(d.initial, SymbolicZero):
+        moved += jnp.sum(_at_first(chain, alphas, betas, mask) * beside(d.initial, total[..., None]), -1)
+    if not isinstance(d.transition, SymbolicZero):
+        moved += _along_moves(chain, alphas, betas, mask, d.transition)
+    if not isinstance(d.scores, SymbolicZero):
+        moved += jnp.sum(jnp.exp(_chain.log_marginals(alphas, betas, mask)) * d.scores, (0, -1))
+    if not isinstance(d.final, SymbolicZero):
+        moved += jnp.sum(jnp.exp(_chain.log_last(chain, alphas, mask)) * beside(d.final, total[..., None]), -1)
+    return total, moved
 
 
-def _backward(parallel, residuals, d_total):
-    chain, mask, alphas = residuals
-    betas = _chain.backward(semiring.log, chain, mask, parallel=parallel)
-    at = jnp.exp(_chain.log_marginals(alphas, betas, mask)) * d_total[..., None]
+def _at_first(chain, alphas, betas, mask):
+    """P(s_1) `[*B, K]`, zeros where a row has no step."""
     follows = _chain.follows_one(chain, mask)
-    at_last = jnp.exp(_chain.log_last(chain, alphas, mask)) * d_total[..., None]
-    d_chain = Chain(
-        initial=_over_rows(jnp.where(follows[..., None], 0, at)),
-        transition=_expected(chain, alphas, betas, mask, d_total),
-        scores=at,
-        final=_over_rows(at_last),
-    )
-    return d_chain, None
+    return jnp.sum(jnp.where(follows[..., None], 0, jnp.exp(_chain.log_marginals(alphas, betas, mask))), 0)
 
 
-_log_partition.defvjp(_forward, _backward)
+def _along_moves(chain, alphas, betas, mask, d):
+    """Σ_t p(s_{t-1}, s_t) · d_t `[*B]`, with d of the shape of the transition.
 
-
-def _expected(chain, alphas, betas, mask, d_total):
-    """The gradient by the transition: the expected number of each, one matrix where it is the same at all steps.
-
-    That one is formed without the pairs of all steps in memory. In probability space it is a product over all steps;
-    what underflows there is nothing beside a step's total, unless that is itself too small: then step by step.
+    Where that is one matrix, the pairs of all steps are never in memory. In probability space the sum is a product over
+    all steps; what underflows there is nothing beside a step's total, unless that is itself too small: then step by
+    step.
     """
     if chain.transition.ndim > 2:
-        pairs = jnp.exp(_chain.log_pairs(chain, alphas, betas, mask)) * d_total[..., None, None]
-        of_rows = range(1, 1 + pairs.ndim - chain.transition.ndim)  # axes that share a transition
-        return pairs.sum(of_rows)
+        pairs = jnp.exp(_chain.log_pairs(chain, alphas, betas, mask))
+        d = d if d.ndim == pairs.ndim else d.reshape(d.shape[0], *[1] * (pairs.ndim - 3), *d.shape[1:])
+        return jnp.sum(pairs * d, (0, -2, -1))
     K = chain.transition.shape[-1]
     follows = _chain.follows_one(chain, mask)[1:]
     real = follows if mask is None else follows & mask[1:]
     steps = alphas[:-1], chain.scores[1:] + betas[1:], real
 
-    def add(total, step):
-        before, ahead, real = step
-        pairs = (before[..., :, None] + chain.transition + ahead[..., None, :]).reshape(-1, K * K)
-        weight = jnp.where(real, d_total, 0).reshape(-1, 1)
-        return total + jnp.sum(jnp.exp(_chain.normalised(pairs)) * weight, 0).reshape(K, K), None
+    def exactly(d):
+        @jax.checkpoint  # else the pairs of all steps would be kept for the transpose
+        def add(total, step):
+            before, ahead, real = step
+            before, ahead = before[..., :, None], ahead[..., None, :]
+            pairs = before + beside(chain.transition, before) + ahead
+            pairs = jnp.exp(_chain.normalised(pairs.reshape(*pairs.shape[:-2], K * K)))
+            return total + jnp.where(real, pairs @ d.reshape(K * K), 0), None
 
-    def exactly():
-        return jax.lax.scan(add, jnp.zeros_like(chain.transition), steps)[0]
+        nothing = jnp.zeros(chain.scores.shape[1:-1], d.dtype)
+        return jax.lax.scan(add, nothing, steps)[0]
 
     largest = jnp.max(chain.transition)
     weights = jnp.exp(chain.transition - jnp.where(jnp.isneginf(largest), 0, largest))
     before, ahead = (jnp.exp(semiring.scaled(x)[0]) for x in steps[:2])
     total = jnp.sum(jnp.matmul(before, weights, precision="highest") * ahead, -1)
     counts = jnp.all((total > float(jnp.finfo(total.dtype).tiny) ** 0.4) | ~real)
-    ahead = ahead * (jnp.where(real, d_total, 0) / jnp.where(total > 0, total, 1))[..., None]
-    product = weights * jnp.einsum("...i,...j->ij", before, ahead, precision="highest")
-    return jax.lax.cond(in_all_rows(counts), lambda: product, exactly)
+    ahead = ahead * jnp.where(real, 1 / jnp.where(total > 0, total, 1), 0)[..., None]
 
+    def product(d):
+        return jnp.sum(jnp.matmul(before, weights * d, precision="highest") * ahead, (0, -1))
 
-def _over_rows(x):
-    """`[K]` of `[..., K]`."""
-    return x.reshape(-1, x.shape[-1]).sum(0)
+    return jax.lax.cond(in_all_rows(counts), product, exactly, d)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import beside
 from jaxseq.structured.semiring import Messages, scaled
 
 _SMALL_TABLE, _SMALL_STEP = 32, 4096  # states, and products of numbers in a step
@@ -70,7 +71,7 @@ def run_or(
         """Whether every entry is there that a path leads to."""
         before = jnp.concatenate([p, first[None]])[1:] if reverse else jnp.concatenate([first[None], p])[:-1]
         possible = (before, 0), (scores, -jnp.inf), (transition, -jnp.inf)
-        was_there, observable, passable = ((x > least).astype(p.dtype) for x, least in possible)
+        was_there, observable, passable = ((~(x <= least)).astype(p.dtype) for x, least in possible)
         reached = move(was_there, observable, follows, passable) > 0
         all_kept = (is_there == reached) if mask is None else (is_there == reached) | ~mask[..., None]
         return jnp.all(all_kept) & jnp.all((first >= smallest) | jnp.isneginf(start))
@@ -79,7 +80,7 @@ def run_or(
     scale = scale if mask is None else jnp.where(mask, scale, 0)
     messages = Messages(_log(p, smallest), scale, _log(last, smallest))
 
-    is_there = p >= smallest
+    is_there = ~(p < smallest)  # NaN is kept
     all_there = jnp.all(is_there if mask is None else is_there | ~mask[..., None]) & jnp.all(first >= smallest)
     unless_vanished = lambda: jax.lax.cond(in_all_rows(none_vanished()), lambda: messages, exactly)
     return jax.lax.cond(in_all_rows(all_there), lambda: messages, unless_vanished)
@@ -89,12 +90,13 @@ def _product(p, table):
     *batch, K = p.shape
     rows = math.prod(batch)
     if isinstance(rows, int) and rows * K * K <= _SMALL_STEP and K <= _SMALL_TABLE:
-        return jnp.sum(p[..., None] * table, -2)
+        return jnp.sum(p[..., None] * beside(table, p[..., None]), -2)
     return p @ table
 
 
 def _log(p, smallest):
-    return jnp.where(p >= smallest, jnp.log(jnp.where(p >= smallest, p, 1)), -jnp.inf)
+    vanished = p < smallest
+    return jnp.where(vanished, -jnp.inf, jnp.log(jnp.where(vanished, 1, p)))
 
 
 @jax.custom_batching.custom_vmap

@@ -23,6 +23,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxseq import check, masking
+from jaxseq._promote import widen
+from jaxseq.structured._chain import draw_states
+from jaxseq.structured._indices import along_first
 from jaxseq.structured._steps import step_before
 from jaxseq.typing import Shape
 
@@ -68,11 +71,14 @@ def count(ids: jax.Array, V: int, order: int = 2, *, mask: jax.Array | None = No
         symbol; traced ids are not looked at, and n-grams with such a one are not counted.
     """
     V, order = check.positive_int("V", V), check.positive_int("order", order)
-    contexts = (V + 1) ** (order - 1)
-    if contexts * V > _LARGEST:
+    if (
+        order > _LARGEST.bit_length() or (V + 1) ** (order - 1) * V > _LARGEST
+    ):  # of a high order even the size is too large
         raise ValueError(
-            f"a table of `order` = {order} over `V` = {V} symbols has {contexts * V} entries; at most 2**24 are allowed"
+            f"a table of `order` = {order} over `V` = {V} symbols, (V + 1)**(order - 1) V entries, is too large; "
+            "at most 2**24 entries are allowed"
         )
+    contexts = (V + 1) ** (order - 1)
     ids, mask = _enter(ids, mask)
     real = ids if mask is None else jnp.where(mask, ids, 0)
     if not isinstance(real, Tracer) and jnp.any((real < 0) | (real >= V)):
@@ -91,7 +97,7 @@ def additive(amount: float = 1.0) -> Smoothing:
       TypeError, ValueError: `amount` is not a number of at least 0.
     """
     amount = check.at_least_zero("amount", amount)
-    return lambda counts: _shares(counts + amount, 1 / counts.shape[-1])
+    return lambda counts: _shares(counts.astype(float) + amount, 1 / counts.shape[-1])
 
 
 def witten_bell(counts: jax.Array) -> jax.Array:
@@ -102,9 +108,10 @@ def witten_bell(counts: jax.Array) -> jax.Array:
     with d(c) the number of different symbols seen after c, and c' as c without its oldest symbol; below the context of
     no symbols stands 1 / V.
     """
-    shorter = 1 / counts.shape[-1] if counts.ndim == 1 else witten_bell(jnp.sum(counts, 0))
-    different = jnp.sum(counts > 0, -1, keepdims=True)
-    return _shares(counts + different * shorter, shorter)
+    uniform = jnp.full_like(counts, 1 / counts.shape[-1], float)
+    shorter = uniform if counts.ndim == 1 else jnp.broadcast_to(witten_bell(jnp.sum(counts, 0)), counts.shape)
+    different = jnp.sum(counts > 0, -1, keepdims=True, dtype=shorter.dtype)
+    return _shares(counts.astype(shorter.dtype) + different * shorter, shorter)
 
 
 def fit(
@@ -150,11 +157,11 @@ def log_prob(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -
 def perplexity(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Returns exp of the mean of -log p over all real steps; NaN where there is none. Arguments as for `log_prob`."""
     log_probs = log_prob(params, ids, mask=mask)
-    return jnp.exp(-jnp.sum(log_probs) / (log_probs.size if mask is None else jnp.sum(mask)))
+    return jnp.exp(-jnp.sum(log_probs) / (log_probs.size if mask is None else jnp.sum(mask, dtype=log_probs.dtype)))
 
 
 def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -> jax.Array:
-    """Draws rows of symbols, int `[T, *batch_shape]`.
+    """Draws rows of symbols, int `[T, *batch_shape]`; -1 where none is possible or its probability NaN, and after it.
 
     Args:
       key: a key.
@@ -175,8 +182,8 @@ def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -
     T, batch = check.natural("T", T), check.shape("batch_shape", batch_shape)
 
     def advance(row, key):
-        symbol = jax.random.categorical(key, table[row])
-        return (row * (V + 1) + symbol) % len(table), symbol
+        symbol = jnp.where(row < 0, -1, draw_states(key, table[row], batch))
+        return jnp.where(symbol < 0, -1, (row * (V + 1) + symbol) % len(table)), symbol
 
     return jax.lax.scan(advance, jnp.full(batch, len(table) - 1), jax.random.split(key, T))[1]
 
@@ -200,7 +207,7 @@ def stationary(log_transition: jax.Array) -> jax.Array:
     if log_transition.ndim != 2 or log_transition.shape[0] != log_transition.shape[1] or log_transition.size == 0:
         raise ValueError(f"`log_transition` must be square, [K, K]; got {log_transition.shape}")
     # π (I - A + 1) = π 1 = 1, with 1 the matrix and the row of ones.
-    log_transition = log_transition.astype(jnp.promote_types(log_transition.dtype, jnp.float32))
+    log_transition = log_transition.astype(widen(log_transition.dtype))
     one = jnp.ones_like(log_transition)
     p = jnp.linalg.solve((jnp.eye(len(one), dtype=one.dtype) - jnp.exp(log_transition) + one).T, one[0])
     return jnp.maximum(p, 0) / jnp.sum(jnp.maximum(p, 0))
@@ -234,12 +241,10 @@ def _places(ids, mask, V, order):
     A context is a number, its symbols the digits of base V + 1, the oldest first. Where it is not of symbols the place
     is outside the table.
     """
-    T = ids.shape[0]
     before = step_before(jnp.ones(ids.shape, bool) if mask is None else mask)
-    step = jnp.broadcast_to(jnp.arange(T).reshape(-1, *[1] * (ids.ndim - 1)), ids.shape)
-    inside, rows, at = (ids >= 0) & (ids < V), jnp.zeros_like(ids), step
+    inside, rows, at = (ids >= 0) & (ids < V), jnp.zeros_like(ids), along_first(ids.shape)
     known = inside
-    for place in range(order - 1 if T else 0):
+    for place in range(order - 1 if ids.shape[0] > 0 else 0):
         at = jnp.where(at < 0, -1, jnp.take_along_axis(before, jnp.maximum(at, 0), 0))
         symbol, is_symbol = (jnp.take_along_axis(x, jnp.maximum(at, 0), 0) for x in (ids, known))
         rows += jnp.where(at < 0, V, symbol) * (V + 1) ** place

@@ -28,12 +28,15 @@ class Semiring(NamedTuple):
 
 
 def log_sum(x: jax.Array, axis: int) -> jax.Array:
-    """Returns log Σ exp x along an axis; -inf where all are, or where there is none, and the gradient there is 0."""
+    """Returns log Σ exp x along an axis; -inf where all are, or where there is none, and the gradient there is 0.
+
+    Where one is NaN it is NaN.
+    """
     largest = jnp.max(x, axis, keepdims=True, initial=-jnp.inf)
     largest = jax.lax.stop_gradient(jnp.where(jnp.isneginf(largest), 0, largest))
     total = jnp.sum(jnp.exp(x - largest), axis)
-    is_some = total > 0
-    return jnp.where(is_some, jnp.log(jnp.where(is_some, total, 1)) + jnp.squeeze(largest, axis), -jnp.inf)
+    is_none = total == 0
+    return jnp.where(is_none, -jnp.inf, jnp.log(jnp.where(is_none, 1, total)) + jnp.squeeze(largest, axis))
 
 
 def _largest(x, axis):

@@ -125,6 +125,60 @@ def test_em_agrees(name, iterations):
         )
 
 
+@pytest.mark.parametrize("kind", ["diagonal", "spherical", "full", "tied"])
+@pytest.mark.parametrize("learned", ["stmc", "mt"])
+def test_em_with_priors_agrees(kind, learned):
+    """Of all, and of start, transitions or means alone. (Of covariances alone hmmlearn forgets a sum.)"""
+    generator = np.random.default_rng(1)
+    initial, transition = chain(generator)
+    mean, xs = generator.normal(0, 2, size=(K, D)), generator.normal(0, 2, size=(T, len(LENGTHS), D))
+    full = kind in ("full", "tied")
+    prior = hmm.GaussianPrior(mean=0.5, mean_count=2.0, variance=1.5, variance_count=4.0)
+    squares = prior.variance * prior.variance_count  # what hmmlearn calls covars_prior
+    theirs = peer.GaussianHMM(
+        n_components=K,
+        covariance_type={"diagonal": "diag"}.get(kind, kind),
+        init_params="",
+        params=learned,
+        n_iter=8,
+        tol=-np.inf,
+        startprob_prior=1.5,
+        transmat_prior=3.0,
+        means_prior=prior.mean,
+        means_weight=prior.mean_count,
+        covars_prior=squares * np.eye(D) if full else squares,
+        covars_weight=prior.variance_count + (D if full else 1),
+    )
+    theirs.startprob_, theirs.transmat_, theirs.means_ = initial, transition, mean
+    theirs.covars_ = {"diagonal": np.ones((K, D)), "spherical": np.ones(K), "tied": np.eye(D)}.get(
+        kind, np.stack([np.eye(D)] * K)
+    )
+    covariance = np.stack([np.eye(D)] * K) if full else np.ones((K, D))
+    params = (hmm.FullGaussianParams if full else hmm.GaussianParams)(jnp.array(mean), jnp.array(covariance))
+    names = {"s": "log_initial", "t": "log_transition", "m": "mean", "c": "covariance" if full else "variance"}
+    ours = hmm.fit(
+        hmm.gaussian(covariance=kind, prior=prior),
+        K,
+        xs,
+        mask=MASK,
+        params=hmm.Params(jnp.log(initial), jnp.log(transition), params),
+        learn=[names[letter] for letter in learned],
+        max_iterations=8,
+        tolerance=0,
+        initial_pseudocount=0.5,
+        transition_pseudocount=2.0,
+    )
+    theirs.fit(joined(xs), LENGTHS)
+    np.testing.assert_allclose(ours.log_likelihoods[0, :-1], list(theirs.monitor_.history), rtol=1e-9)
+    np.testing.assert_allclose(jnp.exp(ours.params.log_initial), theirs.startprob_, atol=1e-9)
+    np.testing.assert_allclose(jnp.exp(ours.params.log_transition), theirs.transmat_, atol=1e-9)
+    np.testing.assert_allclose(ours.params.emission.mean, theirs.means_, rtol=1e-8)
+    found = theirs._covars_ if full else theirs._covars_.reshape(K, -1)  # a spherical `covars_` has too many axes there
+    np.testing.assert_allclose(
+        ours.params.emission[1], np.broadcast_to(found, ours.params.emission[1].shape), rtol=1e-8, atol=1e-12
+    )
+
+
 def test_a_step_of_a_mixture_agrees():
     """hmmlearn's variances are about the means of before: larger by the square of how far these have moved."""
     emission, params, xs, theirs = case("gaussian_mixture")

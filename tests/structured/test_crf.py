@@ -405,7 +405,16 @@ SCORES, TAGS = np.zeros((4, 2, K), np.float32), np.zeros((4, 2), int)
     ("call", "error", "message"),
     [
         (lambda: crf.log_partition(tuple(PARAMS), SCORES), TypeError, "`params` must be crf.Params.*got tuple"),
-        (lambda: crf.marginals(PARAMS, SCORES[..., :2]), ValueError, r"`params.start` must be \[K\] = \(2,\)"),
+        (
+            lambda: crf.marginals(PARAMS, SCORES[..., :2]),
+            ValueError,
+            r"`scores` must be \[T, B, K\] of the K = 3 states that",
+        ),
+        (
+            lambda: crf.marginals(PARAMS._replace(start=np.zeros(2)), SCORES),
+            ValueError,
+            r"`params.start` must be \[K\] = \(3,\)",
+        ),
         (
             lambda: crf.pairs(PARAMS._replace(transition=np.zeros((2, 3))), SCORES),
             ValueError,

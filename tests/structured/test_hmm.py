@@ -151,6 +151,46 @@ def test_gradients_of_both_orders_by_finite_differences(form, x64):
     np.testing.assert_allclose(slope(of_posteriors), (ahead[3][0] - back[3][0]) / 2e-5, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["constant", "per_step", "per_row"])
+@pytest.mark.parametrize("rare", [0.0, -300.0])
+def test_forward_mode_is_reverse_modes_twin(form, rare, x64):
+    """J d = ∇ · d, by each argument alone and by all; and H d, forward over reverse, by finite differences.
+
+    With `rare` transitions what is summed as probabilities vanishes, and they are summed step by step.
+    """
+    initial, transition, log_obs = model(form, 0.0)
+    if form == "constant":
+        transition = transition + rare * (1 - np.eye(len(transition)))
+    arguments = initial, transition, log_obs
+    generator = np.random.default_rng(5)
+    direction = tuple(generator.normal(size=x.shape) for x in arguments)
+
+    @jax.jit
+    def run(*arguments):
+        rows = lambda *arguments: hmm.log_likelihood(*arguments, mask=MASKS)
+        gradient = jax.grad(lambda *arguments: jnp.sum(jnp.sin(rows(*arguments))), (0, 1, 2))
+
+        def along(i):
+            one = lambda x: rows(*arguments[:i], x, *arguments[i + 1 :])
+            return jax.jvp(one, arguments[i : i + 1], direction[i : i + 1])[1]
+
+        return (
+            jax.jacrev(rows, (0, 1, 2))(*arguments),
+            [along(i) for i in range(3)],
+            jax.jvp(rows, arguments, direction)[1],
+            gradient(*arguments),
+            jax.jvp(gradient, arguments, direction)[1],
+        )
+
+    jacobian, along, along_all, _, curvature = jax.tree.map(np.asarray, run(*arguments))
+    want = [np.tensordot(j, d, d.ndim) for j, d in zip(jacobian, direction, strict=True)]
+    np.testing.assert_allclose(along, want, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(along_all, sum(want), rtol=1e-10, atol=1e-10)
+    up, down = (run(*(x + h * d for x, d in zip(arguments, direction, strict=True)))[3] for h in (1e-6, -1e-6))
+    for got, ahead, back in zip(curvature, up, down, strict=True):
+        np.testing.assert_allclose(got, (np.asarray(ahead) - np.asarray(back)) / 2e-6, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("parallel", [False, True])
 def test_a_score_has_its_path_as_gradient(parallel, x64):
     arguments = model("constant", 0.0)
@@ -411,6 +451,11 @@ def test_vmap_is_the_batch_and_jit_compiles_once(x64, count_compilations):
         ({"log_obs": np.zeros(3)}, ValueError, r"`log_obs` must be \[T, B, K\], with at least one state"),
         ({"log_obs": "0.1"}, TypeError, "`log_obs` must be an array"),
         ({"log_initial": np.zeros(2)}, ValueError, r"`log_initial` must be \[K\] = \(3,\)"),
+        (
+            {"log_obs": np.zeros((4, 2, 2))},
+            ValueError,
+            r"`log_obs` must be \[T, B, K\] of the K = 3 states that `log_in",
+        ),
         ({"log_transition": np.zeros((3, 3, 3, 3))}, ValueError, r"`log_transition` must be \[K, K\] = \(3, 3\)"),
         ({"mask": np.ones((2, 4), bool)}, ValueError, "Did you pass batch-major"),
         ({"mask": np.ones((4, 2))}, TypeError, "`mask` must be bool"),

@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, masking
+from jaxseq._promote import widen
 from jaxseq.structured import _chain, _partition, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
+from jaxseq.structured._indices import along_last
 from jaxseq.structured._steps import step_before
 from jaxseq.structured.crf._params import Params, check_params
 
@@ -51,7 +53,7 @@ def log_likelihood(
     chain = chain._replace(scores=semiring.scaled(chain.scores)[0])
     along = _score(chain, tags, mask)
     total = _partition.log_partition(chain, mask, parallel=bool(parallel))
-    return jnp.where(jnp.isneginf(along), -jnp.inf, along - total)
+    return jnp.where(jnp.isneginf(along) & ~jnp.isnan(total), -jnp.inf, along - total)
 
 
 def log_partition(
@@ -96,14 +98,14 @@ def viterbi(params: Params, scores: jax.Array, *, mask: jax.Array | None = None,
     """Returns the best path as `Path(states, score)`, int `[T, B]` with -1 on False steps, and `[B]`.
 
     Among equals it is that of the lower tags, compared from the last step back. A row without a step has the score 0;
-    where no path is possible the score is -inf, and the tags mean nothing. Arguments as for `log_likelihood`.
+    where no path is possible the score is -inf, and the tags are -1. Arguments as for `log_likelihood`.
     """
     chain, mask = enter(params, scores, mask)
     return _chain.best(chain, mask, parallel=parallel)
 
 
 def sample(key: jax.Array, params: Params, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Draws tags from p(y | scores), int `[T, B]`, -1 on False steps; where no path is possible they mean nothing.
+    """Draws tags from p(y | scores), int `[T, B]`, -1 on False steps, and where no path is possible.
 
     Arguments as for `log_likelihood`; for several draws map over keys.
     """
@@ -116,9 +118,9 @@ def enter(params: Params, scores: Any, mask: Any) -> tuple[Chain, jax.Array | No
     """Returns the field and its scores as a chain, and the mask, checked."""
     check_params(params)
     scores = check_scores.scores("scores", scores)
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-    mask = check.flags("mask", mask, scores.shape[:-1])
-    scores = masking.keep(mask, scores)
+    check_scores.same_states("scores", scores, **{f"params.{name}": x for name, x in params._asdict().items()})
+    mask = check_scores.real_steps(mask, scores)
+    scores = masking.keep(mask, scores.astype(widen(scores.dtype)))
     chain = Chain(
         initial=check_scores.states("params.start", params.start, scores),
         transition=check_scores.states("params.transition", params.transition, scores, "K, K"),
@@ -137,7 +139,7 @@ def _score(chain, tags, mask):
     tags_before = jnp.take_along_axis(tags, jnp.maximum(before, 0), 0)
     is_last = step_before(real[::-1])[::-1] < 0
     parts = (
-        (real, jnp.sum(jnp.where(tags[..., None] == jnp.arange(K), chain.scores, 0), -1)),
+        (real, jnp.sum(jnp.where(tags[..., None] == along_last(chain.scores.shape), chain.scores, 0), -1)),
         (real & (before < 0), chain.initial[tags]),
         (real & (before >= 0), chain.transition[tags_before, tags]),
         (real & is_last, chain.final[tags]),

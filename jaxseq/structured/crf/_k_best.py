@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._promote import beside
 from jaxseq._top_k import top_k
 from jaxseq.structured import semiring
 from jaxseq.structured._chain import Chain, Path
+from jaxseq.structured._indices import along_last
 from jaxseq.structured._steps import step_before
 from jaxseq.structured.crf._inference import enter
 from jaxseq.structured.crf._params import Params
@@ -48,24 +50,30 @@ def _search(chain: Chain, mask: jax.Array | None, k: int) -> Path:
     def step(ways, inputs):
         scores, real, moves = inputs
         ways = ways.reshape(*batch, K, k)
-        into = ways[..., None, :, :] + chain.transition.T[..., None]  # [B, to, from, k]
-        found, origin = top_k(into.reshape(*batch, K, K * k), k)
+        into = ways[..., None, :, :] + beside(chain.transition.T[..., None], ways[..., None])  # [B, to, from, k]
+        found, origin = _best(into.reshape(*batch, K, K * k), k)
         new = jnp.where(moves[..., None, None], found, ways) + scores[..., None]
         new, scale = semiring.scaled(new.reshape(*batch, K * k))
         ways = jnp.where(real[..., None], new, ways.reshape(new.shape))
-        origin = jnp.where(moves[..., None], origin.reshape(new.shape), jnp.arange(K * k, dtype=origin.dtype))
+        origin = jnp.where(moves[..., None], origin.reshape(new.shape), along_last(new.shape))
         return ways, (jnp.where(real, scale, 0), origin)
 
-    start = (chain.initial[:, None] + only_one).reshape(K * k)
+    start = (chain.initial[:, None] + only_one[None]).reshape(K * k)
     start, taken_off = semiring.scaled(jnp.broadcast_to(start, (*batch, K * k)))
     ways, (scale, origins) = jax.lax.scan(step, start, (chain.scores, real, moves))
-    best, last = top_k(ways + jnp.repeat(chain.final, k), k)
+    best, last = _best(ways + jnp.broadcast_to(jnp.repeat(chain.final, k), ways.shape), k)
     best = best + (taken_off + jnp.sum(scale, 0))[..., None]
-    best = jnp.where(jnp.any(real, 0)[..., None], best, only_one)
+    best = jnp.where(jnp.any(real, 0)[..., None], best, jnp.broadcast_to(only_one, best.shape))
 
     def back(way, inputs):
         real, origin = inputs
         return jnp.take_along_axis(origin, way, -1), jnp.where(real[..., None], way // k, -1)
 
     _, tags = jax.lax.scan(back, last, (real, origins), reverse=True)
-    return Path(jnp.where(jnp.isneginf(best), -1, tags), best)
+    return Path(jnp.where(best > -jnp.inf, tags, -1), best)
+
+
+def _best(x, k):
+    """The k largest entries along the last axis, and where they are; NaN where one of all is."""
+    values, places = top_k(x, k)
+    return jnp.where(jnp.isnan(jnp.max(x, -1, keepdims=True)), jnp.nan, values), places

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxseq import check
 from jaxseq._top_k import top_k
 from jaxseq.masking import choose
+from jaxseq.structured._indices import along_last
 from jaxseq.structured.ctc._greedy import Decoded
 from jaxseq.structured.ctc._inputs import frames
 from jaxseq.typing import Carry
@@ -99,6 +100,7 @@ def beam_search(
 def _search(log_probs, mask, carry, gains, listen, size, blank, expand):
     T, *batch, V = log_probs.shape
     B = math.prod(batch)
+    log_probs = jnp.where(jnp.isnan(jnp.max(log_probs, -1, keepdims=True)), jnp.nan, log_probs)  # of all of a frame
     if expand == V:
         tried = jnp.broadcast_to(jnp.arange(V, dtype=jnp.int32), log_probs.shape)
     else:
@@ -116,8 +118,9 @@ def _search(log_probs, mask, carry, gains, listen, size, blank, expand):
     (beam, _, _), taken_off = jax.lax.scan(step, (beam, carry, gains), inputs)
 
     score = jnp.logaddexp(beam.blank, beam.label) + jnp.sum(taken_off, 0)[:, None]
-    lengths = jnp.where(jnp.isneginf(score), 0, beam.lengths)
-    labels = jnp.where(jnp.isneginf(score)[..., None], -1, beam.labels)[..., :T]
+    is_some = score > -jnp.inf
+    lengths = jnp.where(is_some, beam.lengths, 0)
+    labels = jnp.where(is_some[..., None], beam.labels, -1)[..., :T]
     return Decoded(
         jnp.moveaxis(labels, -1, 0).reshape(T, *batch, size), *(x.reshape(*batch, size) for x in (lengths, score))
     )
@@ -156,30 +159,32 @@ def _advance(beam, gains, log_p, tried, blank):
         return paths + log_p[label] + gains[source, label]
 
     # Of which prefix in the beam, with one more label, is this one? Only one that is possible may take its paths.
-    longer = beam.begins & (beam.lengths == beam.lengths[:, None] + 1) & ~jnp.isneginf(both)
+    longer = beam.begins & (beam.lengths[None] == beam.lengths[:, None] + 1) & ~jnp.isneginf(both)[None]
     from_shorter = jnp.where(jnp.any(longer, 0), extended(jnp.argmax(longer, 0), beam.last), -jnp.inf)
     stay_blank = both + log_p[blank]
     stay_label = jnp.logaddexp(beam.label + log_p[beam.last], from_shorter)
-    is_there = longer.astype(log_p.dtype) @ (beam.last[:, None] == tried).astype(log_p.dtype) > 0
-    extend = jnp.where(is_there | (tried == blank), -jnp.inf, extended(every[:, None], tried[None]))
+    is_there = longer.astype(log_p.dtype) @ (beam.last[:, None] == tried[None]).astype(log_p.dtype) > 0
+    extend = jnp.where(is_there | (tried == blank)[None], -jnp.inf, extended(every[:, None], tried[None]))
 
-    scores, place = top_k(jnp.concatenate([jnp.logaddexp(stay_blank, stay_label), extend.reshape(-1)]), K)
+    found = jnp.concatenate([jnp.logaddexp(stay_blank, stay_label), extend.reshape(-1)])
+    scores, place = top_k(found, K)
     added = place >= K
     source = jnp.where(added, (place - K) // E, place)
     label = tried[(place - K) % E]
-    best = jnp.where(jnp.isneginf(scores[0]), 0, scores[0])
+    best = jnp.max(found)  # NaN where one is
+    best = jnp.where(jnp.isneginf(best), 0, best)
 
     labels, lengths = beam.labels[source], beam.lengths[source]
     next_label = labels[:, lengths].T  # of the column's, after as many as the row's prefix has
     follows = ~added[:, None] | (next_label == label[:, None])
-    ends_here = added[:, None] & (jnp.arange(labels.shape[-1]) == lengths[:, None])
+    ends_here = added[:, None] & (along_last(labels.shape) == lengths[:, None])
     new = _Beam(
         blank=jnp.where(added, -jnp.inf, stay_blank[source]) - best,
         label=jnp.where(added, scores, stay_label[source]) - best,
         labels=jnp.where(ends_here, label[:, None], labels),
-        lengths=lengths + added,
+        lengths=lengths + added.astype(lengths.dtype),
         last=jnp.where(added, label, beam.last[source]),
-        begins=(beam.begins[source][:, source] & follows) | (every == every[:, None]),
+        begins=(beam.begins[source][:, source] & follows) | jnp.eye(K, dtype=bool),
     )
     return new, source, added, best
 

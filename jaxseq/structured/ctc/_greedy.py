@@ -6,11 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq.structured._indices import along_first
 from jaxseq.structured.ctc._inputs import frames, to_front
 
 
 class Decoded(NamedTuple):
-    """Labels int `[T, B]`, after their end -1, how many there are, int `[B]`, and their score `[B]`."""
+    """Labels int `[T, B]`, after their end -1, how many there are, int `[B]`, and their score `[B]`.
+
+    Where the score is -inf or NaN there are none.
+    """
 
     labels: jax.Array
     lengths: jax.Array
@@ -61,11 +65,12 @@ def greedy(log_probs: jax.Array, *, mask: jax.Array | None = None, blank: int = 
     """
     log_probs, mask, blank = frames(log_probs, mask, blank)
     labels, lengths = collapse(jnp.argmax(log_probs, -1), mask=mask, blank=blank)
-    return Decoded(labels, lengths, jnp.sum(jnp.max(log_probs, -1), 0))
+    score = jnp.sum(jnp.max(log_probs, -1), 0)
+    is_some = score > -jnp.inf
+    return Decoded(jnp.where(is_some[None], labels, -1), jnp.where(is_some, lengths, 0), score)
 
 
 def _gathered(tokens, keep, fill):
     """What is kept, brought to the front, and how many there are."""
     order, count = to_front(keep)
-    step = jnp.arange(len(tokens)).reshape(-1, *[1] * (tokens.ndim - 1))
-    return jnp.where(step < count, jnp.take_along_axis(tokens, order, 0), fill), count
+    return jnp.where(along_first(tokens.shape) < count[None], jnp.take_along_axis(tokens, order, 0), fill), count

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, masking
+from jaxseq._promote import widen
+from jaxseq.structured._indices import along_first
 
 
 class Target(NamedTuple):
@@ -30,8 +32,7 @@ def frames(log_probs: Any, mask: Any, blank: Any) -> tuple[jax.Array, jax.Array 
     blank, V = check.natural("blank", blank), log_probs.shape[-1]
     if blank >= V:
         raise ValueError(f"`blank` must be one of the V = {V} symbols of `log_probs`, 0 to {V - 1}; got {blank}")
-    log_probs = log_probs.astype(jnp.promote_types(log_probs.dtype, jnp.float32))
-    return masking.keep(mask, log_probs), mask, blank
+    return masking.keep(mask, log_probs.astype(widen(log_probs.dtype))), mask, blank
 
 
 def target(labels: Any, label_mask: Any, log_probs: jax.Array, blank: int) -> Target:
@@ -53,12 +54,12 @@ def _states(labels, label_mask, V, blank):
     labels = jnp.where(known, labels, 0).astype(jnp.int32)
     possible = known & (labels != blank)
     L, *batch = labels.shape
-    place = jnp.arange(L, dtype=jnp.int32).reshape(L, *[1] * len(batch))
-    places, counts = jnp.broadcast_to(place, labels.shape), jnp.full(batch, L, jnp.int32)
+    place = places = along_first(labels.shape)
+    counts = jnp.full(batch, L, jnp.int32)
     if label_mask is not None:
         places, counts = to_front(label_mask)
         labels, possible = (jnp.take_along_axis(x, places, 0) for x in (labels, possible))
-        possible &= place < counts
+        possible &= place < counts[None]
 
     labels, possible, places = (jnp.moveaxis(x, 0, -1) for x in (labels, possible, places))
     before = jnp.concatenate([labels[..., :1], labels[..., :-1]], -1)  # the first has none, and nothing to leave out

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.structured import semiring
+from jaxseq.structured._indices import along_last
 from jaxseq.structured.ctc._inputs import Target, frames, target
 from jaxseq.structured.semiring import log_sum
 
@@ -79,7 +80,8 @@ def align(
 ) -> Alignment:
     """Returns the most probable path that gives the labels, as `Alignment(tokens, positions, score)`.
 
-    Where there is none, the score is -inf and all else -1. Arguments as for `loss`.
+    Where there is none, the score is -inf and all else -1; it is also -1 where the score is NaN. Arguments as for
+    `loss`.
 
     >>> log_probs = jnp.log(jnp.array([[0.6, 0.4], [0.3, 0.7], [0.8, 0.2]]))
     >>> align(log_probs, jnp.array([1])).positions.tolist()
@@ -93,7 +95,7 @@ def align(
 def _align(log_probs, goal, mask):
     alphas, score = _alphas(semiring.maximum, _emitted(log_probs, goal), goal, mask)
     states = _walk_back(alphas, goal, mask)
-    states = jnp.where(jnp.isneginf(score), -1, states)
+    states = jnp.where(score[None] > -jnp.inf, states, -1)
 
     def of_states(values):
         found = jnp.take_along_axis(values[None], jnp.maximum(states, 0)[..., None], -1)[..., 0]
@@ -102,41 +104,35 @@ def _align(log_probs, goal, mask):
     return Alignment(of_states(goal.symbols), of_states(goal.places), score)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def _log_probability(log_probs: jax.Array, goal: Target, mask: jax.Array | None) -> jax.Array:
-    """Returns log p(labels) `[*B]`, with the posteriors of what each frame says as its gradient."""
+    """Returns log p(labels) `[*B]`, with the posteriors of what each frame says as its derivative."""
     return _alphas(semiring.log, _emitted(log_probs, goal), goal, mask)[1]
 
 
-def _probability_forward(log_probs, goal, mask):
+@_log_probability.defjvp
+def _log_probability_jvp(primals, tangents):
+    log_probs, goal, mask = primals
     emitted = _emitted(log_probs, goal)
     alphas, total = _alphas(semiring.log, emitted, goal, mask)
-    return total, (log_probs, emitted, goal, mask, alphas, total)
-
-
-def _probability_backward(residuals, d_total):
-    log_probs, emitted, goal, mask, alphas, total = residuals
     scores = alphas + _betas(emitted, goal, mask) - jnp.where(jnp.isneginf(emitted), 0, emitted)
     largest = log_sum(scores, -1)[..., None]
     posteriors = jnp.exp(scores - jnp.where(jnp.isneginf(largest), 0, largest))
-    d_total = jnp.where(jnp.isneginf(total), 0, d_total)
-    d_states = posteriors * d_total[..., None]
-    if mask is not None:
-        d_states = jnp.where(mask[..., None], d_states, 0)
-    # The transpose of the gather, as a product: a scatter takes its updates one by one.
+    counts = ~jnp.isneginf(total)[None] if mask is None else mask & ~jnp.isneginf(total)[None]
+    posteriors = jnp.where(counts[..., None], posteriors, 0)
+    # What states say of symbols, as a product: a scatter takes its updates one by one.
     symbols = jax.nn.one_hot(goal.symbols, log_probs.shape[-1], dtype=log_probs.dtype)
-    d_log_probs = jnp.matmul(jnp.moveaxis(d_states, 0, -2), symbols, precision=jax.lax.Precision.HIGHEST)
-    return jnp.moveaxis(d_log_probs, -2, 0), None, None
+    said = jnp.matmul(jnp.moveaxis(posteriors, 0, -2), symbols, precision=jax.lax.Precision.HIGHEST)
+    return total, jnp.sum(jnp.moveaxis(said, -2, 0) * tangents[0], (0, -1))
 
 
-_log_probability.defvjp(_probability_forward, _probability_backward)
 _compiled = jax.jit(_log_probability)  # else its loops are compiled anew at every eager call
 
 
 def _emitted(log_probs, goal):
     """Log p_t(symbol of s), `[T, *B, S]`."""
     found = jnp.take_along_axis(log_probs, goal.symbols[None], -1, mode="promise_in_bounds")
-    return jnp.where(goal.possible, found, -jnp.inf)
+    return jnp.where(goal.possible[None], found, -jnp.inf)
 
 
 def _alphas(ring, emitted, goal, mask):
@@ -167,7 +163,7 @@ def _walk_back(alphas, goal, mask):
 
     def step(state, inputs):
         before, real = inputs
-        sources = state[..., None] - jnp.arange(3)
+        sources = jnp.stack([state, state - 1, state - 2], -1)
         skips = jnp.take_along_axis(goal.skips, state[..., None], -1)
         allowed = jnp.concatenate([jnp.ones_like(skips), state[..., None] > 0, skips], -1)
         scores = jnp.take_along_axis(before, jnp.maximum(sources, 0), -1)
@@ -180,13 +176,13 @@ def _walk_back(alphas, goal, mask):
 
 def _only(state, emitted):
     """What stands before the first frame, or after the last: `[*B, S]`, 0 at a state int `[*B]`, elsewhere -inf."""
-    at = jnp.arange(emitted.shape[-1]) == state[..., None]
+    at = along_last(emitted.shape[1:]) == state[..., None]
     return jnp.where(at, 0, -jnp.inf).astype(emitted.dtype)
 
 
 def _ending(alpha, goal):
     """The α of the states that a path may end in, the last label and the blank after it; -inf elsewhere."""
-    state = jnp.arange(alpha.shape[-1])
+    state = along_last(alpha.shape)
     ends = (state == goal.last[..., None]) | (state == goal.last[..., None] - 1)
     return jnp.where(ends, alpha, -jnp.inf)
 

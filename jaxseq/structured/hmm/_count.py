@@ -74,12 +74,14 @@ def fit_supervised(
       xs: `[T, B, ...]`.
       key: a key, for where the emission starts.
       mask: bool `[T, B]`, True = real.
-      missing: bool `[T, B]`, True where a step is real but its x was not observed.
+      missing: bool `[T, B]` or `[T, B, D]`, as for `hmm.observe`.
       pseudocount: as for `count`.
-      iterations: M-steps; one is exact, but where something is still hidden: a mixture's components take more.
+      iterations: M-steps; one is exact, but where something is still hidden: a mixture's components take more, and
+        missing features of a full covariance.
 
     Raises:
-      TypeError, ValueError: an argument does not fit.
+      TypeError, ValueError: an argument does not fit, or `xs` hold NaN that no flag explains, which traced ones are
+        not asked.
     """
     is_emission(emission)
     check.random_key(key)
@@ -90,15 +92,15 @@ def fit_supervised(
     steps = steps_of(emission, K, xs)
     if steps != states.shape:
         raise ValueError(f"`xs` must be of the steps of `states`, [T, B] = {states.shape}; got those of {steps}")
-    seen = observed(mask, check.flags("missing", missing, steps))
-    emission_params = _of_states(emission, K, iterations, key, states, masking.keep(seen, xs), seen)
+    xs, _, seen = observed(emission, steps, xs, mask, missing)
+    emission_params = _of_states(emission, K, iterations, key, states, xs, seen)
     return Params(*chain, emission_params)
 
 
 @functools.partial(jax.jit, static_argnames=("emission", "K", "iterations"))
 def _of_states(emission, K, iterations, key, states, xs, seen):
     """The params of an emission whose state is `states` on the True steps of `seen`."""
-    own = (states[..., None] == jnp.arange(K)) & seen[..., None]
+    own = jax.nn.one_hot(states, K, dtype=bool) & seen[..., None]
 
     def start(key, own):
         params = emission.init(key, 1, xs, jnp.where(jnp.any(own), own, seen))

@@ -18,6 +18,7 @@ The same likelihood can be climbed by gradients, of a model put in unconstrained
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,6 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxseq import check, masking
-from jaxseq.structured import _check as check_observed
 from jaxseq.structured._climb import climb
 from jaxseq.structured.hmm._inference import log_likelihood
 from jaxseq.structured.hmm.emissions import Emission, Params
@@ -49,6 +49,12 @@ class Fit(NamedTuple):
     """Int: which restart `params` are of."""
 
 
+class _Learned(NamedTuple):
+    log_initial: bool
+    log_transition: bool
+    emission: tuple[str, ...] | None  # of its params; None: all
+
+
 def fit(
     emission: Emission,
     states: int,
@@ -58,6 +64,7 @@ def fit(
     mask: jax.Array | None = None,
     missing: jax.Array | None = None,
     params: Params | None = None,
+    learn: Sequence[str] | None = None,
     max_iterations: int = 100,
     tolerance: float = 1e-4,
     restarts: int = 1,
@@ -75,8 +82,11 @@ def fit(
       xs: `[T, B, ...]`, any number of batch axes, also none.
       key: a key, from which each start is drawn; None where `params` is the only one.
       mask: bool `[T, B]`, True = real, of any pattern: a False step is as if it were not there.
-      missing: bool `[T, B]`, True where a step is real but was not observed, as for `hmm.observe`.
+      missing: bool `[T, B]` or `[T, B, D]`, True where a step, or a feature of it, is real but was not observed, as for
+        `hmm.observe`.
       params: a model to begin the first restart from.
+      learn: what to learn, the rest is held as it starts: names of `hmm.Params`, `log_initial`, `log_transition` and
+        `emission`, and of the emission's own params, such as `mean`; None: all.
       max_iterations: the most to make.
       tolerance: stop when an iteration changes the log-likelihood by no more than this, in nats a real step.
       restarts: R, how many starts, one after the other.
@@ -114,23 +124,19 @@ def fit(
         raise ValueError(f"`key` must be a jax.random.key, to draw {restarts - 1} further starts from; got None")
 
     steps = steps_of(emission, states, xs, None if params is None else params.emission)
-    mask, missing = check.flags("mask", mask, steps), check.flags("missing", missing, steps)
-    seen = observed(mask, missing)
+    xs, mask, seen = observed(emission, steps, xs, mask, missing)
+    names = _names(emission, states, xs, learn)
     nothing = math.prod(steps) == 0
     if not (nothing or seen is None or isinstance(seen, Tracer)):
         nothing = not np.any(seen)
     if nothing:
         raise ValueError(f"there is nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
-    xs = masking.keep(seen, xs)
-    check_observed.no_nan("xs", xs)
-    enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask))
-    return _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts)
+    enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask, dtype=float))
+    return _fit(emission, states, restarts, max_iterations, names, key, params, xs, mask, seen, enough, pseudocounts)
 
 
-@functools.partial(jax.jit, static_argnames=("emission", "states", "restarts", "max_iterations"))
-def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts):
-    seen = observed(mask, missing)
-
+@functools.partial(jax.jit, static_argnames=("emission", "states", "restarts", "max_iterations", "learn"))
+def _fit(emission, states, restarts, max_iterations, learn, key, params, xs, mask, seen, enough, pseudocounts):
     def start(key):
         drawn = emission.init(key, states, xs, seen)
         equal = jnp.full((states, states), -math.log(states), jnp.result_type(*jax.tree.leaves(drawn)))
@@ -146,11 +152,14 @@ def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, miss
         return jax.value_and_grad(total, (0, 1, 2))(params.log_initial, params.log_transition, log_obs)
 
     def maximise(params, starts, moves, weights):
-        new = Params(
-            _log_probs(starts, params.log_initial, pseudocounts[0]),
-            _log_probs(moves, params.log_transition, pseudocounts[1]),
-            emission.maximise(params.emission, xs, masking.keep(seen, weights)),
-        )
+        new = params
+        if learn.log_initial:
+            new = new._replace(log_initial=_log_probs(starts, params.log_initial, pseudocounts[0]))
+        if learn.log_transition:
+            new = new._replace(log_transition=_log_probs(moves, params.log_transition, pseudocounts[1]))
+        if learn.emission != ():
+            only = () if learn.emission is None else (learn.emission,)
+            new = new._replace(emission=emission.maximise(params.emission, xs, masking.keep(seen, weights), *only))
         return jax.tree.map(lambda new, old: new.astype(old.dtype), new, params)
 
     def improve(params):
@@ -173,6 +182,21 @@ def _fit(emission, states, restarts, max_iterations, key, params, xs, mask, miss
         converged=runs.converged,
         best=best,
     )
+
+
+def _names(emission, states, xs, learn):
+    """What is learned, by names; None: all."""
+    if learn is None:
+        return _Learned(True, True, None)
+    if isinstance(learn, str) or not isinstance(learn, Sequence):
+        raise TypeError(f"`learn` must be a sequence of names of params, or None; got {learn!r}")
+    drawn = jax.eval_shape(lambda key: emission.init(key, states, xs, None), jax.random.key(0))
+    own = getattr(drawn, "_fields", ()) if check.takes(emission.maximise, 4) else ()
+    for name in learn:
+        if name not in (*Params._fields, *own):
+            raise ValueError(f"`learn` must hold names of params, {', '.join((*Params._fields, *own))}; got {name!r}")
+    of_emission = None if "emission" in learn else tuple(name for name in own if name in learn)
+    return _Learned("log_initial" in learn, "log_transition" in learn, of_emission)
 
 
 def _given(params):

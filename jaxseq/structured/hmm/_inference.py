@@ -6,8 +6,11 @@ All functions take log p(s_1) `[K]`, log p(s_t = j | s_{t-1} = i) at `[i, j]`, a
 is all that they need of the observations. A missing observation is a row of zeros in it: the state moves on, unseen. A
 step that the mask leaves out is as if it were not there: no emission, no transition.
 
-They compute in the dtype of log p(x_t | s_t), or in float32 if that is narrower. Gradients are for reverse mode, to any
-order.
+They compute in the dtype of log p(x_t | s_t), or in float32 if that is narrower. Gradients are to any order, in
+both modes.
+
+NaN is neither looked for nor dropped: what it reaches of a row's results is NaN, states and draws of the row are -1,
+and other rows are what they would be without it.
 
 Errors are the same everywhere: `ValueError` and `TypeError` where an argument does not fit the others.
 """
@@ -16,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, masking
+from jaxseq._promote import widen
 from jaxseq.structured import _chain, _partition, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
@@ -105,7 +109,7 @@ def viterbi(
 ) -> Path:
     """Returns the most probable path (Viterbi 1967) as `Path(states, score)`; among equals, that of the lower states.
 
-    A row without a step has the score 0; where no path is possible the score is -inf, and the states mean nothing.
+    A row without a step has the score 0; where no path is possible the score is -inf, and the states are -1.
     Arguments as for `log_likelihood`.
     """
     chain, mask = _enter(log_initial, log_transition, log_obs, mask)
@@ -122,6 +126,7 @@ def sample_posterior(
 ) -> jax.Array:
     """Draws paths from p(s | x), int `[T, B]`, -1 on False steps: filtering forward, drawing backward.
 
+    Where no path is possible they are -1.
     Arguments as for `log_likelihood`; for several draws map over keys.
     """
     check.given_key(key)
@@ -157,9 +162,9 @@ def predict(
 def _enter(log_initial, log_transition, log_obs, mask):
     """The model and observations as a chain, checked."""
     log_obs = check_scores.scores("log_obs", log_obs)
-    log_obs = log_obs.astype(jnp.promote_types(log_obs.dtype, jnp.float32))
-    mask = check.flags("mask", mask, log_obs.shape[:-1])
-    log_obs = masking.keep(mask, log_obs)
+    check_scores.same_states("log_obs", log_obs, log_initial=log_initial, log_transition=log_transition)
+    mask = check_scores.real_steps(mask, log_obs)
+    log_obs = masking.keep(mask, log_obs.astype(widen(log_obs.dtype)))
     chain = Chain(
         initial=check_scores.states("log_initial", log_initial, log_obs),
         transition=check_scores.transition("log_transition", log_transition, log_obs),

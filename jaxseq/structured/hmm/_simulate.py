@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq.masking import choose
+from jaxseq.structured import _chain
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission
@@ -16,7 +18,7 @@ from jaxseq.typing import Shape
 def sample(
     key: jax.Array, log_initial: jax.Array, log_transition: jax.Array, T: int, *, batch_shape: Shape = ()
 ) -> jax.Array:
-    """Draws chains of states, int `[T, B]`.
+    """Draws chains of states, int `[T, B]`; -1 where none is possible or its probability NaN, and from there on.
 
     Args:
       key: a key.
@@ -42,11 +44,11 @@ def sample(
 @functools.partial(jax.jit, static_argnames=("T", "batch"))
 def _sample(key, log_initial, log_transition, T, batch):
     def move(state, key):
-        state = jax.random.categorical(key, log_transition[state])
+        state = jnp.where(state < 0, -1, _chain.draw_states(key, log_transition[state], batch))
         return state, state
 
     key, key_first = jax.random.split(key)
-    first = jax.random.categorical(key_first, log_initial, shape=batch)
+    first = _chain.draw_states(key_first, log_initial, batch)
     _, later = jax.lax.scan(move, first, jax.random.split(key, max(T - 1, 0)))
     return jnp.concatenate([first[None], later])[:T]
 
@@ -68,4 +70,11 @@ def simulate(
     params = Params(*check.as_jax(tuple(params)))
     key_states, key_xs = jax.random.split(key)
     states = sample(key_states, params.log_initial, params.log_transition, T, batch_shape=batch_shape)
-    return states, emission.sample(key_xs, params.emission, states)
+    xs = emission.sample(key_xs, params.emission, jnp.maximum(states, 0))
+    return states, jax.tree.map(functools.partial(_of_states, states), xs)
+
+
+def _of_states(states, xs):
+    """Observations `[T, B, ...]` where there is a state; elsewhere NaN, integers -1."""
+    nothing = jnp.nan if jnp.issubdtype(xs.dtype, jnp.floating) else -1
+    return choose(states >= 0, xs, jnp.full_like(xs, nothing))

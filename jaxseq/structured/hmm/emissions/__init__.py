@@ -13,3 +13,4 @@ from jaxseq.structured.hmm.emissions._gaussian_mixture import GaussianMixturePar
 from jaxseq.structured.hmm.emissions._gaussian_mixture import gaussian_mixture as gaussian_mixture
 from jaxseq.structured.hmm.emissions._poisson import PoissonParams as PoissonParams
 from jaxseq.structured.hmm.emissions._poisson import poisson as poisson
+from jaxseq.structured.hmm.emissions._prior import GaussianPrior as GaussianPrior

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._factory import factory
+from jaxseq.structured._chain import draw_states
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import begin, log_shares, rows
 
@@ -50,7 +51,7 @@ def _categorical(symbols, pseudocount):
         xs, seen = begin(_ids(xs)[..., None], mask)
         counts = _counts(xs, seen)[0]
         draws = jax.random.exponential(key, (states, symbols), counts.dtype)
-        return CategoricalParams(log_shares((counts + 1) * draws, counts))
+        return CategoricalParams(log_shares((counts + 1)[None] * draws, counts[None]))
 
     def log_prob(params, xs):
         xs = _ids(xs)
@@ -63,7 +64,7 @@ def _categorical(symbols, pseudocount):
         return CategoricalParams(log_shares(jnp.where(seen, counts + pseudocount, 0), params.log_probs))
 
     def sample(key, params, states):
-        return jax.random.categorical(key, params.log_probs[states])
+        return draw_states(key, params.log_probs[states], states.shape)
 
     def _counts(xs, weights):
         """The weight of each symbol `[K, V]`."""

@@ -1,6 +1,7 @@
 """The errors of emissions: observations that do not fit the params."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +9,40 @@ import jax.numpy as jnp
 from jaxseq import check
 
 
-def features(xs: Any, D: int | None = None) -> jax.Array:
-    """Returns observations `[T, B, D]`, floating; of as many features as the params have, where `D` is given."""
+class Partial(NamedTuple):
+    """Observations of which some features are missing: `xs` `[T, B, D]`, zeros there, and `seen`, bool of that shape.
+
+    It stands for `xs` where an emission's functions are called.
+    """
+
+    xs: jax.Array
+    seen: jax.Array
+
+
+def features(xs: Any, D: int | None = None) -> tuple[jax.Array, jax.Array | None]:
+    """Returns observations `[T, B, D]`, floating, of as many features as the params have, where `D` is given.
+
+    Beside them, which are seen, bool of the same shape; None: all.
+    """
+    xs, seen = xs if isinstance(xs, Partial) else (xs, None)
     xs = check.array("xs", "T, B, D", xs)
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         raise TypeError(f"`xs` must be floating [T, B, D]; got {xs.dtype} {xs.shape}. Cast it: xs.astype(float).")
-    return _of_size(xs, D)
+    return _of_size(xs, D), seen
 
 
-def counts(xs: Any, D: int | None = None) -> jax.Array:
-    """Returns observations `[T, B, D]`, integers or floating, as floating."""
+def counts(xs: Any, D: int | None = None) -> tuple[jax.Array, jax.Array | None]:
+    """Returns observations `[T, B, D]`, integers or floating, as floating, and which are seen, as `features` does."""
+    xs, seen = xs if isinstance(xs, Partial) else (xs, None)
     xs = check.array("xs", "T, B, D", xs)
     if not jnp.issubdtype(xs.dtype, jnp.number) or jnp.iscomplexobj(xs):
         raise TypeError(f"`xs` must be counts [T, B, D], integers or floating; got {xs.dtype} {xs.shape}")
-    return _of_size(xs if jnp.issubdtype(xs.dtype, jnp.floating) else xs.astype(float), D)
+    return _of_size(xs if jnp.issubdtype(xs.dtype, jnp.floating) else xs.astype(float), D), seen
+
+
+def learned(learn: Sequence[str] | None, name: str) -> bool:
+    """Whether a param is to be learned; None: all are."""
+    return learn is None or name in learn
 
 
 def _of_size(xs, D):

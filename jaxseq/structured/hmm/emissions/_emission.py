@@ -4,9 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxseq import check, masking
 from jaxseq._factory import by_its_call
+from jaxseq.structured._check import no_nan
+from jaxseq.structured.hmm.emissions._check import Partial
+from jaxseq.typing import Shape
 
 
 @jax.tree_util.register_static
@@ -22,16 +26,21 @@ class Emission(NamedTuple):
       init: `(key, states, xs, mask) -> params`: params to start EM from, drawn, for K = `states`, by what was observed
         on the True steps of `mask` `[T, B]`; None: on all.
       log_prob: `(params, xs) -> log p(x_t | s_t)` `[T, B, K]`.
-      maximise: `(params, xs, weights) -> params`: those that maximise Σ_t Σ_k weights_t[k] log p(x_t | k), of weights
-        `[T, B, K]` of at least 0, or at least raise it above that of the old ones, as a step of EM does. A state
-        without weight keeps its params, and an observation without weight, NaN too, reaches nothing.
+      maximise: `(params, xs, weights, learn=None) -> params`: those that maximise Σ_t Σ_k weights_t[k] log p(x_t | k),
+        of weights `[T, B, K]` of at least 0, or raise it above that of the old ones, as a step of EM does. A state
+        without weight keeps its params, unless a prior says more, and an observation without weight, NaN too, reaches
+        nothing. `learn` are the names of the params to learn, the others are held; None: all. An emission whose
+        `maximise` takes three arguments is learned as a whole.
       sample: `(key, params, states) -> xs`, of states int `[T, B]`.
+      by_feature: whether `xs` may also be `(xs, seen)`, with bools that say which features are seen, as a NamedTuple of
+        arrays `[T, B, D]`; where they are not, xs are zeros. log p is then that of the features that are.
     """
 
     init: Callable[..., Any]
     log_prob: Callable[[Any, Any], jax.Array]
-    maximise: Callable[[Any, Any, jax.Array], Any]
+    maximise: Callable[..., Any]
     sample: Callable[[jax.Array, Any, jax.Array], Any]
+    by_feature: bool = False
 
 
 class Params(NamedTuple):
@@ -52,11 +61,14 @@ def observe(
       params: of the emission, `Params.emission`.
       xs: `[T, B, ...]`, any number of batch axes, also none.
       mask: bool `[T, B]`, True = real; for inference, pass it there too, or the state moves on over False steps.
-      missing: bool `[T, B]`, True where a step is real but was not observed: of NaN, `jnp.isnan(xs).any(-1)`. What
-        stands in `xs` there, or on False steps, reaches neither a value nor a gradient.
+      missing: bool `[T, B, D]`, True where a feature of a real step was not observed, as `jnp.isnan(xs)` says: log p is
+        that of the others, the missing ones summed out. Or bool `[T, B]`, where all of a step was not. What stands in
+        `xs` there, or on False steps, reaches neither a value nor a gradient. Emissions that cannot leave features out
+        take `[T, B]`, or one flag a step, `[T, B, 1]`.
 
     Raises:
-      TypeError, ValueError: an argument does not fit.
+      TypeError, ValueError: an argument does not fit, or `xs` hold NaN that no flag explains; traced `xs` are not
+        looked at, and NaN comes out.
 
     >>> from jaxseq.structured import hmm
     >>> coins = hmm.CategoricalParams(jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])))
@@ -70,15 +82,43 @@ def observe(
         raise TypeError("`params` must be those of the emission; got those of a whole model: take `params.emission`")
     params, xs = check.as_jax((params, xs))
     steps = jax.eval_shape(emission.log_prob, params, xs).shape[:-1]
-    seen = observed(check.flags("mask", mask, steps), check.flags("missing", missing, steps))
-    return masking.keep(seen, emission.log_prob(params, masking.keep(seen, xs)))
+    xs, _, seen = observed(emission, steps, xs, mask, missing)
+    return masking.keep(seen, emission.log_prob(params, xs))
 
 
-def observed(mask: jax.Array | None, missing: jax.Array | None) -> jax.Array | None:
-    """Returns bool `[T, B]`, True on steps that are real and were observed; None: all."""
-    if missing is None:
-        return mask
-    return ~missing if mask is None else mask & ~missing
+def observed(
+    emission: Emission, steps: Shape, xs: Any, mask: Any, missing: Any
+) -> tuple[Any, jax.Array | None, jax.Array | None]:
+    """Returns observations as the emission takes them, the mask, and which steps were observed, bool `[T, B]` or None.
+
+    What is not seen is zeros. Raises where flags do not fit, or where what is seen is NaN.
+    """
+    mask = check.flags("mask", mask, steps)
+    missing, of_features = _missing(emission, steps, xs, missing)
+    seen = mask if missing is None else ~missing if mask is None else mask & ~missing
+    xs = masking.keep(seen, xs)
+    if of_features is not None:
+        seen_features = ~of_features if seen is None else ~of_features & seen[..., None]
+        xs = Partial(jnp.where(seen_features, xs, jnp.zeros((), xs.dtype)), seen_features)
+    no_nan("xs", xs)
+    return xs, mask, seen
+
+
+def _missing(emission, steps, xs, missing):
+    """Which steps, and which features of steps, are missing, or None."""
+    if missing is None or getattr(missing, "ndim", None) != len(steps) + 1:
+        return check.flags("missing", missing, steps), None
+    features = xs.shape[-1] if isinstance(xs, jax.Array) and xs.ndim > len(steps) else 1
+    flags = check.flags("missing", missing, (*steps, features), "T, B, D")
+    assert flags is not None
+    if features == 1:
+        return flags[..., 0], None
+    if not emission.by_feature:
+        raise ValueError(
+            f"`missing` must be bool [T, B] = {steps}: this emission does not say what features mean apart; "
+            f"got {check.shaped(flags)}"
+        )
+    return jnp.all(flags, -1), flags
 
 
 def is_emission(emission: Any) -> None:

@@ -3,33 +3,43 @@
     log p(x | k) = -1/2 ((x - μ_k)ᵀ Σ_k⁻¹ (x - μ_k) + log det 2π Σ_k)
     maximise    μ_k = Σ_t w_t[k] x_t / Σ_t w_t[k]         Σ_k = Σ_t w_t[k] (x_t - μ_k)(x_t - μ_k)ᵀ / Σ_t w_t[k]
 
-Eigenvalues of Σ_k below the floor are set to it, its eigenvectors kept, which is the maximum among those matrices that
-have none: the likelihood still rises.
+"tied" has one Σ for all states, the mean of theirs by their weights. Eigenvalues of Σ_k below the floor are set to it,
+its eigenvectors kept, which is the maximum among those matrices that have none: the likelihood still rises.
+
+Of a step with missing features u and seen ones s, the density is that of x_s, which is Gaussian too. The M-step is then
+a step of EM (Ghahramani & Jordan 1994): x_u and its square are what is expected by the old params,
+
+    E[x_u | x_s] = μ_u + Σ_us Σ_ss⁻¹ (x_s - μ_s)        Cov[x_u | x_s] = Σ_uu - Σ_us Σ_ss⁻¹ Σ_su
+
+It raises the weighted likelihood, and repeated maximises it.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
+from jax.scipy.linalg import cho_solve, solve_triangular
 
 from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq.structured.hmm.emissions._check import features
+from jaxseq.structured.hmm.emissions import _prior
+from jaxseq.structured.hmm.emissions._check import features, learned
 from jaxseq.structured.hmm.emissions._emission import Emission
-from jaxseq.structured.hmm.emissions._rows import PRECISE, begin, moments, rows, shares, spread
+from jaxseq.structured.hmm.emissions._prior import GaussianPrior
+from jaxseq.structured.hmm.emissions._rows import PRECISE, rows_seen, shares, spread, start
 
 
 class FullGaussianParams(NamedTuple):
-    """`mean [K, D]`, `covariance [K, D, D]`."""
+    """`mean [K, D]`, `covariance [K, D, D]`; tied covariances are the same."""
 
     mean: jax.Array
     covariance: jax.Array
 
 
 def full_gaussian(*, floor: float = 1e-3) -> Emission:
-    """Returns the Gaussian emission with a full covariance, of observations `[T, B, D]`.
+    """Returns `gaussian(covariance="full")`, the Gaussian emission with a full covariance of each state.
 
     EM starts from means that are rows of the data far from each other, and the covariance of all data.
 
@@ -44,28 +54,57 @@ def full_gaussian(*, floor: float = 1e-3) -> Emission:
 
 @factory
 def _full_gaussian(floor):
+    return full_covariance(False, floor, GaussianPrior())
+
+
+@functools.cache
+def full_covariance(tied: bool, floor: float, prior: GaussianPrior) -> Emission:
+    """Returns the emission of checked options."""
+
     def init(key, states, xs, mask):
-        xs, seen = begin(features(xs), mask)
-        _, mean, variance = moments(xs, seen)
-        covariance = _raise(_covariances(xs, shares(seen)[1], mean), floor)
-        means = spread(key, xs, jnp.log(seen[:, 0]), variance[0], states)
+        xs, seen = features(xs)
+        xs, weights, mean, variance = start(xs, mask, seen)
+        covariance = _covariances(xs, shares(weights)[1][..., 0], mean[None])
+        # Missing features stand at the mean: as much variance as they should have is added.
+        lost = variance - jnp.diagonal(covariance[0])
+        covariance = _raise(covariance + jnp.diag(jnp.maximum(lost, 0))[None], floor)
+        means = spread(key, xs, jnp.log(weights[:, 0]), variance, states)
         return FullGaussianParams(means, jnp.tile(covariance, (states, 1, 1)))
 
     def log_prob(params, xs):
-        xs = features(xs, params.mean.shape[-1])
-        flat = xs.reshape(math.prod(xs.shape[:-1]), xs.shape[-1])
-        each = _log_densities(flat, params.mean, jnp.linalg.cholesky(params.covariance))
-        return each.T.reshape(*xs.shape[:-1], each.shape[0])
+        xs, seen = features(xs, params.mean.shape[-1])
+        flat, steps = xs.reshape(math.prod(xs.shape[:-1]), xs.shape[-1]), xs.shape[:-1]
+        if seen is None:
+            each = _log_densities(flat, params.mean, jnp.linalg.cholesky(params.covariance))
+        else:
+            each = _log_densities_of_seen(flat, seen.reshape(flat.shape), *params)
+        return each.T.reshape(*steps, each.shape[0])
 
-    def maximise(params, xs, weights):
-        xs, weights = rows(features(xs, params.mean.shape[-1]), weights)
+    def maximise(params, xs, weights, learn=None):
+        xs, seen = features(xs, params.mean.shape[-1])
+        xs, weights, seen = rows_seen(xs, weights, seen)
         total, share = shares(weights)
-        mean = jnp.einsum("nk,nd->kd", share, xs, precision=PRECISE)
-        covariance = _raise(_covariances(xs, share, mean), floor)
-        seen = total[:, None] > 0
-        return FullGaussianParams(
-            jnp.where(seen, mean, params.mean), jnp.where(seen[..., None], covariance, params.covariance)
-        )
+        share, old = share[..., 0], params
+        if learned(learn, "mean"):
+            if seen is None:
+                mean = jnp.einsum("nk,nd->kd", share, xs, precision=PRECISE)
+            else:
+                mean = _expected_means(xs, seen, share, *old)
+            mean = jnp.where(total + prior.mean_count > 0, _prior.pulled(prior, total, mean), params.mean)
+            params = params._replace(mean=mean)
+        if learned(learn, "covariance"):
+            if seen is None:
+                covariance = _covariances(xs, share, params.mean)
+            else:
+                covariance = _expected_covariances(xs, seen, share, params.mean, *old)
+            of_variance, of_mean = _prior.added_matrices(prior, params.mean)
+            squares, count = total[..., None] * covariance + of_mean, total[..., None]
+            if tied:
+                squares, count = (jnp.sum(x, 0, keepdims=True) for x in (squares, count))
+            count = count + prior.variance_count
+            best = _raise((squares + of_variance[: len(squares)]) / jnp.where(count > 0, count, 1), floor)
+            params = params._replace(covariance=jnp.where(count > 0, best, params.covariance))
+        return params
 
     def sample(key, params, states):
         factor = jnp.linalg.cholesky(params.covariance)[states]
@@ -73,7 +112,7 @@ def _full_gaussian(floor):
         noise = jax.random.normal(key, mean.shape, mean.dtype)
         return mean + jnp.einsum("...de,...e->...d", factor, noise, precision=PRECISE)
 
-    return Emission(init, log_prob, maximise, sample)
+    return Emission(init, log_prob, maximise, sample, by_feature=True)
 
 
 @jax.jit
@@ -82,11 +121,26 @@ def _log_densities(xs, mean, factor):
 
     def of_state(state):  # one at a time, as xs - mean of all would be K times the data
         mean, factor = state
-        whitened = solve_triangular(factor, (xs - mean).T, lower=True)
+        whitened = solve_triangular(factor, (xs - mean[None]).T, lower=True)
         log_scale = jnp.sum(jnp.log(2 * math.pi * jnp.square(jnp.diagonal(factor))))
         return -0.5 * (jnp.sum(jnp.square(whitened), 0) + log_scale)
 
     return jax.lax.map(of_state, (mean, factor))
+
+
+@jax.jit
+def _log_densities_of_seen(xs, seen, mean, covariance):
+    """Log-densities `[K, N]` of what is seen, bool `[N, D]`, of xs `[N, D]`."""
+
+    def of_state(state):
+        mean, covariance = state
+        factor = jnp.linalg.cholesky(_among_seen(covariance, seen))
+        away = jnp.where(seen, xs - mean[None], 0)
+        whitened = solve_triangular(factor, away[..., None], lower=True)[..., 0]
+        log_scale = jnp.log(2 * math.pi * jnp.square(jnp.diagonal(factor, axis1=-2, axis2=-1)))
+        return -0.5 * jnp.sum(jnp.square(whitened) + jnp.where(seen, log_scale, 0), -1)
+
+    return jax.lax.map(of_state, (mean, covariance))
 
 
 @jax.jit
@@ -95,9 +149,52 @@ def _covariances(xs, share, mean):
 
     def of_state(state):
         share, mean = state
-        return jnp.einsum("n,nd,ne->de", share, xs - mean, xs - mean, precision=PRECISE)
+        return jnp.einsum("n,nd,ne->de", share, xs - mean[None], xs - mean[None], precision=PRECISE)
 
     return jax.lax.map(of_state, (share.T, mean))
+
+
+@jax.jit
+def _expected_means(xs, seen, share, mean, covariance):
+    """Means `[K, D]` of xs `[N, D]`, with what is expected by the params in place of what is missing."""
+
+    def of_state(state):
+        share, mean, covariance = state
+        return jnp.einsum("n,nd->d", share, _completed(xs, seen, mean, covariance)[0], precision=PRECISE)
+
+    return jax.lax.map(of_state, (share.T, mean, covariance))
+
+
+@jax.jit
+def _expected_covariances(xs, seen, share, about, mean, covariance):
+    """Covariances `[K, D, D]` about means `[K, D]`, expected by the params mean and covariance."""
+
+    def of_state(state):
+        share, about, mean, covariance = state
+        completed, left = _completed(xs, seen, mean, covariance)
+        away = completed - about[None]
+        spread = jnp.einsum("n,nd,ne->de", share, away, away, precision=PRECISE)
+        return spread + jnp.einsum("n,nde->de", share, left, precision=PRECISE)
+
+    return jax.lax.map(of_state, (share.T, about, mean, covariance))
+
+
+def _completed(xs, seen, mean, covariance):
+    """Xs `[N, D]` with the expected missing features, and the covariance of these `[N, D, D]`, zeros of seen ones."""
+    factor = jnp.linalg.cholesky(_among_seen(covariance, seen))
+    of_seen = jnp.where(seen[..., None], covariance[None], 0)  # rows of seen features
+    gain = cho_solve((factor, True), of_seen)
+    away = jnp.where(seen, xs - mean[None], 0)
+    expected = mean[None] + jnp.einsum("nse,ns->ne", gain, away, precision=PRECISE)
+    left = covariance[None] - jnp.einsum("nsd,nse->nde", gain, of_seen, precision=PRECISE)
+    unseen = ~seen[..., :, None] & ~seen[..., None, :]
+    return jnp.where(seen, xs, expected), jnp.where(unseen, left, 0)
+
+
+def _among_seen(covariance, seen):
+    """The covariance of seen features `[N, D, D]`, with ones on the diagonal of the others, apart from them."""
+    unit = jnp.eye(len(covariance), dtype=covariance.dtype)[None]
+    return jnp.where(seen[..., :, None] & seen[..., None, :], covariance[None], unit)
 
 
 def _raise(covariance, floor):

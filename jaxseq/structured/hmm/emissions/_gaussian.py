@@ -3,36 +3,46 @@
     log p(x | k) = -1/2 Σ_d (x_d - μ_kd)² / σ²_kd + log 2π σ²_kd
     maximise    μ_k = Σ_t w_t[k] x_t / Σ_t w_t[k]         σ²_k = Σ_t w_t[k] (x_t - μ_k)² / Σ_t w_t[k]
 
+Of a feature only the steps count where it is seen. "spherical" has one σ²_k for all features, the mean of theirs.
 A variance below the floor is set to it, which is the maximum among those that are not: the likelihood still rises.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq.structured.hmm.emissions._check import features
+from jaxseq._promote import beside
+from jaxseq.structured.hmm.emissions import _prior
+from jaxseq.structured.hmm.emissions._check import features, learned
 from jaxseq.structured.hmm.emissions._emission import Emission
-from jaxseq.structured.hmm.emissions._rows import begin, moments, rows, spread
+from jaxseq.structured.hmm.emissions._full_gaussian import full_covariance
+from jaxseq.structured.hmm.emissions._prior import GaussianPrior
+from jaxseq.structured.hmm.emissions._rows import means, rows_seen, shares, spread, start, variances
 
 
 class GaussianParams(NamedTuple):
-    """`mean [K, D]`, `variance [K, D]`."""
+    """`mean [K, D]`, `variance [K, D]`; of spherical covariance a state's variances are the same."""
 
     mean: jax.Array
     variance: jax.Array
 
 
-def gaussian(*, floor: float = 1e-3) -> Emission:
-    """Returns the Gaussian emission with diagonal covariance, of observations `[T, B, D]`.
+def gaussian(*, covariance: str = "diagonal", floor: float = 1e-3, prior: GaussianPrior | None = None) -> Emission:
+    """Returns the Gaussian emission, of observations `[T, B, D]`, of which features may be missing.
 
-    EM starts from means that are rows of the data far from each other, and the variance of all data.
+    EM starts from means that are rows of the data far from each other, and the variance, or covariance, of all data.
 
     Args:
-      floor: the least variance, in squared units of the data: a state that explains one point would else have none.
+      covariance: of each state's features: "diagonal" or "spherical", all of one variance, with `GaussianParams`;
+        "full", or "tied", a full one that is the same in all states, with `FullGaussianParams`.
+      floor: the least variance, of full covariances in any direction, in squared units of the data: a state that
+        explains one point would else have none.
+      prior: observations added to those of each state; None: none. EM then climbs the likelihood plus the logarithm of
+        the prior; the likelihood itself may fall.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -41,36 +51,63 @@ def gaussian(*, floor: float = 1e-3) -> Emission:
     >>> [f"{x:.4f}" for x in gaussian().log_prob(params, jnp.array([[0.0]]))[0]]
     ['-0.9189', '-2.7371']
     """
-    return _gaussian(check.positive("floor", floor))
+    check.one_of("covariance", covariance, ("diagonal", "spherical", "full", "tied"))
+    return _gaussian(covariance, check.positive("floor", floor), None if prior is None else _prior.checked(prior))
 
 
 @factory
-def _gaussian(floor):
+def _gaussian(covariance, floor, prior):
+    prior = GaussianPrior() if prior is None else prior
+    if covariance in ("full", "tied"):
+        return full_covariance(covariance == "tied", floor, prior)
+    spherical = covariance == "spherical"
+
     def init(key, states, xs, mask):
-        xs, seen = begin(features(xs), mask)
-        variance = moments(xs, seen).variance
-        mean = spread(key, xs, jnp.log(seen[:, 0]), variance[0], states)
+        xs, seen = features(xs)
+        xs, weights, _, variance = start(xs, mask, seen)
+        mean = spread(key, xs, jnp.log(weights[:, 0]), variance, states)
+        variance = jnp.broadcast_to(jnp.mean(variance), variance.shape) if spherical else variance
         return GaussianParams(mean, jnp.tile(jnp.maximum(variance, floor), (states, 1)))
 
     def log_prob(params, xs):
-        return log_density(features(xs, params.mean.shape[-1]), *params)
+        return log_density(*features(xs, params.mean.shape[-1]), *params)
 
-    def maximise(params, xs, weights):
-        total, mean, variance = moments(*rows(features(xs, params.mean.shape[-1]), weights))
-        seen = total[:, None] > 0
-        return GaussianParams(
-            jnp.where(seen, mean, params.mean), jnp.where(seen, jnp.maximum(variance, floor), params.variance)
-        )
+    def maximise(params, xs, weights, learn=None):
+        xs, seen = features(xs, params.mean.shape[-1])
+        xs, weights, seen = rows_seen(xs, weights, seen)
+        total, share = shares(weights, seen)
+        mean, variance = params
+        if learned(learn, "mean"):
+            mean = jnp.where(total + prior.mean_count > 0, _prior.pulled(prior, total, means(xs, share)), mean)
+        if learned(learn, "variance"):
+            squares = total * variances(xs, share, mean) + _prior.added(prior, mean)
+            count = jnp.broadcast_to(total + prior.variance_count, squares.shape)
+            if spherical:
+                squares, count = (jnp.broadcast_to(jnp.sum(x, -1, keepdims=True), x.shape) for x in (squares, count))
+            best = jnp.maximum(squares / jnp.where(count > 0, count, 1), floor)
+            variance = jnp.where(count > 0, best, variance)
+        return GaussianParams(mean, variance)
 
     def sample(key, params, states):
         mean, variance = params.mean[states], params.variance[states]
         return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape, mean.dtype)
 
-    return Emission(init, log_prob, maximise, sample)
+    return Emission(init, log_prob, maximise, sample, by_feature=True)
 
 
-def log_density(xs: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
-    """Returns log-densities `[T, B, ...]` of xs `[T, B, D]` under Gaussians with mean and variance `[..., D]`."""
-    xs = xs.reshape(*xs.shape[:-1], *[1] * (mean.ndim - 1), xs.shape[-1])
-    log_scale = jnp.sum(jnp.log(2 * math.pi * variance), -1)
-    return -0.5 * (jnp.sum(jnp.square(xs - mean) / variance, -1) + log_scale)
+def log_density(xs: jax.Array, seen: jax.Array | None, mean: jax.Array, variance: jax.Array) -> jax.Array:
+    """Returns log-densities `[T, B, ...]` of xs `[T, B, D]` under Gaussians with mean and variance `[..., D]`.
+
+    With `seen`, bool `[T, B, D]`, that of the features that are.
+    """
+
+    def between(x: Any):
+        return x.reshape(*x.shape[:-1], *[1] * (mean.ndim - 1), x.shape[-1])
+
+    xs = between(xs)
+    of_mean, of_variance = beside(mean, xs), beside(variance, xs)
+    squares = jnp.square(xs - of_mean) / of_variance
+    log_scale = jnp.log(2 * math.pi * of_variance)
+    if seen is not None:
+        squares, log_scale = (jnp.where(between(seen), x, 0) for x in (squares, log_scale))
+    return -0.5 * (jnp.sum(squares, -1) + jnp.sum(log_scale, -1))

@@ -15,10 +15,21 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq.structured.hmm.emissions._check import features
+from jaxseq._promote import beside
+from jaxseq.structured._chain import draw_states
+from jaxseq.structured.hmm.emissions._check import features, learned
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._gaussian import log_density
-from jaxseq.structured.hmm.emissions._rows import begin, log_shares, moments, rows, spread, squared_distance
+from jaxseq.structured.hmm.emissions._rows import (
+    log_shares,
+    means,
+    rows_seen,
+    shares,
+    spread,
+    squared_distance,
+    start,
+    variances,
+)
 from jaxseq.structured.semiring import log_sum
 
 
@@ -33,8 +44,8 @@ class GaussianMixtureParams(NamedTuple):
 def gaussian_mixture(components: int, *, floor: float = 1e-3) -> Emission:
     """Returns the emission that is a mixture of Gaussians with diagonal covariance, of observations `[T, B, D]`.
 
-    EM starts from a row of the data for each state, these far from each other, components at rows near it, equal
-    weights, and the variance of all data.
+    Features may be missing. EM starts from a row of the data for each state, these far from each other, components at
+    rows near it, equal weights, and the variance of all data.
 
     Args:
       components: M, of each state.
@@ -49,46 +60,52 @@ def gaussian_mixture(components: int, *, floor: float = 1e-3) -> Emission:
 @factory
 def _gaussian_mixture(components, floor):
     def init(key, states, xs, mask):
-        xs, seen = begin(features(xs), mask)
-        variance = moments(xs, seen).variance
+        xs, seen = features(xs)
+        xs, weights, _, variance = start(xs, mask, seen)
         key_states, key_near = jax.random.split(key)
-        log_seen = jnp.log(seen[:, 0])
+        log_seen = jnp.log(weights[:, 0])
 
         def near(key, row):
-            closeness = -0.5 * squared_distance(xs, row, variance[0])
-            return spread(key, xs, log_seen + closeness, variance[0], components)
+            closeness = -0.5 * squared_distance(xs, row, variance)
+            return spread(key, xs, log_seen + closeness, variance, components)
 
-        mean = jax.vmap(near)(jax.random.split(key_near, states), spread(key_states, xs, log_seen, variance[0], states))
+        mean = jax.vmap(near)(jax.random.split(key_near, states), spread(key_states, xs, log_seen, variance, states))
         return GaussianMixtureParams(
             log_weights=jnp.full(mean.shape[:2], -math.log(components), mean.dtype),
             mean=mean,
-            variance=jnp.broadcast_to(jnp.maximum(variance[0], floor), mean.shape),
+            variance=jnp.broadcast_to(jnp.maximum(variance, floor), mean.shape),
         )
 
-    def log_joint(params, xs):
+    def log_joint(params, xs, seen):
         """Returns log p(x, m | k) `[..., K, M]`."""
-        return params.log_weights + log_density(xs, params.mean, params.variance)
+        density = log_density(xs, seen, params.mean, params.variance)
+        return beside(params.log_weights, density) + density
 
     def log_prob(params, xs):
-        return log_sum(log_joint(params, features(xs, params.mean.shape[-1])), -1)
+        return log_sum(log_joint(params, *features(xs, params.mean.shape[-1])), -1)
 
-    def maximise(params, xs, weights):
-        xs, weights = rows(features(xs, params.mean.shape[-1]), weights)
-        responsible = weights[..., None] * jax.nn.softmax(log_joint(params, xs), -1)
-        total, mean, variance = moments(xs, responsible.reshape(len(xs), -1))
-        seen = total[:, None] > 0
-        mean = jnp.where(seen, mean, params.mean.reshape(mean.shape))
-        variance = jnp.where(seen, jnp.maximum(variance, floor), params.variance.reshape(mean.shape))
+    def maximise(params, xs, weights, learn=None):
+        xs, seen = features(xs, params.mean.shape[-1])
+        xs, weights, seen = rows_seen(xs, weights, seen)
+        responsible = weights[..., None] * jax.nn.softmax(log_joint(params, xs, seen), -1)
+        total, share = shares(responsible.reshape(len(xs), -1), seen)
+        log_weights = params.log_weights
+        mean, variance = (x.reshape(-1, x.shape[-1]) for x in (params.mean, params.variance))
+        if learned(learn, "log_weights"):
+            log_weights = log_shares(jnp.sum(responsible, 0), log_weights)
+        if learned(learn, "mean"):
+            mean = jnp.where(total > 0, means(xs, share), mean)
+        if learned(learn, "variance"):
+            variance = jnp.where(total > 0, jnp.maximum(variances(xs, share, mean), floor), variance)
         return GaussianMixtureParams(
-            log_weights=log_shares(total.reshape(params.log_weights.shape), params.log_weights),
-            mean=mean.reshape(params.mean.shape),
-            variance=variance.reshape(params.variance.shape),
+            log_weights, mean.reshape(params.mean.shape), variance.reshape(params.variance.shape)
         )
 
     def sample(key, params, states):
         key_component, key_noise = jax.random.split(key)
-        component = jax.random.categorical(key_component, params.log_weights[states])
+        component = draw_states(key_component, params.log_weights[states], states.shape)
         mean, variance = params.mean[states, component], params.variance[states, component]
+        mean = jnp.where(component[..., None] < 0, jnp.nan, mean)
         return mean + jnp.sqrt(variance) * jax.random.normal(key_noise, mean.shape, mean.dtype)
 
-    return Emission(init, log_prob, maximise, sample)
+    return Emission(init, log_prob, maximise, sample, by_feature=True)

@@ -12,9 +12,10 @@ from jax.scipy.special import gammaln
 
 from jaxseq import check
 from jaxseq._factory import factory
+from jaxseq._promote import beside
 from jaxseq.structured.hmm.emissions._check import counts
 from jaxseq.structured.hmm.emissions._emission import Emission
-from jaxseq.structured.hmm.emissions._rows import PRECISE, begin, moments, rows, spread
+from jaxseq.structured.hmm.emissions._rows import PRECISE, means, rows_seen, shares, spread, start
 
 
 class PoissonParams(NamedTuple):
@@ -26,7 +27,7 @@ class PoissonParams(NamedTuple):
 def poisson(*, floor: float = 1e-6) -> Emission:
     """Returns the Poisson emission, of counts `[T, B, D]`, integers or floating, of at least 0.
 
-    EM starts from rates half way between the mean and rows of the data far from each other.
+    Features may be missing. EM starts from rates half way between the mean and rows of the data far from each other.
 
     Args:
       floor: the least rate: at 0, a state that saw no count would hold any impossible.
@@ -44,25 +45,30 @@ def poisson(*, floor: float = 1e-6) -> Emission:
 @factory
 def _poisson(floor):
     def init(key, states, xs, mask):
-        xs, seen = begin(counts(xs), mask)
-        _, mean, variance = moments(xs, seen)
-        drawn = spread(key, xs, jnp.log(seen[:, 0]), variance[0], states)
-        return PoissonParams(jnp.maximum((drawn + mean) / 2, floor))
+        xs, seen = counts(xs)
+        xs, weights, mean, variance = start(xs, mask, seen)
+        drawn = spread(key, xs, jnp.log(weights[:, 0]), variance, states)
+        return PoissonParams(jnp.maximum((drawn + mean[None]) / 2, floor))
 
     def log_prob(params, xs):
-        xs = counts(xs, params.rate.shape[-1])
-        seen = jnp.where(params.rate > 0, params.rate, 1)
-        powers = jnp.einsum("...d,kd->...k", xs, jnp.log(seen), precision=PRECISE)
+        xs, seen = counts(xs, params.rate.shape[-1])
+        possible = jnp.where(params.rate > 0, params.rate, 1)
+        powers = jnp.einsum("...d,kd->...k", xs, jnp.log(possible), precision=PRECISE)
         never = jnp.einsum("...d,kd->...k", (xs > 0).astype(xs.dtype), (params.rate == 0).astype(xs.dtype)) > 0
         powers = jnp.where(never, -jnp.inf, powers)
-        return powers - jnp.sum(params.rate, -1) - jnp.sum(gammaln(xs + 1), -1, keepdims=True)
+        if seen is None:
+            expected = beside(jnp.sum(params.rate, -1), powers)
+        else:
+            expected = jnp.einsum("...d,kd->...k", seen.astype(xs.dtype), params.rate, precision=PRECISE)
+        return powers - expected - jnp.sum(gammaln(xs + 1), -1, keepdims=True)
 
     def maximise(params, xs, weights):
-        xs, weights = rows(counts(xs, params.rate.shape[-1]), weights)
-        total, mean, _ = moments(xs, weights)
-        return PoissonParams(jnp.where(total[:, None] > 0, jnp.maximum(mean, floor), params.rate))
+        xs, seen = counts(xs, params.rate.shape[-1])
+        xs, weights, seen = rows_seen(xs, weights, seen)
+        total, share = shares(weights, seen)
+        return PoissonParams(jnp.where(total > 0, jnp.maximum(means(xs, share), floor), params.rate))
 
     def sample(key, params, states):
         return jax.random.poisson(key, params.rate[states])
 
-    return Emission(init, log_prob, maximise, sample)
+    return Emission(init, log_prob, maximise, sample, by_feature=True)

@@ -12,10 +12,14 @@ from jaxseq import check
 PRECISE = jax.lax.Precision.HIGHEST  # variances are small differences; a GPU's narrow products lose them
 
 
-class Moments(NamedTuple):
-    """Of rows under K sets of weights: the sum of weights `[K]`, mean and variance `[K, D]`; zeros where the sum is."""
+class Start(NamedTuple):
+    """Observations to start from: rows `[N, D]`, their weights `[N, 1]`, 1 or 0, their mean and variance `[D]`.
 
-    total: jax.Array
+    Features that are missing stand at their mean.
+    """
+
+    xs: jax.Array
+    weights: jax.Array
     mean: jax.Array
     variance: jax.Array
 
@@ -23,20 +27,37 @@ class Moments(NamedTuple):
 def rows(xs: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns xs `[T, B, D]` as `[N, D]`, zeros, NaN too, where a row has no weight, and weights as `[N, K]`."""
     xs, weights = (x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) for x in (xs, weights))
-    return jnp.where(jnp.any(weights > 0, -1, keepdims=True), xs, 0), weights
+    return jnp.where(jnp.any(weights > 0, -1, keepdims=True), xs, jnp.zeros((), xs.dtype)), weights
 
 
-def shares(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the sums `[K]` of weights `[N, K]`, and what each row has of them `[N, K]`."""
-    total = jnp.sum(weights, 0)
-    return total, weights / jnp.where(total > 0, total, 1)
+def rows_seen(
+    xs: jax.Array, weights: jax.Array, seen: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Returns what `rows` does, and which features are seen `[N, D]`, or None."""
+    xs, weights = rows(xs, weights)
+    return xs, weights, None if seen is None else seen.reshape(xs.shape)
 
 
-def moments(xs: jax.Array, weights: jax.Array) -> Moments:
-    """Returns the moments of xs `[N, D]` under each of weights `[N, K]`."""
-    total, share = shares(weights)
-    mean = jnp.einsum("nk,nd->kd", share, xs, precision=PRECISE)
-    return Moments(total, mean, jnp.sum(share[..., None] * jnp.square(xs[:, None] - mean), 0))
+def shares(weights: jax.Array, seen: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Returns the sums of weights `[N, K]`, `[K, 1]`, and what each row has of them `[N, K, 1]`.
+
+    With `seen`, bool `[N, D]`, those of each feature, `[K, D]` and `[N, K, D]`.
+    """
+    each = weights[..., None] if seen is None else jnp.where(seen[:, None], weights[..., None], 0)
+    total = jnp.sum(each, 0)
+    return total, each / jnp.where(total > 0, total, 1)[None]
+
+
+def means(xs: jax.Array, share: jax.Array) -> jax.Array:
+    """Returns means `[K, D]` of xs `[N, D]` by shares `[N, K, 1]` or `[N, K, D]`."""
+    if share.shape[-1] == 1:
+        return jnp.einsum("nk,nd->kd", share[..., 0], xs, precision=PRECISE)
+    return jnp.einsum("nkd,nd->kd", share, xs, precision=PRECISE)
+
+
+def variances(xs: jax.Array, share: jax.Array, mean: jax.Array) -> jax.Array:
+    """Returns mean squares about means `[K, D]`, as `means` does."""
+    return jnp.sum(share * jnp.square(xs[:, None] - mean[None]), 0)
 
 
 def log_shares(counts: jax.Array, otherwise: jax.Array) -> jax.Array:
@@ -51,8 +72,19 @@ def begin(xs: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     if math.prod(steps) == 0:
         raise ValueError(f"`xs` must hold a step to start from; got {xs.dtype} {xs.shape}")
     mask = check.flags("mask", mask, steps)
-    weights = jnp.ones(steps, jnp.result_type(xs, float)) if mask is None else mask.astype(jnp.result_type(xs, float))
+    dtype = xs.dtype if jnp.issubdtype(xs.dtype, jnp.floating) else jnp.result_type(float)
+    weights = jnp.ones(steps, dtype) if mask is None else mask.astype(dtype)
     return rows(xs, weights[..., None])
+
+
+def start(xs: jax.Array, mask: jax.Array | None, seen: jax.Array | None) -> Start:
+    """Returns what to start from, of observations `[T, B, D]`; `seen` says which features are, of the same shape."""
+    flat, weights = begin(xs, mask)
+    seen = None if seen is None else seen.reshape(flat.shape)
+    _, share = shares(weights, seen)
+    mean = means(flat, share)
+    flat = flat if seen is None else jnp.where(seen, flat, mean)
+    return Start(flat, weights, mean[0], variances(flat, share, mean)[0])
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -81,4 +113,4 @@ def spread(key: jax.Array, xs: jax.Array, log_weights: jax.Array, variance: jax.
 
 def squared_distance(xs: jax.Array, row: jax.Array, variance: jax.Array) -> jax.Array:
     """Returns the squared distance `[N]` of xs `[N, D]` from a row `[D]`, in units of the deviation."""
-    return jnp.sum(jnp.square(xs - row) / jnp.where(variance > 0, variance, 1), -1)
+    return jnp.sum(jnp.square(xs - row[None]) / jnp.where(variance > 0, variance, 1)[None], -1)

@@ -1,0 +1,94 @@
+"""A conjugate prior of Gaussians, as observations that are added to those of each state (Gauvain & Lee 1994).
+
+With κ observations of mean m for a state's mean, and ν of variance v for its variance, n those that it has, x̄ and S
+their mean and sum of squares about μ,
+
+    log p(μ, σ²) = -1/2 (ν log σ² + (ν v + κ (μ - m)²) / σ²) + constant        of each feature
+    maximised by    μ = (κ m + n x̄) / (κ + n)        σ² = (ν v + κ (μ - m)² + S) / (ν + n)
+
+For matrices ν v is ν diag(v), and (μ - m)² the outer product; it is a normal-inverse-Wishart density.
+"""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+
+
+class GaussianPrior(NamedTuple):
+    """What the mean and variance of each state are held to, and how many observations that counts as; 0: not at all."""
+
+    mean: float | Sequence[float] = 0.0  # m, of all features or of each
+    mean_count: float = 0.0  # κ
+    variance: float | Sequence[float] = 1.0  # v, of all features or of each
+    variance_count: float = 0.0  # ν
+
+
+def checked(prior: Any) -> GaussianPrior:
+    """Returns a prior of plain numbers; None is one that counts nothing."""
+    if prior is None:
+        return GaussianPrior()
+    if not isinstance(prior, GaussianPrior):
+        raise TypeError(f"`prior` must be an hmm.GaussianPrior or None; got {type(prior).__name__}")
+    return GaussianPrior(
+        _each(_finite, "prior.mean", prior.mean),
+        check.at_least_zero("prior.mean_count", prior.mean_count),
+        _each(check.positive, "prior.variance", prior.variance),
+        check.at_least_zero("prior.variance_count", prior.variance_count),
+    )
+
+
+def pulled(prior: GaussianPrior, total: jax.Array, mean: jax.Array) -> jax.Array:
+    """Returns means `[..., D]` with those of the prior, from the data's, and how many these are."""
+    count = total + prior.mean_count
+    return mean + prior.mean_count / jnp.where(count > 0, count, 1) * _from_mean(prior, mean)
+
+
+def added(prior: GaussianPrior, mean: jax.Array) -> jax.Array:
+    """Returns ν v + κ (μ - m)² of each feature, `[..., D]`."""
+    return _prior_variance(prior, mean) + prior.mean_count * jnp.square(_from_mean(prior, mean))
+
+
+def added_matrices(prior: GaussianPrior, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns ν diag(v) and κ (μ - m)(μ - m)ᵀ, `[..., D, D]` each."""
+    variance, away = _prior_variance(prior, mean), _from_mean(prior, mean)
+    return (
+        variance[..., None] * jnp.eye(mean.shape[-1], dtype=mean.dtype),
+        prior.mean_count * away[..., :, None] * away[..., None, :],
+    )
+
+
+def _prior_variance(prior, mean):
+    return jnp.broadcast_to(prior.variance_count * _of_features("prior.variance", prior.variance, mean), mean.shape)
+
+
+def _from_mean(prior, mean):
+    return jnp.broadcast_to(_of_features("prior.mean", prior.mean, mean), mean.shape) - mean
+
+
+def _of_features(name, value, mean):
+    value = jnp.asarray(value, mean.dtype)
+    if value.ndim and value.shape != mean.shape[-1:]:
+        raise ValueError(f"`{name}` must be one number, or one for each of D = {mean.shape[-1]}; got {value.size}")
+    return value
+
+
+def _finite(name, value):
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be a number, or one for each feature; got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"`{name}` must be finite; got {value}")
+    return float(value)
+
+
+def _each(number, name, value):
+    """A number, or a tuple of one for each feature."""
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return tuple(number(name, part) for part in value)
+    return number(name, value)
