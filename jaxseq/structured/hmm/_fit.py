@@ -27,7 +27,7 @@ from jax.core import Tracer
 
 from jaxseq import check, masking
 from jaxseq.structured import _check as check_observed
-from jaxseq.structured._climb import climb
+from jaxseq.structured._climb import climb, finished
 from jaxseq.structured.hmm._inference import log_likelihood
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
@@ -124,7 +124,9 @@ def fit(
     xs = masking.keep(seen, xs)
     check_observed.no_nan("xs", xs)
     enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask))
-    return _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts)
+    return finished(
+        _fit(emission, states, restarts, max_iterations, key, params, xs, mask, missing, enough, pseudocounts)
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("emission", "states", "restarts", "max_iterations"))

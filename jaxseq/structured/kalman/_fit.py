@@ -20,7 +20,7 @@ from jax.core import Tracer
 
 from jaxseq import check
 from jaxseq.structured import _check as check_observed
-from jaxseq.structured._climb import climb
+from jaxseq.structured._climb import climb, finished
 from jaxseq.structured.kalman._model import Gaussians, Params, Steps, enter, product, symmetric, times, whole
 from jaxseq.structured.kalman._smooth import posterior
 
@@ -84,7 +84,7 @@ def fit(
     if steps.xs.size == 0 or not (isinstance(steps.observed, Tracer) or jnp.any(steps.observed)):
         raise ValueError(f"there is nothing to fit to: of the steps {steps.xs.shape[:-1]} none is real and observed")
     check_observed.no_nan("xs", steps.xs)
-    fitted = _fit(learn, max_iterations, bool(parallel), params, steps, tolerance)
+    fitted = finished(_fit(learn, max_iterations, bool(parallel), params, steps, tolerance))
     none = {name: None for name, value in given._asdict().items() if value is None}
     return fitted._replace(params=fitted.params._replace(**none))
 
