@@ -84,25 +84,25 @@ def predict(
     return _predict(*enter(params, xs, mask, missing, ahead=ahead), ahead, bool(parallel))
 
 
-def _forward(params, steps, parallel):
-    return forward(params, steps, stretches(params, steps) if parallel else None)
+def _forward(model, steps, parallel):
+    return forward(model, steps, stretches(model, steps) if parallel else None)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _log_likelihood(params, steps, parallel):
-    return jnp.sum(_forward(params, steps, parallel)[1], 0)
+def _log_likelihood(model, steps, parallel):
+    return jnp.sum(_forward(model, steps, parallel)[1], 0)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _filter(params, steps, parallel):
-    return shown(_forward(params, steps, parallel)[0], steps)
+def _filter(model, steps, parallel):
+    return shown(_forward(model, steps, parallel)[0], steps)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _predict(params, steps, ahead, parallel):
+def _predict(model, steps, ahead, parallel):
     """The filter on steps of which the last ones are not seen."""
-    filtered, _ = _forward(params, steps, parallel)
+    filtered, _ = _forward(model, steps, parallel)
     states, maps = jax.tree.map(
-        lambda x: x[-ahead:], (whole(filtered), params._replace(initial_mean=None, initial_cov=None))
+        lambda x: x[-ahead:], (whole(filtered), model._replace(initial_mean=None, initial_cov=None))
     )
     return Prediction(states, observe(maps, states))

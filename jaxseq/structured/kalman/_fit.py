@@ -27,7 +27,7 @@ from jax.core import Tracer
 from jaxseq import check
 from jaxseq.structured._climb import climb, finished
 from jaxseq.structured.kalman._given import Steps, axes, enter, is_by_step
-from jaxseq.structured.kalman._model import Gaussians, Params, of_seen, product, symmetric, times, whole
+from jaxseq.structured.kalman._model import Gaussians, Model, Params, of_seen, product, symmetric, times, whole
 from jaxseq.structured.kalman._smooth import posterior
 
 
@@ -83,29 +83,29 @@ def fit(
       TypeError, ValueError: an argument does not fit the others, or nothing is observed; traced flags are not
         looked at.
     """
-    full, steps = enter(params, xs, mask, missing)
+    model, steps = enter(params, xs, mask, missing)
     learn = _names(learn, params)
     max_iterations = check.positive_int("max_iterations", max_iterations)
     tolerance = check.at_least_zero("tolerance", tolerance)
     seen = steps.observed
     if steps.xs.size == 0 or not (isinstance(seen, Tracer) or np.any(seen)):
         raise ValueError(f"there is nothing to fit to: of the steps {steps.xs.shape[:-1]} none is real and observed")
-    fitted = finished(_fit(learn, max_iterations, bool(parallel), full, steps, tolerance))
-    return fitted._replace(params=jax.tree.map(jnp.asarray, params)._replace(**fitted.params))
+    run = finished(_fit(learn, max_iterations, bool(parallel), model, steps, tolerance))
+    params = jax.tree.map(jnp.asarray, params)._replace(**run.params)
+    return Fit(params, run.log_likelihoods, run.iterations, run.converged)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _fit(learn, max_iterations, parallel, params, steps, tolerance):
+def _fit(learn, max_iterations, parallel, model, steps, tolerance):
     real = jnp.sum(jnp.broadcast_to(steps.real, steps.xs.shape[:-1]), dtype=steps.xs.dtype)
 
-    def improve(params):
-        value, smoothed, cross = posterior(params, steps, parallel)
-        return jnp.sum(value), _maximised(params, steps, whole(smoothed), cross, learn)
+    def improve(model):
+        value, smoothed, cross = posterior(model, steps, parallel)
+        return jnp.sum(value), _maximised(model, steps, whole(smoothed), cross, learn)
 
-    run = climb(improve, params, max_iterations, tolerance * real)
+    run = climb(improve, model, max_iterations, tolerance * real)
     learned = {name: getattr(run.params, name) for name in learn}
-    learned = {name: leaf.reshape(leaf.shape[leaf.ndim - axes(name) :]) for name, leaf in learned.items()}
-    return Fit(learned, run.log_likelihoods, run.iterations, run.converged)
+    return run._replace(params={name: x.reshape(x.shape[x.ndim - axes(name) :]) for name, x in learned.items()})
 
 
 def _names(learn, params):
@@ -132,15 +132,15 @@ def _why_held(name, params):
     return None
 
 
-def _maximised(params: Params, steps: Steps, states: Gaussians, cross: jax.Array, learn: Sequence[str]) -> Params:
-    """The params that are best where states are known as well as they are by the present ones."""
-    Z = params.observation.shape[-1]
+def _maximised(model: Model, steps: Steps, states: Gaussians, cross: jax.Array, learn: Sequence[str]) -> Model:
+    """The params that are best where states are known as well as the present ones know them."""
+    Z = model.observation.shape[-1]
     lead = (1,) * (steps.xs.ndim - 1)
     start = _refit(
         _Map(
             jnp.zeros((*lead, Z, 0), steps.xs.dtype),
-            params.initial_mean.reshape(*lead, Z),
-            params.initial_cov.reshape(*lead, Z, Z),
+            model.initial_mean.reshape(*lead, Z),
+            model.initial_cov.reshape(*lead, Z, Z),
         ),
         _Map(False, "initial_mean" in learn, "initial_cov" in learn),
         steps.real & ~steps.follows,
@@ -148,7 +148,7 @@ def _maximised(params: Params, steps: Steps, states: Gaussians, cross: jax.Array
         Gaussians(states.mean[..., :0], states.cov[..., :0, :0]),
         states.cov[..., :0],
     )
-    transition = _Map(params.transition, params.transition_bias, params.transition_cov)
+    transition = _Map(model.transition, model.transition_bias, model.transition_cov)
     before, after = jax.tree.map(lambda x: x[:-1], states), jax.tree.map(lambda x: x[1:], states)
     later = _refit(
         jax.tree.map(lambda x: x if x.shape[0] == 1 else x[1:], transition),
@@ -159,27 +159,27 @@ def _maximised(params: Params, steps: Steps, states: Gaussians, cross: jax.Array
         cross.mT,
     )
     seen = _refit(
-        _Map(params.observation, params.observation_bias, params.observation_cov),
+        _Map(model.observation, model.observation_bias, model.observation_cov),
         _Map(*(name in learn for name in ("observation", "observation_bias", "observation_cov"))),
         steps.observed,
-        *_completed(params, steps, states),
+        *_completed(model, steps, states),
     )
-    new = Params(start.bias.reshape(Z), start.cov.reshape(Z, Z), *later, *seen)
-    return params._replace(**{name: getattr(new, name) for name in learn})
+    new = Model(start.bias.reshape(Z), start.cov.reshape(Z, Z), *later, *seen)
+    return model._replace(**{name: getattr(new, name) for name in learn})
 
 
-def _completed(params: Params, steps: Steps, states: Gaussians) -> tuple[Gaussians, Gaussians, jax.Array]:
+def _completed(model: Model, steps: Steps, states: Gaussians) -> tuple[Gaussians, Gaussians, jax.Array]:
     """Observations as they are known from the states and the features seen, the states, and the covariance of both."""
-    seen, cov = steps.seen, params.observation_cov
+    seen, cov = steps.seen, model.observation_cov
     if seen is None or seen.shape[-1] == 1:
-        X, Z = params.observation.shape[-2:]
+        X, Z = model.observation.shape[-2:]
         none = jnp.zeros((*[1] * (steps.xs.ndim - 1), X, X + Z), cov.dtype)
         return Gaussians(steps.xs, none[..., :X]), states, none[..., X:]
-    known, hidden = of_seen(params, seen), ~seen
+    known, hidden = of_seen(model, seen), ~seen
     across = jnp.where(hidden[..., :, None] & seen[..., None, :], cov, 0)
     gain = product(across, jnp.linalg.pinv(known.observation_cov, hermitian=True))
-    matrix = jnp.where(hidden[..., None], params.observation, 0) - product(gain, known.observation)
-    bias = jnp.where(hidden, params.observation_bias, 0) + times(gain, steps.xs - known.observation_bias)
+    matrix = jnp.where(hidden[..., None], model.observation, 0) - product(gain, known.observation)
+    bias = jnp.where(hidden, model.observation_bias, 0) + times(gain, steps.xs - known.observation_bias)
     noise = jnp.where(hidden[..., :, None] & hidden[..., None, :], cov, 0) - product(gain, across.mT)
     shared = product(matrix, states.cov)
     mean = steps.xs + bias + times(matrix, states.mean)

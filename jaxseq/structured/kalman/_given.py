@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, masking
 from jaxseq.structured import _check
-from jaxseq.structured.kalman._model import Gaussians, Params, whole
+from jaxseq.structured.kalman._model import Gaussians, Model, Params, whole
 from jaxseq.typing import Shape
 
 _AXES = Params("Z", "Z, Z", "Z, Z", "Z", "Z, Z", "X, Z", "X", "X, X")._asdict()  # pyright: ignore[reportArgumentType]
@@ -38,12 +38,8 @@ class Steps(NamedTuple):
 
 def enter(
     params: Params, xs: jax.Array, mask: jax.Array | None, missing: jax.Array | None, *, ahead: int = 0
-) -> tuple[Params, Steps]:
-    """Returns the arguments of the public functions, checked, with as many steps ahead, of which none is seen.
-
-    Of the params all but the initial ones have axes `[T, *B, ...]` then, with 1s where they are the same, and biases
-    are zeros for None. What moves a state stands at the step that it moves into.
-    """
+) -> tuple[Model, Steps]:
+    """Returns the arguments of the public functions, checked, with as many steps ahead, of which none is seen."""
     given = _arrays(params)
     xs = check.inputs("xs", "T, B, X", xs, list(given.values()))
     T, *batch, features = xs.shape
@@ -56,9 +52,9 @@ def enter(
     mask = check.flags("mask", mask, xs.shape[:-1])
     by_feature = getattr(missing, "ndim", None) == xs.ndim
     missing = check.flags("missing", missing, *((xs.shape, "T, B, X") if by_feature else (xs.shape[:-1], "T, B")))
-    params, steps = _prepared(given, xs, mask, missing, ahead)
+    model, steps = _prepared(given, xs, mask, missing, ahead)
     _check.no_nan("xs", steps.xs)
-    return params, steps
+    return model, steps
 
 
 def checked(params: Params, T: int, batch: Shape) -> dict[str, jax.Array]:
@@ -68,30 +64,30 @@ def checked(params: Params, T: int, batch: Shape) -> dict[str, jax.Array]:
     return given
 
 
-def spread(given: dict[str, jax.Array], T: int, batch_axes: int) -> Params:
-    """Returns the params in the form that `enter` gives them."""
+def spread(given: dict[str, jax.Array], T: int, batch_axes: int) -> Model:
+    """Returns the model of params by name, with biases of zeros where there is none."""
     observation = given["observation"]
     zeros = {"transition_bias": observation.shape[-1], "observation_bias": observation.shape[-2]}
     zeros = {name: jnp.zeros(size, observation.dtype) for name, size in zeros.items()}
-    return Params(**{name: _lifted(name, leaf, T, batch_axes) for name, leaf in {**zeros, **given}.items()})
+    return Model(**{name: _lifted(name, leaf, T, batch_axes) for name, leaf in {**zeros, **given}.items()})
 
 
-def by_step(params: Params) -> tuple[Params, dict[str, jax.Array]]:
-    """Returns the params of a step, but for those that change in time, and these, `[T, ...]`."""
+def by_step(model: Model) -> tuple[Model, dict[str, jax.Array]]:
+    """Returns the model of a step, but for what changes in time, and this by name, `[T, ...]`."""
     changing, same = {}, {}
-    for name, leaf in params._asdict().items():
+    for name, leaf in model._asdict().items():
         if not name.startswith("initial"):
             (same if leaf.shape[0] == 1 else changing)[name] = leaf
-    return params._replace(**{name: leaf[0] for name, leaf in same.items()}), changing
+    return model._replace(**{name: leaf[0] for name, leaf in same.items()}), changing
 
 
-def initial(params: Params, steps: Steps) -> Gaussians:
+def initial(model: Model, steps: Steps) -> Gaussians:
     """Returns the state before any step, its covariance with the batch axes that all covariances come to have."""
-    matrices = params.transition, params.transition_cov, params.observation, params.observation_cov
+    matrices = model.transition, model.transition_cov, model.observation, model.observation_cov
     flags = steps.real if steps.seen is None else steps.seen[..., 0]
     batch = jnp.broadcast_shapes(flags.shape[1:], *(matrix.shape[1:-2] for matrix in matrices))
-    mean = jnp.broadcast_to(params.initial_mean, (*steps.xs.shape[1:-1], *params.initial_mean.shape))
-    return Gaussians(mean, jnp.broadcast_to(params.initial_cov, (*batch, *params.initial_cov.shape)))
+    mean = jnp.broadcast_to(model.initial_mean, (*steps.xs.shape[1:-1], *model.initial_mean.shape))
+    return Gaussians(mean, jnp.broadcast_to(model.initial_cov, (*batch, *model.initial_cov.shape)))
 
 
 def shown(states: Gaussians, steps: Steps) -> Gaussians:
@@ -147,19 +143,18 @@ def _fit_together(given, T, batch):
 def _prepared(given, xs, mask, missing, ahead):
     T, *batch, _ = xs.shape
     real = jnp.ones((T, *[1] * len(batch)), bool) if mask is None else mask
-    seen = None
+    seen = real[..., None]
     if missing is not None:
-        seen = real[..., None] & ~(missing if missing.ndim == xs.ndim else missing[..., None])
-    elif mask is not None or ahead:
-        seen = real[..., None]
-    xs = xs if seen is None else jnp.where(seen, xs, 0)
+        seen = seen & ~(missing if missing.ndim == xs.ndim else missing[..., None])
+    xs = jnp.where(seen, xs, 0)
     if ahead:
         xs, seen, real = (
             jnp.pad(x, [(0, ahead)] + [(0, 0)] * (x.ndim - 1), constant_values=value)
             for x, value in ((xs, 0), (seen, False), (real, True))
         )
+    all_seen = mask is None and missing is None and not ahead
     follows = jnp.cumsum(real, 0) > real.astype(int)
-    return spread(given, T + ahead, len(batch)), Steps(xs, seen, real, follows)
+    return spread(given, T + ahead, len(batch)), Steps(xs, None if all_seen else seen, real, follows)
 
 
 def _lifted(name, leaf, T, batch_axes):

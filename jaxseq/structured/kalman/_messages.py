@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from jaxseq import masking
 from jaxseq.structured.kalman._given import Steps, by_step, initial
-from jaxseq.structured.kalman._model import Gaussians, Params, correct, eye, move, of_seen, product, symmetric, times
+from jaxseq.structured.kalman._model import Gaussians, Model, correct, eye, move, of_seen, product, symmetric, times
 
 
 class Information(NamedTuple):
@@ -42,25 +42,25 @@ class Stretch(NamedTuple):
     information: Information
 
 
-def forward(params: Params, steps: Steps, each: Stretch | None = None) -> tuple[Gaussians, jax.Array]:
+def forward(model: Model, steps: Steps, each: Stretch | None = None) -> tuple[Gaussians, jax.Array]:
     """Returns the filtered states, held on False steps, and log p(x_t | x_1 … x_{t-1}) `[T, *B]`.
 
     The latter are 0 where x_t is not seen. With the steps as stretches the states that enter all steps are found at
     once, and then all steps run side by side.
     """
-    start = initial(params, steps)
+    start = initial(model, steps)
 
-    def advance(params, before, step):
-        prior = masking.choose(step.moves, move(params, before), before)
-        params = of_seen(params, step.seen)
-        correction = correct(params, prior, step.xs)
+    def advance(model, before, step):
+        prior = masking.choose(step.moves, move(model, before), before)
+        model = of_seen(model, step.seen)
+        correction = correct(model, prior, step.xs)
         return correction.posterior, correction.log_density(step.seen)
 
     if each is not None:
         upto = jax.lax.associative_scan(combine, each)
         entering = jax.tree.map(_shifted_on, start, Gaussians(upto.bias, upto.cov))
-        return advance(params, masking.choose(steps.follows, entering, start), steps)
-    same, changing = by_step(params)
+        return advance(model, masking.choose(steps.follows, entering, start), steps)
+    same, changing = by_step(model)
 
     def body(before, now):
         step, changed = now
@@ -98,9 +98,9 @@ def weight(cov: jax.Array, precision: jax.Array) -> jax.Array:
     return jnp.linalg.inv(eye(cov) + product(cov, precision))
 
 
-def stretches(params: Params, steps: Steps) -> Stretch:
+def stretches(model: Model, steps: Steps) -> Stretch:
     """Returns each step as a stretch, `[T, ...]`."""
-    start = initial(params, steps)
+    start = initial(model, steps)
     moves, starts = steps.moves, steps.real & ~steps.follows
 
     def pick(moving, starting, still):
@@ -109,16 +109,16 @@ def stretches(params: Params, steps: Steps) -> Stretch:
 
     matrix = jnp.zeros((steps.xs.shape[0], *start.cov.shape), steps.xs.dtype)
     vector = jnp.zeros((steps.xs.shape[0], *start.mean.shape), steps.xs.dtype)
-    transition = pick(params.transition + matrix, matrix, matrix + eye(matrix))
+    transition = pick(model.transition + matrix, matrix, matrix + eye(matrix))
     noise = Gaussians(
-        pick(params.transition_bias + vector, start.mean[None], vector),
-        pick(params.transition_cov + matrix, start.cov[None], matrix),
+        pick(model.transition_bias + vector, start.mean[None], vector),
+        pick(model.transition_cov + matrix, start.cov[None], matrix),
     )
-    params = of_seen(params, steps.seen)
-    correction = correct(params, noise, steps.xs)
-    back = product(correction.whiten, params.observation, transition)
+    model = of_seen(model, steps.seen)
+    correction = correct(model, noise, steps.xs)
+    back = product(correction.whiten, model.observation, transition)
     said = Information(times(back.mT, correction.white), product(back.mT, back))
-    kept = transition - product(correction.gain, params.observation, transition)
+    kept = transition - product(correction.gain, model.observation, transition)
     return Stretch(kept, *correction.posterior, said)
 
 

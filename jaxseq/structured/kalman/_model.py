@@ -17,8 +17,8 @@ class Params(NamedTuple):
     x_t = observation z_t + observation_bias + N(0, observation_cov)
 
     Each of the latter six is the same at all steps, of the shape below, or given for each: what observations come by
-    `[T, ...]`, what moves states `[T-1, ...]`, from each step to the next. Where rows differ, their axes come after time,
-    `[T, *B, ...]`. Controls are such a `transition_bias`: `us @ matrix.T` with inputs us `[T-1, *B, U]`.
+    `[T, ...]`, what moves states `[T-1, ...]`, from each step to the next. Where rows differ, their axes come after
+    time, `[T, *B, ...]`. Controls are such a `transition_bias`: `us @ matrix.T` with inputs us `[T-1, *B, U]`.
 
     A bias of None is none. Covariances are symmetric and positive semidefinite, those of the state singular at will;
     that of an x_t given the steps before it must be positive definite, as it is where `observation_cov` is. All that
@@ -33,6 +33,22 @@ class Params(NamedTuple):
     observation: jax.Array  # [X, Z]
     observation_bias: jax.Array | None  # [X]
     observation_cov: jax.Array  # [X, X]
+
+
+class Model(NamedTuple):
+    """Params as they are computed with: all but the initial ones lead with T and B, or with 1s where they are the same.
+
+    What moves a state stands at the step that it moves into. Of one step they lead with B alone.
+    """
+
+    initial_mean: jax.Array  # [Z]
+    initial_cov: jax.Array
+    transition: jax.Array
+    transition_bias: jax.Array
+    transition_cov: jax.Array
+    observation: jax.Array
+    observation_bias: jax.Array
+    observation_cov: jax.Array
 
 
 class Gaussians(NamedTuple):
@@ -73,41 +89,41 @@ def symmetric(matrix: jax.Array) -> jax.Array:
     return (matrix + matrix.mT) / 2
 
 
-def move(params: Params, states: Gaussians) -> Gaussians:
+def move(model: Model, states: Gaussians) -> Gaussians:
     """Returns the states one step on."""
-    return _affine(params.transition, params.transition_bias, params.transition_cov, states)
+    return _affine(model.transition, model.transition_bias, model.transition_cov, states)
 
 
-def observe(params: Params, states: Gaussians) -> Gaussians:
+def observe(model: Model, states: Gaussians) -> Gaussians:
     """Returns what is observed of the states."""
-    return _affine(params.observation, params.observation_bias, params.observation_cov, states)
+    return _affine(model.observation, model.observation_bias, model.observation_cov, states)
 
 
-def of_seen(params: Params, seen: jax.Array | None) -> Params:
-    """Returns the params by which a feature that is not seen is noise of its own, N(0, 1); `seen` `[..., X or 1]`.
+def of_seen(model: Model, seen: jax.Array | None) -> Model:
+    """Returns the model by which a feature that is not seen is noise of its own, N(0, 1); `seen` `[..., X or 1]`.
 
     Where it is 0, it says nothing of the state, and whatever its params are, they have no gradient.
     """
     if seen is None:
-        return params
-    seen = jnp.broadcast_to(seen, (*seen.shape[:-1], params.observation.shape[-2]))
+        return model
+    seen = jnp.broadcast_to(seen, (*seen.shape[:-1], model.observation.shape[-2]))
     both = seen[..., :, None] & seen[..., None, :]
-    return params._replace(
-        observation=jnp.where(seen[..., None], params.observation, 0),
-        observation_bias=jnp.where(seen, params.observation_bias, 0),
-        observation_cov=jnp.where(both, params.observation_cov, eye(params.observation_cov)),
+    return model._replace(
+        observation=jnp.where(seen[..., None], model.observation, 0),
+        observation_bias=jnp.where(seen, model.observation_bias, 0),
+        observation_cov=jnp.where(both, model.observation_cov, eye(model.observation_cov)),
     )
 
 
-def correct(params: Params, prior: Gaussians, x: jax.Array) -> Correction:
+def correct(model: Model, prior: Gaussians, x: jax.Array) -> Correction:
     """Returns what an observation x `[..., X]` says of a state, the covariance in Joseph's form."""
-    predicted = observe(params, prior)
+    predicted = observe(model, prior)
     root = jnp.linalg.cholesky(predicted.cov)
     whiten = solve_triangular(root, jnp.broadcast_to(eye(root), root.shape), lower=True)
     wrong = x - predicted.mean
-    gain = product(prior.cov, params.observation.mT, whiten.mT, whiten)
-    kept = eye(prior.cov) - product(gain, params.observation)
-    cov = product(kept, prior.cov, kept.mT) + product(gain, params.observation_cov, gain.mT)
+    gain = product(prior.cov, model.observation.mT, whiten.mT, whiten)
+    kept = eye(prior.cov) - product(gain, model.observation)
+    cov = product(kept, prior.cov, kept.mT) + product(gain, model.observation_cov, gain.mT)
     return Correction(Gaussians(prior.mean + times(gain, wrong), symmetric(cov)), gain, whiten, times(whiten, wrong))
 
 

@@ -54,25 +54,25 @@ def _sample(key, given, T, batch_shape):
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _sample_posterior(key, params, steps, parallel):
-    states, drawn = _draw(key, params, jnp.broadcast_to(steps.moves, steps.xs.shape[:-1]))
+def _sample_posterior(key, model, steps, parallel):
+    states, drawn = _draw(key, model, jnp.broadcast_to(steps.moves, steps.xs.shape[:-1]))
     # The difference of two means is the mean of the differences, by the model without its constants.
     constants = ("initial_mean", "transition_bias", "observation_bias")
-    centred = params._replace(**{name: jnp.zeros_like(getattr(params, name)) for name in constants})
+    centred = model._replace(**{name: jnp.zeros_like(getattr(model, name)) for name in constants})
     wrong = steps.xs - drawn
     steps = steps._replace(xs=wrong if steps.seen is None else jnp.where(steps.seen, wrong, 0))
     return masking.keep(steps.real, states + posterior(centred, steps, parallel)[1].mean)
 
 
-def _draw(key, params, moves):
+def _draw(key, model, moves):
     """States, held where `moves` `[T, *B]` is False, and observations."""
-    (T, *batch), (X, Z) = moves.shape, params.observation.shape[-2:]
+    (T, *batch), (X, Z) = moves.shape, model.observation.shape[-2:]
     # One draw for all: each one of its own is compiled for longer than all else here.
-    normal = jax.random.normal(key, (T + 1, *batch, Z + X), params.observation.dtype)
-    first = times(_root(params.initial_cov), normal[0, ..., :Z]) + params.initial_mean.reshape(*[1] * len(batch), Z)
-    pushes = times(_root(params.transition_cov), normal[1:, ..., :Z]) + params.transition_bias
-    noise = times(_root(params.observation_cov), normal[1:, ..., Z:]) + params.observation_bias
-    same, changing = by_step(params)
+    normal = jax.random.normal(key, (T + 1, *batch, Z + X), model.observation.dtype)
+    first = times(_root(model.initial_cov), normal[0, ..., :Z]) + model.initial_mean.reshape(*[1] * len(batch), Z)
+    pushes = times(_root(model.transition_cov), normal[1:, ..., :Z]) + model.transition_bias
+    noise = times(_root(model.observation_cov), normal[1:, ..., Z:]) + model.observation_bias
+    same, changing = by_step(model)
 
     def advance(before, step):
         moves, push, changed = step
@@ -80,7 +80,7 @@ def _draw(key, params, moves):
         return after, after
 
     _, states = jax.lax.scan(advance, first, (moves, pushes, changing))
-    return states, times(params.observation, states) + noise
+    return states, times(model.observation, states) + noise
 
 
 def _root(cov):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxseq import masking
 from jaxseq.structured.kalman._given import Steps, enter, shown
 from jaxseq.structured.kalman._messages import backward, forward, informed, stretches, weight
-from jaxseq.structured.kalman._model import Gaussians, Params, product
+from jaxseq.structured.kalman._model import Gaussians, Model, Params, product
 
 
 def smooth(
@@ -39,10 +39,10 @@ def pairs(
     return _pairs(*enter(params, xs, mask, missing), bool(parallel))
 
 
-def posterior(params: Params, steps: Steps, parallel: bool) -> tuple[jax.Array, Gaussians, jax.Array]:
+def posterior(model: Model, steps: Steps, parallel: bool) -> tuple[jax.Array, Gaussians, jax.Array]:
     """Returns log p(x) `[*B]`, the smoothed states, held on False steps, and the covariances of `pairs`."""
-    each = stretches(params, steps)
-    filtered, log_densities = forward(params, steps, each if parallel else None)
+    each = stretches(model, steps)
+    filtered, log_densities = forward(model, steps, each if parallel else None)
     later = backward(each, parallel=parallel)
     smoothed = informed(filtered, later)
     # Given z_{t-1} and all x, z_t is W A z_{t-1} and what z_{t-1} has no part in, by step t and by what follows it.
@@ -53,11 +53,11 @@ def posterior(params: Params, steps: Steps, parallel: bool) -> tuple[jax.Array, 
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _smooth(params, steps, parallel):
-    return shown(posterior(params, steps, parallel)[1], steps)
+def _smooth(model, steps, parallel):
+    return shown(posterior(model, steps, parallel)[1], steps)
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _pairs(params, steps, parallel):
-    cross = posterior(params, steps, parallel)[2]
+def _pairs(model, steps, parallel):
+    cross = posterior(model, steps, parallel)[2]
     return jnp.broadcast_to(cross, (cross.shape[0], *steps.xs.shape[1:-1], *cross.shape[-2:]))
