@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.linalg import block_diag
+from scipy.linalg import block_diag, expm
 
 from jaxseq.structured import kalman
 from jaxseq.structured.kalman import Params
@@ -519,6 +519,54 @@ GOOD, XS = PARAMS["regular"], np.ones((4, 2, 3))
         (lambda: kalman.filter(GOOD, XS[..., :2]), ValueError, "`xs` must have X = 3 features"),
         (lambda: kalman.filter(GOOD, XS, mask=np.ones((4, 3), bool)), ValueError, "`mask` must be bool"),
         (lambda: kalman.filter(GOOD, XS, missing=np.ones((4, 2))), TypeError, "`missing` must be bool"),
+        (
+            lambda: kalman.filter(GOOD, XS, missing=np.ones((4, 2, 2), bool)),
+            ValueError,
+            r"`missing` must be bool \[T, B, X\] = \(4, 2, 3\)",
+        ),
+        (
+            lambda: kalman.filter(GOOD._replace(transition=np.ones((4, 2, 2))), XS),
+            ValueError,
+            r"`params.transition` must be .* or for each step \[T-1, Z, Z\] = \(3, 2, 2\) or \[T-1, B, Z, Z\]; got",
+        ),
+        (
+            lambda: kalman.smooth(GOOD._replace(observation_bias=np.ones((3, 3))), XS),
+            ValueError,
+            r"`params.observation_bias` must be .* or for each step \[T, X\] = \(4, 3\)",
+        ),
+        (
+            lambda: kalman.predict(GOOD._replace(transition_bias=np.ones((3, 2))), XS, 2),
+            ValueError,
+            r"for each step \[T-1, Z\] = \(5, 2\)",
+        ),
+        (
+            lambda: kalman.sample(jax.random.key(0), GOOD._replace(transition_bias=np.ones((3, 2))), 3),
+            ValueError,
+            r"for each step \[T-1, Z\] = \(2, 2\)",
+        ),
+        (
+            lambda: kalman.fit(GOOD._replace(transition=np.ones((3, 2, 2))), XS, learn=["transition"]),
+            ValueError,
+            "same at all steps; `params.transition` is given for each step",
+        ),
+        (
+            lambda: kalman.fit(GOOD._replace(transition_cov=np.ones((3, 2, 2))), XS, learn=["transition_bias"]),
+            ValueError,
+            "the noise of 'transition_bias', `params.transition_cov`, is given for each step",
+        ),
+        (lambda: kalman.discretise(np.ones((2, 3)), np.eye(2), np.ones(3)), ValueError, r"`drift` must be \[Z, Z\]"),
+        (lambda: kalman.discretise(np.eye(2), np.eye(3), np.ones(3)), ValueError, r"`diffusion` must be \[Z, Z\]"),
+        (
+            lambda: kalman.discretise(np.eye(2), np.eye(2), -np.ones(3)),
+            ValueError,
+            "`gaps` must be finite and 0 or more",
+        ),
+        (
+            lambda: kalman.discretise(np.eye(2), np.eye(2), np.ones(3), bias=np.ones((2, 2))),
+            ValueError,
+            r"`bias` must be \[Z\] = \(2,\) or \[T-1, B, Z\] = \(3, 2\)",
+        ),
+        (lambda: kalman.discretise(np.eye(2, dtype=int), np.eye(2), np.ones(3)), TypeError, "`drift` must be float32"),
         (lambda: kalman.predict(GOOD, XS, 0), ValueError, "`steps` must be a positive int"),
         (lambda: kalman.sample(0, GOOD, 3), TypeError, "`key` must be"),
         (lambda: kalman.sample(jax.random.key(0), GOOD, -1), ValueError, "`T` must be an int, 0 or more"),
@@ -541,10 +589,94 @@ def test_errors(call, error, message):
         call()
 
 
-def test_what_is_not_a_number_has_to_be_said_to_be_missing():
-    xs = jnp.full((4, len(GOOD.observation)), jnp.nan)
+@pytest.mark.parametrize(
+    "call",
+    [
+        kalman.log_likelihood,
+        kalman.filter,
+        kalman.smooth,
+        kalman.pairs,
+        lambda *given, **options: kalman.predict(*given, 1, **options),
+        lambda *given, **options: kalman.sample_posterior(jax.random.key(0), *given, **options),
+        kalman.fit,
+    ],
+)
+def test_what_is_not_a_number_has_to_be_said_to_be_missing(call):
+    xs = np.ones((4, 2, 3))
+    xs[1, 0, 2] = np.nan
+    missing = np.isnan(xs) & (np.arange(3) < 2)
     with pytest.raises(ValueError, match=r"`xs` hold NaN on steps that are real and observed; .*missing="):
-        kalman.fit(GOOD, xs)
+        call(GOOD, xs, missing=missing)
+
+
+def test_under_jit_such_a_row_is_not_a_number_and_no_other():
+    xs, row = xs_for(GOOD), np.flatnonzero(OBSERVED.all(0))[0]
+    xs[0, row, 1] = np.nan
+    got, want = everything(GOOD, xs, MASK, MISS), exact("regular")
+    for place, name in enumerate(NAMES):
+        of_rows = lambda x, place=place: np.moveaxis(np.asarray(x), 0 if place == 0 else 1, 0)
+        one, other = of_rows(got[place]), of_rows(want[place])
+        np.testing.assert_allclose(np.delete(one, row, 0), np.delete(other, row, 0), rtol=1e-9, atol=1e-9, err_msg=name)
+        if one.ndim < 4 and name != "pairs":  # the means
+            assert np.isnan(one[row]).all(), name
+
+
+def assert_gap(got, drift, diffusion, bias, h):
+    """The transition over a gap, by exponentials of block matrices (Van Loan 1978)."""
+    Z = len(drift)
+    both = expm(h * np.block([[-drift, diffusion], [np.zeros((Z, Z)), drift.T]]))
+    pushed = expm(h * np.block([[drift, bias[:, None]], [np.zeros((1, Z + 1))]]))
+    transition = both[Z:, Z:].T
+    for one, other in zip(got, (transition, pushed[:Z, Z], transition @ both[:Z, Z:]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+
+
+def test_gaps_of_time_against_exponentials_of_block_matrices():
+    rng = np.random.default_rng(0)
+    root, bias = rng.normal(size=(3, 2)), rng.normal(size=3)
+    gaps = np.array([[0.0, 0.1], [1.0, 2.5], [1e-6, 0.02]])
+    discretise = jax.jit(kalman.discretise)
+    for drift in (0.5 * rng.normal(size=(3, 3)), np.diag([1.0, 1.0], 1)):  # the latter has no inverse
+        moves = jax.tree.map(np.asarray, discretise(drift, root @ root.T, gaps, bias=bias))
+        for at in np.ndindex(*gaps.shape):
+            assert_gap([leaf[at] for leaf in moves], drift, root @ root.T, bias, gaps[at])
+
+
+def test_gaps_of_any_size_in_float32():
+    one = np.ones((1, 1), np.float32)
+    gaps = np.array([0.0, 1e-3, 1e6], np.float32)
+
+    @jax.jit
+    def run(drift):
+        moves = lambda drift: kalman.discretise(drift, 2 * one, gaps, bias=one[0])
+        return moves(drift), jax.jacobian(moves)(drift)
+
+    moves, slopes = jax.tree.map(lambda x: np.asarray(x).ravel(), run(-50 * one))
+    e = np.exp(-50 * gaps.astype(float))
+    np.testing.assert_allclose(moves.transition, e, rtol=1e-6)
+    np.testing.assert_allclose(moves.transition_bias, (1 - e) / 50, rtol=1e-5)
+    np.testing.assert_allclose(moves.transition_cov, (1 - e**2) / 50, rtol=1e-5)
+    np.testing.assert_allclose(slopes.transition, gaps * e, rtol=1e-5)
+    np.testing.assert_allclose(slopes.transition_bias[-1], 1 / 2500, rtol=1e-4)
+
+
+def test_gaps_are_as_steps_in_between_that_are_missing():
+    rng = np.random.default_rng(7)
+    drift, diffusion, fine = rng.normal(size=(2, 2)), spd(rng, 2), 0.3
+    times = np.array([0, 1, 4, 6])
+
+    @jax.jit
+    def run(xs):
+        by_gap = GOOD._replace(**kalman.discretise(drift, diffusion, fine * np.diff(times))._asdict())
+        each = kalman.discretise(drift, diffusion, np.full(6, fine))
+        between = np.ones(7, bool)
+        between[times] = False
+        long = jnp.zeros((7, 3)).at[times].set(xs)
+        return kalman.smooth(by_gap, xs), kalman.smooth(GOOD._replace(**each._asdict()), long, missing=between)
+
+    few, many = run(rng.normal(size=(4, 3)))
+    for one, other in zip(few, many, strict=True):
+        np.testing.assert_allclose(one, other[times], rtol=1e-10, atol=1e-10)
 
 
 def test_where_expectation_maximisation_ends_in_nothing_the_params_before_stay(x64):
