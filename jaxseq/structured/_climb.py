@@ -12,7 +12,7 @@ class Climb(NamedTuple):
 
     params: Any
     log_likelihoods: jax.Array
-    """`[1 + max_iterations]`: at the start, and after each iteration; NaN after the last."""
+    """`[1 + max_iterations]`: at the start, and after each iteration; the last one again after it, see `finished`."""
     iterations: jax.Array
     """Int: how many were made."""
     converged: jax.Array
@@ -46,11 +46,26 @@ def climb(improve: Callable, params: Any, max_iterations: int, tolerance: jax.Ar
         is_over = converged | ~is_finite | (run.step == max_iterations)
         kept = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), run.params, run.kept)
         last = jnp.where(is_finite, value, run.last)
-        values = run.log_likelihoods.at[run.step].set(value)
+        values = jnp.where(jnp.arange(1 + max_iterations) < run.step, run.log_likelihoods, value)
         return _Run(better, kept, values, last, run.step + 1, converged, is_over)
 
-    nan = jnp.full(1 + max_iterations, jnp.nan, jnp.result_type(*jax.tree.leaves(params)))
+    values = jnp.zeros(1 + max_iterations, jnp.result_type(*jax.tree.leaves(params)))
     false = jnp.asarray(False)
-    run = _Run(params, params, nan, jnp.asarray(-jnp.inf, nan.dtype), jnp.asarray(0), false, false)
+    run = _Run(params, params, values, jnp.asarray(-jnp.inf, values.dtype), jnp.asarray(0), false, false)
     run = jax.lax.while_loop(lambda run: ~run.is_over, iterate, run)
     return Climb(run.kept, run.log_likelihoods, run.step - 1, run.converged, run.last)
+
+
+def finished(fit: Any) -> Any:
+    """Returns a fit of `log_likelihoods` and `iterations`, with NaN for the likelihoods after the last iteration.
+
+    For the public edge, outside of all that is compiled: a program that returns NaN where all went well fails under
+    `jax_debug_nans`.
+    """
+    with jax.debug_nans(False):
+        return fit._replace(log_likelihoods=_unused_as_nan(fit.log_likelihoods, fit.iterations))
+
+
+@jax.jit
+def _unused_as_nan(values, iterations):
+    return jnp.where(jnp.arange(values.shape[-1]) <= iterations[..., None], values, jnp.nan)

@@ -27,7 +27,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxseq import check, masking
-from jaxseq.structured._climb import climb
+from jaxseq.structured._climb import climb, finished
 from jaxseq.structured.hmm._inference import log_likelihood
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
@@ -132,7 +132,9 @@ def fit(
     if nothing:
         raise ValueError(f"there is nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
     enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask, dtype=float))
-    return _fit(emission, states, restarts, max_iterations, names, key, params, xs, mask, seen, enough, pseudocounts)
+    return finished(
+        _fit(emission, states, restarts, max_iterations, names, key, params, xs, mask, seen, enough, pseudocounts)
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("emission", "states", "restarts", "max_iterations", "learn"))

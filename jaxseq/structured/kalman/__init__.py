@@ -4,19 +4,23 @@
     z_t = transition z_{t-1} + transition_bias + N(0, transition_cov)
     x_t = observation z_t + observation_bias + N(0, observation_cov)
 
-The states z are not seen, the observations x are: the hidden Markov model of continuous states. Params are the same at
-all steps; such as change in time are out of scope. A step that the mask leaves out is as if it were not there: no
-transition and no observation. At a `missing` one the state moves on, unseen.
+The states z are not seen, the observations x are: the hidden Markov model of continuous states. What moves a state and
+what observes it is the same at all steps, or given for each (see `Params`): so controls are said, and gaps of time of
+any length (`discretise`). A step that the mask leaves out is as if it were not there: no transition and no observation.
+At a `missing` one the state moves on, unseen; features may be missing one by one. NaN that no flag tells of is an
+error, and under `jax.jit`, where values are not looked at, makes a row's results NaN.
 
 >>> from jaxseq.structured import kalman
 >>> one = jnp.ones([1, 1])
 >>> level = kalman.Params(jnp.zeros(1), one, one, None, 0.1 * one, one, None, one)  # a random walk in noise
 >>> xs = jnp.array([[0.0], [1.0], [jnp.nan], [3.0]])
->>> states = jax.jit(kalman.smooth)(level, xs, missing=jnp.isnan(xs[:, 0]))
+>>> states = kalman.smooth(level, xs, missing=jnp.isnan(xs))
 >>> [round(float(mean), 3) for mean in states.mean[:, 0]]
 [0.833, 1.0, 1.167, 1.333]
 """
 
+from jaxseq.structured.kalman._discretise import Discretised as Discretised
+from jaxseq.structured.kalman._discretise import discretise as discretise
 from jaxseq.structured.kalman._filter import Prediction as Prediction
 from jaxseq.structured.kalman._filter import filter as filter
 from jaxseq.structured.kalman._filter import log_likelihood as log_likelihood

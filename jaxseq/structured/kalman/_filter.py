@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check, masking
-from jaxseq.structured.kalman import _messages
-from jaxseq.structured.kalman._model import Gaussians, Params, enter, initial, move, observe, shown, whole
+from jaxseq import check
+from jaxseq.structured.kalman._given import enter, shown
+from jaxseq.structured.kalman._messages import forward, stretches
+from jaxseq.structured.kalman._model import Gaussians, Params, observe, whole
 
 
 class Prediction(NamedTuple):
@@ -29,14 +30,16 @@ def log_likelihood(
     """Returns log p(x) `[*B]`; 0 where a row has no observation.
 
     Args:
-      params: `Params`.
+      params: `Params`; what moves a state into a real step is the entry of that step, also past False steps.
       xs: `[T, *B, X]`, any number of batch axes, also none, in the dtype of `params`.
       mask: bool `[T, *B]`, True = real; a False step is as if it were not there.
-      missing: bool `[T, *B]`, True where x is not seen while the state moves on.
+      missing: bool, True where x is not seen while the state moves on: `[T, *B]` of all features of a step, or
+        `[T, *B, X]` of each.
       parallel: scan over time in log T rounds (Särkkä & García-Fernández 2021), of more work; the numbers are the same.
 
     Raises:
-      TypeError, ValueError: an argument does not fit the others.
+      TypeError, ValueError: an argument does not fit the others, or `xs` hold NaN that neither `mask` nor `missing`
+        tells of. Under `jax.jit` values are not looked at: there such a NaN makes the row's results NaN.
 
     >>> from jaxseq.structured import kalman
     >>> one = jnp.ones([1, 1])
@@ -44,8 +47,7 @@ def log_likelihood(
     >>> print(f"{log_likelihood(level, jnp.array([[0.2], [0.4]])):.4f}")
     -2.4576
     """
-    params, steps = enter(params, xs, mask, missing)
-    return jnp.sum(_messages.forward(params, steps, parallel=parallel)[1], 0)
+    return _log_likelihood(*enter(params, xs, mask, missing), bool(parallel))
 
 
 def filter(
@@ -60,8 +62,7 @@ def filter(
 
     Arguments as for `log_likelihood`.
     """
-    params, steps = enter(params, xs, mask, missing)
-    return shown(_messages.forward(params, steps, parallel=parallel)[0], steps)
+    return _filter(*enter(params, xs, mask, missing), bool(parallel))
 
 
 def predict(
@@ -75,24 +76,33 @@ def predict(
 ) -> Prediction:
     """Returns p(z_{T+k} | x) and p(x_{T+k} | x) for k = 1 … `steps`, T each row's last real step.
 
-    A row without a step is predicted from the start: its first state is the initial one. Arguments as for
-    `log_likelihood`.
+    Params that are given for each step have to go on: `[T-1 + steps, ...]` and `[T + steps, ...]`. A row's steps ahead
+    come by the entries after the T of `xs`, wherever its last real step is. A row without a step is predicted from the
+    start: its first state is the initial one. Arguments as for `log_likelihood`.
     """
     ahead = check.positive_int("steps", steps)
-    params, given = enter(params, xs, mask, missing)
-    return _predict(params, given, ahead, bool(parallel))
+    return _predict(*enter(params, xs, mask, missing, ahead=ahead), ahead, bool(parallel))
+
+
+def _forward(model, steps, parallel):
+    return forward(model, steps, stretches(model, steps) if parallel else None)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _log_likelihood(model, steps, parallel):
+    return jnp.sum(_forward(model, steps, parallel)[1], 0)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _filter(model, steps, parallel):
+    return shown(_forward(model, steps, parallel)[0], steps)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _predict(params, given, ahead, parallel):
-    filtered, _ = _messages.forward(params, given, parallel=parallel)
-    last = jax.tree.map(lambda start, x: x[-1] if x.shape[0] else start, initial(params, given), filtered)
-    begun = jnp.any(given.real, 0)
-
-    def advance(before, k):
-        after = masking.choose(begun | (k > 0), move(params, before), before)
-        return after, after
-
-    _, states = jax.lax.scan(advance, last, jnp.arange(ahead))
-    states = whole(states)
-    return Prediction(states, observe(params, states))
+def _predict(model, steps, ahead, parallel):
+    """The filter on steps of which the last ones are not seen."""
+    filtered, _ = _forward(model, steps, parallel)
+    states, maps = jax.tree.map(
+        lambda x: x[-ahead:], (whole(filtered), model._replace(initial_mean=None, initial_cov=None))
+    )
+    return Prediction(states, observe(maps, states))

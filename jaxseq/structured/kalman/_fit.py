@@ -6,7 +6,13 @@ steps that a map is for, an iteration sets
 
     [M c] ← [M c] + ⟨(y - M u - c) [u 1]ᵀ⟩ ⟨[u 1] [u 1]ᵀ⟩⁻¹          V ← ⟨(y - M u - c) (y - M u - c)ᵀ⟩ / n
 
-with the new M and c in V. The likelihood never falls.
+with the new M and c in V. The likelihood never falls. Where some features of an observation are seen, s, and some are
+not, m, the latter are expected too, given z and what is seen, with K = V_ms V_ss⁻¹:
+
+    x_m | z, x_s ~ N(M_m z + c_m + K (x_s - M_s z - c_s), V_mm - K V_sm)
+
+What is given for each step stays, and so do a matrix and a bias whose noise is given so; beside such a bias, that of
+controls, the matrix is learned.
 """
 
 import functools
@@ -19,9 +25,9 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxseq import check
-from jaxseq.structured import _check as check_observed
-from jaxseq.structured._climb import climb
-from jaxseq.structured.kalman._model import Gaussians, Params, Steps, enter, product, symmetric, times, whole
+from jaxseq.structured._climb import climb, finished
+from jaxseq.structured.kalman._given import Steps, axes, enter, is_by_step
+from jaxseq.structured.kalman._model import Gaussians, Model, Params, of_seen, product, symmetric, times, whole
 from jaxseq.structured.kalman._smooth import posterior
 
 
@@ -64,7 +70,8 @@ def fit(
     Args:
       params: the model to begin from.
       xs, mask, missing, parallel: as for `log_likelihood`.
-      learn: the names of the params to learn, the others are held; None: all that are not None.
+      learn: the names of the params to learn, the others are held; None: all that are not None and can be learned.
+        What is given for each step cannot, nor can a matrix or bias whose noise is; the likelihood's gradient can.
       max_iterations: the most to make.
       tolerance: stop when an iteration changes the log-likelihood by no more than this, in nats a real step.
 
@@ -76,82 +83,118 @@ def fit(
       TypeError, ValueError: an argument does not fit the others, or nothing is observed; traced flags are not
         looked at.
     """
-    given = params
-    params, steps = enter(params, xs, mask, missing)
-    learn = _names(learn, given)
+    model, steps = enter(params, xs, mask, missing)
+    learn = _names(learn, params)
     max_iterations = check.positive_int("max_iterations", max_iterations)
     tolerance = check.at_least_zero("tolerance", tolerance)
-    if steps.xs.size == 0 or not (isinstance(steps.observed, Tracer) or jnp.any(steps.observed)):
+    seen = steps.observed
+    if steps.xs.size == 0 or not (isinstance(seen, Tracer) or np.any(seen)):
         raise ValueError(f"there is nothing to fit to: of the steps {steps.xs.shape[:-1]} none is real and observed")
-    check_observed.no_nan("xs", steps.xs)
-    fitted = _fit(learn, max_iterations, bool(parallel), params, steps, tolerance)
-    none = {name: None for name, value in given._asdict().items() if value is None}
-    return fitted._replace(params=fitted.params._replace(**none))
+    run = finished(_fit(learn, max_iterations, bool(parallel), model, steps, tolerance))
+    params = jax.tree.map(jnp.asarray, params)._replace(**run.params)
+    return Fit(params, run.log_likelihoods, run.iterations, run.converged)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _fit(learn, max_iterations, parallel, params, steps, tolerance):
-    real = jnp.sum(jnp.broadcast_to(steps.real, steps.xs.shape[:-1]))
+def _fit(learn, max_iterations, parallel, model, steps, tolerance):
+    real = jnp.sum(jnp.broadcast_to(steps.real, steps.xs.shape[:-1]), dtype=steps.xs.dtype)
 
-    def improve(params):
-        value, smoothed, cross = posterior(params, steps, parallel=parallel)
-        return jnp.sum(value), _maximised(params, steps, whole(smoothed), cross, learn)
+    def improve(model):
+        value, smoothed, cross = posterior(model, steps, parallel)
+        return jnp.sum(value), _maximised(model, steps, whole(smoothed), cross, learn)
 
-    run = climb(improve, params, max_iterations, tolerance * real)
-    return Fit(run.params, run.log_likelihoods, run.iterations, run.converged)
+    run = climb(improve, model, max_iterations, tolerance * real)
+    learned = {name: getattr(run.params, name) for name in learn}
+    return run._replace(params={name: x.reshape(x.shape[x.ndim - axes(name) :]) for name, x in learned.items()})
 
 
 def _names(learn, params):
     there = [name for name, value in params._asdict().items() if value is not None]
+    held = {name: why for name in there if (why := _why_held(name, params))}
     if learn is None:
-        return tuple(there)
+        return tuple(name for name in there if name not in held)
     if isinstance(learn, str) or not isinstance(learn, Sequence):
         raise TypeError(f"`learn` must be a sequence of names of params, or None; got {learn!r}")
     for name in learn:
         if name not in there:
             raise ValueError(f"`learn` must hold names of params that are not None, {', '.join(there)}; got {name!r}")
+        if name in held:
+            raise ValueError(f"`learn` must hold names of params that are the same at all steps; {held[name]}")
     return tuple(learn)
 
 
-def _maximised(params: Params, steps: Steps, states: Gaussians, cross: jax.Array, learn: Sequence[str]) -> Params:
-    """The params that are best where states are known as well as they are by the present ones."""
-    (Z, X), dtype = params.observation.T.shape, steps.xs.dtype
-    first = _refit(
-        _Map(jnp.zeros((Z, 0), dtype), params.initial_mean, params.initial_cov),
+def _why_held(name, params):
+    if is_by_step(name, getattr(params, name)):
+        return f"`params.{name}` is given for each step"
+    noise = f"{name.split('_')[0]}_cov"
+    if is_by_step(noise, getattr(params, noise)):
+        return f"the noise of {name!r}, `params.{noise}`, is given for each step"
+    return None
+
+
+def _maximised(model: Model, steps: Steps, states: Gaussians, cross: jax.Array, learn: Sequence[str]) -> Model:
+    """The params that are best where states are known as well as the present ones know them."""
+    Z = model.observation.shape[-1]
+    lead = (1,) * (steps.xs.ndim - 1)
+    start = _refit(
+        _Map(
+            jnp.zeros((*lead, Z, 0), steps.xs.dtype),
+            model.initial_mean.reshape(*lead, Z),
+            model.initial_cov.reshape(*lead, Z, Z),
+        ),
         _Map(False, "initial_mean" in learn, "initial_cov" in learn),
         steps.real & ~steps.follows,
         states,
         Gaussians(states.mean[..., :0], states.cov[..., :0, :0]),
         states.cov[..., :0],
     )
+    transition = _Map(model.transition, model.transition_bias, model.transition_cov)
+    before, after = jax.tree.map(lambda x: x[:-1], states), jax.tree.map(lambda x: x[1:], states)
     later = _refit(
-        _Map(params.transition, params.transition_bias, params.transition_cov),
+        jax.tree.map(lambda x: x if x.shape[0] == 1 else x[1:], transition),
         _Map(*(name in learn for name in ("transition", "transition_bias", "transition_cov"))),
-        (steps.real & steps.follows)[1:],
-        Gaussians(states.mean[1:], states.cov[1:]),
-        Gaussians(states.mean[:-1], states.cov[:-1]),
+        steps.moves[1:],
+        after,
+        before,
         cross.mT,
     )
     seen = _refit(
-        _Map(params.observation, params.observation_bias, params.observation_cov),
+        _Map(model.observation, model.observation_bias, model.observation_cov),
         _Map(*(name in learn for name in ("observation", "observation_bias", "observation_cov"))),
         steps.observed,
-        Gaussians(steps.xs, jnp.zeros((X, X), dtype)),
-        states,
-        jnp.zeros((X, Z), dtype),
+        *_completed(model, steps, states),
     )
-    return Params(first.bias, first.cov, *later, *seen)
+    new = Model(start.bias.reshape(Z), start.cov.reshape(Z, Z), *later, *seen)
+    return model._replace(**{name: getattr(new, name) for name in learn})
+
+
+def _completed(model: Model, steps: Steps, states: Gaussians) -> tuple[Gaussians, Gaussians, jax.Array]:
+    """Observations as they are known from the states and the features seen, the states, and the covariance of both."""
+    seen, cov = steps.seen, model.observation_cov
+    if seen is None or seen.shape[-1] == 1:
+        X, Z = model.observation.shape[-2:]
+        none = jnp.zeros((*[1] * (steps.xs.ndim - 1), X, X + Z), cov.dtype)
+        return Gaussians(steps.xs, none[..., :X]), states, none[..., X:]
+    known, hidden = of_seen(model, seen), ~seen
+    across = jnp.where(hidden[..., :, None] & seen[..., None, :], cov, 0)
+    gain = product(across, jnp.linalg.pinv(known.observation_cov, hermitian=True))
+    matrix = jnp.where(hidden[..., None], model.observation, 0) - product(gain, known.observation)
+    bias = jnp.where(hidden, model.observation_bias, 0) + times(gain, steps.xs - known.observation_bias)
+    noise = jnp.where(hidden[..., :, None] & hidden[..., None, :], cov, 0) - product(gain, across.mT)
+    shared = product(matrix, states.cov)
+    mean = steps.xs + bias + times(matrix, states.mean)
+    return Gaussians(mean, symmetric(noise + product(shared, matrix.mT))), states, shared
 
 
 def _refit(present: _Map, learn: _Map, real: jax.Array, y: Gaussians, u: Gaussians, cross: jax.Array) -> _Map:
     """The map that is best for y and u as they are known on real steps, with Cov(y, u)."""
-    inputs = u.mean.shape[-1]
+    if not any(learn):
+        return present
+    n, inputs = present.matrix.shape[-2:]
+    lead = (1,) * (y.mean.ndim - 1)
     columns = np.array([*range(inputs)] * learn.matrix + [inputs] * learn.bias, int)
     real = jnp.broadcast_to(real, y.mean.shape[:-1])
-    count = jnp.sum(real)
-    u = Gaussians(jnp.concatenate([u.mean, jnp.ones_like(y.mean[..., :1])], -1), _grown(u.cov, 1, 1))
-    cross = _grown(cross, 0, 1)
-    matrix = jnp.concatenate([present.matrix, present.bias[:, None]], 1)
+    count = jnp.sum(real, dtype=y.mean.dtype)
 
     def total(x):
         return jnp.sum(jnp.where(real[..., None, None], x, 0), range(real.ndim))
@@ -159,17 +202,23 @@ def _refit(present: _Map, learn: _Map, real: jax.Array, y: Gaussians, u: Gaussia
     def outer(a, b):
         return a[..., :, None] * b[..., None, :]
 
+    def wrong(matrix, bias):
+        return y.mean - times(matrix, u.mean) - bias
+
+    matrix, bias, cov = present
     if columns.size:
-        wrong = total(outer(y.mean - times(matrix, u.mean), u.mean) + cross - product(matrix, u.cov))[:, columns]
-        spread = total(outer(u.mean, u.mean) + u.cov)[np.ix_(columns, columns)]
+        v = jnp.concatenate([u.mean, jnp.ones_like(y.mean[..., :1])], -1)
+        pull = total(outer(wrong(matrix, bias), v) + _grown(cross - product(matrix, u.cov), 0, 1))[:, columns]
+        spread = total(outer(v, v) + _grown(u.cov, 1, 1))[np.ix_(columns, columns)]
         spread = jnp.where(count > 0, spread, jnp.eye(len(columns), dtype=spread.dtype))
-        matrix = matrix.at[:, columns].add(jnp.linalg.solve(spread, wrong.T).T)
-    cov = present.cov
+        change = jnp.zeros((n, inputs + 1), pull.dtype).at[:, columns].set(jnp.linalg.solve(spread, pull.T).T)
+        change = change.reshape(*lead, n, inputs + 1)
+        matrix, bias = matrix + change[..., :inputs], bias + change[..., inputs]
     if learn.cov:
-        wrong, shared = y.mean - times(matrix, u.mean), product(matrix, cross.mT)
-        left = total(outer(wrong, wrong) + y.cov - shared - shared.mT + product(matrix, u.cov, matrix.T))
-        cov = jnp.where(count > 0, symmetric(left) / jnp.maximum(count, 1), cov)
-    return _Map(matrix[:, :inputs], matrix[:, inputs], cov)
+        off, shared = wrong(matrix, bias), product(matrix, cross.mT)
+        left = total(outer(off, off) + y.cov - shared - shared.mT + product(matrix, u.cov, matrix.mT))
+        cov = jnp.where(count > 0, (symmetric(left) / jnp.maximum(count, 1)).reshape(*lead, n, n), cov)
+    return _Map(matrix, bias, cov)
 
 
 def _grown(matrices, rows, columns):

@@ -12,27 +12,18 @@ Two stretches, the first with subscript 1, make one, by an associative operation
 
 A row's first step comes from nowhere, with A = 0, so that b and C of all steps up to t are the filtered mean and
 covariance; η and J of all steps after t are the backward message. Neither needs the inverse of a state's covariance,
-which may be singular. A step that the mask leaves out is the stretch A = I, of zeros else.
+which may be singular. A step that the mask leaves out is the stretch A = I, of zeros else. What is not seen says
+nothing of the state, see `of_seen`.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import masking
-from jaxseq.structured.kalman._model import (
-    Gaussians,
-    Params,
-    Steps,
-    correct,
-    initial,
-    move,
-    product,
-    symmetric,
-    times,
-)
+from jaxseq.structured.kalman._given import Steps, by_step, initial
+from jaxseq.structured.kalman._model import Gaussians, Model, correct, eye, move, of_seen, product, symmetric, times
 
 
 class Information(NamedTuple):
@@ -51,33 +42,36 @@ class Stretch(NamedTuple):
     information: Information
 
 
-@functools.partial(jax.jit, static_argnames="parallel")
-def forward(params: Params, steps: Steps, *, parallel: bool = False) -> tuple[Gaussians, jax.Array]:
+def forward(model: Model, steps: Steps, each: Stretch | None = None) -> tuple[Gaussians, jax.Array]:
     """Returns the filtered states, held on False steps, and log p(x_t | x_1 … x_{t-1}) `[T, *B]`.
 
-    The latter are 0 where x_t is not seen. In parallel the states that enter all steps are found at once, and then all
-    steps run side by side.
+    The latter are 0 where x_t is not seen. With the steps as stretches the states that enter all steps are found at
+    once, and then all steps run side by side.
     """
-    start = initial(params, steps)
+    start = initial(model, steps)
 
-    def advance(before, step):
-        prior = masking.choose(step.follows, move(params, before), before)
-        correction = correct(params, prior, step.xs, step.observed)
-        after = masking.choose(step.observed, correction.posterior, prior)
-        after = masking.choose(step.real, after, before)
-        return after, (after, jnp.where(step.observed, correction.log_density, 0))
+    def advance(model, before, step):
+        prior = masking.choose(step.moves, move(model, before), before)
+        model = of_seen(model, step.seen)
+        correction = correct(model, prior, step.xs)
+        return correction.posterior, correction.log_density(step.seen)
 
-    if not parallel:
-        return jax.lax.scan(advance, start, steps)[1]
-    upto = jax.lax.associative_scan(combine, stretches(params, steps))
-    entering = jax.tree.map(_shifted_on, start, Gaussians(upto.bias, upto.cov))
-    return advance(masking.choose(steps.follows, entering, start), steps)[1]
+    if each is not None:
+        upto = jax.lax.associative_scan(combine, each)
+        entering = jax.tree.map(_shifted_on, start, Gaussians(upto.bias, upto.cov))
+        return advance(model, masking.choose(steps.follows, entering, start), steps)
+    same, changing = by_step(model)
+
+    def body(before, now):
+        step, changed = now
+        after, log_density = advance(same._replace(**changed), before, step)
+        return after, (after, log_density)
+
+    return jax.lax.scan(body, start, (steps, changing))[1]
 
 
-@functools.partial(jax.jit, static_argnames="parallel")
-def backward(params: Params, steps: Steps, *, parallel: bool = False) -> Information:
+def backward(each: Stretch, *, parallel: bool) -> Information:
     """Returns what the steps after each one say of its state, `[T, ...]`."""
-    each = stretches(params, steps)
     end = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), each.information)
     if parallel:
         onwards = jax.lax.associative_scan(lambda late, early: combine(early, late), each, reverse=True).information
@@ -101,19 +95,31 @@ def informed(states: Gaussians, information: Information) -> Gaussians:
 
 def weight(cov: jax.Array, precision: jax.Array) -> jax.Array:
     """Returns W = (I + cov precision)⁻¹, which exists for any two positive semidefinite matrices."""
-    return jnp.linalg.inv(jnp.eye(cov.shape[-1], dtype=cov.dtype) + product(cov, precision))
+    return jnp.linalg.inv(eye(cov) + product(cov, precision))
 
 
-def stretches(params: Params, steps: Steps) -> Stretch:
+def stretches(model: Model, steps: Steps) -> Stretch:
     """Returns each step as a stretch, `[T, ...]`."""
-    nowhere = jnp.zeros_like(params.transition)
-    first = _stretch(params, nowhere, Gaussians(params.initial_mean, params.initial_cov), steps)
-    push = Gaussians(params.transition_bias, params.transition_cov)  # pyright: ignore[reportArgumentType]
-    later = _stretch(params, params.transition, push, steps)
-    each = masking.choose(steps.follows, later, first)
-    none = jax.tree.map(jnp.zeros_like, each)
-    none = none._replace(transition=none.transition + jnp.eye(nowhere.shape[-1], dtype=nowhere.dtype))
-    return masking.choose(steps.real, each, none)
+    start = initial(model, steps)
+    moves, starts = steps.moves, steps.real & ~steps.follows
+
+    def pick(moving, starting, still):
+        """What a step comes by: one before it, nothing, or, where the mask leaves it out, itself."""
+        return masking.choose(moves, moving, masking.choose(starts, starting, still))
+
+    matrix = jnp.zeros((steps.xs.shape[0], *start.cov.shape), steps.xs.dtype)
+    vector = jnp.zeros((steps.xs.shape[0], *start.mean.shape), steps.xs.dtype)
+    transition = pick(model.transition + matrix, matrix, matrix + eye(matrix))
+    noise = Gaussians(
+        pick(model.transition_bias + vector, start.mean[None], vector),
+        pick(model.transition_cov + matrix, start.cov[None], matrix),
+    )
+    model = of_seen(model, steps.seen)
+    correction = correct(model, noise, steps.xs)
+    back = product(correction.whiten, model.observation, transition)
+    said = Information(times(back.mT, correction.white), product(back.mT, back))
+    kept = transition - product(correction.gain, model.observation, transition)
+    return Stretch(kept, *correction.posterior, said)
 
 
 def combine(first: Stretch, second: Stretch) -> Stretch:
@@ -135,21 +141,6 @@ def _absorb(stretch, after, w):
         vector=times(back, after.vector - times(after.matrix, stretch.bias)) + stretch.information.vector,
         matrix=symmetric(product(back, after.matrix, stretch.transition)) + stretch.information.matrix,
     )
-
-
-def _stretch(params: Params, transition: jax.Array, noise: Gaussians, steps: Steps) -> Stretch:
-    """Each step, if all came by the same transition and noise."""
-    correction = correct(params, noise, steps.xs)
-    back = product(correction.whiten, params.observation, transition)
-    said = Information(times(back.mT, correction.white), product(back.mT, back))
-    kept = transition - product(correction.gain, params.observation, transition)
-    seen = Stretch(kept, *correction.posterior, said)
-    unseen = Stretch(transition, *noise, jax.tree.map(jnp.zeros_like, said))
-    Z = transition.shape[-1]
-    vector, matrix = (*steps.xs.shape[:-1], Z), (*steps.observed.shape, Z, Z)
-    shapes = Stretch(matrix, vector, matrix, Information(vector, matrix))  # pyright: ignore[reportArgumentType]
-    seen, unseen = (jax.tree.map(jnp.broadcast_to, each, shapes) for each in (seen, unseen))
-    return masking.choose(steps.observed, seen, unseen)
 
 
 def _shifted_on(first, xs):

@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-from jaxseq import check, masking
-
 
 class Params(NamedTuple):
-    """A linear-Gaussian state-space model of Z state features and X observed ones, the same at all steps.
+    """A linear-Gaussian state-space model of Z state features and X observed ones.
 
     z_1 ~ N(initial_mean, initial_cov)
     z_t = transition z_{t-1} + transition_bias + N(0, transition_cov)
     x_t = observation z_t + observation_bias + N(0, observation_cov)
+
+    Each of the latter six is the same at all steps, of the shape below, or given for each: what observations come by
+    `[T, ...]`, what moves states `[T-1, ...]`, from each step to the next. Where rows differ, their axes come after
+    time, `[T, *B, ...]`. Controls are such a `transition_bias`: `us @ matrix.T` with inputs us `[T-1, *B, U]`.
 
     A bias of None is none. Covariances are symmetric and positive semidefinite, those of the state singular at will;
     that of an x_t given the steps before it must be positive definite, as it is where `observation_cov` is. All that
@@ -33,23 +35,27 @@ class Params(NamedTuple):
     observation_cov: jax.Array  # [X, X]
 
 
+class Model(NamedTuple):
+    """Params as they are computed with: all but the initial ones lead with T and B, or with 1s where they are the same.
+
+    What moves a state stands at the step that it moves into. Of one step they lead with B alone.
+    """
+
+    initial_mean: jax.Array  # [Z]
+    initial_cov: jax.Array
+    transition: jax.Array
+    transition_bias: jax.Array
+    transition_cov: jax.Array
+    observation: jax.Array
+    observation_bias: jax.Array
+    observation_cov: jax.Array
+
+
 class Gaussians(NamedTuple):
     """Means `[..., N]` and covariances `[..., N, N]`."""
 
     mean: jax.Array
     cov: jax.Array
-
-
-class Steps(NamedTuple):
-    """Observations, zeros where there are none, and flags of `[T, *B]`, or of B 1s where all rows are alike.
-
-    Covariances depend on the flags only, so they have their batch axes: without a mask one serves all rows.
-    """
-
-    xs: jax.Array  # [T, *B, X]
-    real: jax.Array
-    observed: jax.Array
-    follows: jax.Array  # not a row's first real step, nor before it
 
 
 class Correction(NamedTuple):
@@ -60,11 +66,12 @@ class Correction(NamedTuple):
     whiten: jax.Array  # [..., X, X], L⁻¹
     white: jax.Array  # [..., X], L⁻¹ (x - its predicted mean)
 
-    @property
-    def log_density(self) -> jax.Array:
-        """The logarithm of N(x; its predicted mean, S)."""
+    def log_density(self, seen: jax.Array | None) -> jax.Array:
+        """The logarithm of N(x; its predicted mean, S), of the features seen."""
+        X = self.white.shape[-1]
+        count = X if seen is None else jnp.sum(jnp.broadcast_to(seen, self.white.shape), -1, self.white.dtype)
         scale = jnp.sum(jnp.log(jnp.diagonal(self.whiten, axis1=-2, axis2=-1)), -1)
-        return scale - (jnp.sum(self.white**2, -1) + self.white.shape[-1] * math.log(2 * math.pi)) / 2
+        return scale - (jnp.sum(self.white**2, -1) + count * math.log(2 * math.pi)) / 2
 
 
 def product(*matrices: jax.Array) -> jax.Array:
@@ -82,39 +89,48 @@ def symmetric(matrix: jax.Array) -> jax.Array:
     return (matrix + matrix.mT) / 2
 
 
-def move(params: Params, states: Gaussians) -> Gaussians:
+def move(model: Model, states: Gaussians) -> Gaussians:
     """Returns the states one step on."""
-    return _affine(params.transition, params.transition_bias, params.transition_cov, states)
+    return _affine(model.transition, model.transition_bias, model.transition_cov, states)
 
 
-def observe(params: Params, states: Gaussians) -> Gaussians:
+def observe(model: Model, states: Gaussians) -> Gaussians:
     """Returns what is observed of the states."""
-    return _affine(params.observation, params.observation_bias, params.observation_cov, states)
+    return _affine(model.observation, model.observation_bias, model.observation_cov, states)
 
 
-def correct(params: Params, prior: Gaussians, x: jax.Array, observed: jax.Array | None = None) -> Correction:
-    """Returns what an observation x `[..., X]` says of a state, the covariance in Joseph's form.
+def of_seen(model: Model, seen: jax.Array | None) -> Model:
+    """Returns the model by which a feature that is not seen is noise of its own, N(0, 1); `seen` `[..., X or 1]`.
 
-    Where `observed` is False the result means nothing, and has finite gradients.
+    Where it is 0, it says nothing of the state, and whatever its params are, they have no gradient.
     """
-    predicted = observe(params, prior)
-    if observed is not None:
-        one = jnp.eye(x.shape[-1], dtype=x.dtype)
-        predicted = predicted._replace(cov=jnp.where(observed[..., None, None], predicted.cov, one))
+    if seen is None:
+        return model
+    seen = jnp.broadcast_to(seen, (*seen.shape[:-1], model.observation.shape[-2]))
+    both = seen[..., :, None] & seen[..., None, :]
+    return model._replace(
+        observation=jnp.where(seen[..., None], model.observation, 0),
+        observation_bias=jnp.where(seen, model.observation_bias, 0),
+        observation_cov=jnp.where(both, model.observation_cov, eye(model.observation_cov)),
+    )
+
+
+def correct(model: Model, prior: Gaussians, x: jax.Array) -> Correction:
+    """Returns what an observation x `[..., X]` says of a state, the covariance in Joseph's form."""
+    predicted = observe(model, prior)
     root = jnp.linalg.cholesky(predicted.cov)
-    whiten = solve_triangular(root, jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), root.shape), lower=True)
-    white = times(whiten, x - predicted.mean)
-    gain = product(prior.cov, params.observation.T, whiten.mT, whiten)
-    kept = jnp.eye(prior.mean.shape[-1], dtype=x.dtype) - product(gain, params.observation)
-    cov = product(kept, prior.cov, kept.mT) + product(gain, params.observation_cov, gain.mT)
-    posterior = Gaussians(prior.mean + times(gain, x - predicted.mean), symmetric(cov))
-    return Correction(posterior, gain, whiten, white)
+    whiten = solve_triangular(root, jnp.broadcast_to(eye(root), root.shape), lower=True)
+    wrong = x - predicted.mean
+    gain = product(prior.cov, model.observation.mT, whiten.mT, whiten)
+    kept = eye(prior.cov) - product(gain, model.observation)
+    cov = product(kept, prior.cov, kept.mT) + product(gain, model.observation_cov, gain.mT)
+    return Correction(Gaussians(prior.mean + times(gain, wrong), symmetric(cov)), gain, whiten, times(whiten, wrong))
 
 
-def initial(params: Params, steps: Steps) -> Gaussians:
-    """Returns the state before any step."""
-    mean = jnp.broadcast_to(params.initial_mean, (*steps.xs.shape[1:-1], *params.initial_mean.shape))
-    return Gaussians(mean, jnp.broadcast_to(params.initial_cov, (*steps.observed.shape[1:], *params.initial_cov.shape)))
+def eye(like: jax.Array) -> jax.Array:
+    """Returns the identity for matrices like these, `[1, ..., N, N]` of as many axes."""
+    N = like.shape[-1]
+    return jnp.eye(N, dtype=like.dtype).reshape(*[1] * (like.ndim - 2), N, N)
 
 
 def whole(states: Gaussians) -> Gaussians:
@@ -122,60 +138,6 @@ def whole(states: Gaussians) -> Gaussians:
     return Gaussians(states.mean, jnp.broadcast_to(states.cov, (*states.mean.shape, states.mean.shape[-1])))
 
 
-def shown(states: Gaussians, steps: Steps) -> Gaussians:
-    """Returns the states as results: a covariance for each row, and zeros on False steps."""
-    return masking.keep(steps.real, whole(states))
-
-
-def enter(params: Params, xs: jax.Array, mask: jax.Array | None, missing: jax.Array | None) -> tuple[Params, Steps]:
-    """Returns the arguments of the public functions, checked, with biases of zeros for None."""
-    params = checked(params)
-    xs = check.inputs("xs", "T, B, X", xs, params)
-    X = params.observation.shape[0]
-    if xs.shape[-1] != X:
-        raise ValueError(
-            f"`xs` must have X = {X} features, the rows of `params.observation`; got {xs.dtype} {xs.shape}"
-        )
-    mask = check.flags("mask", mask, xs.shape[:-1])
-    missing = check.flags("missing", missing, xs.shape[:-1])
-    return params, _steps(xs, mask, missing)
-
-
-def checked(params: Params) -> Params:
-    """Returns the params, with biases of zeros for None."""
-    if not isinstance(params, Params):
-        raise TypeError(f"`params` must be kalman.Params; got {type(params).__name__}")
-    axes = Params("Z", "Z, Z", "Z, Z", "Z", "Z, Z", "X, Z", "X", "X, X")._asdict()  # pyright: ignore[reportArgumentType]
-    given = {name: value for name, value in params._asdict().items() if value is not None or "bias" not in name}
-    given = {name: check.array(f"params.{name}", axes[name], value) for name, value in given.items()}
-    observation = given["observation"]
-    if observation.ndim != 2 or 0 in observation.shape:
-        raise ValueError(
-            f"`params.observation` must be [X, Z], with features; got {observation.dtype} {observation.shape}"
-        )
-    size = dict(zip("XZ", observation.shape, strict=True))
-    for name, value in given.items():
-        expected = tuple(size[axis] for axis in axes[name].split(", "))
-        if value.shape != expected:
-            raise ValueError(
-                f"`params.{name}` must be [{axes[name]}] = {expected}, by `params.observation` [X, Z] = "
-                f"{observation.shape}; got {value.dtype} {value.shape}"
-            )
-    dtypes = {value.dtype for value in given.values()}
-    if len(dtypes) > 1 or not dtypes <= {jnp.dtype("float32"), jnp.dtype("float64")}:
-        raise TypeError(f"`params` must be all float32 or all float64; got {', '.join(sorted(map(str, dtypes)))}")
-    biases = {f"{name}_bias": jnp.zeros(given[name].shape[0], *dtypes) for name in ("transition", "observation")}
-    return Params(**{**biases, **given})
-
-
 def _affine(matrix, bias, noise, states):
-    cov = product(matrix, states.cov, matrix.T) + noise
+    cov = product(matrix, states.cov, matrix.mT) + noise
     return Gaussians(times(matrix, states.mean) + bias, symmetric(cov))
-
-
-def _steps(xs, mask, missing):
-    T, *batch, _ = xs.shape
-    real = jnp.ones((T, *[1] * len(batch)), bool) if mask is None else mask
-    observed = real if missing is None else real & ~missing
-    follows = jnp.cumsum(real, 0) - real > 0
-    return Steps(jnp.where(observed[..., None], xs, 0), real, observed, follows)

@@ -1,10 +1,13 @@
 """Draws of states and observations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check, masking
-from jaxseq.structured.kalman._model import Params, checked, enter, times
+from jaxseq.structured.kalman._given import by_step, checked, enter, spread
+from jaxseq.structured.kalman._model import Params, times
 from jaxseq.structured.kalman._smooth import posterior
 from jaxseq.typing import Shape
 
@@ -14,7 +17,7 @@ def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -
 
     Args:
       key: a key.
-      params: `Params`.
+      params: `Params`, of T steps and of that batch where they are given for each.
       T: the number of steps.
       batch_shape: how many sequences, by axes.
 
@@ -22,9 +25,8 @@ def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -
       TypeError, ValueError: an argument is not what it should be.
     """
     check.given_key(key)
-    params = checked(params)
-    real = jnp.ones((check.natural("T", T), *check.shape("batch_shape", batch_shape)), bool)
-    return _draw(key, params, jnp.cumsum(real, 0) > 1)
+    T, batch_shape = check.natural("T", T), check.shape("batch_shape", batch_shape)
+    return _sample(key, checked(params, T, batch_shape), T, batch_shape)
 
 
 def sample_posterior(
@@ -42,31 +44,46 @@ def sample_posterior(
     as for `log_likelihood`; for several draws map over keys.
     """
     check.given_key(key)
-    params, steps = enter(params, xs, mask, missing)
-    states, drawn = _draw(key, params, jnp.broadcast_to(steps.real & steps.follows, xs.shape[:-1]))
+    return _sample_posterior(key, *enter(params, xs, mask, missing), bool(parallel))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _sample(key, given, T, batch_shape):
+    moves = jnp.arange(T).reshape(T, *[1] * len(batch_shape)) > 0
+    return _draw(key, spread(given, T, len(batch_shape)), jnp.broadcast_to(moves, (T, *batch_shape)))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _sample_posterior(key, model, steps, parallel):
+    states, drawn = _draw(key, model, jnp.broadcast_to(steps.moves, steps.xs.shape[:-1]))
     # The difference of two means is the mean of the differences, by the model without its constants.
     constants = ("initial_mean", "transition_bias", "observation_bias")
-    centred = params._replace(**{name: jnp.zeros_like(getattr(params, name)) for name in constants})
-    steps = steps._replace(xs=masking.keep(steps.observed, steps.xs - drawn))
-    return masking.keep(steps.real, states + posterior(centred, steps, parallel=parallel)[1].mean)
+    centred = model._replace(**{name: jnp.zeros_like(getattr(model, name)) for name in constants})
+    wrong = steps.xs - drawn
+    steps = steps._replace(xs=wrong if steps.seen is None else jnp.where(steps.seen, wrong, 0))
+    return masking.keep(steps.real, states + posterior(centred, steps, parallel)[1].mean)
 
 
-@jax.jit
-def _draw(key, params, moves):
+def _draw(key, model, moves):
     """States, held where `moves` `[T, *B]` is False, and observations."""
-    keys = jax.random.split(key, 3)
-    first = _normal(keys[0], params.initial_mean, params.initial_cov, moves.shape[1:])
-    pushes = _normal(keys[1], params.transition_bias, params.transition_cov, moves.shape)
+    (T, *batch), (X, Z) = moves.shape, model.observation.shape[-2:]
+    # One draw for all: each one of its own is compiled for longer than all else here.
+    normal = jax.random.normal(key, (T + 1, *batch, Z + X), model.observation.dtype)
+    first = times(_root(model.initial_cov), normal[0, ..., :Z]) + model.initial_mean.reshape(*[1] * len(batch), Z)
+    pushes = times(_root(model.transition_cov), normal[1:, ..., :Z]) + model.transition_bias
+    noise = times(_root(model.observation_cov), normal[1:, ..., Z:]) + model.observation_bias
+    same, changing = by_step(model)
 
     def advance(before, step):
-        moves, push = step
-        after = masking.choose(moves, times(params.transition, before) + push, before)
+        moves, push, changed = step
+        after = masking.choose(moves, times(same._replace(**changed).transition, before) + push, before)
         return after, after
 
-    _, states = jax.lax.scan(advance, first, (moves, pushes))
-    noise = _normal(keys[2], params.observation_bias, params.observation_cov, moves.shape)
-    return states, times(params.observation, states) + noise
+    _, states = jax.lax.scan(advance, first, (moves, pushes, changing))
+    return states, times(model.observation, states) + noise
 
 
-def _normal(key, mean, cov, shape):
-    return jax.random.multivariate_normal(key, mean, cov, shape, mean.dtype, method="svd")  # cov may be singular
+def _root(cov):
+    """R with R Rᵀ = cov, which may be singular."""
+    u, s, _ = jnp.linalg.svd(cov)
+    return u * jnp.sqrt(s)[..., None, :]

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import masking
-from jaxseq.structured.kalman import _messages
-from jaxseq.structured.kalman._model import Gaussians, Params, Steps, enter, product, shown
+from jaxseq.structured.kalman._given import Steps, enter, shown
+from jaxseq.structured.kalman._messages import backward, forward, informed, stretches, weight
+from jaxseq.structured.kalman._model import Gaussians, Model, Params, product
 
 
 def smooth(
@@ -19,8 +20,7 @@ def smooth(
     parallel: bool = False,
 ) -> Gaussians:
     """Returns p(z_t | x), `Gaussians` of `[T, *B, Z]`; zeros on False steps. Arguments as for `log_likelihood`."""
-    params, steps = enter(params, xs, mask, missing)
-    return shown(posterior(params, steps, parallel=parallel)[1], steps)
+    return _smooth(*enter(params, xs, mask, missing), bool(parallel))
 
 
 def pairs(
@@ -36,19 +36,28 @@ def pairs(
     The state before, in the rows, is that of the real step before. With the results of `smooth` this is
     p(z_{t-1}, z_t | x). Arguments as for `log_likelihood`.
     """
-    params, steps = enter(params, xs, mask, missing)
-    cross = posterior(params, steps, parallel=parallel)[2]
-    return jnp.broadcast_to(cross, (cross.shape[0], *steps.xs.shape[1:-1], *cross.shape[-2:]))
+    return _pairs(*enter(params, xs, mask, missing), bool(parallel))
 
 
-@functools.partial(jax.jit, static_argnames="parallel")
-def posterior(params: Params, steps: Steps, *, parallel: bool) -> tuple[jax.Array, Gaussians, jax.Array]:
+def posterior(model: Model, steps: Steps, parallel: bool) -> tuple[jax.Array, Gaussians, jax.Array]:
     """Returns log p(x) `[*B]`, the smoothed states, held on False steps, and the covariances of `pairs`."""
-    filtered, log_densities = _messages.forward(params, steps, parallel=parallel)
-    later = _messages.backward(params, steps, parallel=parallel)
-    smoothed = _messages.informed(filtered, later)
+    each = stretches(model, steps)
+    filtered, log_densities = forward(model, steps, each if parallel else None)
+    later = backward(each, parallel=parallel)
+    smoothed = informed(filtered, later)
     # Given z_{t-1} and all x, z_t is W A z_{t-1} and what z_{t-1} has no part in, by step t and by what follows it.
-    into, after = jax.tree.map(lambda x: x[1:], (_messages.stretches(params, steps), later.matrix))
-    onto = product(_messages.weight(into.cov, after), into.transition)
+    into, after = jax.tree.map(lambda x: x[1:], (each, later.matrix))
+    onto = product(weight(into.cov, after), into.transition)
     cross = product(smoothed.cov[:-1], onto.mT)
-    return jnp.sum(log_densities, 0), smoothed, masking.keep((steps.real & steps.follows)[1:], cross)
+    return jnp.sum(log_densities, 0), smoothed, masking.keep(steps.moves[1:], cross)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _smooth(model, steps, parallel):
+    return shown(posterior(model, steps, parallel)[1], steps)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _pairs(model, steps, parallel):
+    cross = posterior(model, steps, parallel)[2]
+    return jnp.broadcast_to(cross, (cross.shape[0], *steps.xs.shape[1:-1], *cross.shape[-2:]))

@@ -1,0 +1,130 @@
+"""Steps of any length: what a linear stochastic differential equation does in a gap of time (Van Loan 1978).
+
+    dz = (drift z + bias) dt + dw             w a Wiener process with Cov(w_1) = diffusion
+
+moves a state over a gap h by
+
+    transition = exp(drift h)       transition_bias = ∫ exp(drift s) bias ds
+    transition_cov = ∫ exp(drift s) diffusion exp(drift s)ᵀ ds                         s from 0 to h
+
+A gap is halved until drift · h is small, the three are summed as power series there, and doubled again:
+
+    transition(2h) = F F     transition_bias(2h) = F b + b     transition_cov(2h) = F C Fᵀ + C        F, b, C those of h
+
+Nothing grows that should not, as exp(-drift h) does in one exponential of a block matrix where states are damped.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxseq import check, masking
+from jaxseq.structured.kalman._model import product, symmetric, times
+
+_TERMS, _DOUBLINGS = 18, 40  # 2^-18 / 18! is beyond float64; |drift h| up to 2^39
+
+
+class Discretised(NamedTuple):
+    """What moves a state over each gap: fields of `kalman.Params`, that of the bias None where there is none."""
+
+    transition: jax.Array
+    """`[T-1, *B, Z, Z]`."""
+    transition_bias: jax.Array | None
+    """`[T-1, *B, Z]`."""
+    transition_cov: jax.Array
+    """`[T-1, *B, Z, Z]`."""
+
+
+def discretise(
+    drift: jax.Array, diffusion: jax.Array, gaps: jax.Array, *, bias: jax.Array | None = None
+) -> Discretised:
+    """Returns what moves a state over gaps of time, where dz = (drift z + bias) dt + dw.
+
+    Args:
+      drift: `[Z, Z]`, float32 or float64.
+      diffusion: `[Z, Z]`, the covariance that w gains in a unit of time, positive semidefinite.
+      gaps: `[T-1, *B]`, from each step to the next, 0 or more: `jnp.diff(times, axis=0)`.
+      bias: `[Z]`, or `[T-1, *B, Z]`, of controls that are held over each gap; None: 0.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit the others, or a known gap is below 0, infinite or NaN.
+
+    >>> from jaxseq.structured import kalman
+    >>> one = jnp.ones([1, 1])
+    >>> moves = discretise(-one, 2 * one, jnp.array([0.1, 1.0, 30.0]))  # Ornstein and Uhlenbeck's process
+    >>> [round(float(c), 3) for c in moves.transition_cov[:, 0, 0]]
+    [0.181, 0.865, 1.0]
+    >>> level = kalman.Params(jnp.zeros(1), one, one, None, one, one, None, one)._replace(**moves._asdict())
+    >>> kalman.smooth(level, jnp.ones([4, 1])).mean.shape
+    (4, 1)
+    """
+    drift = check.array("drift", "Z, Z", drift)
+    if drift.dtype not in (jnp.float32, jnp.float64):
+        raise TypeError(f"`drift` must be float32 or float64 [Z, Z]; got {check.shaped(drift)}")
+    if drift.ndim != 2 or drift.shape[0] != drift.shape[1] or not drift.size:
+        raise ValueError(f"`drift` must be [Z, Z], square; got {check.shaped(drift)}")
+    Z = len(drift)
+    gaps = check.inputs("gaps", "T-1, B", gaps, drift)
+    diffusion = check.inputs("diffusion", "Z, Z", diffusion, drift)
+    if diffusion.shape != drift.shape:
+        raise ValueError(f"`diffusion` must be [Z, Z] = {drift.shape}, as `drift` is; got {check.shaped(diffusion)}")
+    if bias is not None:
+        bias = check.inputs("bias", "Z", bias, drift)
+        if bias.shape not in ((Z,), (*gaps.shape, Z)):
+            raise ValueError(
+                f"`bias` must be [Z] = {(Z,)} or [T-1, B, Z] = {(*gaps.shape, Z)}, by `gaps`; got {check.shaped(bias)}"
+            )
+    if not isinstance(gaps, Tracer) and not np.all(np.isfinite(gaps) & (np.asarray(gaps) >= 0)):
+        raise ValueError("`gaps` must be finite and 0 or more, as jnp.diff(times, axis=0) is of times in order")
+    return _discretise(drift, diffusion, gaps, bias)
+
+
+@jax.jit
+def _discretise(drift, diffusion, gaps, bias):
+    eye = jnp.eye(len(drift), dtype=drift.dtype)
+    lead = (1,) * gaps.ndim
+    drift, diffusion, eye = (matrix.reshape(*lead, *matrix.shape) for matrix in (drift, diffusion, eye))
+    size = jax.lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(drift), -1)) * gaps)
+    halvings = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(size, 1))) + 1, 0, _DOUBLINGS).astype(int)
+    h = gaps * 0.5 ** halvings.astype(gaps.dtype)
+    h = h[..., None]
+    step = drift * h[..., None]
+    pushes = (
+        None
+        if bias is None
+        else jnp.broadcast_to(bias.reshape(*lead[bias.ndim - 1 :], *bias.shape), (*gaps.shape, eye.shape[-1]))
+    )
+
+    def add(terms, k):
+        """One more term of each series, made of the one before."""
+        (power, push, noise), sums = terms
+        power = product(power, step) / k
+        noise = product(step, noise)
+        noise = (noise + noise.mT) / (k + 1)
+        push = None if push is None else times(step, push) / (k + 1)
+        terms = power, push, noise
+        return (terms, jax.tree.map(jnp.add, sums, terms)), None
+
+    first = (
+        jnp.broadcast_to(eye, step.shape),
+        None if pushes is None else pushes * h,
+        diffusion * h[..., None],
+    )
+    (_, small), _ = jax.lax.scan(add, (first, first), jnp.arange(1, _TERMS + 1, dtype=drift.dtype))
+
+    def double(whole, k):
+        more = k < halvings
+        chosen = functools.partial(masking.choose, more)
+        transition, push, noise = chosen(whole, jax.tree.map(jnp.zeros_like, whole))
+        twice = (
+            product(transition, transition),
+            None if push is None else times(transition, push) + push,
+            symmetric(product(transition, noise, transition.mT)) + noise,
+        )
+        return chosen(twice, whole), None
+
+    return Discretised(*jax.lax.scan(double, small, jnp.arange(_DOUBLINGS))[0])
