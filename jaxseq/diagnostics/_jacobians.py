@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._promote import widen
 from jaxseq._unroll import step
 from jaxseq.diagnostics._axes import axes_or_new
@@ -74,7 +74,7 @@ def jacobian_singular_values(jacobians: jax.Array) -> jax.Array:
     Array([[0.5  , 0.5  ], [0.25 , 0.25 ], [0.125, 0.125]], dtype=float32)
     """
     jacobians = _square(jacobians)
-    _, products = jax.lax.scan(_multiply, jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians)
+    _, products = _meshes.scan(_multiply, jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians)
     return jnp.linalg.svd(products, compute_uv=False)
 
 
@@ -97,7 +97,7 @@ def lyapunov_exponents(jacobians: jax.Array) -> jax.Array:
     jacobians = _square(jacobians)
     if len(jacobians) == 0:
         raise ValueError("`jacobians` must hold at least one step")
-    _, logs = jax.lax.scan(_stretch, jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians)
+    _, logs = _meshes.scan(_stretch, jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians)
     return jnp.sort(jnp.mean(logs, axis=0), descending=True)
 
 
@@ -132,7 +132,7 @@ def _along(cell, params, xs, carry):
     def after(flat, x):
         return ravel_pytree(step(cell, params, unravel(flat), x)[0])[0]
 
-    _, before = jax.lax.scan(lambda flat, x: (after(flat, x), flat), start, xs)
+    _, before = _meshes.scan(lambda flat, x: (after(flat, x), flat), start, xs)
     return jax.vmap(jax.jacrev(after))(before, xs)
 
 

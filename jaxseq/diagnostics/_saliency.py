@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._promote import widen
 from jaxseq.diagnostics._axes import axes_or_new
 
@@ -77,7 +77,7 @@ def integrated_gradients(
 
     mean = jnp.zeros(xs.shape, wide)
     if isinstance(xs, Tracer):
-        mean, _ = jax.lax.scan(add, mean, (points, weights))
+        mean, _ = _meshes.scan(add, mean, (points, weights))
     else:  # a loop over the user's function would be compiled anew at each call
         for point_weight in zip(points, weights, strict=True):
             mean, _ = add(mean, point_weight)

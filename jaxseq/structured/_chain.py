@@ -23,6 +23,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq import _meshes
 from jaxseq._promote import beside
 from jaxseq.structured import _probabilities, semiring
 from jaxseq.structured.semiring import Messages, Semiring, log_sum
@@ -159,7 +160,7 @@ def _trace(chain, alphas, mask, noise=None):
     start = jnp.broadcast_to(chain.initial, alphas[:1].shape)
     before = jnp.concatenate([start, alphas[:-1]])
     noise = jnp.concatenate([noise[:1], noise[:-1]])
-    _, states = jax.lax.scan(step, state, (steps, real, before, noise), reverse=True)
+    _, states = _meshes.scan(step, state, (steps, real, before, noise), reverse=True)
     return states
 
 

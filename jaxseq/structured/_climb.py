@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq import _meshes
+
 
 class Climb(NamedTuple):
     """Where a climb ended, and how it went."""
@@ -52,7 +54,7 @@ def climb(improve: Callable, params: Any, max_iterations: int, tolerance: jax.Ar
     values = jnp.zeros(1 + max_iterations, jnp.result_type(*jax.tree.leaves(params)))
     false = jnp.asarray(False)
     run = _Run(params, params, values, jnp.asarray(-jnp.inf, values.dtype), jnp.asarray(0), false, false)
-    run = jax.lax.while_loop(lambda run: ~run.is_over, iterate, run)
+    run = _meshes.while_loop(lambda run: ~run.is_over, iterate, run)
     return Climb(run.kept, run.log_likelihoods, run.step - 1, run.converged, run.last)
 
 

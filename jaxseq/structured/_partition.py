@@ -79,7 +79,7 @@ def _along_moves(chain, alphas, betas, mask, d):
             return total + jnp.where(real, pairs @ d.reshape(K * K), 0), None
 
         nothing = jnp.zeros(chain.scores.shape[1:-1], d.dtype)
-        return jax.lax.scan(add, nothing, steps)[0]
+        return _meshes.scan(add, nothing, steps)[0]
 
     largest = jnp.max(chain.transition)
     weights = jnp.exp(chain.transition - jnp.where(jnp.isneginf(largest), 0, largest))

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxseq import _meshes
 from jaxseq._promote import beside
 from jaxseq.structured.semiring import Messages, scaled
 
@@ -65,7 +66,7 @@ def run_or(
         return new, (new, largest)
 
     first = jnp.exp(start)
-    last, (p, largest) = jax.lax.scan(body, first, (mask, jnp.exp(observed), follows), reverse=reverse)
+    last, (p, largest) = _meshes.scan(body, first, (mask, jnp.exp(observed), follows), reverse=reverse)
 
     def none_vanished():
         """Whether every entry is there that a path leads to."""

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxseq import check, masking
+from jaxseq import _meshes, check, masking
 from jaxseq._promote import widen
 from jaxseq.structured._chain import draw_states
 from jaxseq.structured._indices import along_first
@@ -185,7 +185,7 @@ def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -
         symbol = jnp.where(row < 0, -1, draw_states(key, table[row], batch))
         return jnp.where(symbol < 0, -1, (row * (V + 1) + symbol) % len(table)), symbol
 
-    return jax.lax.scan(advance, jnp.full(batch, len(table) - 1), jax.random.split(key, T))[1]
+    return _meshes.scan(advance, jnp.full(batch, len(table) - 1), jax.random.split(key, T))[1]
 
 
 def stationary(log_transition: jax.Array) -> jax.Array:

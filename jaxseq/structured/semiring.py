@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq import _meshes
+
 
 @jax.tree_util.register_static
 class Semiring(NamedTuple):
@@ -96,7 +98,7 @@ def run(
 
     T = jax.tree.leaves(steps)[0].shape[0]
     if not parallel or T < 4:
-        last, (v, scale) = jax.lax.scan(body, start, (mask, steps), reverse=reverse)
+        last, (v, scale) = _meshes.scan(body, start, (mask, steps), reverse=reverse)
         return Messages(v, scale, last)
     if reverse:
         steps, mask = jax.tree.map(lambda x: x[::-1], (steps, mask))
@@ -120,13 +122,13 @@ def _in_blocks(semiring, move, body, start, steps, mask, T):
     K = start.shape[-1]
     unit = jnp.where(jnp.eye(K, dtype=bool), 0.0, -jnp.inf).astype(start.dtype)  # starts in each of the states
     unit = jnp.broadcast_to(unit, (count, *start.shape[:-1], K, K))
-    products, _ = jax.lax.scan(multiply, unit, (mask, steps))
+    products, _ = _meshes.scan(multiply, unit, (mask, steps))
 
     def enter_next(v, product):
         return scaled(semiring.sum(v[..., None] + product, -2))[0], v
 
-    _, entering = jax.lax.scan(enter_next, start, products)
-    _, messages = jax.lax.scan(body, entering, (mask, steps))
+    _, entering = _meshes.scan(enter_next, start, products)
+    _, messages = _meshes.scan(body, entering, (mask, steps))
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(count * length, *x.shape[2:])[:T], messages)
 
 

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._promote import beside
 from jaxseq._top_k import top_k
 from jaxseq.structured import semiring
@@ -60,7 +60,7 @@ def _search(chain: Chain, mask: jax.Array | None, k: int) -> Path:
 
     start = (chain.initial[:, None] + only_one[None]).reshape(K * k)
     start, taken_off = semiring.scaled(jnp.broadcast_to(start, (*batch, K * k)))
-    ways, (scale, origins) = jax.lax.scan(step, start, (chain.scores, real, moves))
+    ways, (scale, origins) = _meshes.scan(step, start, (chain.scores, real, moves))
     best, last = _best(ways + jnp.broadcast_to(jnp.repeat(chain.final, k), ways.shape), k)
     best = best + (taken_off + jnp.sum(scale, 0))[..., None]
     best = jnp.where(jnp.any(real, 0)[..., None], best, jnp.broadcast_to(only_one, best.shape))
@@ -69,7 +69,7 @@ def _search(chain: Chain, mask: jax.Array | None, k: int) -> Path:
         real, origin = inputs
         return jnp.take_along_axis(origin, way, -1), jnp.where(real[..., None], way // k, -1)
 
-    _, tags = jax.lax.scan(back, last, (real, origins), reverse=True)
+    _, tags = _meshes.scan(back, last, (real, origins), reverse=True)
     return Path(jnp.where(best > -jnp.inf, tags, -1), best)
 
 

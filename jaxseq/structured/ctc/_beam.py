@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._top_k import top_k
 from jaxseq.masking import choose
 from jaxseq.structured._indices import along_last
@@ -115,7 +115,7 @@ def _search(log_probs, mask, carry, gains, listen, size, blank, expand):
 
     inputs = (log_probs.reshape(T, B, V), tried.reshape(T, B, expand)), None if mask is None else mask.reshape(T, B)
     beam = jax.tree.map(lambda x: jnp.broadcast_to(x, (B, *x.shape)), _empty(size, T, blank, log_probs.dtype))
-    (beam, _, _), taken_off = jax.lax.scan(step, (beam, carry, gains), inputs)
+    (beam, _, _), taken_off = _meshes.scan(step, (beam, carry, gains), inputs)
 
     score = jnp.logaddexp(beam.blank, beam.label) + jnp.sum(taken_off, 0)[:, None]
     is_some = score > -jnp.inf

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq import _meshes
 from jaxseq.structured import semiring
 from jaxseq.structured._indices import along_last
 from jaxseq.structured.ctc._inputs import Target, frames, target
@@ -171,7 +172,7 @@ def _walk_back(alphas, goal, mask):
         return jnp.where(real, state - moved, state), jnp.where(real, state, -1)
 
     real = jnp.ones(alphas.shape[:-1], bool) if mask is None else mask
-    return jax.lax.scan(step, state, (before[:-1], real), reverse=True)[1]
+    return _meshes.scan(step, state, (before[:-1], real), reverse=True)[1]
 
 
 def _only(state, emitted):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq.masking import choose
 from jaxseq.structured import _chain
 from jaxseq.structured import _check as check_scores
@@ -49,7 +49,7 @@ def _sample(key, log_initial, log_transition, T, batch):
 
     key, key_first = jax.random.split(key)
     first = _chain.draw_states(key_first, log_initial, batch)
-    _, later = jax.lax.scan(move, first, jax.random.split(key, max(T - 1, 0)))
+    _, later = _meshes.scan(move, first, jax.random.split(key, max(T - 1, 0)))
     return jnp.concatenate([first[None], later])[:T]
 
 

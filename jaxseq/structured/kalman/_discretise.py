@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxseq import check, masking
+from jaxseq import _meshes, check, masking
 from jaxseq.structured.kalman._model import product, symmetric, times
 
 _TERMS, _DOUBLINGS = 18, 40  # 2^-18 / 18! is beyond float64; |drift h| up to 2^39
@@ -114,7 +114,7 @@ def _discretise(drift, diffusion, gaps, bias):
         None if pushes is None else pushes * h,
         diffusion * h[..., None],
     )
-    (_, small), _ = jax.lax.scan(add, (first, first), jnp.arange(1, _TERMS + 1, dtype=drift.dtype))
+    (_, small), _ = _meshes.scan(add, (first, first), jnp.arange(1, _TERMS + 1, dtype=drift.dtype))
 
     def double(whole, k):
         more = k < halvings
@@ -127,4 +127,4 @@ def _discretise(drift, diffusion, gaps, bias):
         )
         return chosen(twice, whole), None
 
-    return Discretised(*jax.lax.scan(double, small, jnp.arange(_DOUBLINGS))[0])
+    return Discretised(*_meshes.scan(double, small, jnp.arange(_DOUBLINGS))[0])

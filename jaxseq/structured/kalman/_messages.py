@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import masking
+from jaxseq import _meshes, masking
 from jaxseq.structured.kalman._given import Steps, by_step, initial
 from jaxseq.structured.kalman._model import Gaussians, Model, correct, eye, move, of_seen, product, symmetric, times
 
@@ -67,7 +67,7 @@ def forward(model: Model, steps: Steps, each: Stretch | None = None) -> tuple[Ga
         after, log_density = advance(same._replace(**changed), before, step)
         return after, (after, log_density)
 
-    return jax.lax.scan(body, start, (steps, changing))[1]
+    return _meshes.scan(body, start, (steps, changing))[1]
 
 
 def backward(each: Stretch, *, parallel: bool) -> Information:
@@ -81,7 +81,7 @@ def backward(each: Stretch, *, parallel: bool) -> Information:
             before = _absorb(step, after, weight(step.cov, after.matrix))
             return before, before
 
-        _, onwards = jax.lax.scan(advance, end, each, reverse=True)
+        _, onwards = _meshes.scan(advance, end, each, reverse=True)
     return jax.tree.map(lambda end, x: jnp.concatenate([x[1:], end[None]])[: x.shape[0]], end, onwards)
 
 

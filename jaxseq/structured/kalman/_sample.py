@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check, masking
+from jaxseq import _meshes, check, masking
 from jaxseq.structured.kalman._given import by_step, checked, enter, spread
 from jaxseq.structured.kalman._model import Params, times
 from jaxseq.structured.kalman._smooth import posterior
@@ -79,7 +79,7 @@ def _draw(key, model, moves):
         after = masking.choose(moves, times(same._replace(**changed).transition, before) + push, before)
         return after, after
 
-    _, states = jax.lax.scan(advance, first, (moves, pushes, changing))
+    _, states = _meshes.scan(advance, first, (moves, pushes, changing))
     return states, times(model.observation, states) + noise
 
 

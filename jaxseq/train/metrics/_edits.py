@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq.train._elementwise import integers
 
 
@@ -120,7 +120,7 @@ def _distance(predicted, labels, predicted_mask, mask):
         return jnp.where(real[..., None], after, before), None
 
     rows = jnp.moveaxis(labels, -1, 0), jnp.moveaxis(mask, -1, 0)
-    return jax.lax.scan(row, count, rows)[0][..., -1]
+    return _meshes.scan(row, count, rows)[0][..., -1]
 
 
 def _error_rate(split: Callable[[str], list[str]], references: Sequence[str], hypotheses: Sequence[str]) -> float:

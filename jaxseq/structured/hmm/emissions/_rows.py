@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import _meshes, check
 
 PRECISE = jax.lax.Precision.HIGHEST  # variances are small differences; a GPU's narrow products lose them
 
@@ -108,7 +108,7 @@ def spread(key: jax.Array, xs: jax.Array, log_weights: jax.Array, variance: jax.
         row = xs[jnp.argmax(log_weights + far + jax.random.gumbel(key, far.shape, far.dtype))]
         return jnp.minimum(distance, squared_distance(xs, row, variance)), row
 
-    return jax.lax.scan(draw, jnp.full(len(xs), jnp.inf, xs.dtype), jax.random.split(key, count))[1]
+    return _meshes.scan(draw, jnp.full(len(xs), jnp.inf, xs.dtype), jax.random.split(key, count))[1]
 
 
 def squared_distance(xs: jax.Array, row: jax.Array, variance: jax.Array) -> jax.Array:
