@@ -37,4 +37,6 @@ from jaxseq.check._values import random_key as random_key
 from jaxseq.check._values import rate as rate
 from jaxseq.check._values import sequence as sequence
 from jaxseq.check._values import shape as shape
+from jaxseq.check._values import short as short
+from jaxseq.check._values import switch as switch
 from jaxseq.check._values import takes as takes

@@ -125,6 +125,18 @@ def direction(reverse: Any) -> None:
         raise TypeError(f"`reverse` must be a Python bool; got {type(reverse).__name__}. Under jit, make it static.")
 
 
+def switch(name: str, value: Any) -> None:
+    """Raises unless `value` is a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False; got {short(value)}")
+
+
+def short(value: Any) -> str:
+    """What stands for a value in an error: its repr, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def random_key(key: Any) -> None:
     """Raises unless `key` is a random key or None."""
     if key is not None and not isinstance(key, jax.Array):

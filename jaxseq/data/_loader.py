@@ -31,10 +31,12 @@ class Loader:
       count: batches in an epoch.
       plan: `(number) -> (i) -> batch`: of an epoch's number, the function that makes its batch i, a dict of arrays.
         Both are pure.
+      dropped: examples of an epoch that are in none of its batches; `train.evaluator` refuses a loader with such.
     """
 
     count: int
     plan: Callable[[int], Callable[[int], Batch]]
+    dropped: int = 0
 
     def __len__(self):
         return self.count
@@ -64,7 +66,7 @@ class Loader:
             make = self.plan(number)
             return lambda i: function(make(i))
 
-        return Loader(self.count, plan)
+        return Loader(self.count, plan, self.dropped)
 
 
 def batches(arrays: Mapping[str, ArrayLike], batch_size: int, *, seed: int | None = None, last: str = "drop") -> Loader:
@@ -103,7 +105,7 @@ def batches(arrays: Mapping[str, ArrayLike], batch_size: int, *, seed: int | Non
 
         return batch
 
-    return Loader(N // B if last == "drop" else -(-N // B), plan)
+    return Loader(N // B, plan, N % B) if last == "drop" else Loader(-(-N // B), plan)
 
 
 def some(N: int) -> int:

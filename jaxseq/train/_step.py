@@ -22,6 +22,7 @@ import optax
 
 from jaxseq import check
 from jaxseq.train._elementwise import wide
+from jaxseq.train._params import trainable
 from jaxseq.train.metrics import Mean, merge
 from jaxseq.typing import Params
 
@@ -76,15 +77,11 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
         third result; no gradient goes through it from one step to the one before. None: `loss_fn` has neither.
 
     Raises:
-      TypeError: a leaf of params is not floating, the optimizer is none of optax, or the key is not one.
+      TypeError: a leaf of params is not of real floats, the optimizer is none of optax, or the key is not one.
+      ValueError: there are no params.
     """
     _check_optimizer(optimizer)
-    if not jax.tree.leaves(params):
-        raise ValueError("`params` must hold arrays; got none")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-            name = jax.tree_util.keystr(path)
-            raise TypeError(f"`params{name}` must be floating to be trained; got {jnp.result_type(leaf)}")
+    trainable("params", params)
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise TypeError(f"`key` must be a jax.random.key(seed); got {type(key).__name__}")
     state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), key, jnp.array(True), carry)
@@ -157,6 +154,7 @@ def make_step(
 
     def step(state, batch):
         gradients_of = differentiate if accumulate == 1 else accumulated
+        trainable("state.params", state.params)
         key = jax.random.fold_in(state.key, state.step)
         (loss, count, gradients), aux, carry = gradients_of(state.params, batch, key, state.carry)
         divisor = jnp.where(count == 0, 1, count)

@@ -19,6 +19,7 @@ import optax
 
 from jaxseq import check, masking
 from jaxseq.train._elementwise import floating, floats, integers, wide
+from jaxseq.train._params import arrays
 from jaxseq.typing import Params
 
 
@@ -208,6 +209,9 @@ def _elementwise(loss: Callable[..., jax.Array], mask: jax.Array | None, **array
 
 
 def _over_matrices(penalty: Callable[[jax.Array], jax.Array], params: Params) -> jax.Array:
-    leaves = (jnp.asarray(leaf) for leaf in jax.tree.leaves(params))
-    matrices = [leaf for leaf in leaves if leaf.ndim >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)]
+    named = [(name, jnp.asarray(leaf)) for name, leaf in arrays("params", params)]
+    for name, leaf in named:
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise TypeError(f"`{name}` must be real; got {leaf.dtype} {leaf.shape}")
+    matrices = [leaf for _, leaf in named if leaf.ndim >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)]
     return sum((jnp.sum(penalty(leaf.astype(wide(leaf)))) for leaf in matrices), jnp.asarray(0.0))
