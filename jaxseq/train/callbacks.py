@@ -7,9 +7,10 @@ import csv as _csv
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jaxseq.train._fit import Fit
+from jaxseq.train._progress import line
 
 
 def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
@@ -29,6 +30,19 @@ def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
             writer.writeheader()
             writer.writerows(fit.history)
         new.replace(path)
+
+    return write
+
+
+def printing(file: TextIO | None = None) -> Callable[[Fit], None]:
+    """Prints each row's numbers on a line, to a log or a notebook; a bar of `fit(progress=True)` makes room for it.
+
+    Args:
+      file: where to, such as an open file; None: standard output.
+    """
+
+    def write(fit):
+        print(line(fit.history[-1]), file=file, flush=True)
 
     return write
 

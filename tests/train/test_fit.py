@@ -166,19 +166,29 @@ def test_a_run_that_is_gone_on_with_is_the_run(tmp_path, every, until):
 def test_a_run_that_has_ended_is_returned_and_may_go_on_for_longer(tmp_path):
     checkpoints = train.Checkpoints(tmp_path)
     first = train.fit(STEP, start(), LOADER, epochs=2, checkpoints=checkpoints)
-    again = train.fit(lambda *_: 1 / 0, start(), LOADER, epochs=2, checkpoints=checkpoints)
-    assert again.history == first.history
+    for epochs, told in ((2, "after 12 steps of 12"), (1, "after 12 steps of 6")):
+        with pytest.warns(
+            RuntimeWarning, match=f"has ended, {told}: nothing is trained, and its result is returned"
+        ) as w:
+            again = train.fit(lambda *_: 1 / 0, start(), LOADER, epochs=epochs, checkpoints=checkpoints)
+        assert w[0].filename == __file__
+        assert again.history == first.history
     longer = train.fit(STEP, start(), LOADER, epochs=3, checkpoints=checkpoints)
     chex.assert_trees_all_equal(longer.params, train.fit(STEP, start(), LOADER, epochs=3).params)
     validations = iter([1.0, 2.0])
     patient = {"epochs": 5, "validate": lambda params: {"loss": next(validations)}, "patience": 1}
     folder = train.Checkpoints(tmp_path / "patient")
     train.fit(STEP, start(), LOADER, checkpoints=folder, **patient)
-    assert len(train.fit(STEP, start(), LOADER, checkpoints=folder, **patient).history) == 2
+    with pytest.warns(RuntimeWarning, match="has ended, since no row was better than one 1 before"):
+        assert len(train.fit(STEP, start(), LOADER, checkpoints=folder, **patient).history) == 2
+    stopping = {"epochs": 5, "callbacks": [lambda fit: True], "checkpoints": train.Checkpoints(tmp_path / "stopped")}
+    train.fit(STEP, start(), LOADER, **stopping)
+    with pytest.warns(RuntimeWarning, match="has ended, by a callback"):
+        assert len(train.fit(STEP, start(), LOADER, **stopping).history) == 1
 
 
 def test_a_torn_checkpoint_costs_steps_not_bits(tmp_path):
-    checkpoints = train.Checkpoints(tmp_path, every=2)
+    checkpoints = train.Checkpoints(tmp_path, every=2, keep=3)
     expected = train.fit(STEP, start(), LOADER, epochs=1, checkpoints=checkpoints)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{step:012d}" for step in (2, 4, 6)]
     (tmp_path / "000000000006" / "info.json").write_text("{}")

@@ -1,0 +1,70 @@
+"""Which leaves of a stored tree are read, and which of the new one stay as they are."""
+
+import ast
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_STEP = re.compile(r"""\.\w+|\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\]]*)\]""")
+"""A step of a path as `jax.tree_util.keystr` writes it."""
+
+
+class Selection:
+    """A part of a stored tree without the leaves that are fresh, by `part` and `fresh` of `load`."""
+
+    def __init__(self, part: str, fresh: str | Sequence[str]):
+        if not isinstance(part, str):
+            raise TypeError(f'`part` must be a path such as "state/params"; got {part!r}')
+        patterns = [fresh] if isinstance(fresh, str) else fresh
+        if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
+            raise TypeError(f'`fresh` must be a pattern such as "head/*", or several; got {fresh!r}')
+        self._part, self._patterns = part, list(patterns)
+
+    def of(self, version: Path, found: Iterable[str]) -> dict[str, str]:
+        """Returns the stored names of the part's leaves, by the names that they have in the part.
+
+        Raises:
+          ValueError: there is no such part.
+        """
+        names = {}
+        for name in found:
+            steps = _STEP.findall(name)
+            for depth in range(len(steps) + 1):
+                if "/".join(map(_plain, steps[:depth])) == self._part:
+                    names["".join(steps[depth:]) or "."] = name
+                    break
+        if self._part and not names:
+            parts = {"/".join(map(_plain, _STEP.findall(name)[:depth])) for name in found for depth in (1, 2)}
+            raise ValueError(f"`part` must be in {version}: {', '.join(sorted(parts))}, ...; got {self._part!r}")
+        return names
+
+    def fresh(self, wanted: Mapping[str, Any], stored: Mapping[str, str]) -> set[str]:
+        """Returns the names that a pattern of `fresh` matches.
+
+        Raises:
+          ValueError: a pattern matches none.
+          TypeError: a leaf of `wanted` that is to stay is only a shape.
+        """
+        paths = {name: "/".join(map(_plain, _STEP.findall(name))) for name in [*wanted, *stored]}
+        matched = set()
+        for pattern in self._patterns:
+            taken = {name for name, path in paths.items() if fnmatch.fnmatchcase(path, pattern)}
+            if not taken:
+                raise ValueError(f"`fresh` {pattern!r} matches no leaf; the paths are {', '.join(paths.values())}")
+            matched |= taken
+        for name in matched & wanted.keys():
+            if isinstance(wanted[name], jax.ShapeDtypeStruct):
+                raise TypeError(f"`like{name}` must be an array to stay as it is; got a shape")
+        return matched
+
+
+def _plain(step):
+    """A step of a path, as `groups.paths` writes it."""
+    if step.startswith("."):
+        return step[1:]
+    inner = step[1:-1]
+    return str(ast.literal_eval(inner)) if inner[:1] in ("'", '"') else inner
