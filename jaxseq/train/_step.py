@@ -57,11 +57,16 @@ class Report(NamedTuple):
     gradient_norm: jax.Array
     """[]: the global norm, before the optimizer clips it."""
     finite: jax.Array
-    """bool []: loss, gradients, norm and new params were, and the carry had no NaN; otherwise the state stayed."""
+    """bool []: loss, gradients, norm and new params were, the optimizer's state stayed so, and the carry had no NaN;
+    otherwise the state stayed."""
     finite_leaves: jax.Array
     """bool [leaves of params]: whose gradients were, or, where all were, whose new values."""
     step: jax.Array
     """int32 []: the step's number, from 0."""
+    finite_optimizer: jax.Array
+    """bool []: no number in the optimizer's state became NaN, or infinite where it was not."""
+    finite_carry: jax.Array
+    """bool []: the carry had no NaN."""
 
 
 def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array, *, carry: Any = None) -> TrainState:
@@ -166,13 +171,14 @@ def make_step(
         params = optax.apply_updates(state.params, updates)
         gradients_finite, params_finite = _finite_leaves(gradients), _finite_leaves(params)
         finite_leaves = jnp.where(jnp.all(gradients_finite), params_finite, gradients_finite)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves) & ~_has_nan(carry)
+        finite_optimizer, finite_carry = _stays_finite(opt_state, state.opt_state), ~_has_nan(carry)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves) & finite_optimizer & finite_carry
         new, old = (params, opt_state, carry), (state.params, state.opt_state, state.carry)
         goes_on = finite if nonfinite == "skip" else together(finite)
         made = goes_on & state.alive
         params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(made, new, old), new, old)
         alive = state.alive if nonfinite == "skip" else made
-        report = Report(loss, count, aux, norm, finite, finite_leaves, state.step)
+        report = Report(loss, count, aux, norm, finite, finite_leaves, state.step, finite_optimizer, finite_carry)
         return TrainState(params, opt_state, state.step + state.alive, state.key, alive, carry), report
 
     def together(finite):
@@ -252,8 +258,24 @@ def _finite_leaves(tree):
 
 def _has_nan(tree):
     """Infinities are let pass: the carry of a running maximum starts from one."""
-    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return functools.reduce(jnp.logical_or, [jnp.any(jnp.isnan(leaf)) for leaf in floats], jnp.array(False))
+    return _any([jnp.isnan(leaf) for leaf in _floats(tree)])
+
+
+def _stays_finite(new, old):
+    """Infinities that were there are let pass: the best loss so far starts from one."""
+    spoilt = [
+        jnp.isnan(leaf) | (jnp.isinf(leaf) & jnp.isfinite(before))
+        for leaf, before in zip(_floats(new), _floats(old), strict=True)
+    ]
+    return ~_any(spoilt)
+
+
+def _floats(tree):
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
+def _any(flags):
+    return functools.reduce(jnp.logical_or, map(jnp.any, flags), jnp.array(False))
 
 
 def _check_optimizer(optimizer):

@@ -104,9 +104,13 @@ def huber(
 ) -> jax.Array:
     """Returns e² / 2 where |e| ≤ delta, delta (|e| - delta / 2) beyond, `[...]` (Huber 1964).
 
-    `delta` is positive; other arguments and errors as in `squared_error`.
+    `delta` is positive; infinite, it leaves e² / 2. Other arguments and errors as in `squared_error`.
     """
     delta = check.positive("delta", delta)
+    if math.isinf(delta):  # which would be multiplied by zero
+        return _elementwise(
+            lambda p, t: 0.5 * optax.squared_error(p, t), mask, predictions=predictions, targets=targets
+        )
     return _elementwise(
         lambda p, t: optax.huber_loss(p, t, delta=delta), mask, predictions=predictions, targets=targets
     )

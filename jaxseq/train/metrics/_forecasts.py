@@ -100,11 +100,13 @@ def coverage(lower: jax.Array, upper: jax.Array, targets: jax.Array, *, mask: ja
     Args:
       lower: float `[...]`, such as the 5 % quantile.
       upper: `[...]`, such as the 95 % quantile.
-      targets: `[...]`.
+      targets: `[...]`; one that is NaN, as missing values are, counts nowhere. An end that is NaN holds nothing.
       mask: bool `[...]`.
 
     Raises:
       TypeError, ValueError: dtypes or shapes do not fit.
     """
     lower, upper, targets = floats(lower=lower, upper=upper, targets=targets)
-    return mean((lower <= targets) & (targets <= upper), mask=mask)
+    known = ~jnp.isnan(targets)
+    mask = check.flags("mask", mask, targets.shape, "...")
+    return mean((lower <= targets) & (targets <= upper), mask=known if mask is None else known & mask)
