@@ -34,11 +34,11 @@ class Selection:
         for name in found:
             steps = _STEP.findall(name)
             for depth in range(len(steps) + 1):
-                if "/".join(map(_plain, steps[:depth])) == self._part:
+                if _path("".join(steps[:depth])) == self._part:
                     names["".join(steps[depth:]) or "."] = name
                     break
         if self._part and not names:
-            parts = {"/".join(map(_plain, _STEP.findall(name)[:depth])) for name in found for depth in (1, 2)}
+            parts = {_path("".join(_STEP.findall(name)[:depth])) for name in found for depth in (1, 2)}
             raise ValueError(f"`part` must be in {version}: {', '.join(sorted(parts))}, ...; got {self._part!r}")
         return names
 
@@ -49,10 +49,10 @@ class Selection:
           ValueError: a pattern matches none.
           TypeError: a leaf of `wanted` that is to stay is only a shape.
         """
-        paths = {name: "/".join(map(_plain, _STEP.findall(name))) for name in [*wanted, *stored]}
+        paths = {name: _path(name) for name in [*wanted, *stored]}
         matched = set()
         for pattern in self._patterns:
-            taken = {name for name, path in paths.items() if fnmatch.fnmatchcase(path, pattern)}
+            taken = {name for name in paths if _matches(name, pattern)}
             if not taken:
                 raise ValueError(f"`fresh` {pattern!r} matches no leaf; the paths are {', '.join(paths.values())}")
             matched |= taken
@@ -62,8 +62,17 @@ class Selection:
         return matched
 
 
+def _matches(name, pattern):
+    """Whether a pattern matches the path of a leaf; to `groups.paths` the value of an `nnx.Variable` is the variable."""
+    return any(fnmatch.fnmatchcase(_path(each), pattern) for each in {name, name.removesuffix(".value")})
+
+
+def _path(name):
+    """The path of a leaf, as `groups.paths` writes it."""
+    return "/".join(map(_plain, _STEP.findall(name)))
+
+
 def _plain(step):
-    """A step of a path, as `groups.paths` writes it."""
     if step.startswith("."):
         return step[1:]
     inner = step[1:-1]
