@@ -8,7 +8,7 @@ import jax
 from jaxseq import check
 from jaxseq.train._batches import as_loader, remaining
 from jaxseq.train._report import evaluation_sums, numbers
-from jaxseq.train._step import LossFn, apply_loss, check_arguments
+from jaxseq.train._step import LossFn, apply_loss, check_arguments, check_loss
 from jaxseq.train.metrics import merge
 from jaxseq.typing import Params
 
@@ -32,6 +32,7 @@ def evaluator(
       TypeError, ValueError: there are no batches, or the loader leaves examples out and `partial` is False; `loss_fn`
         takes a carry and none is given.
     """
+    check_loss(loss_fn)
     loader = as_loader(batches)
     check.switch("ensemble", ensemble)
     check.switch("partial", partial)

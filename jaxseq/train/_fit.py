@@ -164,7 +164,7 @@ def _best(validate, monitor, better, patience):
     if patience is not None:
         check.positive_int("patience", patience)
     if not isinstance(monitor, str):
-        raise TypeError(f"`monitor` must be the name of a number that `validate` gives; got {monitor!r}")
+        raise TypeError(f"`monitor` must be the name of a number that `validate` gives; got {check.short(monitor)}")
     monitor = monitor.removeprefix("validation/")
     if validate is not None and not callable(validate):
         raise TypeError(f"`validate` must be a function such as train.evaluator returns; got {type(validate).__name__}")

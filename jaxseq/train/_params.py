@@ -1,4 +1,4 @@
-"""What params may be: a pytree of arrays, and to be trained of real floats."""
+"""What params and carries may be: pytrees of arrays, and to be trained of real floats."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseq import check
 from jaxseq.typing import Params
 
 
@@ -22,6 +23,22 @@ def arrays(name: str, params: Params) -> list[tuple[str, Any]]:
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct | int | float | complex):
             raise TypeError(f"`{place}` must be an array; got {type(leaf).__name__}")
     return leaves
+
+
+def numbers(name: str, tree: Any) -> list[tuple[str, Any]]:
+    """Returns the leaves of a tree as `arrays` does; raises unless they hold what JAX does: numbers, bools, keys."""
+    leaves = arrays(name, tree)
+    for place, leaf in leaves:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is not None and not isinstance(leaf, jax.Array) and not _is_number(dtype):
+            raise TypeError(f"`{place}` must be an array of numbers or bools; got {dtype}")
+        if isinstance(leaf, int) and not -(2**31) <= leaf < 2**31:
+            raise ValueError(f"`{place}` must be an array; got an int that JAX cannot hold, {check.short(leaf)}")
+    return leaves
+
+
+def _is_number(dtype):
+    return any(jnp.issubdtype(dtype, kind) for kind in (np.bool_, np.number, jax.dtypes.prng_key))
 
 
 def trainable(name: str, params: Params) -> None:

@@ -84,7 +84,7 @@ def checked(checkpoints: Checkpoints | None) -> Checkpoints | None:
     if checkpoints is None:
         return None
     if not isinstance(checkpoints, Checkpoints):
-        raise TypeError(f"`checkpoints` must be train.Checkpoints(folder); got {checkpoints!r}")
+        raise TypeError(f"`checkpoints` must be train.Checkpoints(folder); got {check.short(checkpoints)}")
     if checkpoints.every is not None:
         check.positive_int("checkpoints.every", checkpoints.every)
     check.positive_int("checkpoints.keep", checkpoints.keep)

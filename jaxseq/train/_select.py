@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from jaxseq import check
+
 _STEP = re.compile(r"""\.\w+|\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\]]*)\]""")
 """A step of a path as `jax.tree_util.keystr` writes it."""
 
@@ -18,10 +20,10 @@ class Selection:
 
     def __init__(self, part: str, fresh: str | Sequence[str]):
         if not isinstance(part, str):
-            raise TypeError(f'`part` must be a path such as "state/params"; got {part!r}')
+            raise TypeError(f'`part` must be a path such as "state/params"; got {check.short(part)}')
         patterns = [fresh] if isinstance(fresh, str) else fresh
         if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
-            raise TypeError(f'`fresh` must be a pattern such as "head/*", or several; got {fresh!r}')
+            raise TypeError(f'`fresh` must be a pattern such as "head/*", or several; got {check.short(fresh)}')
         self._part, self._patterns = part, list(patterns)
 
     def of(self, version: Path, found: Iterable[str]) -> dict[str, str]:
@@ -63,7 +65,7 @@ class Selection:
 
 
 def _matches(name, pattern):
-    """Whether a pattern matches the path of a leaf; to `groups.paths` the value of an `nnx.Variable` is the variable."""
+    """Whether a pattern matches a leaf's path; to `groups.paths` the value of an `nnx.Variable` is the variable."""
     return any(fnmatch.fnmatchcase(_path(each), pattern) for each in {name, name.removesuffix(".value")})
 
 

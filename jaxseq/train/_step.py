@@ -22,7 +22,7 @@ import optax
 
 from jaxseq import check
 from jaxseq.train._elementwise import wide
-from jaxseq.train._params import trainable
+from jaxseq.train._params import numbers, trainable
 from jaxseq.train.metrics import Mean, merge
 from jaxseq.typing import Params
 
@@ -89,6 +89,8 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
     trainable("params", params)
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise TypeError(f"`key` must be a jax.random.key(seed); got {type(key).__name__}")
+    if carry is not None:
+        numbers("carry", carry)
     state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), key, jnp.array(True), carry)
     # With a dtype of their own, also those of Python's numbers: else the second step, of other types, compiles anew.
     return jax.tree.map(lambda leaf: jnp.array(leaf, jnp.asarray(leaf).dtype, copy=True), state)
@@ -131,6 +133,8 @@ def make_step(
     """
     accumulate = check.positive_int("accumulate", accumulate)
     check.one_of("nonfinite", nonfinite, ("stop", "skip"))
+    check.switch("ensemble", ensemble)
+    check_loss(loss_fn)
     _check_optimizer(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -213,6 +217,14 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
     return Mean(loss.astype(wide(loss)), jnp.ones((), int)), aux, new_carry
 
 
+def check_loss(loss_fn: LossFn) -> None:
+    """Raises unless `loss_fn` may be called as one."""
+    if not callable(loss_fn):
+        raise TypeError(f"`loss_fn` must be (params, batch, key) -> (loss, aux); got {check.short(loss_fn)}")
+    if not check.takes(loss_fn, 3) and not check.takes(loss_fn, 4):
+        raise TypeError("`loss_fn` must take (params, batch, key), or with a carry (params, batch, key, carry)")
+
+
 def check_arguments(loss_fn: LossFn, carry: Any) -> None:
     """Raises where `loss_fn` takes a carry and there is none, or the other way round."""
     if carry is None and not check.takes(loss_fn, 3) and check.takes(loss_fn, 4):
@@ -282,7 +294,7 @@ def _check_optimizer(optimizer):
     """By its functions: `optax.MultiSteps` is no GradientTransformation."""
     if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
         hint = " Call it: optax.adam(1e-3)." if callable(optimizer) else ""
-        raise TypeError(f"`optimizer` must be an optax.GradientTransformation; got {optimizer!r}.{hint}")
+        raise TypeError(f"`optimizer` must be an optax.GradientTransformation; got {check.short(optimizer)}.{hint}")
 
 
 def _check_optimizer_state(optimizer, state):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from jaxseq import check
 from jaxseq.train._fit import Fit
 from jaxseq.train._progress import line
 
@@ -19,6 +20,8 @@ def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
     The file is replaced in one stroke and always holds the whole history, so that it has no line twice after a run was
     resumed. A row without some number leaves its field empty.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` must be a path; got {check.short(path)}")
     path = Path(path)
 
     def write(fit):
@@ -40,6 +43,8 @@ def printing(file: TextIO | None = None) -> Callable[[Fit], None]:
     Args:
       file: where to, such as an open file; None: standard output.
     """
+    if file is not None and not hasattr(file, "write"):
+        raise TypeError(f"`file` must be an open file or None; got {check.short(file)}")
 
     def write(fit):
         print(line(fit.history[-1]), file=file, flush=True)
@@ -54,6 +59,8 @@ def tensorboard(writer: Any) -> Callable[[Fit], None]:
       writer: a `tensorboardX.SummaryWriter(folder)` (`pip install 'jaxseq[logging]'`), or any with its `add_scalar`; it
         is the caller's to close, best by `with`.
     """
+    if not callable(getattr(writer, "add_scalar", None)):
+        raise TypeError(f"`writer` must have add_scalar, as SummaryWriter(folder) has; got {check.short(writer)}")
 
     def write(fit):
         row = fit.history[-1]

@@ -18,8 +18,8 @@ import numpy as np
 import optax
 
 from jaxseq import check, masking
-from jaxseq.train._elementwise import floating, floats, integers, wide
-from jaxseq.train._params import arrays
+from jaxseq.train._elementwise import floating, floats, integers, real, wide
+from jaxseq.train._params import numbers
 from jaxseq.typing import Params
 
 
@@ -132,11 +132,17 @@ def quantile(
     Raises:
       TypeError, ValueError: dtypes, shapes or levels do not fit.
     """
-    q = np.asarray(levels, float)
+    try:
+        q = np.asarray(levels, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"`levels` must be numbers, such as [0.1, 0.5, 0.9]; got {check.short(levels)}") from None
     if q.ndim != 1 or not q.size or not np.all((q > 0) & (q < 1)):
-        raise ValueError(f"`levels` must be numbers between 0 and 1, such as [0.1, 0.5, 0.9]; got {levels}")
+        raise ValueError(
+            f"`levels` must be numbers between 0 and 1, such as [0.1, 0.5, 0.9]; got {check.short(levels)}"
+        )
     predictions, targets = check.array("predictions", "..., Q", predictions), check.array("targets", "...", targets)
     floating("predictions", predictions)
+    real("targets", targets)
     if predictions.shape != (*targets.shape, q.size):
         raise ValueError(
             f"`predictions` must be [..., Q] = {(*targets.shape, q.size)}, the shape of `targets` by the {q.size} "
@@ -183,6 +189,7 @@ def mean(values: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
       TypeError, ValueError: `mask` is not bool `[...]`.
     """
     values = check.array("values", "...", values)
+    real("values", values)
     mask = check.flags("mask", mask, values.shape, "...")
     count = values.size if mask is None else jnp.sum(mask)
     return jnp.sum(masking.keep(mask, values), dtype=wide(values)) / jnp.maximum(count, 1)
@@ -213,7 +220,7 @@ def _elementwise(loss: Callable[..., jax.Array], mask: jax.Array | None, **array
 
 
 def _over_matrices(penalty: Callable[[jax.Array], jax.Array], params: Params) -> jax.Array:
-    named = [(name, jnp.asarray(leaf)) for name, leaf in arrays("params", params)]
+    named = [(name, jnp.asarray(leaf)) for name, leaf in numbers("params", params)]
     for name, leaf in named:
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             raise TypeError(f"`{name}` must be real; got {leaf.dtype} {leaf.shape}")

@@ -466,7 +466,7 @@ def test_curves_show_training_and_validation(tmp_path):
     with pytest.raises(ValueError, match="must have rows; got none"):
         train.curves.plot([])
     for names in ("loss", [3]):
-        with pytest.raises(TypeError, match="`names` must be a list of names"):
+        with pytest.raises(TypeError, match="`names` must be a list of strings"):
             train.curves.plot(history, names=names)
     assert json.loads(json.dumps(history)) == history
 
