@@ -159,7 +159,7 @@ def train_and_reload(task: Task, out: Path, seed: int) -> Callable[[np.ndarray],
     best = min(result.history, key=lambda row: row["validation/loss"])
     print(f"kept step {best['step']} of {result.history[-1]['step']}: ", end="")
     print(f"validation MAE {best['validation/MAE'] * task.scale:.3f}, of {task.what}")
-    train.save(out / "model", result.params, {"levels": HEAD.levels, "scale": task.scale, **task.info})
+    train.save(out / "model", result.params, {"levels": list(HEAD.levels), "scale": task.scale, **task.info})
     members = train.load(out / "model", result.params).tree
     return lambda xs: np.asarray(jax.jit(ensembles)(members, xs))
 

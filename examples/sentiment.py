@@ -140,7 +140,7 @@ def fit(language: Language, vocabulary: data.Vocabulary, parts: list[Reviews], a
         validate=train.evaluator(ensemble.vote_loss, validation),
         patience=2,
         callbacks=[print_row],
-        checkpoints=train.Checkpoints(args.out / "checkpoints", settings=settings),
+        checkpoints=train.Checkpoints(args.out / "checkpoints", keep=1, settings=settings),
         progress=True,
     )
 

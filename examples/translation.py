@@ -179,8 +179,8 @@ def main(argv: list[str] | None = None) -> None:
             seed=args.seed,
         )
         params = nnx.split(model, nnx.Param)[1]
-        info = {"merges": units.merges, "vocabulary": units.vocabulary.to_dict()}
-        train.save(folders[name] / "model", params, {"name": name, "recipe": recipe, **info})
+        info = {"merges": [list(pair) for pair in units.merges], "vocabulary": units.vocabulary.to_dict()}
+        train.save(folders[name] / "model", params, {"name": name, "recipe": list(recipe), **info})
         count, seconds = sum(leaf.size for leaf in jax.tree.leaves(params)), histories[name][-1]["seconds"]
         nats = min(row["validation/loss"] for row in histories[name])
         facts[name] = f"{count:11,}{seconds:9.0f}{nats:13.3f}"

@@ -31,6 +31,7 @@ class Loader:
       count: batches in an epoch.
       plan: `(number) -> (i) -> batch`: of an epoch's number, the function that makes its batch i, a dict of arrays.
         Both are pure. The loaders of this package pickle; yours does where its plan does, as a function of a module.
+      dropped: examples of an epoch that are in none of its batches; `train.evaluator` refuses a loader with such.
 
     Raises:
       TypeError, ValueError: `count` is no int of at least 0, `plan` no function of one argument.
@@ -38,6 +39,7 @@ class Loader:
 
     count: int
     plan: Callable[[int], Callable[[int], Batch]]
+    dropped: int = 0
 
     def __post_init__(self):
         check.natural("count", self.count)
@@ -70,7 +72,7 @@ class Loader:
             raise TypeError("`function` must be (batch) -> batch; got None")
         check.functions_taking(function=(function, 1))
         plan = _Mapped(self.plan, function)
-        return Loader(self.count, plan)
+        return Loader(self.count, plan, self.dropped)
 
 
 def batches(arrays: Mapping[str, ArrayLike], batch_size: int, *, seed: int | None = None, last: str = "drop") -> Loader:
@@ -100,7 +102,7 @@ def batches(arrays: Mapping[str, ArrayLike], batch_size: int, *, seed: int | Non
     if last == "pad":
         free(["real"], arrays)
     plan = _Plan(arrays, N, B, seed, last == "pad")
-    return Loader(N // B if last == "drop" else -(-N // B), plan)
+    return Loader(N // B, plan, N % B) if last == "drop" else Loader(-(-N // B), plan)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

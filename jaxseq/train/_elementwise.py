@@ -1,5 +1,8 @@
 """What losses and metrics take: arrays and a mask of one shape, element by element; nothing is broadcast."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -24,11 +27,25 @@ def same_shape(**arrays: jax.Array) -> list[jax.Array]:
     shaped = [check.array(name, "...", x) for name, x in arrays.items()]
     first = next(iter(arrays))
     for name, x in zip(arrays, shaped, strict=True):
+        real(name, x)
         if x.shape != shaped[0].shape:
             raise ValueError(
                 f"`{name}` must have the shape of `{first}`, {shaped[0].shape}; got {x.shape}. Nothing is broadcast."
             )
     return shaped
+
+
+def real(name: str, x: jax.Array) -> None:
+    """Raises of complex numbers, whose imaginary part would be dropped."""
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise TypeError(f"`{name}` must be real; got {x.dtype} {x.shape}. Take {name}.real and {name}.imag apart.")
+
+
+def strings(name: str, value: Any, example: str) -> list[str]:
+    """Returns several strings as a list."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"`{name}` must be a list of strings, such as {example}; got {check.short(value)}")
+    return list(value)
 
 
 def floating(name: str, x: jax.Array) -> None:

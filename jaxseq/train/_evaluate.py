@@ -5,15 +5,16 @@ from typing import Any
 
 import jax
 
+from jaxseq import check
 from jaxseq.train._batches import as_loader, remaining
 from jaxseq.train._report import evaluation_sums, numbers
-from jaxseq.train._step import LossFn, apply_loss, check_arguments
+from jaxseq.train._step import LossFn, apply_loss, check_arguments, check_loss
 from jaxseq.train.metrics import merge
 from jaxseq.typing import Params
 
 
 def evaluator(
-    loss_fn: LossFn, batches: Any, *, carry: Any = None, ensemble: bool = False
+    loss_fn: LossFn, batches: Any, *, carry: Any = None, ensemble: bool = False, partial: bool = False
 ) -> Callable[[Params], dict[str, float]]:
     """A function `params -> {"loss": ..., **aux}` over all `batches`, for `fit(validate=...)` and for a test part.
 
@@ -24,11 +25,22 @@ def evaluator(
       carry: what the first batch starts from, where `loss_fn` takes a carry; it goes from batch to batch.
       ensemble: params, and the carry if any, lead with the members, and the numbers are over all of these. For what
         the members say together, give a loss of `train.average` instead, and leave this False.
+      partial: whether a loader may leave examples out (its `dropped`), as `data.batches` does by default; the numbers
+        are then of the others.
 
     Raises:
-      TypeError, ValueError: there are no batches, or `loss_fn` takes a carry and none is given.
+      TypeError, ValueError: there are no batches, or the loader leaves examples out and `partial` is False; `loss_fn`
+        takes a carry and none is given.
     """
+    check_loss(loss_fn)
     loader = as_loader(batches)
+    check.switch("ensemble", ensemble)
+    check.switch("partial", partial)
+    if (dropped := getattr(loader, "dropped", 0)) and not partial:
+        raise ValueError(
+            f"`batches` leaves out {dropped} examples, which would count nowhere. Give data.batches last='pad', and "
+            "mask by batch['real'], or last='keep'; or partial=True for the numbers of the others."
+        )
     check_arguments(loss_fn, carry)
 
     def measure(params, batch, carry):

@@ -4,10 +4,11 @@ Killed at any moment and started again, a run that has checkpoints ends with the
 see `_run`.
 """
 
-import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,8 +17,11 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq.train._batches import Loader, as_loader, remaining
+from jaxseq.train._fingerprint import fingerprint
+from jaxseq.train._lock import writing
+from jaxseq.train._progress import progress as shown_by
 from jaxseq.train._report import numbers, sums
-from jaxseq.train._run import Best, Checkpoints, Row, Run, checked, resume, store
+from jaxseq.train._run import Best, Checkpoints, Row, Run, checked, resume, store, tell
 from jaxseq.train._step import Report, TrainState
 from jaxseq.train._watch import NonFiniteError, Watch
 from jaxseq.typing import Params
@@ -68,24 +72,35 @@ def fit(
       better: whether a lower or a higher one is; None: lower, where `monitor` is the loss.
       patience: rows without a better one after which to stop; None: never.
       callbacks: functions of the `Fit` so far, called after each row; one that returns True ends the run.
-      checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder. What else makes
-        the run, such as the learning rate, `fit` cannot see: name it in their `settings`.
+      checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder. It warns where
+        nothing is left to do, and where the run there was begun with another loss, optimizer, rate, start or first
+        batch. Other batches, `validate` and callbacks it cannot see: name what matters in their `settings`.
       sharding: where batches go, as in `data.prefetch`; None: JAX's default device.
-      progress: shows a bar, by tqdm, where standard error is a terminal; elsewhere tqdm is not needed.
+      progress: shows a bar, by tqdm, where standard error is a terminal; elsewhere, as in logs and notebooks, a line
+        there every ten seconds at most, for which tqdm is not needed.
 
     Raises:
       NonFiniteError: a loss, gradient or update was not finite, which names step and batch. Of a step made with
         `nonfinite="skip"` it warns instead, and goes on without that update.
       ImportError: `progress` asks for a bar, and there is no tqdm.
+      BlockingIOError: another process trains or saves in the checkpoints' folder.
+      OSError: a checkpoint cannot be written, as where the disk is full; those before it stay.
       TypeError, ValueError: an argument does not fit, the monitored number is not there, or the checkpoints are of
         another run: other shapes, other batches to an epoch, another monitor, other settings.
     """
     loader, checkpoints = as_loader(batches), checked(checkpoints)
     epochs = check.positive_int("epochs", epochs)
     every = len(loader) if every is None else check.positive_int("every", every)
-    best, tqdm = _best(validate, monitor, better, patience), _tqdm(progress)
+    check.switch("progress", progress)
+    best, shown = _best(validate, monitor, better, patience), shown_by(progress)
+    if not callable(step):
+        raise TypeError(f"`step` must be what make_step returns; got {check.short(step)}")
+    if not isinstance(state, TrainState):
+        raise TypeError(f"`state` must be what train.init returns; got {type(state).__name__}")
+    if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
+        raise TypeError(f"`sharding` must be a jax.sharding.Sharding; got {check.short(sharding)}")
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-        raise TypeError(f"`callbacks` must be a list of functions of the Fit so far; got {callbacks!r}")
+        raise TypeError(f"`callbacks` must be a list of functions of the Fit so far; got {check.short(callbacks)}")
     if any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)):
         raise ValueError(
             "`state` was given away to an earlier step; make another by train.init, or use what it returned"
@@ -96,15 +111,20 @@ def fit(
             "state._replace(alive=jnp.ones_like(state.alive))"
         )
 
-    run = Run(state, None, None, [], 0, False)
-    if checkpoints is not None:
-        run = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best)
-    total, seconds_before = epochs * len(loader), run.history[-1]["seconds"] if run.history else 0.0
-    started, watch = time.perf_counter(), Watch(len(loader))
-    try:
-        with tqdm(total=total, initial=run.position, unit="step") if tqdm else nullcontext() as bar:
+    with writing(Path(checkpoints.folder)) if checkpoints else nullcontext():
+        run, made_of = Run(state, None, None, [], 0, False), {}
+        total = epochs * len(loader)
+        if checkpoints:
+            run, before = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best)
+            first = next(iter(loader.epoch(0)))
+            made_of = fingerprint(step, state, first if sharding is None else jax.device_put(first, sharding))
+            if run.position:
+                tell(checkpoints, before, made_of, _ended(run, total, best, patience))
+        seconds_before = run.history[-1]["seconds"] if run.history else 0.0
+        started, watch, display = time.perf_counter(), Watch(len(loader)), shown(run.position, total)
+        try:
             for batch in remaining(loader, run.position, total):
-                if run.stopped or _exhausted(run.history, best, patience):
+                if _ended(run, total, best, patience):
                     break
                 state, report = step(run.state, batch if sharding is None else jax.device_put(batch, sharding))
                 watch.add(run.position, batch, report, state)
@@ -117,19 +137,25 @@ def fit(
                     seconds = seconds_before + time.perf_counter() - started
                     row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
                     run = _close_row(run, row, validate, best)
-                    told = [callback(_fitted(run)) for callback in callbacks]
+                    with display.paused():
+                        told = [callback(_fitted(run)) for callback in callbacks]
                     run = run._replace(stopped=any(_is_true(answer) for answer in told))
                 if checkpoints and to_store:
-                    store(checkpoints, run, len(loader), best)
-                if bar is not None:
-                    bar.update()
-                    if at_row:
-                        bar.set_postfix({name: f"{run.history[-1][name]:.4g}" for name in _shown(run.history[-1])})
-    except NonFiniteError:
-        raise
-    except Exception:  # whatever went wrong: a step before it that was not finite is told first
-        watch.look(run.state)
-        raise
+                    store(checkpoints, run, len(loader), best, made_of)
+                display.update(run.history[-1] if at_row else None)
+        except NonFiniteError:
+            raise
+        except Exception:  # whatever went wrong: a step before it that was not finite is told first
+            watch.look(run.state)
+            raise
+        finally:
+            display.close()
+    if best is not None and run.history and run.best is None:
+        warnings.warn(
+            f"{best.monitor!r} of `validate` was not finite in any row: none is the best, and the params are the last",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return _fitted(run)
 
 
@@ -138,8 +164,10 @@ def _best(validate, monitor, better, patience):
     if patience is not None:
         check.positive_int("patience", patience)
     if not isinstance(monitor, str):
-        raise TypeError(f"`monitor` must be the name of a number that `validate` gives; got {monitor!r}")
+        raise TypeError(f"`monitor` must be the name of a number that `validate` gives; got {check.short(monitor)}")
     monitor = monitor.removeprefix("validation/")
+    if validate is not None and not callable(validate):
+        raise TypeError(f"`validate` must be a function such as train.evaluator returns; got {type(validate).__name__}")
     if validate is None:
         if patience is not None or monitor != "loss" or better is not None:
             raise ValueError("`patience`, `monitor` and `better` need `validate`, which gives the number")
@@ -150,9 +178,13 @@ def _best(validate, monitor, better, patience):
     return Best(monitor, better or "lower")
 
 
-def _exhausted(history, best, patience):
-    """Whether the last rows, `patience` of them, are all no better than one before."""
-    return bool(patience and history) and len(history) - 1 - best.of(history) >= patience
+def _ended(run, total, best, patience):
+    """Why nothing is left to do; None where something is."""
+    if run.stopped:
+        return "by a callback"
+    if patience and run.history and len(run.history) - 1 - (best.of(run.history) or 0) >= patience:
+        return f"since no row was better than one {patience} before"
+    return f"after {run.position} steps of {total}" if run.position >= total else None
 
 
 def _add(sums, more):
@@ -163,7 +195,7 @@ def _close_row(run, row, validate, best):
     """Adds a row to the history, and keeps the params if it is the best."""
     row = row | numbers(run.sums) | _validated(run.state.params, validate, best)
     run = run._replace(sums=None, history=[*run.history, row])
-    if best is not None and (run.best is None or best.of(run.history) == len(run.history) - 1):
+    if best is not None and best.of(run.history) == len(run.history) - 1:
         run = run._replace(best=jax.tree.map(jnp.copy, run.state.params))
     return run
 
@@ -193,18 +225,3 @@ def _sums_like(step, state, loader):
 
 def _is_true(answer):
     return isinstance(answer, bool | np.bool_ | np.ndarray | jax.Array) and np.size(answer) == 1 and bool(answer)
-
-
-def _shown(row):
-    return [name for name in ("loss", "validation/loss") if name in row]
-
-
-def _tqdm(progress):
-    """What makes the bar; None where there is to be none, or no terminal to draw it on."""
-    if not progress or sys.stderr is None or not sys.stderr.isatty():
-        return None
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        raise ImportError("`progress=True` needs tqdm: pip install 'jaxseq[logging]'") from None
-    return tqdm

@@ -7,18 +7,27 @@ started again ends with the very bits of one that was not.
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
+from jaxseq.train._fingerprint import differing
+from jaxseq.train._json import as_json
 from jaxseq.train._step import TrainState
-from jaxseq.train._store import as_json, load, load_info, save, versions
+from jaxseq.train._store import as_stored, load, load_info, write
+from jaxseq.train._versions import foreign, place, versions
 from jaxseq.typing import Params
 
 Row = dict[str, float]
+
+_FORMAT = 2
+"""Of what is stored; another one is refused."""
 
 
 class Checkpoints(NamedTuple):
@@ -27,14 +36,16 @@ class Checkpoints(NamedTuple):
     Attributes:
       folder: of this run only. If it holds a checkpoint, the run resumes from it.
       every: steps between checkpoints, besides the one at each row of the history; None: at rows only.
-      keep: how many are kept.
-      settings: what makes the run what it is and `fit` cannot see, such as the learning rate: anything that JSON holds.
-        A run with others is refused.
+      keep: how many are kept. One is enough for a run that may be killed; each more is for a disk that damages files.
+        A checkpoint holds the state, with Adam three times the params, and the best params where those are not the
+        last.
+      settings: what makes the run what it is and `fit` cannot see, such as the data: what JSON gives back as it was,
+        see `save`. A run with others is refused.
     """
 
     folder: str | os.PathLike
     every: int | None = None
-    keep: int = 3
+    keep: int = 2
     settings: Any = None
 
 
@@ -44,11 +55,12 @@ class Best(NamedTuple):
     monitor: str
     better: str
 
-    def of(self, history: list[Row]) -> int:
-        """The place of the best row; what is NaN is never better."""
+    def of(self, history: list[Row]) -> int | None:
+        """The place of the best row; None where no row is better than none: all are NaN, or infinitely bad."""
         values = np.array([row[f"validation/{self.monitor}"] for row in history])
         values = values if self.better == "lower" else -values
-        return int(np.argmin(np.where(np.isnan(values), np.inf, values)))
+        values = np.where(np.isnan(values), np.inf, values)
+        return int(np.argmin(values)) if np.any(values < np.inf) else None
 
 
 class Run(NamedTuple):
@@ -56,7 +68,7 @@ class Run(NamedTuple):
 
     state: TrainState
     best: Params
-    """Those of the best row; None without validation, or before the first row."""
+    """Those of the best row; None without validation, or before there is one."""
     sums: Any
     """The metrics since the last row; None just after one."""
     history: list[Row]
@@ -72,47 +84,90 @@ def checked(checkpoints: Checkpoints | None) -> Checkpoints | None:
     if checkpoints is None:
         return None
     if not isinstance(checkpoints, Checkpoints):
-        raise TypeError(f"`checkpoints` must be train.Checkpoints(folder); got {checkpoints!r}")
+        raise TypeError(f"`checkpoints` must be train.Checkpoints(folder); got {check.short(checkpoints)}")
     if checkpoints.every is not None:
         check.positive_int("checkpoints.every", checkpoints.every)
     check.positive_int("checkpoints.keep", checkpoints.keep)
     as_json("checkpoints.settings", checkpoints.settings)
-    return checkpoints._replace(folder=Path(checkpoints.folder).absolute())
+    return checkpoints._replace(folder=place("checkpoints.folder", checkpoints.folder))
 
 
-def store(checkpoints: Checkpoints, run: Run, epoch_size: int, best: Best | None) -> None:
-    """Saves the run under the number of its position."""
+def store(
+    checkpoints: Checkpoints, run: Run, epoch_size: int, best: Best | None, made_of: dict[str, str | None]
+) -> None:
+    """Saves the run under the number of its position, in a folder whose lock the caller holds."""
+    is_last = run.best is not None and run.history[(best and best.of(run.history)) or 0]["step"] == run.position
     info = {
+        "fit": _FORMAT,
         "position": run.position,
         "settings": _settings(epoch_size, best, checkpoints.settings),
+        "made of": made_of,
         "stopped": run.stopped,
         "history": run.history,
-        "has": [run.best is not None, run.sums is not None],
+        "best": None if run.best is None else "last" if is_last else "own",
+        "sums": run.sums is not None,
     }
-    save(checkpoints.folder, run[:3], info, number=run.position, keep=checkpoints.keep)
+    tree = {"state": run.state, "best": None if is_last else run.best, "sums": run.sums}
+    number, keep = run.position, checkpoints.keep
+    write(Path(checkpoints.folder), *as_stored(tree, info, number, keep), number=number, keep=keep)
 
 
-def resume(checkpoints: Checkpoints, run: Run, sums_like: Callable[[], Any], epoch_size: int, best: Best | None) -> Run:
-    """Returns the run as it was last stored; `run` itself where nothing was.
+def resume(
+    checkpoints: Checkpoints, run: Run, sums_like: Callable[[], Any], epoch_size: int, best: Best | None
+) -> tuple[Run, Any]:
+    """Returns the run as it was last stored, and its fingerprint; `run` itself and None where nothing was.
 
     Raises:
       TornError: there are checkpoints, and none is whole.
+      FileExistsError: a file that is none stands in their place.
       ValueError: they are of a run with other shapes, epochs of another size, another notion of what is best, or other
-        settings.
+        settings; or they are none of a run, but of `save`.
     """
-    if not versions(checkpoints.folder):
-        return run
+    if others := foreign(Path(checkpoints.folder)):
+        file = Path(checkpoints.folder, others[0])
+        raise FileExistsError(f"{file} has the name of a checkpoint and is none. Move it elsewhere.")
+    if not versions(Path(checkpoints.folder)):
+        return run, None
     info, settings = load_info(checkpoints.folder), _settings(epoch_size, best, checkpoints.settings)
-    pairs = [(name, info["settings"].get(name), settings.get(name)) for name in settings | info["settings"]]
-    differing = [f"{name}: {before} before, {now} now" for name, before, now in pairs if before != now]
-    if differing:
+    if not isinstance(info, dict) or info.get("fit") != _FORMAT:
         raise ValueError(
-            f"the run in {checkpoints.folder} is another: {'; '.join(differing)}. Give another run a folder of its own."
+            f"{checkpoints.folder} holds what train.save stored, or another version of fit. Give the run a folder of "
+            "its own."
         )
-    has_best, has_sums = info["has"]
-    like = (run.state, run.state.params if has_best else None, sums_like() if has_sums else None)
-    state, params, sums = load(checkpoints.folder, like).tree
-    return Run(state, params, sums, info["history"], info["position"], info["stopped"])
+    pairs = [(name, info["settings"].get(name), settings.get(name)) for name in settings | info["settings"]]
+    others = [f"{name}: {before} before, {now} now" for name, before, now in pairs if not _equal(before, now)]
+    if others:
+        raise ValueError(
+            f"the run in {checkpoints.folder} is another: {'; '.join(others)}. Give another run a folder of its own."
+        )
+    best_like = run.state.params if info["best"] == "own" else None
+    like = {"state": run.state, "best": best_like, "sums": sums_like() if info["sums"] else None}
+    tree = load(checkpoints.folder, like).tree
+    params = jax.tree.map(jnp.copy, tree["state"].params) if info["best"] == "last" else tree["best"]
+    run = Run(tree["state"], params, tree["sums"], info["history"], info["position"], info["stopped"])
+    return run, info["made of"]
+
+
+def tell(checkpoints: Checkpoints, before: Any, made_of: dict[str, str | None], ended: str | None) -> None:
+    """Warns where a run that is gone on with was another, as far as that is seen, or had ended.
+
+    Args:
+      checkpoints: where it is stored.
+      before: its fingerprint.
+      made_of: that of the run which is asked for.
+      ended: why nothing is left to do; None: something is.
+    """
+    told = [] if ended is None else [f"has ended, {ended}: nothing is trained, and its result is returned"]
+    if others := differing(before, made_of):
+        told.append(f"was begun with another: {'; '.join(others)}")
+    if told:
+        hint = "Give another run a folder of its own, or this one more epochs."
+        warnings.warn(f"the run in {checkpoints.folder} {', and '.join(told)}. {hint}", RuntimeWarning, stacklevel=3)
+
+
+def _equal(before, now):
+    """Whether settings are the same, NaN being NaN."""
+    return before == now or json.dumps(before, sort_keys=True) == json.dumps(now, sort_keys=True)
 
 
 def _settings(epoch_size, best, settings):

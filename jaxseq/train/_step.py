@@ -23,6 +23,7 @@ import optax
 from jaxseq import check
 from jaxseq._promote import allowed
 from jaxseq.train._elementwise import wide
+from jaxseq.train._params import numbers, trainable
 from jaxseq.train.metrics import Mean, merge
 from jaxseq.typing import Params
 
@@ -57,11 +58,16 @@ class Report(NamedTuple):
     gradient_norm: jax.Array
     """[]: the global norm, before the optimizer clips it."""
     finite: jax.Array
-    """bool []: loss, gradients, norm and new params were, and the carry had no NaN; otherwise the state stayed."""
+    """bool []: loss, gradients, norm and new params were, the optimizer's state stayed so, and the carry had no NaN;
+    otherwise the state stayed."""
     finite_leaves: jax.Array
     """bool [leaves of params]: whose gradients were, or, where all were, whose new values."""
     step: jax.Array
     """int32 []: the step's number, from 0."""
+    finite_optimizer: jax.Array
+    """bool []: no number in the optimizer's state became NaN, or infinite where it was not."""
+    finite_carry: jax.Array
+    """bool []: the carry had no NaN."""
 
 
 def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array, *, carry: Any = None) -> TrainState:
@@ -77,17 +83,15 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
         third result; no gradient goes through it from one step to the one before. None: `loss_fn` has neither.
 
     Raises:
-      TypeError: a leaf of params is not floating, the optimizer is none of optax, or the key is not one.
+      TypeError: a leaf of params is not of real floats, the optimizer is none of optax, or the key is not one.
+      ValueError: there are no params.
     """
     _check_optimizer(optimizer)
-    if not jax.tree.leaves(params):
-        raise ValueError("`params` must hold arrays; got none")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-            name = jax.tree_util.keystr(path)
-            raise TypeError(f"`params{name}` must be floating to be trained; got {jnp.result_type(leaf)}")
+    trainable("params", params)
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise TypeError(f"`key` must be a jax.random.key(seed); got {type(key).__name__}")
+    if carry is not None:
+        numbers("carry", carry)
     with allowed():
         opt_state = optimizer.init(params)
     state = TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, jnp.array(True), carry)
@@ -132,6 +136,8 @@ def make_step(
     """
     accumulate = check.positive_int("accumulate", accumulate)
     check.one_of("nonfinite", nonfinite, ("stop", "skip"))
+    check.switch("ensemble", ensemble)
+    check_loss(loss_fn)
     _check_optimizer(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -160,6 +166,7 @@ def make_step(
 
     def step(state, batch):
         gradients_of = differentiate if accumulate == 1 else accumulated
+        trainable("state.params", state.params)
         key = jax.random.fold_in(state.key, state.step)
         (loss, count, gradients), aux, carry = gradients_of(state.params, batch, key, state.carry)
         divisor = jnp.where(count == 0, 1, count)
@@ -172,16 +179,16 @@ def make_step(
             params = optax.apply_updates(state.params, updates)
         gradients_finite, params_finite = _finite_leaves(gradients), _finite_leaves(params)
         finite_leaves = jnp.where(jnp.all(gradients_finite), params_finite, gradients_finite)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves) & ~_has_nan(carry)
+        finite_optimizer, finite_carry = _stays_finite(opt_state, state.opt_state), ~_has_nan(carry)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves) & finite_optimizer & finite_carry
         new, old = (params, opt_state, carry), (state.params, state.opt_state, state.carry)
         goes_on = finite if nonfinite == "skip" else together(finite)
         made = goes_on & state.alive
         params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(made, new, old), new, old)
         alive = state.alive if nonfinite == "skip" else made
-        report = Report(loss, count, aux, norm, finite, finite_leaves, state.step)
-        return TrainState(
-            params, opt_state, state.step + state.alive.astype(state.step.dtype), state.key, alive, carry
-        ), report
+        report = Report(loss, count, aux, norm, finite, finite_leaves, state.step, finite_optimizer, finite_carry)
+        step = state.step + state.alive.astype(state.step.dtype)
+        return TrainState(params, opt_state, step, state.key, alive, carry), report
 
     def together(finite):
         """Whether all members are finite: an ensemble stops as one."""
@@ -213,6 +220,14 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
         )
     loss = jnp.asarray(loss)
     return Mean(loss.astype(wide(loss)), jnp.ones((), int)), aux, new_carry
+
+
+def check_loss(loss_fn: LossFn) -> None:
+    """Raises unless `loss_fn` may be called as one."""
+    if not callable(loss_fn):
+        raise TypeError(f"`loss_fn` must be (params, batch, key) -> (loss, aux); got {check.short(loss_fn)}")
+    if not check.takes(loss_fn, 3) and not check.takes(loss_fn, 4):
+        raise TypeError("`loss_fn` must take (params, batch, key), or with a carry (params, batch, key, carry)")
 
 
 def check_arguments(loss_fn: LossFn, carry: Any) -> None:
@@ -260,15 +275,31 @@ def _finite_leaves(tree):
 
 def _has_nan(tree):
     """Infinities are let pass: the carry of a running maximum starts from one."""
-    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return functools.reduce(jnp.logical_or, [jnp.any(jnp.isnan(leaf)) for leaf in floats], jnp.array(False))
+    return _any([jnp.isnan(leaf) for leaf in _floats(tree)])
+
+
+def _stays_finite(new, old):
+    """Infinities that were there are let pass: the best loss so far starts from one."""
+    spoilt = [
+        jnp.isnan(leaf) | (jnp.isinf(leaf) & jnp.isfinite(before))
+        for leaf, before in zip(_floats(new), _floats(old), strict=True)
+    ]
+    return ~_any(spoilt)
+
+
+def _floats(tree):
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
+def _any(flags):
+    return functools.reduce(jnp.logical_or, map(jnp.any, flags), jnp.array(False))
 
 
 def _check_optimizer(optimizer):
     """By its functions: `optax.MultiSteps` is no GradientTransformation."""
     if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
         hint = " Call it: optax.adam(1e-3)." if callable(optimizer) else ""
-        raise TypeError(f"`optimizer` must be an optax.GradientTransformation; got {optimizer!r}.{hint}")
+        raise TypeError(f"`optimizer` must be an optax.GradientTransformation; got {check.short(optimizer)}.{hint}")
 
 
 def _check_optimizer_state(optimizer, state):

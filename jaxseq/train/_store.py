@@ -9,13 +9,14 @@ folder holds numbered versions, each written beside its place, with the checksum
                         manifest.json    the SHA-256 of each file above
 """
 
-import hashlib
+import errno
 import json
 import os
 import re
 import shutil
 import uuid
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxseq import check
-
-_NEW, _OLD, _UNFINISHED = map(re.compile, (r"\d{12,}", r"\.old-(\d{12,})", r"\.new-[0-9a-f]{32}"))
+from jaxseq.train._json import as_json
+from jaxseq.train._lock import writing
+from jaxseq.train._select import Selection
+from jaxseq.train._versions import checksums, damage, drop, foreign, place, set_aside, version_at, versions
 
 
 class TornError(ValueError):
@@ -44,65 +47,99 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
     """Stores a tree of arrays and `info`; once that is whole, drops all but the newest `keep` versions.
 
     Args:
-      folder: made where there is none. One process writes there; others may read.
+      folder: made where there is none. One process writes there at a time; others may read.
       tree: any pytree of arrays; keys of `jax.random.key` may be among them.
-      info: anything that JSON holds.
+      info: what JSON holds and gives back as it was: dicts by strings, lists, strings, numbers, bools and None. A tuple
+        would come back as a list, and a key that is a number as a string: both are refused.
       number: of this version, such as the training step, not below that of an earlier one that is whole. One of the
         same number is replaced; damaged ones of higher numbers go. None counts on from the last.
       keep: the versions to keep, this one among them.
 
     Raises:
-      TypeError: a leaf is not an array, or `info` is nothing that JSON holds.
+      TypeError: a leaf is not an array, or `info` is nothing that JSON gives back as it was.
       ValueError: `number` is negative or below the newest whole version's, or `keep` is less than one.
+      BlockingIOError: another process writes to `folder`.
+      OSError: it cannot be written, as where the disk is full; what was saved before is still there.
     """
-    folder, keep = Path(folder).absolute(), check.positive_int("keep", keep)
-    arrays = {name: leaf for name, leaf in _named(tree).items() if leaf.size}
-    text = as_json("info", info)
-    found = _versions(folder)
+    folder = place("folder", folder)
+    arrays, text = as_stored(tree, info, number, keep)
+    with writing(folder):
+        write(folder, arrays, text, number=number, keep=keep)
+
+
+def as_stored(tree: Any, info: Any, number: int | None, keep: int) -> tuple[dict[str, Any], str]:
+    """Returns what `write` takes; raises as `save` does."""
+    check.positive_int("keep", keep)
+    if number is not None:
+        check.natural("number", number)
+    return {name: leaf for name, leaf in _named(tree).items() if leaf.size}, as_json("info", info)
+
+
+def write(folder: Path, arrays: dict[str, Any], text: str, *, number: int | None, keep: int) -> None:
+    """Does what `save` says, of what `as_stored` returned, in a folder whose lock the caller holds."""
+    found = versions(folder)
     if number is None:
-        number = max(found, default=-1) + 1
-    if number < 0:
-        raise ValueError(f"`number` must not be negative; got {number}")
+        taken, number = foreign(folder), max(found, default=-1) + 1
+        while version_at(folder, number).name in taken:
+            number += 1
     later = [n for n in found if n > number]
     for n in later:
-        if _damage(found[n]) is None:
+        if damage(found[n]) is None:
             raise ValueError(f"`number` must not be below that of the newest version, {n}; got {number}")
-    _drop(folder, _UNFINISHED)
+    version = version_at(folder, number)
+    if version.name in foreign(folder):
+        raise FileExistsError(f"{version} is in the way: it is no version that was saved here. Move it elsewhere.")
+    drop(folder, unfinished=True)
     # a name of its own: threads of a save that was interrupted may still write to theirs
-    new, place = folder / f".new-{uuid.uuid4().hex}", _place(folder, number)
-    new.mkdir(parents=True)
-    if arrays:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            checkpointer.save(new / "arrays", ocp.args.PyTreeSave(arrays))
-    (new / "info.json").write_text(text, encoding="utf-8")
-    (new / "manifest.json").write_text(json.dumps(_checksums(new)), encoding="utf-8")
-    _set_aside(place)
-    new.rename(place)
+    new = folder / f".new-{uuid.uuid4().hex}"
+    try:
+        new.mkdir()
+        if arrays:
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                checkpointer.save(new / "arrays", ocp.args.PyTreeSave(arrays))
+        (new / "info.json").write_text(text, encoding="utf-8")
+        (new / "manifest.json").write_text(json.dumps(checksums(new)), encoding="utf-8")
+        set_aside(version)
+        new.rename(version)
+    except Exception as error:
+        shutil.rmtree(new, ignore_errors=True)
+        if (code := _os_error(error)) is None:
+            raise
+        hint = " Free some space." if code in (errno.ENOSPC, errno.EDQUOT) else ""
+        message = f"{os.strerror(code)}: version {number} could not be saved; what was saved before is as it was.{hint}"
+        raise OSError(code, message, str(folder)) from error
     earlier = sorted(n for n in found if n < number)
     for n in later + earlier[: max(0, len(earlier) + 1 - keep)]:
-        _set_aside(_place(folder, n))
-    _drop(folder, _OLD)
+        set_aside(version_at(folder, n))
+    drop(folder, unfinished=False)
 
 
 def saved(folder: str | os.PathLike) -> bool:
     """Whether `folder` holds a version that is whole."""
-    return any(_damage(version) is None for version in _versions(Path(folder)).values())
+    return any(damage(version) is None for version in versions(place("folder", folder)).values())
 
 
-def load(folder: str | os.PathLike, like: Any) -> Stored:
+def load(folder: str | os.PathLike, like: Any, *, part: str = "", fresh: str | Sequence[str] = ()) -> Stored:
     """Reads the newest version that is whole, warning of each newer one that is not.
 
     Args:
       folder: as in `save`.
       like: a tree of the structure that was saved, of arrays or of what `jax.eval_shape` gives. Where it holds
         `jax.Array`s that are committed to devices, the new ones are put there.
+      part: the path of the part of what was saved that `like` is; "": all of it. Paths are as `groups.paths` tells
+        them: of what `fit` stores, "state/params" are the params after the last step.
+      fresh: a pattern of paths, or several, as in `groups.by_path`: leaves of `like` that are not read but stay as they
+        are, such as those of a new head; and leaves of the part that was saved which `like` need not have.
 
     Raises:
       FileNotFoundError: nothing was saved in `folder`.
       TornError: no version is whole.
-      ValueError: a leaf is missing, left over, or of another shape or dtype; all are named.
+      ValueError: there is no such part, a pattern matches nothing, or a leaf that is not fresh is missing, left over,
+        or of another shape or dtype; all are named.
+      TypeError: `like` is no tree of arrays, or a fresh leaf of it is no array.
     """
-    return _read_newest(folder, lambda version: Stored(_tree(version, like), _info(version)))
+    selection, wanted = Selection(part, fresh), _named(like, "like")
+    return _read_newest(folder, lambda version: Stored(_tree(version, like, wanted, selection), _info(version)))
 
 
 def load_info(folder: str | os.PathLike) -> Any:
@@ -115,112 +152,60 @@ def load_info(folder: str | os.PathLike) -> Any:
     return _read_newest(folder, _info)
 
 
-def as_json(name: str, value: Any) -> str:
-    """Returns the JSON of `value`.
-
-    Raises:
-      TypeError: naming the place in it, where JSON does not hold it.
-    """
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except TypeError:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
-            if not isinstance(leaf, str | int | float):
-                hint = " Give its numbers: array.tolist()." if hasattr(leaf, "tolist") else ""
-                place = name + jax.tree_util.keystr(path)
-                raise TypeError(f"`{place}` must be what JSON holds; got {type(leaf).__name__}.{hint}") from None
-        raise
-
-
-def versions(folder: str | os.PathLike) -> list[int]:
-    """The numbers of the versions in `folder`, whole or not, rising."""
-    return sorted(_versions(Path(folder)))
-
-
-def _versions(folder):
-    """The folder of each version by its number; one that was being replaced counts where the new one is not there."""
-    paths = [path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()]
-    old = {int(match[1]): path for path in paths if (match := _OLD.fullmatch(path.name))}
-    return old | {int(path.name): path for path in paths if _NEW.fullmatch(path.name)}
-
-
-def _drop(folder, pattern):
-    """Removes the folders of such names."""
-    for path in folder.glob(".*"):
-        if pattern.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _set_aside(place):
-    """Takes a version, if there is one, out of sight in one stroke, before its files go."""
-    if place.exists():
-        old = place.with_name(f".old-{place.name}")
-        shutil.rmtree(old, ignore_errors=True)
-        place.rename(old)
+def _os_error(error):
+    """The number of the operating system's error behind one, of which orbax has the text of tensorstore; or None."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        if told := re.search(r"os_error_code='(\d+)'", str(error)):
+            return int(told[1])
+        error = error.__cause__
+    return None
 
 
 def _read_newest(folder, read):
     """What `read` makes of the newest version that is whole; looks again where a writer drops it meanwhile."""
-    folder = Path(folder).absolute()
-    while found := _versions(folder):
+    folder = place("folder", folder)
+    while found := versions(folder):
         for number in sorted(found, reverse=True):
-            damage = None
+            fault = None
             try:
-                damage = _damage(found[number])
-                if damage is None:
+                fault = damage(found[number])
+                if fault is None:
                     return read(found[number])
             except Exception:  # whatever orbax raises of files that are dropped while it reads them
-                if _versions(folder) == found:
+                if versions(folder) == found:
                     raise
-            if _versions(folder) != found:
+            if versions(folder) != found:
                 break
-            warnings.warn(f"{found[number]} is passed over: {damage}", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{found[number]} is passed over: {fault}", RuntimeWarning, stacklevel=4)
         else:
             raise TornError(f"none of the {len(found)} versions in {folder} is whole")
     raise FileNotFoundError(f"nothing was saved in {folder}")
 
 
-def _tree(version, like):
-    wanted = {name: leaf for name, leaf in _named(like).items() if leaf.size}
+def _tree(version, like, wanted, selection):
     arrays = {}
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         found = {}
         if (version / "arrays").exists():
             found = checkpointer.metadata(version / "arrays").item_metadata.tree
-        _compare(version, found, wanted)
+        stored = selection.of(version, found)
+        fresh = selection.fresh(wanted, stored)
+        wanted = {name: leaf for name, leaf in wanted.items() if leaf.size and name not in fresh}
+        _compare(version, {name: found[place] for name, place in stored.items() if name not in fresh}, wanted)
         if wanted:
-            placement = ocp.checkpoint_utils.construct_restore_args(wanted)
-            arrays = checkpointer.restore(version / "arrays", ocp.args.PyTreeRestore(wanted, restore_args=placement))
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: _as(leaf, arrays.get(_name(path))), like)
+            items = {stored[name]: leaf for name, leaf in wanted.items()}
+            placement = ocp.checkpoint_utils.construct_restore_args(items)
+            some: Any = {"partial_restore": True} if len(items) < len(found) else {}
+            wish = ocp.args.PyTreeRestore(items, restore_args=placement, **some)
+            read = checkpointer.restore(version / "arrays", wish)
+            arrays = {name: read[stored[name]] for name in wanted}
 
+    def filled(path, leaf):
+        return leaf if _name(path) in fresh else _as(leaf, arrays.get(_name(path)))
 
-def _damage(version):
-    """What is wrong with a version; None for one that is whole."""
-    try:
-        expected = json.loads((version / "manifest.json").read_bytes())
-    except (OSError, ValueError):
-        return "its manifest cannot be read"
-    found = _checksums(version)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            return f"{name} is missing"
-        if expected.get(name) != found[name]:
-            return f"{name} is not as it was written"
-    return None
-
-
-def _checksums(version):
-    files = [file for file in sorted(version.rglob("*")) if file.is_file() and file != version / "manifest.json"]
-    return {file.relative_to(version).as_posix(): _sha256(file) for file in files}
-
-
-def _sha256(file):
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _place(folder, number):
-    return folder / f"{number:012d}"
+    return jax.tree_util.tree_map_with_path(filled, like)
 
 
 def _info(version):
@@ -231,14 +216,17 @@ def _name(path):
     return jax.tree_util.keystr(path) or "."
 
 
-def _named(tree):
-    return {_name(path): _raw(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+def _named(tree, argument="tree"):
+    return {_name(path): _raw(argument, path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _raw(path, leaf):
+def _raw(argument, path, leaf):
     """What is stored of a leaf: itself, or the numbers of a random key."""
-    if not hasattr(leaf, "dtype"):
-        raise TypeError(f"`tree{jax.tree_util.keystr(path)}` must be an array; got {type(leaf).__name__} {leaf!r}")
+    place = argument + jax.tree_util.keystr(path)
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
+        raise TypeError(f"`{place}` must be an array; got {type(leaf).__name__} {check.short(leaf)}")
+    if not (_is_key(leaf) or jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool):
+        raise TypeError(f"`{place}` must be an array of numbers or bools; got {leaf.dtype}")
     if not _is_key(leaf):
         return np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
     if isinstance(leaf, jax.Array):

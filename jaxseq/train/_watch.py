@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.train._report import sums
@@ -43,6 +44,7 @@ class Watch:
         self._epoch_size = epoch_size
         self._unseen = None
         self._seen = []
+        self._told = set()  # the names in aux that were NaN
 
     def add(self, position: int, batch: Any, report: Report, state: TrainState) -> None:
         """Takes the report of the step just started, and looks at that of the one before.
@@ -75,21 +77,37 @@ class Watch:
         position, batch, report = made
         report = jax.tree.map(np.asarray, report)  # faster here than jax.device_get
         self._seen.append(report)
-        if np.all(report.finite):
-            return
         number, (epoch, index) = int(np.max(report.step)), divmod(position, self._epoch_size)
-        message = f"not finite at step {number} (epoch {epoch}, batch {index}): {_faults(state.params, report)}"
+        place = f"at step {number} (epoch {epoch}, batch {index})"
+        if np.all(report.finite):
+            if spoilt := _nan(report.aux) - self._told:
+                self._told |= spoilt
+                named = ", ".join(sorted(spoilt))
+                warnings.warn(f"NaN {place} in {named}. The update was made.", RuntimeWarning, stacklevel=4)
+            return
+        message = f"not finite {place}: {_faults(state.params, report)}"
         if not np.all(state.alive):
             raise NonFiniteError(message, number, epoch, index, batch, state, report)
         warnings.warn(f"{message}. The update was left out.", RuntimeWarning, stacklevel=4)
 
 
+def _nan(aux):
+    """The names of what is NaN in aux; the sums of a metric over nothing are not, though their mean is."""
+    leaves = jax.tree_util.tree_leaves_with_path(aux)
+    floats = [(path, leaf) for path, leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return {f"aux{jax.tree_util.keystr(path)}" for path, leaf in floats if np.any(np.isnan(leaf))}
+
+
 def _faults(params, report):
-    """What was not finite, and the gradients by name."""
+    """What was not finite, each by name: gradients, or where all of them were, what became of them."""
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     finite = np.asarray(report.finite_leaves).reshape(-1, len(paths)).T
     faulty = [f"params{path}" for path, fine in zip(paths, finite, strict=True) if not fine.all()]
-    if not faulty and np.all(np.isfinite(report.loss)) and np.all(np.isfinite(report.gradient_norm)):
-        faulty = ["the carry"]
+    if np.all(np.isfinite(report.gradient_norm)):
+        faulty = [f"the new {name}" for name in faulty]
+        if not np.all(report.finite_optimizer):
+            faulty = ["the optimizer's state", *faulty]
+    if not np.all(report.finite_carry):
+        faulty.append("the carry")
     seen = f"loss {np.asarray(report.loss)}, gradient norm {np.asarray(report.gradient_norm)}"
     return f"{seen}, in {', '.join(faulty)}" if faulty else seen

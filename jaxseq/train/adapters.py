@@ -9,13 +9,16 @@ Recurrent weights stand here with their gates side by side, `[H, 4H]` in an LSTM
 gates share a, so r directions of h, and each has its own H columns of b: r (H + 4H) numbers in place of H · 4H.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxseq import check, initializers
+from jaxseq.train._params import numbers
 from jaxseq.train.groups import matrices
 from jaxseq.typing import Params
 
@@ -48,6 +51,7 @@ def init(key: jax.Array, params: Params, rank: int, *, where: str | Sequence[str
     (True, (8, 2), (2, 32))
     """
     check.positive_int("rank", rank)
+    check.given_key(key)
     chosen = matrices(params, where)
     if not any(jax.tree.leaves(chosen)):
         raise ValueError("`params` must have a floating matrix to adapt; got none")
@@ -73,16 +77,29 @@ def apply(params: Params, adapters: Any, *, scale: float = 1.0) -> Params:
     Args:
       params: those that `init` was given.
       adapters: what `init` returned, or trained.
-      scale: a number, the paper's α / r.
+      scale: a finite number, the paper's α / r, or a scalar array.
 
     Raises:
-      ValueError: `adapters` are not those of `params`.
+      TypeError, ValueError: `adapters` are not those of `params`; `scale` is none.
 
     >>> params = jaxseq.lstm(8).init(jax.random.key(0), 5)
     >>> adapters = init(jax.random.key(1), params, 2)
     >>> bool(jnp.all(apply(params, adapters).w_h == params.w_h))
     True
     """
+    numbers("params", params)
+    if not isinstance(scale, int | float | np.generic | np.ndarray | jax.Array) or isinstance(scale, bool):
+        raise TypeError(f"`scale` must be a number; got {check.short(scale)}")
+    if np.ndim(scale) or not (isinstance(scale, jax.Array) or math.isfinite(scale)):
+        raise ValueError(f"`scale` must be one finite number; got {check.short(scale)}")
+    leaves, structure = jax.tree.flatten(adapters, is_leaf=lambda node: node is None or isinstance(node, Adapter))
+    try:
+        if not all(leaf is None or isinstance(leaf, Adapter) for leaf in leaves):
+            raise ValueError("no adapters")
+        ws = structure.flatten_up_to(params)  # where a quantised one is a tree of its own
+    except ValueError:
+        message = "`adapters` must be what init gave for `params`, an Adapter or None in place of each leaf"
+        raise ValueError(message) from None
 
     def adapted(adapter, w):
         if adapter is None:
@@ -95,4 +112,4 @@ def apply(params: Params, adapters: Any, *, scale: float = 1.0) -> Params:
             )
         return (w + scale * (adapter.a @ adapter.b)).astype(w.dtype)
 
-    return jax.tree.map(adapted, adapters, params, is_leaf=lambda node: node is None or isinstance(node, Adapter))
+    return structure.unflatten(map(adapted, leaves, ws))

@@ -7,9 +7,11 @@ import csv as _csv
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from jaxseq import check
 from jaxseq.train._fit import Fit
+from jaxseq.train._progress import line
 
 
 def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
@@ -18,6 +20,8 @@ def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
     The file is replaced in one stroke and always holds the whole history, so that it has no line twice after a run was
     resumed. A row without some number leaves its field empty.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` must be a path; got {check.short(path)}")
     path = Path(path)
 
     def write(fit):
@@ -33,6 +37,21 @@ def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
     return write
 
 
+def printing(file: TextIO | None = None) -> Callable[[Fit], None]:
+    """Prints each row's numbers on a line, to a log or a notebook; a bar of `fit(progress=True)` makes room for it.
+
+    Args:
+      file: where to, such as an open file; None: standard output.
+    """
+    if file is not None and not hasattr(file, "write"):
+        raise TypeError(f"`file` must be an open file or None; got {check.short(file)}")
+
+    def write(fit):
+        print(line(fit.history[-1]), file=file, flush=True)
+
+    return write
+
+
 def tensorboard(writer: Any) -> Callable[[Fit], None]:
     """Writes each row's numbers as scalars for TensorBoard.
 
@@ -40,6 +59,8 @@ def tensorboard(writer: Any) -> Callable[[Fit], None]:
       writer: a `tensorboardX.SummaryWriter(folder)` (`pip install 'jaxseq[logging]'`), or any with its `add_scalar`; it
         is the caller's to close, best by `with`.
     """
+    if not callable(getattr(writer, "add_scalar", None)):
+        raise TypeError(f"`writer` must have add_scalar, as SummaryWriter(folder) has; got {check.short(writer)}")
 
     def write(fit):
         row = fit.history[-1]

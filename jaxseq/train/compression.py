@@ -22,7 +22,8 @@ import optax
 
 from jaxseq import check
 from jaxseq._promote import widen
-from jaxseq.train.groups import matrices
+from jaxseq.train._params import numbers
+from jaxseq.train.groups import matrices, patterns
 from jaxseq.typing import Params
 
 
@@ -57,7 +58,7 @@ def quantize(
     (dtype('int8'), (1, 32), 1792, 800)
     """
     chosen = _finite_matrices(params, where)
-    by_row = jax.tree.map(lambda _: False, params) if rows is None else matrices(params, rows)
+    by_row = jax.tree.map(lambda _: False, params) if rows is None else matrices(params, rows, "rows")
     if any(row and not taken for row, taken in zip(*map(jax.tree.leaves, (by_row, chosen)), strict=True)):
         raise ValueError(f"`rows` must be among the matrices that `where` selects; got {rows!r} and {where!r}")
 
@@ -86,6 +87,7 @@ def dequantize(tree: Params) -> Params:
     [[ 1.27  0.  ]
      [-0.31  0.  ]]
     """
+    numbers("tree", tree)
 
     def full(leaf):
         return leaf.values.astype(leaf.scale.dtype) * leaf.scale if isinstance(leaf, Quantized) else leaf
@@ -147,6 +149,7 @@ def keep_zeros(*, where: str | Sequence[str] | None = None) -> optax.GradientTra
     >>> print(updates["w"])
     [[-0.5  0. ]]
     """
+    patterns("where", where)
 
     def update(updates, state, params=None):
         if params is None:
@@ -159,7 +162,7 @@ def keep_zeros(*, where: str | Sequence[str] | None = None) -> optax.GradientTra
 
 def size(params: Params) -> int:
     """Returns the bytes of all arrays in `params`, `Quantized` ones too."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    return sum(leaf.nbytes for leaf in _arrays("params", params))
 
 
 def sparse_size(params: Params) -> int:
@@ -176,7 +179,11 @@ def sparse_size(params: Params) -> int:
     def smaller(leaf):
         return min(leaf.nbytes, int(jnp.count_nonzero(leaf)) * leaf.dtype.itemsize + -(-leaf.size // 8))
 
-    return sum(smaller(leaf) for leaf in jax.tree.leaves(params))
+    return sum(smaller(leaf) for leaf in _arrays("params", params))
+
+
+def _arrays(name, params):
+    return [np.asarray(leaf) if isinstance(leaf, int | float | complex) else leaf for _, leaf in numbers(name, params)]
 
 
 def _without_smallest(weights, sparsity):

@@ -1,10 +1,12 @@
 """Pictures of a run's history, by matplotlib (`pip install 'jaxseq[plot]'`)."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxseq import check
+from jaxseq.train._elementwise import strings
 from jaxseq.train._run import Row
 
 
@@ -27,10 +29,14 @@ def plot(history: Sequence[Row], path: str | os.PathLike | None = None, *, names
     except ImportError:
         raise ImportError("`plot` needs matplotlib: pip install 'jaxseq[plot]'") from None
 
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"`names` must be a list of names, such as ('loss', 'accuracy'); got {names!r}")
+    if not strings("names", names, "('loss', 'accuracy')"):
+        raise ValueError("`names` must name a panel at least, such as ('loss',); got none")
+    if not isinstance(history, Sequence) or not all(isinstance(row, Mapping) and "step" in row for row in history):
+        raise TypeError(f"`history` must be a list of rows, of a Fit; got {check.short(history)}")
     if not history:
         raise ValueError("`history` must have rows; got none")
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` must be a path or None; got {check.short(path)}")
     figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for label, key, marker in (("training", name, "o"), ("validation", f"validation/{name}", "s")):

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxseq import check
+
 
 def average(predict: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function `(members, *inputs)` that is the mean of `predict(params, *inputs)` over the members.
@@ -34,7 +36,7 @@ def average(predict: Callable[..., Any]) -> Callable[..., Any]:
     [0.7 0.3]
     """
     if not callable(predict):
-        raise TypeError(f"`predict` must be a function (params, *inputs) -> probabilities; got {predict!r}")
+        raise TypeError(f"`predict` must be a function (params, *inputs) -> probabilities; got {check.short(predict)}")
 
     def mean(members, *inputs):
         outputs = jax.vmap(lambda params: predict(params, *inputs))(members)

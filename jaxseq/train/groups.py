@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from jaxseq import check
+from jaxseq.train._params import numbers
 from jaxseq.typing import Params
 
 
@@ -58,7 +60,9 @@ def by_path(params: Params, rules: Mapping[str, Any], *, default: Any) -> Any:
         cause = "The first pattern to match takes a leaf: put the special before the general."
         if not any(fnmatch.fnmatchcase(name, idle[0]) for name in names):
             cause = 'A pattern is held against the whole path; "*" stands for any part of it, "/" too.'
-        raise ValueError(f"the pattern {idle[0]!r} takes no leaf; the paths are {', '.join(names)}. {cause}")
+        told = ", ".join(names)
+        told = told if len(told) <= 200 else f"{told[:197]}..."
+        raise ValueError(f"the pattern {idle[0]!r} takes no leaf; the paths of `params` are {told}. {cause}")
     return jax.tree.map(lambda name: rules[taken[name]] if name in taken else default, named)
 
 
@@ -89,7 +93,8 @@ def per_group(
     for given, member in zip([*groups, "default"], members.values(), strict=True):
         if member is not None and not isinstance(member, optax.GradientTransformation):
             raise TypeError(
-                f"the group {given!r} must be an optax.GradientTransformation or None, which freezes; got {member!r}"
+                f"`groups` and `default`: the group {given!r} must be an optax.GradientTransformation or None, which "
+                f"freezes; got {check.short(member)}"
             )
     rules = dict(zip(groups, members, strict=False))
     return optax.partition(
@@ -98,33 +103,46 @@ def per_group(
     )
 
 
-def matrices(params: Params, where: str | Sequence[str] | None) -> Any:
+def matrices(params: Params, where: str | Sequence[str] | None, name: str = "where") -> Any:
     """Returns `params` with a bool for each leaf: whether it is one of the matrices that `where` selects.
 
     Args:
       params: a pytree of arrays.
       where: a pattern or several; None: every floating leaf of two axes.
+      name: what errors call `where`.
 
     Raises:
       TypeError: `where` is not a pattern or several.
       ValueError: a pattern matches no leaf, or one that is not a floating matrix.
     """
-    eligible = jax.tree.map(lambda leaf: jnp.ndim(leaf) == 2 and jnp.issubdtype(leaf.dtype, jnp.floating), params)
+    numbers("params", params)
+    eligible = jax.tree.map(
+        lambda leaf: jnp.ndim(leaf) == 2 and jnp.issubdtype(jnp.result_type(leaf), jnp.floating), params
+    )
     if where is None:
         return eligible
-    patterns = [where] if isinstance(where, str) else where
-    if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
-        raise TypeError(f'`where` must be a pattern such as "*w_h", several, or None for all matrices; got {where!r}')
-    chosen = by_path(params, dict.fromkeys(patterns, True), default=False)
-    for name, leaf, wanted, fits in zip(*map(jax.tree.leaves, (paths(params), params, chosen, eligible)), strict=True):
+    chosen = by_path(params, dict.fromkeys(patterns(name, where), True), default=False)
+    for path, leaf, wanted, fits in zip(*map(jax.tree.leaves, (paths(params), params, chosen, eligible)), strict=True):
         if wanted and not fits:
             raise ValueError(
-                f"`where` must select floating matrices [in, out]; {name} is {jnp.result_type(leaf)} {leaf.shape}. "
+                f"`{name}` must select floating matrices [in, out]; {path} is {jnp.result_type(leaf)} {leaf.shape}. "
                 "Give patterns that leave it out."
             )
     return chosen
 
 
+def patterns(name: str, where: Any) -> list[str]:
+    """Returns the patterns that `where` is; none of None, which stands for all matrices."""
+    if where is None:
+        return []
+    several = [where] if isinstance(where, str) else where
+    if not isinstance(several, Sequence) or not several or not all(isinstance(pattern, str) for pattern in several):
+        raise TypeError(
+            f'`{name}` must be a pattern such as "*w_h", several, or None for all matrices; got {check.short(where)}'
+        )
+    return list(several)
+
+
 def _check_mapping(name, value, labels):
     if not isinstance(value, Mapping) or not all(isinstance(pattern, str) for pattern in value):
-        raise TypeError(f'`{name}` must map patterns such as "*w_h" to {labels}; got {value!r}')
+        raise TypeError(f'`{name}` must map patterns such as "*w_h" to {labels}; got {check.short(value)}')

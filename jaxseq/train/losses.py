@@ -19,7 +19,8 @@ import optax
 
 from jaxseq import check, masking
 from jaxseq._promote import beside
-from jaxseq.train._elementwise import floating, floats, integers, wide
+from jaxseq.train._elementwise import floating, floats, integers, real, wide
+from jaxseq.train._params import numbers
 from jaxseq.typing import Params
 
 
@@ -104,9 +105,13 @@ def huber(
 ) -> jax.Array:
     """Returns e² / 2 where |e| ≤ delta, delta (|e| - delta / 2) beyond, `[...]` (Huber 1964).
 
-    `delta` is positive; other arguments and errors as in `squared_error`.
+    `delta` is positive; infinite, it leaves e² / 2. Other arguments and errors as in `squared_error`.
     """
     delta = check.positive("delta", delta)
+    if math.isinf(delta):  # which would be multiplied by zero
+        return _elementwise(
+            lambda p, t: 0.5 * optax.squared_error(p, t), mask, predictions=predictions, targets=targets
+        )
     return _elementwise(
         lambda p, t: optax.huber_loss(p, t, delta=delta), mask, predictions=predictions, targets=targets
     )
@@ -128,11 +133,17 @@ def quantile(
     Raises:
       TypeError, ValueError: dtypes, shapes or levels do not fit.
     """
-    q = np.asarray(levels, float)
+    try:
+        q = np.asarray(levels, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"`levels` must be numbers, such as [0.1, 0.5, 0.9]; got {check.short(levels)}") from None
     if q.ndim != 1 or not q.size or not np.all((q > 0) & (q < 1)):
-        raise ValueError(f"`levels` must be numbers between 0 and 1, such as [0.1, 0.5, 0.9]; got {levels}")
+        raise ValueError(
+            f"`levels` must be numbers between 0 and 1, such as [0.1, 0.5, 0.9]; got {check.short(levels)}"
+        )
     predictions, targets = check.array("predictions", "..., Q", predictions), check.array("targets", "...", targets)
     floating("predictions", predictions)
+    real("targets", targets)
     if predictions.shape != (*targets.shape, q.size):
         raise ValueError(
             f"`predictions` must be [..., Q] = {(*targets.shape, q.size)}, the shape of `targets` by the {q.size} "
@@ -179,6 +190,7 @@ def mean(values: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
       TypeError, ValueError: `mask` is not bool `[...]`.
     """
     values = check.array("values", "...", values)
+    real("values", values)
     mask = check.flags("mask", mask, values.shape, "...")
     count = values.size if mask is None else jnp.sum(mask)
     total = jnp.sum(masking.keep(mask, values), dtype=wide(values))
@@ -210,6 +222,9 @@ def _elementwise(loss: Callable[..., jax.Array], mask: jax.Array | None, **array
 
 
 def _over_matrices(penalty: Callable[[jax.Array], jax.Array], params: Params) -> jax.Array:
-    leaves = (jnp.asarray(leaf) for leaf in jax.tree.leaves(params))
-    matrices = [leaf for leaf in leaves if leaf.ndim >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)]
+    named = [(name, jnp.asarray(leaf)) for name, leaf in numbers("params", params)]
+    for name, leaf in named:
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise TypeError(f"`{name}` must be real; got {leaf.dtype} {leaf.shape}")
+    matrices = [leaf for _, leaf in named if leaf.ndim >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)]
     return sum((jnp.sum(penalty(leaf.astype(wide(leaf)))) for leaf in matrices), jnp.asarray(0.0))

@@ -3,7 +3,9 @@
     python -m tests.train.killed FOLDER RUNS KILLS SEED
 
 Each of RUNS runs is killed KILLS times, every second time while a checkpoint is being written, then left to end. The
-runs are forks of one process that has imported everything and computed nothing. Prints what happened as JSON.
+first two kills of the first five runs are of two writers on one folder: the second waits for the lock of the first, and
+takes over when that is killed. The runs are forks of one process that has imported everything and computed nothing.
+Prints what happened as JSON.
 """
 
 import hashlib
@@ -14,6 +16,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 import warnings
 from pathlib import Path
 
@@ -65,24 +68,38 @@ def run(folder):
 
 
 def start(folder):
-    """Forks a run; returns its process and the pipe on which it tells when a checkpoint is begun (b) and ended (e)."""
+    """Forks a run; returns its process and the pipe on which it tells when a checkpoint is begun (b) and ended (e).
+
+    Where another writes to the folder, it says so (w), once, and tries again until it may.
+    """
     reader, writer = os.pipe()
     process = os.fork()
     if process:
         os.close(writer)
         return process, reader
-    save = _run.save
+    save = _run.write
 
     def told(*args, **kwargs):
         os.write(writer, b"b")
         save(*args, **kwargs)
         os.write(writer, b"e")
 
-    _run.save = told
+    _run.write = told
     try:
-        run(folder)
-    finally:
-        os._exit(0)
+        warnings.simplefilter("error")  # such as of another program than the one that was killed
+        warnings.filterwarnings("ignore", "the run in .* has ended, after")
+        waits = False
+        while True:
+            try:
+                run(folder)
+                break
+            except BlockingIOError:
+                waits = waits or os.write(writer, b"w")
+                time.sleep(0.01)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def kill(process, reader, random, writing):
@@ -99,12 +116,24 @@ def kill(process, reader, random, writing):
     while select.select([reader], [], [], 0)[0] and (more := os.read(reader, 4096)):
         told += more
     os.close(reader)
+    assert os.WIFSIGNALED(status) or status == 0, "a run failed; see above"
     return told.endswith(b"b") if os.WIFSIGNALED(status) else None
+
+
+def kill_two(folder, random):
+    """Kills two writers on one folder one after the other; returns what happened, and whether the second waited."""
+    first, reader = start(folder)
+    assert os.read(reader, 1) in (b"b", b"")
+    second, told = start(folder)
+    waited = os.read(told, 1) == b"w"
+    happened = [kill(first, reader, random, True)]
+    return [*happened, kill(second, told, random, False)], waited
 
 
 def end(folder):
     process, reader = start(folder)
-    os.waitpid(process, 0)
+    _, status = os.waitpid(process, 0)
+    assert status == 0, "a run failed; see above"
     os.close(reader)
     return json.loads((folder / "end.json").read_text())
 
@@ -115,14 +144,18 @@ def main(folder, runs, kills, seed):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     chance = random.Random(seed)
     (folder / "whole").mkdir(parents=True)
-    expected, happened = end(folder / "whole"), []
+    expected, happened, waited = end(folder / "whole"), [], 0
     for number in range(runs):
         here = folder / str(number)
         here.mkdir()
-        for attempt in range(kills):
+        if number < 5:
+            killed, second_waited = kill_two(here, chance)
+            happened, waited = happened + killed, waited + second_waited
+        for attempt in range(2 if number < 5 else 0, kills):
             happened.append(kill(*start(here), chance, attempt % 2 == 0))
         assert end(here) == expected, f"run {number} ended otherwise than the one that was not killed"
-    print(json.dumps({"kills": sum(how is not None for how in happened), "while_writing": happened.count(True)}))
+    kills = sum(how is not None for how in happened)
+    print(json.dumps({"kills": kills, "while_writing": happened.count(True), "waited": waited}))
 
 
 if __name__ == "__main__":

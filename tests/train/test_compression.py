@@ -215,7 +215,7 @@ def test_errors():
         quantize({"w": jnp.ones((2, 2), jnp.float16)})
     with pytest.raises(ValueError, match="`rows` must be among the matrices that `where` selects; got 'w_x' and 'w_h'"):
         quantize(params, where="w_h", rows="w_x")
-    with pytest.raises(TypeError, match="`where` must be a pattern"):
+    with pytest.raises(TypeError, match="`rows` must be a pattern"):
         quantize(params, rows=())
     with pytest.raises(ValueError, match=r"`sparsity` must be a rate in \[0, 1\); got 1"):
         prune(params, 1)

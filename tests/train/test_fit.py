@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ import optax
 import pytest
 
 from jaxseq import data, train
-from jaxseq.train import metrics
+from jaxseq.train import _progress, metrics
 
 OPTIMIZER = optax.adam(0.05)
 N, BATCH = 22, 4
@@ -166,19 +167,29 @@ def test_a_run_that_is_gone_on_with_is_the_run(tmp_path, every, until):
 def test_a_run_that_has_ended_is_returned_and_may_go_on_for_longer(tmp_path):
     checkpoints = train.Checkpoints(tmp_path)
     first = train.fit(STEP, start(), LOADER, epochs=2, checkpoints=checkpoints)
-    again = train.fit(lambda *_: 1 / 0, start(), LOADER, epochs=2, checkpoints=checkpoints)
-    assert again.history == first.history
+    for epochs, told in ((2, "after 12 steps of 12"), (1, "after 12 steps of 6")):
+        with pytest.warns(
+            RuntimeWarning, match=f"has ended, {told}: nothing is trained, and its result is returned"
+        ) as w:
+            again = train.fit(lambda *_: 1 / 0, start(), LOADER, epochs=epochs, checkpoints=checkpoints)
+        assert w[0].filename == __file__
+        assert again.history == first.history
     longer = train.fit(STEP, start(), LOADER, epochs=3, checkpoints=checkpoints)
     chex.assert_trees_all_equal(longer.params, train.fit(STEP, start(), LOADER, epochs=3).params)
     validations = iter([1.0, 2.0])
     patient = {"epochs": 5, "validate": lambda params: {"loss": next(validations)}, "patience": 1}
     folder = train.Checkpoints(tmp_path / "patient")
     train.fit(STEP, start(), LOADER, checkpoints=folder, **patient)
-    assert len(train.fit(STEP, start(), LOADER, checkpoints=folder, **patient).history) == 2
+    with pytest.warns(RuntimeWarning, match="has ended, since no row was better than one 1 before"):
+        assert len(train.fit(STEP, start(), LOADER, checkpoints=folder, **patient).history) == 2
+    stopping = {"epochs": 5, "callbacks": [lambda fit: True], "checkpoints": train.Checkpoints(tmp_path / "stopped")}
+    train.fit(STEP, start(), LOADER, **stopping)
+    with pytest.warns(RuntimeWarning, match="has ended, by a callback"):
+        assert len(train.fit(STEP, start(), LOADER, **stopping).history) == 1
 
 
 def test_a_torn_checkpoint_costs_steps_not_bits(tmp_path):
-    checkpoints = train.Checkpoints(tmp_path, every=2)
+    checkpoints = train.Checkpoints(tmp_path, every=2, keep=3)
     expected = train.fit(STEP, start(), LOADER, epochs=1, checkpoints=checkpoints)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{step:012d}" for step in (2, 4, 6)]
     (tmp_path / "000000000006" / "info.json").write_text("{}")
@@ -311,6 +322,51 @@ def test_the_bar_counts_on_from_the_checkpoint(tmp_path, monkeypatch, capsys):
     assert "loss=" in capsys.readouterr().err
 
 
+def test_the_bar_is_out_of_the_way_of_what_callbacks_print(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = []
+
+    def look(fit):
+        drawn = capsys.readouterr().err
+        shown.append(drawn.endswith("\r") and not drawn.rstrip("\r").rsplit("\r", 1)[-1].strip())  # an empty line
+        train.callbacks.printing()(fit)
+
+    train.fit(STEP, start(), LOADER, epochs=2, callbacks=[look], progress=True)
+    assert shown == [True, True]
+    printed = capsys.readouterr()
+    assert printed.out.startswith("step 12, epoch 2, ")
+    assert "12/12" in printed.err  # drawn again
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e6])
+def test_where_there_is_no_terminal_lines_tell_how_far_it_is(monkeypatch, capsys, seconds):
+    """As in a log or a notebook: steps and rows, and at the end the last row if it was not told."""
+    monkeypatch.setattr(_progress, "SECONDS", seconds)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    result = train.fit(STEP, start(), LOADER, epochs=2, every=4, validate=VALIDATE, progress=True)
+    printed = capsys.readouterr()
+    assert not printed.out
+    lines = printed.err.splitlines()
+    last = result.history[-1]
+    assert lines[-1] == _progress.line(last, 12)
+    assert lines[-1].startswith("step 12 of 12, epoch 2, ")
+    assert f"validation/loss {last['validation/loss']:.4g}" in lines[-1]
+    assert len(lines) == (12 if seconds == 0 else 1)
+    if seconds == 0:
+        for number, line in enumerate(lines[:3], start=1):
+            assert re.fullmatch(rf"step {number} of 12, [\d.e+]+ steps a second", line)
+        assert lines[3] == _progress.line(result.history[0], 12)
+
+
+def test_rows_are_printed_where_one_says(tmp_path, capsys):
+    with (tmp_path / "log").open("w") as file:
+        callbacks = [train.callbacks.printing(), train.callbacks.printing(file)]
+        train.fit(STEP, start(), LOADER, epochs=2, callbacks=callbacks)
+    printed = capsys.readouterr().out
+    assert [line.split(",")[0] for line in printed.splitlines()] == ["step 6", "step 12"]
+    assert (tmp_path / "log").read_text() == printed
+
+
 def test_without_tqdm_a_bar_is_refused_before_training(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     never = lambda state, batch: 1 / 0
@@ -334,6 +390,16 @@ class Short:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
+        ({"step": None}, TypeError, "`step` must be what make_step returns; got None"),
+        ({"state": {"w": 1}}, TypeError, r"`state` must be what train\.init returns; got dict"),
+        ({"progress": "no"}, TypeError, "`progress` must be True or False; got 'no'"),
+        ({"sharding": "d"}, TypeError, r"`sharding` must be a jax\.sharding\.Sharding; got 'd'"),
+        (
+            {"validate": LOADER},
+            TypeError,
+            r"`validate` must be a function such as train\.evaluator returns; got Loader",
+        ),
+        ({"checkpoints": train.Checkpoints(3)}, TypeError, r"`checkpoints\.folder` must be a path; got 3"),
         ({"epochs": 0}, ValueError, "`epochs` must be a positive int; got 0"),
         ({"every": 0}, ValueError, "`every` must be a positive int; got 0"),
         ({"patience": 2}, ValueError, "need `validate`, which gives the number"),
@@ -381,9 +447,8 @@ class Short:
     ],
 )
 def test_mistakes_are_named(change, error, message):
-    arguments = {"step": STEP, "batches": LOADER, "epochs": 1} | change
     with pytest.raises(error, match=message):
-        train.fit(arguments.pop("step"), start(), arguments.pop("batches"), **arguments)
+        train.fit(**{"step": STEP, "state": start(), "batches": LOADER, "epochs": 1} | change)
 
 
 def test_curves_show_training_and_validation(tmp_path):
@@ -401,7 +466,7 @@ def test_curves_show_training_and_validation(tmp_path):
     with pytest.raises(ValueError, match="must have rows; got none"):
         train.curves.plot([])
     for names in ("loss", [3]):
-        with pytest.raises(TypeError, match="`names` must be a list of names"):
+        with pytest.raises(TypeError, match="`names` must be a list of strings"):
             train.curves.plot(history, names=names)
     assert json.loads(json.dumps(history)) == history
 
@@ -473,7 +538,7 @@ def test_a_run_on_two_devices_goes_on(tmp_path):
     code = """
 import sys, jax, jax.numpy as jnp, numpy as np, optax
 from jaxseq import train
-from jaxseq.train import metrics
+from jaxseq.train import _progress, metrics
 mesh = jax.sharding.Mesh(jax.devices(), "d")
 split, everywhere = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (("d",), ()))
 def loss_fn(params, batch, key):

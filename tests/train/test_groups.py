@@ -72,7 +72,7 @@ def test_the_first_pattern_to_match_labels_a_leaf(patterns):
     if taken >= set(patterns):
         assert jax.tree.leaves(groups.by_path(params, rules, default="rest")) == expected
     else:
-        with pytest.raises(ValueError, match="takes no leaf; the paths are embed, layers/0/b, layers/0/w"):
+        with pytest.raises(ValueError, match="takes no leaf; the paths of `params` are embed, layers/0/b, layers/0/w"):
             groups.by_path(params, rules, default="rest")
 
 

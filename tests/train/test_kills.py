@@ -1,6 +1,7 @@
 """Killed at any moment, a run goes on from its last checkpoint and ends with the same bits.
 
-`JAXSEQ_KILLS=full` tries sixty kills, thirty of them aimed at a checkpoint that is being written; otherwise six.
+`JAXSEQ_KILLS=full` tries sixty kills, thirty of them aimed at a checkpoint that is being written and ten at two writers
+on one folder; otherwise six, two of them at two writers.
 """
 
 import json
@@ -23,3 +24,4 @@ def test_killed_runs_end_with_the_bits_of_one_that_was_not(tmp_path):
     print(happened)
     assert happened["kills"] >= (50 if FULL else 4)
     assert happened["while_writing"] >= (10 if FULL else 1)
+    assert happened["waited"] >= (4 if FULL else 1)

@@ -59,6 +59,7 @@ CASES = {
     "squared": (losses.squared_error, lambda p, t: (p - t) ** 2, (X, Y), 2),
     "absolute": (losses.absolute_error, lambda p, t: abs(p - t), (X, Y), 2),
     "huber": (losses.huber, functools.partial(huber_oracle, 1), (X, Y), 2),
+    "huber_infinite": (functools.partial(losses.huber, delta=np.inf), functools.partial(huber_oracle, 1e30), (X, Y), 2),
     "huber_delta": (functools.partial(losses.huber, delta=0.3), functools.partial(huber_oracle, 0.3), (X, Y), 2),
     "quantile": (functools.partial(losses.quantile, levels=LEVELS), pinball_oracle, (LOGITS[..., :3], Y), 2),
     "gaussian": (losses.gaussian_nll, lambda m, s, t: -scipy.stats.norm.logpdf(t, m, s), (X, STD, Y), 3),

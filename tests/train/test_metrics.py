@@ -291,3 +291,14 @@ def test_large_integers_are_not_cut():
     assert float(metrics.mean(jnp.array([2_000_000_000] * 2)).value) == 2e9
     with pytest.raises(ValueError, match="`predicted` holds int64 numbers beyond int32; enable jax_enable_x64"):
         metrics.accuracy(np.array([2**32 + 1]), np.array([1]))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_coverage_is_of_the_targets_that_are_known(masked):
+    """A missing one is neither in nor out; an interval of NaN holds nothing."""
+    targets, low = np.array([0.5, np.nan, 2.0, 0.5, np.nan], np.float32), np.array([0, 0, 0, np.nan, 0], np.float32)
+    mask = np.array([True, True, True, True, False]) if masked else None
+    found = metrics.coverage(low, np.ones(5, np.float32), targets, mask=mask)
+    assert (int(found.total), int(found.count)) == (1, 3)
+    assert jnp.issubdtype(found.total.dtype, jnp.integer)
+    assert np.isnan(metrics.coverage(low[:1], low[:1], targets[1:2]).value)

@@ -100,5 +100,5 @@ def test_errors():
         with pytest.raises(ValueError, match=f"`tags` must be 'O' or B-, I-, E- or S- with a type.*got '{tag}'"):
             metrics.spans(x, x, ["O", tag])
     for tags in ("O", [0, 1]):
-        with pytest.raises(TypeError, match="`tags` must be a sequence of names"):
+        with pytest.raises(TypeError, match="`tags` must be a list of strings"):
             metrics.spans(x, x, tags)

@@ -337,6 +337,14 @@ def test_other_mistakes_are_named(params):
         train.init((), OPTIMIZER, jax.random.key(0))
     with pytest.raises(TypeError, match=r"`params\['n'\]` must be floating to be trained; got int32"):
         train.init({"n": jnp.arange(3)}, OPTIMIZER, jax.random.key(0))
+    for params_of_none, error, message in (
+        ({"w": jnp.array([1 + 1j])}, TypeError, r"`params\['w'\]` must be real to be trained; got complex64"),
+        ({"w": "a"}, TypeError, r"`params\['w'\]` must be an array; got str"),
+        ({"w": np.array([None])}, TypeError, r"`params\['w'\]` must be floating to be trained; got object"),
+        (None, TypeError, "`params` must be a pytree of arrays; got None"),
+    ):
+        with pytest.raises(error, match=message):
+            train.init(params_of_none, OPTIMIZER, jax.random.key(0))
     for key in (0, jnp.zeros(2, jnp.uint32)):
         with pytest.raises(TypeError, match=r"`key` must be a jax.random.key\(seed\)"):
             train.init(params, OPTIMIZER, key)
@@ -350,6 +358,20 @@ def test_other_mistakes_are_named(params):
         ValueError, match=r"must return a carry like the one it was given, float32 \(2,\); got float32 \(3,\)"
     ):
         train.make_step(lambda params, batch, key, carry: (jnp.sum(params.b), {}, jnp.zeros(3)), OPTIMIZER)(state, 0)
+
+
+def test_complex_params_are_refused_wherever_they_would_be_trained():
+    """Down the gradient that JAX gives of them, a loss of |w|² would climb."""
+    params, optimizer = {"w": jnp.array([[1 + 1j]])}, optax.sgd(0.1)
+    state = train.init({"w": jnp.ones((1, 1))}, optimizer, jax.random.key(0))._replace(params=params)
+    step = train.make_step(lambda params, batch, key: (jnp.sum(jnp.abs(params["w"]) ** 2), {}), optimizer)
+    with pytest.raises(TypeError, match=r"`state\.params\['w'\]` must be real to be trained; got complex64"):
+        step(state, 0)
+    for penalty in (losses.l1, losses.l2):
+        with pytest.raises(TypeError, match=r"`params\['w'\]` must be real; got complex64 \(1, 1\)"):
+            penalty(params)
+    with pytest.raises(ValueError, match="must have a floating matrix to adapt; got none"):
+        train.adapters.init(jax.random.key(0), params, 1)
 
 
 def test_microbatches_average_scalars_of_any_kind():

@@ -1,7 +1,13 @@
 """Trees on disk: what was saved comes back to the bit, and what is not whole does not come back."""
 
+import errno
 import json
+import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +18,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq import nn, train
-from jaxseq.train import _store
+from jaxseq.train import _lock, _store
 from tests import zoo
 
 CELL = jaxseq.stack(jaxseq.lstm(4), jaxseq.dropout(jaxseq.gru(3), inputs=0.1))
@@ -134,6 +140,202 @@ def test_what_was_left_behind_by_a_kill_is_not_seen_and_goes(tmp_path):
     assert numbers(tmp_path) == ["000000000006"]
 
 
+@pytest.mark.parametrize(
+    "manifest", ["[]", "null", "3", '"a"', "[" * 10**5, '{"info.json": 3}'], ids=lambda text: text[:9]
+)
+def test_a_manifest_that_is_none_is_passed_over(tmp_path, manifest):
+    for value in (1.0, 2.0):
+        train.save(tmp_path, jnp.float32(value), {"value": value}, keep=2)
+    (tmp_path / "000000000001" / "manifest.json").write_text(manifest)
+    with pytest.warns(RuntimeWarning, match="000000000001 is passed over: (its manifest|.* is not as it was written)"):
+        assert train.load(tmp_path, jnp.float32(0)) == (1, {"value": 1.0})
+    with pytest.warns(RuntimeWarning, match="000000000001 is passed over"):
+        assert train.load_info(tmp_path) == {"value": 1.0}
+
+
+def test_info_comes_back_as_it_was_or_is_refused(tmp_path):
+    info = {"1": [1, -0.5, True, None, "\ud800"], "": {}, "n": 2**70, "inf": [math.inf], "x" * 99: [[]]}
+    train.save(tmp_path, jnp.float32(1), info)
+    assert train.load_info(tmp_path) == info
+    ring = []
+    ring.append(ring)
+    for wrong, error, message in (
+        ({1: "a", "1": "b"}, TypeError, "`info` must have strings as keys, as JSON has; got int 1"),
+        ({"a": [{None: 1}]}, TypeError, r"`info\['a'\]\[0\]` must have strings as keys"),
+        ({"a": (1, 2)}, TypeError, r"`info\['a'\]` must be what JSON gives back; got tuple\. Give a list"),
+        ({"a": b"1"}, TypeError, r"`info\['a'\]` .*; got bytes"),
+        ({"a": 1j}, TypeError, r"`info\['a'\]` .*; got complex"),
+        (ring, ValueError, "`info` must be what JSON gives back; got what it cannot hold"),
+        (10**5000, ValueError, "`info` must be what JSON gives back; got what it cannot hold"),
+    ):
+        with pytest.raises(error, match=message) as raised:
+            train.save(tmp_path, jnp.float32(2), wrong)
+        assert len(str(raised.value)) < 400
+    assert train.load(tmp_path, jnp.float32(0)).tree == 1
+
+
+@pytest.mark.parametrize("name", ["run[1]", "run*", "run?"])
+def test_a_folder_that_orbax_would_not_find_is_refused(tmp_path, name):
+    """It would take the name for a pattern, and save no array without a word."""
+    calls = (
+        lambda folder: train.save(folder, jnp.zeros(2)),
+        lambda folder: train.load(folder, jnp.zeros(2)),
+        train.load_info,
+        train.saved,
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"`folder` must be a path without \*, \? and \["):
+            call(tmp_path / name)
+        for wrong in (None, 3, b"run"):
+            with pytest.raises(TypeError, match="`folder` must be a path; got"):
+                call(wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_writes_at_a_time(tmp_path):
+    """Another thread here, as another process does; a reader may read, and a fork does not hold the lock."""
+    train.save(tmp_path, jnp.float32(1))
+    with _lock.writing(tmp_path):
+        for _ in range(2):
+            with pytest.raises(BlockingIOError, match=f"another process writes to {tmp_path}, or another thread"):
+                train.save(tmp_path, jnp.float32(2))
+        assert train.load(tmp_path, jnp.float32(0)).tree == 1
+    code = """if True:
+        import os, pathlib, sys, time
+        from jaxseq.train import _lock
+        with _lock.writing(pathlib.Path(sys.argv[1])):
+            if os.fork() == 0:  # which lives on
+                time.sleep(60)
+            print("locked", os.getpid(), flush=True)
+            time.sleep(60)
+    """
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, process_group=0)
+    try:
+        assert holder.stdout.readline().startswith(b"locked")
+        with pytest.raises(BlockingIOError, match="another process writes to"):
+            train.save(tmp_path, jnp.float32(2))
+        holder.kill()  # and leaves its child
+        holder.wait()
+        train.save(tmp_path, jnp.float32(3))
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+        holder.stdout.close()
+    assert numbers(tmp_path) == ["000000000001"]
+
+
+def test_without_locks_one_saves_too(tmp_path, monkeypatch):
+    def none(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(_lock.fcntl, "flock", none)
+    train.save(tmp_path, jnp.float32(1))
+    monkeypatch.setattr(_lock, "fcntl", None)
+    train.save(tmp_path, jnp.float32(2))
+    assert train.load(tmp_path, jnp.float32(0)).tree == 2
+
+
+def test_a_full_disk_is_told_and_costs_nothing(tmp_path):
+    """Of a process that may write no file of more than 100 kB."""
+    train.save(tmp_path, jnp.float32(1), "before")
+    code = """if True:
+        import resource, signal, sys
+        import numpy as np
+        from jaxseq import train
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))
+        for tree, info in ((np.random.default_rng(0).normal(size=10**5), None), (np.zeros(1), "a" * 10**6)):
+            try:
+                train.save(sys.argv[1], tree, info)
+            except OSError as error:
+                print(error.errno, error.filename, error)
+    """
+    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    for line in result.stdout.splitlines():
+        assert line.startswith(
+            f"{errno.EFBIG} {tmp_path} [Errno {errno.EFBIG}] File too large: version 1 could not be sav"
+        )
+    assert len(result.stdout.splitlines()) == 2
+    assert numbers(tmp_path) == ["000000000000"]
+    assert train.load(tmp_path, jnp.float32(0)) == (1, "before")
+
+
+def test_what_is_in_the_way_is_named_and_left(tmp_path):
+    (tmp_path / "000000000005").write_text("mine")
+    train.save(tmp_path, jnp.float32(1), number=4)
+    with pytest.raises(FileExistsError, match="000000000005 is in the way: it is no version"):
+        train.save(tmp_path, jnp.float32(2), number=5)
+    assert train.load(tmp_path, jnp.float32(0)).tree == 1
+    train.save(tmp_path, jnp.float32(3))
+    assert numbers(tmp_path) == ["000000000005", "000000000006"]
+    assert (tmp_path / "000000000005").read_text() == "mine"
+
+
+def test_a_part_is_read_and_a_new_head_stays(tmp_path):
+    body, head = {"w": jnp.arange(3.0), "b's": jnp.ones(2)}, {"w": jnp.zeros((2, 5)), "b": jnp.zeros(5)}
+    saved = {"net": {"body": body, "head": head}, "best": [jnp.ones(1)], "rest": jnp.zeros(4)}
+    train.save(tmp_path, saved, "info")
+    like = jax.tree.map(jnp.zeros_like, body)
+    assert_same(train.load(tmp_path, like, part="net/body").tree, body)
+    assert_same(train.load(tmp_path, jnp.zeros(1), part="best/0").tree, jnp.ones(1))
+    assert_same(train.load(tmp_path, jax.eval_shape(lambda: saved), part="").tree, saved)
+    # a head of another width, without a bias, and with a leaf that was not there
+    new = {"body": like, "head": {"w": jnp.full((2, 7), 3.0), "scale": jnp.ones(7)}}
+    stored = train.load(tmp_path, new, part="net", fresh="head/*")
+    assert_same(stored.tree, {"body": body, "head": new["head"]})
+    assert stored.info == "info"
+    everything = train.load(tmp_path, {"net": new}, fresh=["net/head/*", "best*", "rest"]).tree
+    assert_same(everything, {"net": {"body": body, "head": new["head"]}})
+    shapes = jax.eval_shape(lambda: new)
+    for like, options, error, message in (
+        (
+            new,
+            {"part": "net"},
+            ValueError,
+            r"\['head'\]\['b'\] is in it and not in `like`; \['head'\]\['scale'\] is not in",
+        ),
+        (new, {"part": "net", "fresh": "head/w"}, ValueError, r"\['head'\]\['scale'\] is not in it$"),
+        (
+            new,
+            {"part": "net", "fresh": "heads/*"},
+            ValueError,
+            "`fresh` 'heads/\\*' matches no leaf; the paths are body/b's",
+        ),
+        (
+            new,
+            {"part": "ne"},
+            ValueError,
+            "`part` must be in .*: best, best/0, net, net/body, net/head, rest, ...; got 'ne'",
+        ),
+        (
+            shapes,
+            {"part": "net", "fresh": "head/*"},
+            TypeError,
+            r"`like\['head'\]\['(w|scale)'\]` must be an array to stay as",
+        ),
+        (new, {"part": None}, TypeError, "`part` must be a path"),
+        (new, {"fresh": 3}, TypeError, "`fresh` must be a pattern"),
+        ({"a": None, "b": "c"}, {}, TypeError, r"`like\['b'\]` must be an array; got str 'c'"),
+    ):
+        with pytest.raises(error, match=message):
+            train.load(tmp_path, like, **options)
+
+
+def test_a_module_takes_over_all_but_its_head(tmp_path):
+    first, second = (nn.SequenceTagger(CELL, 2, classes, rngs=nnx.Rngs(seed)) for seed, classes in ((0, 3), (1, 5)))
+    train.save(tmp_path, nnx.state(first, nnx.Param))
+    like = nnx.state(second, nnx.Param)
+    paths = jax.tree.leaves(train.groups.paths(like))
+    heads = [path for path in paths if path.startswith("head")]
+    assert heads
+    assert len(heads) < len(paths)
+    nnx.update(second, train.load(tmp_path, like, fresh=["head/kernel", "head/b*"]).tree)
+    kept = nnx.state(second, nnx.Param)
+    for path, leaf, old, new in zip(
+        paths, *map(jax.tree.leaves, (kept, nnx.state(first, nnx.Param), like)), strict=True
+    ):
+        np.testing.assert_array_equal(leaf, new if path in heads else old)
+
+
 def test_nothing_whole_is_an_error_that_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing was saved in .*model"):
         train.load(tmp_path / "model", {})
@@ -161,17 +363,20 @@ def test_what_cannot_be_saved_leaves_what_was(tmp_path):
     with pytest.raises(TypeError, match=r"`tree\['a'\]` must be an array; got float 1.0"):
         train.save(tmp_path, {"a": 1.0})
     for info, message in (
-        ({"a": {1}}, r"`info\['a'\]` must be what JSON holds; got set\.$"),
+        ({"a": {1}}, r"`info\['a'\]` must be what JSON gives back; got set\.$"),
         (
             {"sizes": [3, np.ones(2)]},
             r"`info\['sizes'\]\[1\]` must be .*; got ndarray\. Give its numbers: array\.tolist",
         ),
-        (np.int64(3), "`info` must be what JSON holds; got int64"),
-        ({(1, 2): 3}, "keys must be str, int, float, bool or None, not tuple"),
+        (np.int64(3), "`info` must be what JSON gives back; got int64"),
+        (
+            {(1, 2): 3},
+            r"`info` must have strings as keys, as JSON has; got tuple \(1, 2\)\. Give str\(key\), or a list",
+        ),
     ):
         with pytest.raises(TypeError, match=message):
             train.save(tmp_path, jnp.float32(2), info)
-    with pytest.raises(ValueError, match="`number` must not be negative; got -1"):
+    with pytest.raises(ValueError, match="`number` must be an int, 0 or more; got -1"):
         train.save(tmp_path, jnp.float32(2), number=-1)
     with pytest.raises(ValueError, match="`keep` must be a positive int; got 0"):
         train.save(tmp_path, jnp.float32(2), keep=0)
@@ -217,13 +422,13 @@ def test_numbers_rise_but_for_damaged_ones(tmp_path):
 
 def test_a_reader_looks_again_where_a_writer_drops_the_version_meanwhile(tmp_path, monkeypatch):
     train.save(tmp_path, jnp.float32(1), "one")
-    look, writers = _store._damage, iter([lambda: train.save(tmp_path, jnp.float32(2), "two")])
+    look, writers = _store.damage, iter([lambda: train.save(tmp_path, jnp.float32(2), "two")])
 
     def look_after_a_write(version):
         next(writers, lambda: None)()
         return look(version)
 
-    monkeypatch.setattr(_store, "_damage", look_after_a_write)
+    monkeypatch.setattr(_store, "damage", look_after_a_write)
     assert train.load(tmp_path, jnp.float32(0)) == (2, "two")
 
 

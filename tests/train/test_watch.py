@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxseq import train
+from jaxseq.train import metrics
 
 OPTIMIZER = optax.sgd(0.1)
 CLEAN = np.arange(12, dtype=np.float32).reshape(4, 3) / 12
@@ -111,3 +112,51 @@ def test_a_loader_of_more_batches_than_it_says_is_told():
 
     with pytest.raises(ValueError, match="has 2 batches an epoch by its len; epoch 0 gave more"):
         train.fit(STEP, start(), Endless(), epochs=1)
+
+
+def failing(where):
+    """A step whose optimizer, or new params, are spoilt at step 1 by gradients that are finite, and its first state."""
+
+    def update(gradients, state, params=None):
+        number, moment = state
+        worse = jnp.where(number == 1, {"nan": jnp.nan, "inf": jnp.inf}.get(where, 0.0), 0.0)
+        change = jnp.where((number == 1) & (where == "params"), jnp.inf, -0.1)
+        return jax.tree.map(lambda g: change * g, gradients), (number + 1, moment + worse)
+
+    optimizer = optax.GradientTransformation(lambda params: (jnp.zeros((), int), jnp.array([0.0, jnp.inf])), update)
+    params = {"a": jnp.ones(3), "b": jnp.ones(3)}
+    step = train.make_step(lambda params, batch, key: loss_fn(params["a"], batch, key), optimizer)
+    return step, train.init(params, optimizer, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ("nan", "in the optimizer's state$"),
+        ("inf", "in the optimizer's state$"),
+        ("params", r"in the new params\['a'\], the new params\['b'\]$"),
+    ],
+)
+def test_what_is_not_finite_is_named(where, named):
+    """An infinity that the optimizer starts from is its own."""
+    step, state = failing(where)
+    with pytest.raises(
+        train.NonFiniteError, match=r"not finite at step 1 \(epoch 0, batch 1\): loss 1\.\d+, .*" + named
+    ):
+        train.fit(step, state, [CLEAN, CLEAN, CLEAN], epochs=1)
+
+
+def test_nan_in_aux_is_told_once_and_stops_nothing():
+    def measured(params, batch, key):
+        mean = jnp.mean(batch)
+        none = metrics.mean(jnp.ones(2), mask=jnp.zeros(2, bool))  # of nothing, which is no fault
+        return jnp.mean((jnp.nan_to_num(batch) @ params) ** 2), {"x": {"mean": mean}, "one": 1.0, "none": none}
+
+    step = train.make_step(measured, OPTIMIZER)
+    with pytest.warns(RuntimeWarning) as warned:
+        result = train.fit(step, start(), [CLEAN, BAD, BAD], epochs=1)
+    (warning,) = warned
+    assert str(warning.message) == "NaN at step 1 (epoch 0, batch 1) in aux['x']['mean']. The update was made."
+    assert int(result.state.step) == 3
+    assert np.isnan(result.history[0]["x/mean"])
+    assert result.history[0]["one"] == 1

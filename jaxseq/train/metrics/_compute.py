@@ -5,6 +5,9 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
 
 T = TypeVar("T")
 
@@ -50,6 +53,8 @@ def compute(metrics: Mapping[str, Any]) -> dict[str, float]:
     Raises:
       TypeError: something is neither, or not a scalar.
     """
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"`metrics` must be a dict of metrics and scalars by name; got {check.short(metrics)}")
     flat = dict(_flat("", metrics))
     for name, x in flat.items():
         if jnp.shape(x) != ():
@@ -62,7 +67,7 @@ def _flat(name: str, x: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(x, Mapping):
         for key, part in x.items():
             yield from _flat(f"{name}/{key}" if name else key, part)
-    elif isinstance(x, tuple | list | str) or x is None:
-        raise TypeError(f"`metrics` must be metrics or scalars; {name!r} is {x!r}")
+    elif not isinstance(x, jax.Array | np.ndarray | np.generic | int | float):
+        raise TypeError(f"`metrics` must be metrics or scalars; {name!r} is {check.short(x)}")
     else:
         yield name, x

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import _meshes, check
-from jaxseq.train._elementwise import integers
+from jaxseq.train._elementwise import integers, strings
 
 
 class Edits(NamedTuple):
@@ -125,8 +125,7 @@ def _distance(predicted, labels, predicted_mask, mask):
 
 def _error_rate(split: Callable[[str], list[str]], references: Sequence[str], hypotheses: Sequence[str]) -> float:
     for name, texts in (("references", references), ("hypotheses", hypotheses)):
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise TypeError(f"`{name}` must be a list of strings; got {texts!r}")
+        strings(name, texts, "['the cat sat']")
     if len(references) != len(hypotheses):
         raise ValueError(f"`hypotheses` must be as many as `references`, {len(references)}; got {len(hypotheses)}")
     parts = [[split(text) for text in texts] for texts in (hypotheses, references)]

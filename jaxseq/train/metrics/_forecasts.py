@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxseq import check, masking
 from jaxseq.train import losses
-from jaxseq.train._elementwise import floating, floats, wide
+from jaxseq.train._elementwise import floating, floats, real, wide
 from jaxseq.train.metrics._mean import Mean, mean
 
 
@@ -47,7 +48,10 @@ def mase(predictions: jax.Array, targets: jax.Array, scale: jax.Array, *, mask: 
       TypeError, ValueError: dtypes or shapes do not fit.
     """
     error = losses.absolute_error(predictions, targets, mask=mask)
+    if isinstance(scale, np.ndarray) and scale.dtype.kind in "if" and np.any(scale < 0):
+        raise ValueError("`scale` must not be negative, a mean of distances; give what naive_scale returns")
     scale = check.array("scale", "...", scale)
+    real("scale", scale)
     fits = scale.ndim == error.ndim and all(a in (1, b) for a, b in zip(scale.shape, error.shape, strict=True))
     if scale.ndim and not fits:
         raise ValueError(
@@ -78,6 +82,8 @@ def naive_scale(series: jax.Array, *, season: int = 1, axis: int = -1, mask: jax
     series = check.array("series", "...", series)
     floating("series", series)
     season = check.positive_int("season", season)
+    if not isinstance(axis, int) or isinstance(axis, bool):
+        raise TypeError(f"`axis` must be an int; got {check.short(axis)}")
     if not -series.ndim <= axis < series.ndim:
         raise ValueError(f"`axis` must be one of the {series.ndim} axes of `series` {series.shape}; got {axis}")
     mask = check.flags("mask", mask, series.shape, "...")
@@ -100,11 +106,13 @@ def coverage(lower: jax.Array, upper: jax.Array, targets: jax.Array, *, mask: ja
     Args:
       lower: float `[...]`, such as the 5 % quantile.
       upper: `[...]`, such as the 95 % quantile.
-      targets: `[...]`.
+      targets: `[...]`; one that is NaN, as missing values are, counts nowhere. An end that is NaN holds nothing.
       mask: bool `[...]`.
 
     Raises:
       TypeError, ValueError: dtypes or shapes do not fit.
     """
     lower, upper, targets = floats(lower=lower, upper=upper, targets=targets)
-    return mean((lower <= targets) & (targets <= upper), mask=mask)
+    known = ~jnp.isnan(targets)
+    mask = check.flags("mask", mask, targets.shape, "...")
+    return mean((lower <= targets) & (targets <= upper), mask=known if mask is None else known & mask)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, masking
-from jaxseq.train._elementwise import floating, ids, wide
+from jaxseq.train._elementwise import floating, ids, real, wide
 
 
 class Mean(NamedTuple):
@@ -53,6 +53,7 @@ def mean(values: jax.Array, *, mask: jax.Array | None = None) -> Mean:
       TypeError, ValueError: `values` is not an array, or `mask` is not of its shape.
     """
     values = check.array("values", "...", values)
+    real("values", values)
     mask = check.flags("mask", mask, values.shape, "...")
     dtype = None if values.dtype == bool else wide(values)
     return Mean(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
-from jaxseq.train._elementwise import ids
+from jaxseq.train._elementwise import ids, strings
 from jaxseq.train.metrics._scores import Scores, scores
 
 
@@ -94,8 +94,8 @@ class _Found(NamedTuple):
 
 
 def _table(tags: Sequence[str]) -> _Table:
-    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
-        raise TypeError(f"`tags` must be a sequence of names, such as ['O', 'B-PER', 'I-PER']; got {tags!r}")
+    if not strings("tags", tags, "['O', 'B-PER', 'I-PER']"):
+        raise ValueError("`tags` must name the tags, such as ['O', 'B-PER', 'I-PER']; got none")
     prefixes, types = zip(*(tag.partition("-")[::2] for tag in [*tags, "O"]), strict=True)
     for tag, prefix, kind in zip(tags, prefixes, types, strict=False):
         if prefix not in list("OBIES") or (prefix == "O" and kind):

@@ -1,0 +1,68 @@
+"""What can be told of a run from outside: its program, the state it starts from, its first batch.
+
+The program is the text that JAX compiles, in which every constant stands: the loss, the optimiser, its rates. Two of
+the same text compute the same; of two texts, one may still be the other in other words. So what differs is a reason for
+a warning, not for an error. What is not seen: batches after the first, `validate`, callbacks.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq.train._step import TrainState
+
+_WORDS = {
+    "program": "the loss, the optimizer or a rate of it",
+    "start": "the params, the key or the carry to start from",
+    "batch": "the first batch",
+}
+
+
+def fingerprint(step: Callable, state: TrainState, batch: Any) -> dict[str, str | None]:
+    """Returns the checksum of each; None of what has none, such as the program of a step that is not jitted.
+
+    Args:
+      step: of `make_step`.
+      state: before the first step.
+      batch: the first one.
+    """
+    return {
+        "jax": f"{jax.__version__} on {jax.default_backend()}",
+        "program": _program(step, state, batch),
+        "start": _arrays(state),
+        "batch": _arrays(batch),
+    }
+
+
+def differing(before: Any, now: dict[str, str | None]) -> list[str]:
+    """Returns in words what differs; programs of two versions of JAX, or of two kinds of device, are not compared."""
+    before = before if isinstance(before, dict) else {}
+    names = [name for name in _WORDS if None not in (before.get(name), now[name]) and before[name] != now[name]]
+    return [_WORDS[name] for name in names if name != "program" or before.get("jax") == now["jax"]]
+
+
+def _program(step, state, batch):
+    lower = getattr(step, "lower", None)
+    return None if lower is None else hashlib.sha256(lower(state, batch).as_text().encode()).hexdigest()
+
+
+def _arrays(tree):
+    """The checksum of a tree's paths, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if isinstance(leaf, jax.Array):
+            if not leaf.is_fully_addressable:
+                return None
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                leaf = jax.random.key_data(leaf)
+        array = np.asarray(leaf)
+        if array.dtype.hasobject:
+            return None
+        digest.update(json.dumps([jax.tree_util.keystr(path), str(array.dtype), array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).data if array.dtype.isnative and array.size else array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,64 @@
+"""What params and carries may be: pytrees of arrays, and to be trained of real floats."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+from jaxseq.typing import Params
+
+
+def arrays(name: str, params: Params) -> list[tuple[str, Any]]:
+    """Returns the leaves of params, each an array or a Python number, by the name that an error gives it.
+
+    Raises:
+      TypeError: a leaf is something else, or `params` is None.
+    """
+    if params is None:
+        raise TypeError(f"`{name}` must be a pytree of arrays; got None")
+    leaves = [(name + jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    for place, leaf in leaves:
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct | int | float | complex):
+            raise TypeError(f"`{place}` must be an array; got {type(leaf).__name__}")
+    return leaves
+
+
+def numbers(name: str, tree: Any) -> list[tuple[str, Any]]:
+    """Returns the leaves of a tree as `arrays` does; raises unless they hold what JAX does: numbers, bools, keys."""
+    leaves = arrays(name, tree)
+    for place, leaf in leaves:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is not None and not isinstance(leaf, jax.Array) and not _is_number(dtype):
+            raise TypeError(f"`{place}` must be an array of numbers or bools; got {dtype}")
+        if isinstance(leaf, int) and not -(2**31) <= leaf < 2**31:
+            raise ValueError(f"`{place}` must be an array; got an int that JAX cannot hold, {check.short(leaf)}")
+    return leaves
+
+
+def _is_number(dtype):
+    return any(jnp.issubdtype(dtype, kind) for kind in (np.bool_, np.number, jax.dtypes.prng_key))
+
+
+def trainable(name: str, params: Params) -> None:
+    """Raises unless `params` can go down a gradient.
+
+    JAX's gradient of a real loss by a complex number is the conjugate of the direction of steepest ascent, so that an
+    optimiser which does not conjugate it climbs.
+
+    Raises:
+      TypeError: a leaf is not of real floats.
+      ValueError: there are none.
+    """
+    leaves = arrays(name, params)
+    if not leaves:
+        raise ValueError(f"`{name}` must hold arrays; got none")
+    for place, leaf in leaves:
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            raise TypeError(
+                f"`{place}` must be real to be trained; got {dtype}. Train its real and imaginary parts as two arrays."
+            )
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"`{place}` must be floating to be trained; got {dtype}")
