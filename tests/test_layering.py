@@ -14,6 +14,7 @@ ROOT = Path(jaxseq.__file__).parent
 ROWS = [
     "typing",
     "check",
+    "_cast",
     "_cotangents",
     "_carry_parts",
     "_around",

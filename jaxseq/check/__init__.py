@@ -8,6 +8,7 @@ from jaxseq.check._arrays import array as array
 from jaxseq.check._arrays import as_jax as as_jax
 from jaxseq.check._arrays import features as features
 from jaxseq.check._arrays import flags as flags
+from jaxseq.check._arrays import float_dtype as float_dtype
 from jaxseq.check._arrays import inputs as inputs
 from jaxseq.check._arrays import integers as integers
 from jaxseq.check._arrays import shaped as shaped

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxseq import check, decoding
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._flax import embedding, linear
+from jaxseq.nn._flax import embedding, given, linear
 from jaxseq.nn._ids import embed
 from jaxseq.nn._layer import Layer, asked, layer_of
 from jaxseq.nn.decoders._decoders import MemoryDecoder, RecurrentDecoder, Seq2SeqCarry, check_room
@@ -35,7 +35,7 @@ class Seq2Seq(nnx.Module):
       attention: "additive", "general", "dot", or None, of a recurrent decoder.
       input_feeding: feed what attention has made of a step into the next, so that steps are made one by one, without
         the decoder's own dropout.
-      kernel, param_dtype: as in `nn.Recurrent`.
+      kernel, dtype, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
     Raises:
@@ -67,6 +67,7 @@ class Seq2Seq(nnx.Module):
         attention: str | None = "additive",
         input_feeding: bool = False,
         kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
@@ -76,18 +77,19 @@ class Seq2Seq(nnx.Module):
                 raise ValueError(f"`{name}` must be one of the V = {V} ids of the target, 0 to {V - 1}; got {token}")
         check.one_of("input_feeding", input_feeding, (True, False))
         self.start, self.end = start, end
-        self.encoder = layer_of(encoder, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        own = given(dtype, param_dtype, rngs)
+        self.encoder = layer_of(encoder, features, kernel=kernel, given=own)
         if asked(self.encoder, "memory_features") is not None:
             raise ValueError("`encoder` reads the source alone; it must have no `memory_features`")
-        self.source_embedding = embedding(source_vocabulary, features, param_dtype, rngs)
-        self.target_embedding = embedding(V, features, param_dtype, rngs)
-        feeds, options = bool(input_feeding), {"kernel": kernel, "param_dtype": param_dtype, "rngs": rngs}
+        self.source_embedding = embedding(source_vocabulary, features, own)
+        self.target_embedding = embedding(V, features, own)
+        feeds = {"input_feeding": bool(input_feeding), "given": own}
         if hasattr(decoder, "memory_features"):
-            self.decoder = MemoryDecoder(decoder, features, self.encoder, input_feeding=feeds)
+            self.decoder = MemoryDecoder(decoder, features, self.encoder, **feeds)
         else:
-            options |= {"attention": attention, "input_feeding": feeds}
-            self.decoder = RecurrentDecoder(decoder, features, self.encoder, **options)
-        self.head = linear(self.decoder.size, V, param_dtype, rngs)
+            feeds |= {"attention": attention, "kernel": kernel}
+            self.decoder = RecurrentDecoder(decoder, features, self.encoder, **feeds)
+        self.head = linear(self.decoder.size, V, own)
 
     def __call__(
         self,

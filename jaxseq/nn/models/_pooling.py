@@ -18,7 +18,7 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.masking import keep, last_valid
-from jaxseq.nn._flax import linear
+from jaxseq.nn._flax import floats, given, linear
 from jaxseq.nn._layer import Layer
 from jaxseq.nn.attention._attention import masked_softmax
 
@@ -92,16 +92,28 @@ class AttentionPool(nnx.Module):
 
     Args:
       features: H.
+      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
       param_dtype: the dtype of the params; None: JAX's default float.
       rngs: draws the params.
     """
 
-    def __init__(self, features: int, *, param_dtype: jax.typing.DTypeLike | None = None, rngs: nnx.Rngs):
-        self.hidden = linear(features, features, param_dtype, rngs)
-        self.query = linear(features, 1, param_dtype, rngs, use_bias=False)
+    def __init__(
+        self,
+        features: int,
+        *,
+        dtype: jax.typing.DTypeLike | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        own, features = given(dtype, param_dtype, rngs), check.positive_int("features", features)
+        self.dtype = own.dtype
+        self.hidden = linear(features, features, own)
+        self.query = linear(features, 1, own, use_bias=False)
 
     def __call__(self, ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns the weighted mean of each row's outputs, `[B, H]`; arguments as in `last_pool`."""
+        ys = floats("ys", "B, T, H", ys, self.hidden.kernel[...], self.dtype)
+        check.features("ys", ys, self.hidden.in_features)
         ys = keep(check.flags("mask", mask, ys.shape[:-1], "B, T"), ys)
         return attention_pool(ys, self.query(jnp.tanh(self.hidden(ys)))[..., 0], mask)
 
