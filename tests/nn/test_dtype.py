@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxseq import linen, nn
 from tests.nn.drawn import drawn
 
 B, T, D, H, V = 2, 5, 4, 6, 7
-LSTM, GRU = jaxseq.lstm(H), jaxseq.learned_carry(jaxseq.layer_norm_gru(H))
+LSTM, RNN, GRU = jaxseq.lstm(H), jaxseq.rnn(H), jaxseq.learned_carry(jaxseq.layer_norm_gru(H))
 FLOATS = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
 IDS = np.random.default_rng(1).integers(V, size=(B, T)).astype(np.int32)
 MASK = np.arange(T) < np.array([[T], [3]])
@@ -32,7 +33,7 @@ def attending(**options):
 
 
 def seq2seq(**options):
-    return lambda **o: nn.Seq2Seq(jaxseq.bidirectional(GRU), LSTM, **READS, **options, **o)
+    return lambda **o: nn.Seq2Seq(jaxseq.bidirectional(RNN), RNN, **READS, **options, **o)
 
 
 def unrolled(model, xs):
@@ -58,7 +59,7 @@ MODULES = {
     "classifier": (functools.partial(nn.SequenceClassifier, LSTM, D, 3, pooling="attention"), FLOATS, None),
     "tagger": (functools.partial(nn.SequenceTagger, LSTM, D, 3, vocabulary=V), IDS, None),
     "language": (functools.partial(nn.LanguageModel, LSTM, V, D, tied=True), IDS, unrolled),
-    "ngrams": (functools.partial(nn.LanguageModel, GRU, V, D, ngrams=nn.NGrams((2,), 8, 4)), IDS, unrolled),
+    "ngrams": (functools.partial(nn.LanguageModel, RNN, V, D, ngrams=nn.NGrams((2,), 8, 4)), IDS, unrolled),
     "forecaster": (functools.partial(nn.Forecaster, LSTM, D, 2, head=nn.Quantiles()), FLOATS, None),
     "one by one": (
         functools.partial(nn.AutoregressiveForecaster, LSTM, D),
@@ -140,8 +141,8 @@ def test_linen():
     carry, ys = jax.eval_shape(lambda v: layer.apply(v, FLOATS, method="unroll"), variables)
     after, y = jax.eval_shape(lambda v: layer.apply(v, None, FLOATS[:, 0], method="step"), variables)
     assert {leaf.dtype.name for leaf in jax.tree.leaves((carry, ys, after, y))} == {"bfloat16"}
-    gradients = jax.eval_shape(jax.grad(lambda v: layer.apply(v, FLOATS).astype(jnp.float32).sum()), variables)
-    assert gradients == variables
+    total = lambda v: jnp.sum(jnp.asarray(layer.apply(v, FLOATS), jnp.float32))
+    assert jax.eval_shape(jax.grad(total), variables) == variables
 
 
 @pytest.mark.parametrize("options", [{"dtype": jnp.bfloat16}, {"param_dtype": jnp.bfloat16}], ids=["mixed", "narrow"])
@@ -178,11 +179,14 @@ def test_cast():
         ),
         (lambda: nn.TCN(D, [4], param_dtype=complex, rngs=nnx.Rngs(0)), "`param_dtype` must be a floating dtype"),
         (
-            lambda: nn.TCN(D, [4], rngs=jax.random.key(0)),
+            lambda: nn.TCN(D, [4], rngs=cast("Any", jax.random.key(0))),
             r"`rngs` must be an nnx.Rngs, such as nnx.Rngs\(0\); got",
         ),
         (lambda: linen.Recurrent(LSTM, dtype=int).init(jax.random.key(0), FLOATS), "`dtype` must be a floating dtype"),
-        (lambda: linen.Recurrent(LSTM, param_dtype=3).init(jax.random.key(0), FLOATS), "`param_dtype` must be a float"),
+        (
+            lambda: linen.Recurrent(LSTM, param_dtype=cast("Any", 3)).init(jax.random.key(0), FLOATS),
+            "`param_dtype` must be a float",
+        ),
     ],
 )
 def test_errors(call, message):
