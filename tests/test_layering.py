@@ -28,6 +28,7 @@ ROWS = [
     "wrappers",
     "diagnostics",
     "_top_k",
+    "_eager",
     "structured",
     "decoding",
     "nn._compact",

@@ -30,6 +30,7 @@ from jaxseq.check._values import given_key as given_key
 from jaxseq.check._values import initializers as initializers
 from jaxseq.check._values import kernel as kernel
 from jaxseq.check._values import natural as natural
+from jaxseq.check._values import number as number
 from jaxseq.check._values import one_of as one_of
 from jaxseq.check._values import positive as positive
 from jaxseq.check._values import positive_int as positive_int

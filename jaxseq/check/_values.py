@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
+from jaxseq.check._arrays import shaped
 from jaxseq.typing import Shape
 
 
@@ -74,6 +77,23 @@ def at_least_zero(name: str, value: Any) -> float:
         raise TypeError(f"`{name}` must be a number of at least 0; got {value!r}")
     if not 0 <= value < math.inf:
         raise ValueError(f"`{name}` must be a number of at least 0; got {value}")
+    return float(value)
+
+
+def number(name: str, value: Any, where: str, holds: Callable[[float], bool]) -> Any:
+    """Returns a number that `holds`, or an array of one, which is looked at unless it is traced."""
+    if isinstance(value, jax.Array | np.ndarray):
+        if value.ndim:
+            raise ValueError(f"`{name}` must be one number {where}; got {shaped(value)}")
+        if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+            raise TypeError(f"`{name}` must be one number {where}; got {shaped(value)}")
+        if isinstance(value, Tracer):
+            return value
+        value = value.item()
+    if not _is_number(value):
+        raise TypeError(f"`{name}` must be a number {where}; got {value!r:.80}")
+    if not holds(value):
+        raise ValueError(f"`{name}` must be a number {where}; got {value}")
     return float(value)
 
 

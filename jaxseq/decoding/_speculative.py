@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.decoding._logits import filter_logits
+from jaxseq._eager import eager
+from jaxseq.decoding._logits import filter_logits, options_of
 from jaxseq.decoding._step import Step, end_token, first_token, log_probs, no_tokens, vocabulary
 from jaxseq.typing import Carry
 
@@ -68,7 +69,7 @@ def speculative(
     """Returns tokens distributed as those of `sample(key, step, carry, start, ...)`, by the help of a draft model.
 
     With temperature 0 they are those of `greedy`. It is faster where `read` takes less time than its steps, and the
-    draft model less than the target model. Put it under `jax.jit`: sizes are static.
+    draft model less than the target model. Sizes are static under `jax.jit`; eager calls compile once.
 
     Args:
       key: a key.
@@ -94,26 +95,27 @@ def speculative(
     if (V_draft := vocabulary(draft, draft_carry, last)[0]) != V:
         raise ValueError(f"`draft` must return logits of the V = {V} tokens of `step`; got {V_draft}")
     end = end_token(end, V)
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
-    filtered = functools.partial(filter_logits, **options)
+    options = options_of(temperature, top_k, top_p, typical)
     read = functools.partial(_by_steps, step) if read is None else read
 
-    def guess(state, key):
+    def guess(state, key, numbers):
         carry, token = state
         carry, log_q = log_probs(draft, carry, token)
-        log_q = jax.nn.log_softmax(filtered(log_q))
+        log_q = jax.nn.log_softmax(filter_logits(log_q, top_k=options.top_k, **numbers))
         token = jax.random.categorical(key, log_q).astype(jnp.int32)
         return (carry, token), (carry, token, log_q)
 
-    def advance(now: _Writing) -> _Writing:
+    def advance(now: _Writing, numbers) -> _Writing:
         key, *keys = jax.random.split(now.key, 4)
         # One step more than there are guesses: the draft model has to have read the last of them too.
         state, guesses = now.draft_carry, jax.random.split(keys[0], ahead + 1)
-        _, (draft_carries, drawn, log_q) = jax.lax.scan(guess, (state, now.last), guesses)
+        _, (draft_carries, drawn, log_q) = jax.lax.scan(
+            functools.partial(guess, numbers=numbers), (state, now.last), guesses
+        )
         tokens = jnp.concatenate([now.last[None], drawn[:-1]])
         logits, after = read(now.carry, tokens)
         own_log_p = jax.nn.log_softmax(logits.astype(dtype))
-        log_p = jax.nn.log_softmax(filtered(own_log_p))
+        log_p = jax.nn.log_softmax(filter_logits(own_log_p, top_k=options.top_k, **numbers))
 
         drawn, log_q = drawn[:-1], log_q[:-1]
         ratio = _at(log_p[:-1], drawn) - _at(log_q, drawn)
@@ -145,20 +147,23 @@ def speculative(
             ended=now.ended | (ends_at < count) | (lengths == max_length),
         )
 
-    nothing = jnp.zeros(last.shape, jnp.int32)
-    begun = _Writing(
-        key=key,
-        carry=carry,
-        draft_carry=draft_carry,
-        last=last,
-        tokens=no_tokens(max_length, last.shape),
-        lengths=nothing,
-        scores=jnp.zeros(last.shape, dtype),
-        rounds=nothing,
-        ended=jnp.zeros(last.shape, bool),
-    )
-    done = jax.lax.while_loop(lambda now: ~jnp.all(now.ended), advance, begun)
-    return Speculated(done.tokens, done.lengths, done.scores, done.rounds)
+    def run(key, carry, draft_carry, last, numbers) -> Speculated:
+        nothing = jnp.zeros(last.shape, jnp.int32)
+        begun = _Writing(
+            key=key,
+            carry=carry,
+            draft_carry=draft_carry,
+            last=last,
+            tokens=no_tokens(max_length, last.shape),
+            lengths=nothing,
+            scores=jnp.zeros(last.shape, dtype),
+            rounds=nothing,
+            ended=jnp.zeros(last.shape, bool),
+        )
+        done = jax.lax.while_loop(lambda now: ~jnp.all(now.ended), lambda now: advance(now, numbers), begun)
+        return Speculated(done.tokens, done.lengths, done.scores, done.rounds)
+
+    return eager(run, key, carry, draft_carry, last, options.numbers)
 
 
 def _by_steps(step: Step, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:

@@ -28,7 +28,9 @@ class Decoded(NamedTuple):
     lengths: jax.Array
     """Int32 `[B]`, or `[B, size]`: how many, with the end token."""
     scores: jax.Array
-    """Float `[B]`, or `[B, size]`: the model's log-probability of the tokens, in nats; of a beam search by length."""
+    """Float `[B]`, or `[B, size]`: what ranks sequences. `log_probs`, but of a beam search with a `length_penalty`."""
+    log_probs: jax.Array
+    """Float `[B]`, or `[B, size]`: the model's log-probability of the tokens, in nats."""
 
 
 def first_token(start: Any, carry: Carry) -> jax.Array:

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -179,12 +178,12 @@ def test_cast():
         ),
         (lambda: nn.TCN(D, [4], param_dtype=complex, rngs=nnx.Rngs(0)), "`param_dtype` must be a floating dtype"),
         (
-            lambda: nn.TCN(D, [4], rngs=cast("Any", jax.random.key(0))),
+            lambda: nn.TCN(D, [4], rngs=jax.random.key(0)),
             r"`rngs` must be an nnx.Rngs, such as nnx.Rngs\(0\); got",
         ),
         (lambda: linen.Recurrent(LSTM, dtype=int).init(jax.random.key(0), FLOATS), "`dtype` must be a floating dtype"),
         (
-            lambda: linen.Recurrent(LSTM, param_dtype=cast("Any", 3)).init(jax.random.key(0), FLOATS),
+            lambda: linen.Recurrent(LSTM, param_dtype=3).init(jax.random.key(0), FLOATS),
             "`param_dtype` must be a float",
         ),
     ],

@@ -175,7 +175,7 @@ class Seq2Seq(nnx.Module):
         source_mask: jax.Array | None = None,
         decode: Callable[..., decoding.Decoded] = decoding.greedy,
     ) -> decoding.Decoded:
-        """Returns `Decoded(tokens, lengths, scores)`, tokens `[B, max_length]`. Put it under `nnx.jit`.
+        """Returns `Decoded(tokens, lengths, scores, log_probs)`, tokens `[B, max_length]`. Put it under `nnx.jit`.
 
         Args:
           source, source_mask: as for `loss`.
