@@ -21,6 +21,7 @@ from jaxseq._around import Augmented as Augmented
 from jaxseq._around import around as around
 from jaxseq._cast import cast as cast
 from jaxseq._check_bptt import check_bptt as check_bptt
+from jaxseq._serialise import register as _register
 from jaxseq._stream import stream as stream
 from jaxseq._unroll import step as step
 from jaxseq._unroll import unroll as unroll
@@ -36,6 +37,8 @@ from jaxseq.wrappers import *
 
 _INSIDE = ("cells", "check")
 __all__ = sorted(name for name in globals() if not name.startswith("_") and name not in _INSIDE)  # pyright: ignore[reportUnsupportedDunderAll]
+
+_register("jaxseq", "jaxseq.kernels", "jaxseq.diagnostics")
 
 _LAZY = ("data", "decoding", "linen", "nn", "structured", "train")
 

@@ -1,7 +1,6 @@
 """Holds a cell's hand-written backward against autodiff and finite differences, in float64."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,28 +63,19 @@ def check_bptt(
         if carry is None:
             carry = cell.carry(params, xs.shape[1:-1])
         arguments = {"params": params, "carry": carry, "xs": xs}
-
-        def run(kernel, arguments):
-            options: dict[str, Any] = {"mask": mask, "reset": reset, "reverse": reverse, "kernel": kernel}
-            last, ys = unroll(cell, arguments["params"], arguments["xs"], arguments["carry"], **options)
-            return {"carry": last, "ys": ys}
-
-        @functools.partial(jax.jit, static_argnums=0)
-        def run_and_back(kernel, arguments, cotangents):
-            results, pull = jax.vjp(functools.partial(run, kernel), arguments)
-            return results, pull(cotangents)[0]
-
-        cotangents = _normal_like(jax.eval_shape(functools.partial(run, scan), arguments), seed=0)
+        flags = {"mask": mask, "reset": reset}
+        run = functools.partial(_run, cell, reverse=reverse)
+        cotangents = _normal_like(jax.eval_shape(functools.partial(run, scan), arguments, flags), seed=0)
         results, gradients = {}, {}
         for kernel in (scan, bptt):
-            results[kernel], gradients[kernel] = run_and_back(kernel, arguments, cotangents)
+            results[kernel], gradients[kernel] = _run_and_back(cell, kernel, reverse, arguments, flags, cotangents)
         _compare("`fwd` differs from `step` in", results[bptt], results[scan], tolerance)
         if cell.direct is not None:
-            directly = jax.jit(functools.partial(run, _directly))(arguments)
+            directly = run(_directly, arguments, flags)
             _compare("`direct` differs from `step` in", directly, results[scan], tolerance)
         _compare("the hand-written gradient differs from autodiff's in", gradients[bptt], gradients[scan], tolerance)
         slopes, differences = _directional(
-            lambda arguments: _inner(run(scan, arguments), cotangents), arguments, gradients[bptt]
+            lambda arguments: _inner(run(scan, arguments, flags), cotangents), arguments, gradients[bptt]
         )
         _compare(
             "the hand-written gradient, along a random direction, differs from finite differences in",
@@ -93,6 +83,19 @@ def check_bptt(
             differences,
             difference_tolerance,
         )
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "kernel", "reverse"))
+def _run(cell, kernel, arguments, flags, *, reverse):
+    params, carry, xs = arguments["params"], arguments["carry"], arguments["xs"]
+    last, ys = unroll(cell, params, xs, carry, **flags, reverse=reverse, kernel=kernel)
+    return {"carry": last, "ys": ys}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _run_and_back(cell, kernel, reverse, arguments, flags, cotangents):
+    results, pull = jax.vjp(lambda arguments: _run(cell, kernel, arguments, flags, reverse=reverse), arguments)
+    return results, pull(cotangents)[0]
 
 
 def _directly(cell, params, carry, xs, *, reverse):
@@ -104,7 +107,6 @@ def _directional(function, arguments, gradients):
     """Each leaf's derivative along a random direction of length 1: by its gradient, and by central differences."""
     leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, arguments))
     slopes, differences = [], []
-    function = jax.jit(function)
     for place, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
         direction = _normal_like(leaf, seed=1 + place)
         direction = direction / np.maximum(np.linalg.norm(direction), 1e-300)
@@ -133,6 +135,7 @@ def _compare(message, got, want, tolerance):
         raise AssertionError(f"{message} " + "; ".join(text for _, text in sorted(wrong, reverse=True)))
 
 
+@jax.jit
 def _inner(left, right):
     return sum(map(jnp.vdot, jax.tree.leaves(left), jax.tree.leaves(right)))
 

@@ -17,6 +17,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import widen
 from jaxseq.typing import Initializer
 
 __all__ = [
@@ -73,7 +74,7 @@ def _orthogonal(scale):
     def init(key, shape, dtype=None):
         dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
         # under vmap one by one: on the CPU a batched QR waits for threads, and two in a program for each other's
-        one = jax.custom_batching.sequential_vmap(lambda key: draw(key, shape, jnp.promote_types(dtype, jnp.float32)))
+        one = jax.custom_batching.sequential_vmap(lambda key: draw(key, shape, widen(dtype)))
         return one(key).astype(dtype)
 
     return init

@@ -40,7 +40,7 @@ def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
         lengths = lengths.astype(int)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"`lengths` must be integers; got {lengths.dtype}")
-    return jnp.arange(T).reshape(T, *[1] * lengths.ndim) < lengths
+    return jnp.arange(T).reshape(T, *[1] * lengths.ndim) < lengths[None]
 
 
 def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
@@ -59,7 +59,7 @@ def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
     check.flags("mask", mask, ys.shape[:-1])
     steps = jnp.arange(1, ys.shape[0] + 1).reshape(-1, *[1] * (mask.ndim - 1))
     last = jnp.max(jnp.where(mask, steps, 0), axis=0, initial=0)  # counted from 1; 0: no step at all
-    return jnp.sum(_where(last == steps, ys, jnp.zeros_like(ys)), axis=0)
+    return jnp.sum(_where(last[None] == steps, ys, jnp.zeros_like(ys)), axis=0)
 
 
 def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:

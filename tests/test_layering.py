@@ -13,6 +13,8 @@ ROOT = Path(jaxseq.__file__).parent
 
 ROWS = [
     "typing",
+    "_promote",
+    "_serialise",
     "check",
     "_cast",
     "_cotangents",

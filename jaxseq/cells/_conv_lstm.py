@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check, initializers
+from jaxseq._promote import beside
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._lstm import LstmCarry
 from jaxseq.typing import Backward, Cell, Initializer
@@ -142,7 +143,8 @@ def _conv_lstm(shape, channels, window, peephole, forget_bias, inits):
         return convolved.reshape(*lead, *convolved.shape[1:])
 
     def project(params, xs):
-        return convolve(xs, params.w_x) + params.b
+        a = convolve(xs, params.w_x)
+        return a + beside(params.b, a)
 
     def fwd(params, carry, u):
         h, c = carry

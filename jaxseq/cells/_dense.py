@@ -11,21 +11,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-
-def widen(dtype) -> jnp.dtype:
-    """Returns the dtype in which sums over `dtype` are kept."""
-    return jnp.promote_types(dtype, jnp.float32)
+from jaxseq._promote import beside, widen
 
 
-def dense(x: jax.Array, w: jax.Array) -> jax.Array:
-    """Returns x w: `[..., in]`, `[in, out]` -> `[..., out]`, wide."""
-    return jnp.matmul(x, w, preferred_element_type=widen(w.dtype))
+def wide(x: Any) -> Any:
+    """Returns the arrays in the dtype in which sums over them are kept."""
+    return jax.tree.map(lambda leaf: leaf.astype(widen(leaf.dtype)), x)
+
+
+def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
+    """Returns x w + b: `[..., in]`, `[in, out]`, `[out]` -> `[..., out]`, wide."""
+    product = jnp.matmul(x, w, preferred_element_type=widen(w.dtype))
+    return product if b is None else product + beside(wide(b), product)
 
 
 def joined(params: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns `(x, h) -> x w_x + h w_h + b`, wide, as one product of [x h] with both weights."""
     w = jnp.concatenate([params.w_x, params.w_h])
-    return lambda x, h: dense(jnp.concatenate([x, h], axis=-1), w) + params.b
+    return lambda x, h: dense(jnp.concatenate([x, h], axis=-1), w, params.b)
 
 
 def dense_back(d: jax.Array, w: jax.Array) -> jax.Array:

@@ -27,8 +27,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._promote import beside
 from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total, wide
 from jaxseq.typing import Backward, Cell, Heard, Initializer
 
 
@@ -122,7 +123,7 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
         return jnp.zeros((*batch_shape, size), params.w_h.dtype)
 
     def project(params, xs):
-        return _Projected(*jnp.split((dense(xs, params.w_x) + params.b).astype(xs.dtype), 3, axis=-1))
+        return _Projected(*jnp.split(dense(xs, params.w_x, params.b).astype(xs.dtype), 3, axis=-1))
 
     def project_back(params, xs, d_us):
         return affine_back(params, xs, jnp.concatenate(d_us, axis=-1))
@@ -130,19 +131,20 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
     def fwd(params, carry, u):
         h, heard = carry if isinstance(carry, Heard) else (carry, None)
         seen = h if heard is None else heard
+        u, before = wide((u, h))
         if reset_after:
             a_r, a_z, a_n = jnp.split(dense(seen, params.w_h), 3, axis=-1)
             r, z = sigmoid(u.r + a_r), sigmoid(u.z + a_z)
-            m = a_n + params.b_hn
+            m = a_n + beside(wide(params.b_hn), a_n)
             a_n = u.n + r * m
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
             a_r, a_z = jnp.split(dense(seen, w_rz), 2, axis=-1)
             r, z = sigmoid(u.r + a_r), sigmoid(u.z + a_z)
             m = None
-            a_n = u.n + dense((r * seen).astype(h.dtype), w_n)
+            a_n = u.n + dense((r * wide(seen)).astype(h.dtype), w_n)
         n = candidate(a_n)
-        h_new = (1 - z) * h + z * n if update_writes else (1 - z) * n + z * h
+        h_new = (1 - z) * before + z * n if update_writes else (1 - z) * n + z * before
         h_new = h_new.astype(h.dtype)
         saved = _Saved(h, heard, r, z, n, m, remember(candidate, a_n))
         return h_new, h_new, jax.tree.map(lambda x: x.astype(h.dtype), saved)
@@ -165,11 +167,11 @@ def _gru(size, reset_after, update_writes, candidate, forget_bias, inits):
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)
             d_reset = dense_back(d_n, w_n).astype(h.dtype)
             d_r = d_reset * seen * r * (1 - r)
-            d_seen = d_reset * r + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
+            d_seen = wide(d_reset * r) + dense_back(jnp.concatenate([d_r, d_z], axis=-1), w_rz)
         d_u = _Projected(*(d.astype(h.dtype) for d in (d_r, d_z, d_n)))
         if heard is not None:
             return Heard((d_h * keep).astype(h.dtype), d_seen.astype(h.dtype)), d_u
-        return (d_h * keep + d_seen).astype(h.dtype), d_u
+        return (wide(d_h * keep) + d_seen).astype(h.dtype), d_u
 
     def collect(params, saved, d_us):
         seen = saved.h if saved.heard is None else saved.heard

@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._promote import beside
 from jaxseq.cells._activation import sigmoid
-from jaxseq.cells._dense import dense, dense_back, dense_weight, total
+from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
 from jaxseq.cells._normalise import normalise, normalise_back
 from jaxseq.typing import Backward, Cell, Heard, Initializer
 
@@ -112,15 +113,16 @@ def _layer_norm_gru(size, forget_bias, inits):
 
     def project(params, xs):
         normal, _, _ = normalise_blocks(dense(xs, params.w_x))
-        return (params.s_x * normal + params.b).astype(xs.dtype)
+        return (beside(wide(params.s_x), xs) * normal + beside(wide(params.b), xs)).astype(xs.dtype)
 
     def fwd(params, carry, u):
         h, heard = carry if isinstance(carry, Heard) else (carry, None)
         normal, scale_rz, scale_n = normalise_blocks(dense(h if heard is None else heard, params.w_h))
-        p = params.s_h * normal
+        u, before = wide((u, h))
+        p = beside(wide(params.s_h), normal) * normal
         r, z = jnp.split(sigmoid(u[..., : 2 * size] + p[..., : 2 * size]), 2, axis=-1)
-        n = jnp.tanh(u[..., 2 * size :] + r * (p[..., 2 * size :] + params.b_hn))
-        h_new = ((1 - z) * n + z * h).astype(h.dtype)
+        n = jnp.tanh(u[..., 2 * size :] + r * (p[..., 2 * size :] + beside(wide(params.b_hn), p)))
+        h_new = ((1 - z) * n + z * before).astype(h.dtype)
         saved = _Saved(h, heard, r, z, n, normal, scale_rz, scale_n)
         return h_new, h_new, jax.tree.map(lambda x: x.astype(h.dtype), saved)
 
@@ -133,13 +135,14 @@ def _layer_norm_gru(size, forget_bias, inits):
         d_h = d_carry + d_y
         d_n = d_h * (1 - z) * (1 - n * n)
         d_z = d_h * (h - n) * z * (1 - z)
-        d_r = d_n * ((params.s_h * normal)[..., 2 * size :] + params.b_hn) * r * (1 - r)
+        s_h = beside(params.s_h, normal)
+        d_r = d_n * ((s_h * normal)[..., 2 * size :] + beside(params.b_hn, normal)) * r * (1 - r)
         d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
-        d_seen = dense_back(normalise_blocks_back(params.s_h * recurrent_part(d_a, r), saved), params.w_h)
+        d_seen = dense_back(normalise_blocks_back(s_h * recurrent_part(d_a, r), saved), params.w_h)
         d_h = d_h * z
         if heard is not None:
             return Heard(d_h, d_seen.astype(h.dtype)), d_a
-        return (d_h + d_seen).astype(h.dtype), d_a
+        return (wide(d_h) + d_seen).astype(h.dtype), d_a
 
     def recurrent_part(d_a, r):
         """δp from δa: the candidate's part is behind the reset gate."""
@@ -150,7 +153,7 @@ def _layer_norm_gru(size, forget_bias, inits):
         zeros = jax.tree.map(jnp.zeros_like, params)
         seen = saved.h if saved.heard is None else saved.heard
         return zeros._replace(
-            w_h=dense_weight(seen, normalise_blocks_back(params.s_h * d_p, saved)),
+            w_h=dense_weight(seen, normalise_blocks_back(beside(params.s_h, d_p) * d_p, saved)),
             b_hn=total(d_p[..., 2 * size :], d_p.dtype),
             s_h=total(d_p * saved.normal, d_p.dtype),
         )

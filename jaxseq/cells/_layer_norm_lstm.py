@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._promote import beside
 from jaxseq.cells import _lstm_gates as gates
-from jaxseq.cells._dense import dense, dense_back, dense_weight, total
+from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
 from jaxseq.cells._lstm import LstmCarry
 from jaxseq.cells._normalise import normalise, normalise_back
 from jaxseq.typing import Backward, Cell, Initializer
@@ -113,15 +114,16 @@ def _layer_norm_lstm(size, forget_bias, inits):
 
     def project(params, xs):
         n, _ = normalise(dense(xs, params.w_x))
-        a = (params.s_x * n + params.b).astype(xs.dtype)
+        a = (beside(wide(params.s_x), n) * n + beside(wide(params.b), n)).astype(xs.dtype)
         return _Inputs(a, jnp.broadcast_to(params.b_c, (*xs.shape[:-1], size)))
 
     def fwd(params, carry, u):
         h, c = carry
+        u = wide(u)
         n_h, scale_h = normalise(dense(h, params.w_h))
-        c_new, (_, i, f, g, o, _) = gates.forward(_FORM, None, u.a + params.s_h * n_h, c)
+        c_new, (_, i, f, g, o, _) = gates.forward(_FORM, None, u.a + beside(wide(params.s_h), n_h) * n_h, wide(c))
         n_c, scale_c = normalise(c_new)
-        tanh_q = jnp.tanh(params.s_c * n_c + u.b_c)
+        tanh_q = jnp.tanh(beside(wide(params.s_c), n_c) * n_c + u.b_c)
         h_new = (o * tanh_q).astype(h.dtype)
         saved = _Saved(h, c, i, f, g, o, tanh_q, n_h, scale_h, n_c, scale_c)
         saved = jax.tree.map(lambda x: x.astype(h.dtype), saved)
@@ -135,14 +137,14 @@ def _layer_norm_lstm(size, forget_bias, inits):
         h, c, i, f, g, o, tanh_q, n_h, scale_h, n_c, scale_c = saved
         d_h = d_carry.h + d_y
         d_q = d_h * o * (1 - tanh_q * tanh_q)
-        d_c = d_carry.c + normalise_back(params.s_c * d_q, n_c, scale_c)
+        d_c = d_carry.c + normalise_back(beside(params.s_c, d_q) * d_q, n_c, scale_c)
         d_a, d_c = gates.backward(_FORM, None, gates.GatesSaved(c, i, f, g, o, None), d_h * tanh_q, d_c)
-        d_p = normalise_back(params.s_h * d_a, n_h, scale_h)
+        d_p = normalise_back(beside(params.s_h, d_a) * d_a, n_h, scale_h)
         return LstmCarry(dense_back(d_p, params.w_h).astype(h.dtype), d_c), _Inputs(d_a, d_q)
 
     def collect(params, saved, d_us):
         d_a, d_q = d_us
-        d_p = normalise_back(params.s_h * d_a, saved.n_h, saved.scale_h)
+        d_p = normalise_back(beside(params.s_h, d_a) * d_a, saved.n_h, saved.scale_h)
         zeros = jax.tree.map(jnp.zeros_like, params)
         return zeros._replace(
             w_h=dense_weight(saved.h, d_p),

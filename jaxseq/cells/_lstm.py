@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jaxseq import check, initializers
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined, wide
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -151,22 +151,25 @@ def _lstm(size, form, projection, forget_bias, inits):
         return LstmCarry(h, c)
 
     def project(params, xs):
-        a = (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+        a = dense(xs, params.w_x, params.b).astype(xs.dtype)
         return a if projection is None else _Projected(a, jnp.zeros((*xs.shape[:-1], projection), xs.dtype))
 
     def project_back(params, xs, d_us):
         return affine_back(params, xs, d_us if projection is None else d_us.a)
 
     def fwd(params, carry, u):
-        a, v = u if isinstance(u, _Projected) else (u, 0)
+        a, v = wide(u if isinstance(u, _Projected) else (u, None))
         return update(params, carry, a + dense(carry.h, params.w_h), v)
 
     def update(params, carry, a, v):
         h, c = carry
-        c_new, (_, i, f, g, o, a_g) = gates.forward(form, params.w_c, a, c)
+        c_new, (_, i, f, g, o, a_g) = gates.forward(form, wide(params.w_c), a, wide(c))
         tanh_c = jnp.tanh(c_new)
         m = (o * tanh_c).astype(h.dtype)
-        h_new = m if projection is None else (dense(m, params.w_p) + v).astype(h.dtype)
+        h_new = m
+        if projection is not None:
+            h_new = dense(m, params.w_p)
+            h_new = (h_new if v is None else h_new + v).astype(h.dtype)
         saved = jax.tree.map(lambda x: x.astype(h.dtype), _Saved(h, c, i, f, g, o, tanh_c, a_g))
         return LstmCarry(h_new, c_new.astype(h.dtype)), h_new, saved
 
@@ -178,7 +181,7 @@ def _lstm(size, form, projection, forget_bias, inits):
         whole = joined(params)
 
         def step(carry, x):
-            carry, y, _ = update(params, carry, whole(x, carry.h), 0)
+            carry, y, _ = update(params, carry, whole(x, carry.h), None)
             return carry, y
 
         return step

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import beside
 from jaxseq.cells._activation import Activation, activation_back, remember, sigmoid
 from jaxseq.cells._dense import total
 
@@ -51,14 +52,14 @@ class GatesSaved(NamedTuple):
 def forward(form: GateForm, w_c: jax.Array | None, a: jax.Array, c: jax.Array) -> tuple[jax.Array, GatesSaved]:
     """Returns the new memory and what is saved, the output gate with it."""
     if w_c is not None:
-        a = a + jnp.concatenate(_seen(form, [row * c for row in w_c], jnp.zeros_like(c)), axis=-1)
+        a = a + jnp.concatenate(_seen(form, [beside(row, c) * c for row in w_c], jnp.zeros_like(c)), axis=-1)
     *_, a_g, a_o = jnp.split(a, form.gates, axis=-1)
     *rest, f, g, o = jnp.split(_activate(form, a), form.gates, axis=-1)
     g = g if form.candidate is jnp.tanh else form.candidate(a_g)
     saved = GatesSaved(c, None if form.coupled else rest[0], f, g, o, remember(form.candidate, a_g))
     c_new = clipped(form, saved)
     if w_c is not None and form.peephole == "new":
-        saved = saved._replace(o=sigmoid(a_o + w_c[-1] * c_new))
+        saved = saved._replace(o=sigmoid(a_o + beside(w_c[-1], c_new) * c_new))
     return c_new, saved
 
 
@@ -69,7 +70,7 @@ def backward(
     c, i, f, g, o, a_g = saved
     d_a_o = d_o * o * (1 - o)
     if w_c is not None and form.peephole == "new":
-        d_c = d_c + d_a_o * w_c[-1]
+        d_c = d_c + d_a_o * beside(w_c[-1], d_a_o)
     if form.clip is not None:
         size = jnp.abs(unclipped(saved))  # where it is just the bound, JAX's clip passes half
         d_c = d_c * jnp.where(size < form.clip, 1, jnp.where(size == form.clip, 0.5, 0)).astype(d_c.dtype)
@@ -84,7 +85,7 @@ def backward(
     d_gates = [d_f, d_g, d_a_o] if d_i is None else [d_i, d_f, d_g, d_a_o]
     if w_c is not None:
         peeping = [*d_gates[:-2], *([d_a_o] if form.peephole == "old" else [])]
-        d_c_before = d_c_before + sum(d * row for d, row in zip(peeping, w_c, strict=False))
+        d_c_before = d_c_before + sum(d * beside(row, d) for d, row in zip(peeping, w_c, strict=False))
     return jnp.concatenate(d_gates, axis=-1), d_c_before
 
 
@@ -115,7 +116,7 @@ def _activate(form, a):
     if form.candidate is not jnp.tanh:
         return sigmoid(a)
     size = a.shape[-1] // form.gates
-    scale = jnp.full(a.shape[-1:], 0.5, a.dtype).at[-2 * size : -size].set(1)
+    scale = beside(jnp.full(a.shape[-1:], 0.5, a.dtype).at[-2 * size : -size].set(1), a)
     return scale * jnp.tanh(scale * a) + (1 - scale)
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq.cells._activation import Activation, activation_back, remember
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined, wide
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -82,10 +82,10 @@ def _rnn(size, activation, inits):
         return jnp.zeros((*batch_shape, size), params.w_h.dtype)
 
     def project(params, xs):
-        return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+        return dense(xs, params.w_x, params.b).astype(xs.dtype)
 
     def fwd(params, h, u):
-        a = u + dense(h, params.w_h)
+        a = wide(u) + dense(h, params.w_h)
         y = activation(a).astype(h.dtype)
         return y, y, _Saved(h, y, remember(activation, a))
 

@@ -28,8 +28,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, initializers
+from jaxseq._promote import widen
 from jaxseq.cells._activation import sigmoid
-from jaxseq.cells._dense import affine_back, dense, widen
+from jaxseq.cells._dense import affine_back, dense, wide
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -121,7 +122,7 @@ def _slstm(size, heads, forget, forget_bias, inits):
         return SlstmCarry(*(jnp.zeros((*batch_shape, size), params.w_h.dtype) for _ in SlstmCarry._fields))
 
     def project(params, xs):
-        return (dense(xs, params.w_x) + params.b).astype(xs.dtype)
+        return dense(xs, params.w_x, params.b).astype(xs.dtype)
 
     def by_head(a):
         """`[..., 4H]`, gate by gate, to `[..., heads, 4H / heads]`, head by head."""
@@ -138,9 +139,10 @@ def _slstm(size, heads, forget, forget_bias, inits):
 
     def fwd(params, carry, u):
         h, c, n, m = carry
-        wide = widen(h.dtype)
-        recurrent = jnp.einsum("...hi,hio->...ho", heads_of(h), params.w_h, preferred_element_type=wide)
-        a = u + by_gate(recurrent)
+        sums = widen(h.dtype)
+        recurrent = jnp.einsum("...hi,hio->...ho", heads_of(h), params.w_h, preferred_element_type=sums)
+        a = wide(u) + by_gate(recurrent)
+        saved_c, saved_n, (c, n, m) = c, n, wide((c, n, m))
         a_i, a_f, a_g, _ = jnp.split(a, 4, axis=-1)
         _, slope, _, o = jnp.split(sigmoid(a), 4, axis=-1)
         log_f, slope = (jax.nn.log_sigmoid(a_f), 1 - slope) if forget == "sigmoid" else (a_f, None)
@@ -150,7 +152,7 @@ def _slstm(size, heads, forget, forget_bias, inits):
         c_new, n_new = f * c + i * g, f * n + i
         new = SlstmCarry(o * c_new / n_new, c_new, n_new, m_new)
         share = jnp.where(kept > a_i, 1.0, jnp.where(kept == a_i, 0.5, 0.0))
-        saved = _Saved(h, c, n, i, f, g, o, slope, share)
+        saved = _Saved(h, saved_c, saved_n, i, f, g, o, slope, share)
         new, saved = jax.tree.map(lambda x: x.astype(h.dtype), (new, saved))
         return new, new.h, saved
 

@@ -8,6 +8,7 @@ Text and series become ids and columns (`Vocabulary`, `words`, `Normalizer`, `fi
 All is batch-major, `[B, T, D]`. What is done on the host is NumPy, and the same at every run.
 """
 
+from jaxseq._serialise import register as _register
 from jaxseq.data._audio import deltas as deltas
 from jaxseq.data._audio import frame_count as frame_count
 from jaxseq.data._audio import frame_mask as frame_mask
@@ -46,3 +47,5 @@ from jaxseq.data._streams import streams as streams
 from jaxseq.data._vocabulary import Vocabulary as Vocabulary
 from jaxseq.data._vocabulary import words as words
 from jaxseq.data._wav import read_wav as read_wav
+
+_register(__name__)

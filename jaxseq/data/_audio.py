@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
+from jaxseq._promote import beside
 
 Count = TypeVar("Count", int, jax.Array, np.ndarray)
 
@@ -42,7 +43,10 @@ def frame_count(n: Count, size: int, hop: int) -> Count:
     4
     """
     size, hop = check.positive_int("size", size), check.positive_int("hop", hop)
-    return (n >= size) * (1 + (n - size) // hop)
+    if isinstance(n, int | np.integer):
+        return max(0, 1 + (n - size) // hop)
+    count = 1 + (n - size) // hop
+    return count * (n >= size).astype(count.dtype)
 
 
 def frames(signal: jax.Array, size: int, hop: int) -> jax.Array:
@@ -115,7 +119,8 @@ def power_spectrogram(
     """
     signal = _signal(signal)
     fft_size, weights = _fft_size(fft_size, size), _window(window, size).astype(signal.dtype)
-    spectrum = jnp.fft.rfft(frames(signal, size, hop) * weights, n=fft_size)
+    framed = frames(signal, size, hop)
+    spectrum = jnp.fft.rfft(framed * beside(weights, framed), n=fft_size)
     return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
 
 
@@ -235,7 +240,7 @@ def deltas(features: jax.Array, *, width: int = 2, mask: jax.Array | None = None
     last = real.shape[-1] - 1 - jnp.argmax(real[..., ::-1], axis=-1, keepdims=True)
 
     def at(shift):
-        steps = jnp.clip(jnp.arange(real.shape[-1]) + shift, first, last)
+        steps = jnp.clip(beside(jnp.arange(real.shape[-1]), first) + shift, first, last)
         return jnp.take_along_axis(features, steps[..., None], axis=-2)
 
     slopes = [n * (at(n) - at(-n)) for n in range(1, width + 1)]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxseq import check
+from jaxseq._promote import beside
 
 
 def time_mask(
@@ -44,7 +45,7 @@ def time_mask(
         return xs
     real = jnp.ones(xs.shape[:2], bool) if mask is None else mask
     hidden = _spans(key, jnp.cumsum(real, axis=1) - 1, real.sum(axis=1), spans, width) & real
-    return jnp.where(hidden[..., None], jnp.asarray(value, xs.dtype), xs)
+    return jnp.where(hidden[..., None], _everywhere(value, xs), xs)
 
 
 def feature_mask(key: jax.Array | None, xs: jax.Array, *, spans: int, width: int, value: ArrayLike = 0.0) -> jax.Array:
@@ -68,7 +69,7 @@ def feature_mask(key: jax.Array | None, xs: jax.Array, *, spans: int, width: int
     if key is None:
         return xs
     hidden = _spans(key, jnp.broadcast_to(jnp.arange(D), (B, D)), jnp.full(B, D), spans, width)
-    return jnp.where(hidden[:, None], jnp.asarray(value, xs.dtype), xs)
+    return jnp.where(hidden[:, None], _everywhere(value, xs), xs)
 
 
 def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.Array | None = None) -> jax.Array:
@@ -88,7 +89,7 @@ def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.
         raise ValueError(f"`scale` must be a number, or [D] = {xs.shape[2:]}; got the shape {jnp.shape(scale)}")
     if key is None:
         return xs
-    noisy = xs + jnp.asarray(scale, xs.dtype) * jax.random.normal(key, xs.shape, xs.dtype)
+    noisy = xs + _everywhere(scale, xs) * jax.random.normal(key, xs.shape, xs.dtype)
     return noisy if mask is None else jnp.where(mask[..., None], noisy, xs)
 
 
@@ -117,6 +118,11 @@ def token_dropout(
         return ids
     dropped = jax.random.bernoulli(key, rate, ids.shape)
     return jnp.where(dropped if mask is None else dropped & mask, jnp.asarray(unknown, ids.dtype), ids)
+
+
+def _everywhere(value, xs):
+    """A number, or one a feature, as it stands beside xs."""
+    return beside(jnp.asarray(value, xs.dtype), xs)
 
 
 def _sequences(key, xs, mask):

@@ -53,22 +53,25 @@ class Normalizer(NamedTuple):
 
     def apply(self, xs: Any, *, columns: Sequence[int] | None = None) -> Any:
         """Returns xs `[..., D]` normalised; `columns` says which D they are, where not all."""
-        mean, std = self._of(xs, columns)
-        return ((xs - mean) / std).astype(_float(xs))
+        wide, mean, std = self._of(xs, columns)
+        return ((wide - mean) / std).astype(_float(xs))
 
     def invert(self, xs: Any, *, columns: Sequence[int] | None = None) -> Any:
         """Returns normalised xs `[..., D]`, such as predictions, in their units; `columns`: which D, where not all."""
-        mean, std = self._of(xs, columns)
-        return (xs * std + mean).astype(_float(xs))
+        wide, mean, std = self._of(xs, columns)
+        return (wide * std + mean).astype(_float(xs))
 
     def _of(self, xs, columns):
+        """The array, and the mean and deviation beside it, in the dtype to compute in."""
         if not hasattr(xs, "dtype"):
             raise TypeError(f"`xs` must be an array [..., D]; got {type(xs).__name__}")
         chosen = slice(None) if columns is None else _columns("columns", columns, len(self.mean))
         mean, std = self.mean[chosen], self.std[chosen]
         if np.shape(xs)[-1:] != mean.shape:
             raise ValueError(f"`xs` must be [..., {len(mean)}], the columns of the normaliser; got {np.shape(xs)}")
-        return mean, std
+        dtype = mean.dtype if isinstance(xs, np.ndarray) else jnp.result_type(float)
+        beside = (1,) * (xs.ndim - 1) + mean.shape
+        return xs.astype(dtype), mean.reshape(beside).astype(dtype), std.reshape(beside).astype(dtype)
 
 
 class Filled(NamedTuple):

@@ -7,6 +7,7 @@ An eager call traces its step each time, and so reads the present params of a mo
 is new. A step that calls back to Python is compiled at each eager call.
 """
 
+from jaxseq._serialise import register as _register
 from jaxseq.decoding._beam import beam_search as beam_search
 from jaxseq.decoding._logits import draw as draw
 from jaxseq.decoding._logits import filter_logits as filter_logits
@@ -18,3 +19,5 @@ from jaxseq.decoding._speculative import speculative as speculative
 from jaxseq.decoding._step import Allowed as Allowed
 from jaxseq.decoding._step import Decoded as Decoded
 from jaxseq.decoding._step import Step as Step
+
+_register(__name__)

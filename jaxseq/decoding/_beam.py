@@ -111,7 +111,7 @@ def beam_search(
 
         n = now.t + 1
         at_last = n == max_length
-        is_done = at_last | (ends & (jnp.arange(considered) < size))
+        is_done = at_last | (ends & (jnp.arange(considered) < size)[None])
         scores = jnp.where(is_done, penalised(log_p, n, power), -jnp.inf)
         finished = _best(now.finished, longer, n, scores, log_p)
         log_p, kept = top_k(_padded(jnp.where(ends, -jnp.inf, log_p), size), size)

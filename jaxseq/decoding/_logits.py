@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._promote import widen
 
 
 def filter_logits(
@@ -74,7 +75,7 @@ def options_of(temperature: Any, top_k: Any, top_p: Any, typical: Any) -> Option
 def _filtered(logits: jax.Array, top_k: int | None, temperature: Any, top_p: Any, typical: Any) -> jax.Array:
     greedy = jnp.asarray(temperature) == 0
     best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(widen(logits.dtype))
     logits = logits / jnp.where(greedy, 1, jnp.asarray(temperature, logits.dtype))
     logits = jnp.where(best | ~greedy, logits, -jnp.inf)
     if top_k is not None:

@@ -138,7 +138,7 @@ def _write(
             carry=carry,
             last=token,
             tokens=now.tokens.at[now.t].set(jnp.where(over, -1, token)),
-            lengths=now.lengths + ~over,
+            lengths=now.lengths + (~over).astype(jnp.int32),
             scores=now.scores + jnp.where(now.ended, 0, gained),
             ended=over | (token == end),
         )

@@ -129,11 +129,11 @@ def speculative(
         other = jax.random.categorical(keys[2], instead).astype(jnp.int32)
 
         place = jnp.arange(ahead + 1, dtype=jnp.int32).reshape(-1, *[1] * kept.ndim)
-        new = jnp.where(place < kept, jnp.concatenate([drawn, other[None]]), other)
+        new = jnp.where(place < kept[None], jnp.concatenate([drawn, other[None]]), other[None])
         ends_at = jnp.min(jnp.where(new == end, place, ahead + 1), axis=0)
         count = jnp.minimum(jnp.minimum(kept, ends_at) + 1, max_length - now.lengths)
         count = jnp.where(now.ended, 0, count)
-        real = place < count
+        real = place < count[None]
         lengths = now.lengths + count
         return _Writing(
             key=key,
@@ -143,7 +143,7 @@ def speculative(
             tokens=_written(now.tokens, now.lengths, jnp.where(real, new, -1)),
             lengths=lengths,
             scores=now.scores + jnp.sum(jnp.where(real, _at(own_log_p, new), 0), axis=0),
-            rounds=now.rounds + ~now.ended,
+            rounds=now.rounds + (~now.ended).astype(jnp.int32),
             ended=now.ended | (ends_at < count) | (lengths == max_length),
         )
 
@@ -195,6 +195,6 @@ def _at(log_p, tokens):
 
 def _written(tokens, lengths, new):
     """The tokens `[T, B]`, with `new` `[n, B]` from each row's length on."""
-    place = jnp.arange(len(tokens)).reshape(-1, *[1] * lengths.ndim) - lengths
+    place = jnp.arange(len(tokens), dtype=jnp.int32).reshape(-1, *[1] * lengths.ndim) - lengths[None]
     found = jnp.take_along_axis(new, jnp.clip(place, 0, len(new) - 1), axis=0)
     return jnp.where((place >= 0) & (place < len(new)), found, tokens)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._promote import widen
 from jaxseq.typing import Carry, Shape
 
 Step: TypeAlias = Callable[[Carry, jax.Array], tuple[Carry, jax.Array]]
@@ -66,7 +67,7 @@ def logits_after(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, ja
         raise ValueError(f"`step` must return a carry like the one that it is given, {expected}; got {kinds}.{hint}")
     if jnp.ndim(logits) != tokens.ndim + 1 or jnp.shape(logits)[:-1] != tokens.shape:
         raise ValueError(f"`step` must return logits [B, V] of the batch {tokens.shape}; got {check.shaped(logits)}")
-    return after, logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return after, logits.astype(widen(logits.dtype))
 
 
 def log_probs(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.Array]:

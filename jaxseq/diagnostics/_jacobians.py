@@ -20,6 +20,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxseq import check
+from jaxseq._promote import widen
 from jaxseq._unroll import step
 from jaxseq.diagnostics._axes import axes_or_new
 from jaxseq.typing import Carry, Cell, Composite, Params
@@ -149,4 +150,4 @@ def _square(jacobians):
     jacobians = check.array("jacobians", "T, n, n", jacobians)
     if jacobians.ndim != 3 or jacobians.shape[1] != jacobians.shape[2]:
         raise ValueError(f"`jacobians` must be [T, n, n]; got {jacobians.shape}")
-    return jacobians.astype(jnp.promote_types(jacobians.dtype, jnp.float32))  # decompositions know no narrower ones
+    return jacobians.astype(widen(jacobians.dtype))  # decompositions know no narrower ones

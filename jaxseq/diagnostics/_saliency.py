@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxseq import check
+from jaxseq._promote import widen
 from jaxseq.diagnostics._axes import axes_or_new
 
 if TYPE_CHECKING:
@@ -66,14 +68,19 @@ def integrated_gradients(
     if baseline.shape != xs.shape or baseline.dtype != xs.dtype:
         raise ValueError(f"`baseline` must be like `xs`, {xs.dtype} {xs.shape}; got {baseline.dtype} {baseline.shape}")
     points, weights = np.polynomial.legendre.leggauss(check.positive_int("steps", steps))
-    wide = jnp.promote_types(xs.dtype, jnp.float32)
+    wide = widen(xs.dtype)
     points, weights = jnp.asarray((1 + points) / 2, xs.dtype), jnp.asarray(weights / 2, wide)
 
     def add(total, point_weight):
         point, weight = point_weight
-        return total + weight * _gradient(score)(baseline + point * (xs - baseline)), None
+        return total + weight * _gradient(score)(baseline + point * (xs - baseline)).astype(wide), None
 
-    mean, _ = jax.lax.scan(add, jnp.zeros(xs.shape, wide), (points, weights))
+    mean = jnp.zeros(xs.shape, wide)
+    if isinstance(xs, Tracer):
+        mean, _ = jax.lax.scan(add, mean, (points, weights))
+    else:  # a loop over the user's function would be compiled anew at each call
+        for point_weight in zip(points, weights, strict=True):
+            mean, _ = add(mean, point_weight)
     return _attribute(xs - baseline, mean).astype(xs.dtype)
 
 
@@ -105,7 +112,7 @@ def leave_one_out(score_of_mask: Score, mask: jax.Array) -> jax.Array:
     if jnp.shape(score) != mask.shape[1:]:
         raise ValueError(f"`score_of_mask` must give one number a row, {mask.shape[1:]}; got {jnp.shape(score)}")
     without = jax.vmap(lambda t: score_of_mask(mask.at[t].set(False)))(jnp.arange(len(mask)))
-    return jnp.where(mask, score - without, 0)
+    return jnp.where(mask, score[None] - without, 0)
 
 
 def plot_saliency(attributions: jax.Array, *, tokens: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:

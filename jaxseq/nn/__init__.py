@@ -9,9 +9,13 @@ All of them take any jaxseq cell or net, any number of batch axes, a `mask` of a
 without which there is no noise.
 """
 
+from jaxseq._serialise import register as _register
 from jaxseq.nn._layer import Layer as Layer
 from jaxseq.nn.attention import *
+from jaxseq.nn.attention._block import KeyValues as _KeyValues
 from jaxseq.nn.convolution import *
 from jaxseq.nn.decoders import *
 from jaxseq.nn.models import *
 from jaxseq.nn.recurrent import *
+
+_register(__name__, parts=(_KeyValues,))

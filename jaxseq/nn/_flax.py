@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq._cast import cast
+from jaxseq._promote import widen
 
 DType = jax.typing.DTypeLike | None
 
@@ -50,7 +51,7 @@ class Embed(nnx.Embed):
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         """Returns the rows of ids int `[...]`, `[..., features]`; NaN for those that are none."""
         table = self.embedding[...]
-        wide = table.astype(jnp.promote_types(table.dtype, jnp.float32))
+        wide = table.astype(widen(table.dtype))
         return wide.at[inputs].get(mode="fill", fill_value=jnp.nan, out_sharding=out_sharding).astype(self.dtype)
 
 

@@ -10,6 +10,7 @@ Params are any pytree of arrays: of a cell, or an `nnx.State` from `nnx.split(mo
 and clipping are optax's.
 """
 
+from jaxseq._serialise import register as _register
 from jaxseq.train import adapters as adapters
 from jaxseq.train import callbacks as callbacks
 from jaxseq.train import compression as compression
@@ -35,3 +36,5 @@ from jaxseq.train._watch import NonFiniteError as NonFiniteError
 from jaxseq.train.ensemble import average as average
 from jaxseq.train.groups import by_path as by_path
 from jaxseq.train.groups import per_group as per_group
+
+_register(__name__, *(f"{__name__}.{name}" for name in ("adapters", "compression", "metrics")))

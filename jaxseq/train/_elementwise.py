@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._promote import widen
 
 
 def floats(**arrays: jax.Array) -> list[jax.Array]:
@@ -45,4 +46,4 @@ def integers(name: str, x: jax.Array) -> jax.Array:
 
 def wide(x: jax.Array) -> jnp.dtype:
     """The dtype to compute and add up in: that of `x`, but float32 for integers and for narrower floats."""
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return widen(x.dtype)

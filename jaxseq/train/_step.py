@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxseq import check
+from jaxseq._promote import allowed
 from jaxseq.train._elementwise import wide
 from jaxseq.train.metrics import Mean, merge
 from jaxseq.typing import Params
@@ -87,7 +88,9 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
             raise TypeError(f"`params{name}` must be floating to be trained; got {jnp.result_type(leaf)}")
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise TypeError(f"`key` must be a jax.random.key(seed); got {type(key).__name__}")
-    state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), key, jnp.array(True), carry)
+    with allowed():
+        opt_state = optimizer.init(params)
+    state = TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, jnp.array(True), carry)
     # With a dtype of their own, also those of Python's numbers: else the second step, of other types, compiles anew.
     return jax.tree.map(lambda leaf: jnp.array(leaf, jnp.asarray(leaf).dtype, copy=True), state)
 
@@ -160,12 +163,13 @@ def make_step(
         key = jax.random.fold_in(state.key, state.step)
         (loss, count, gradients), aux, carry = gradients_of(state.params, batch, key, state.carry)
         divisor = jnp.where(count == 0, 1, count)
-        loss = loss / divisor
-        gradients = jax.tree.map(lambda leaf, param: (leaf / divisor).astype(param.dtype), gradients, state.params)
+        mean = lambda leaf, like: (leaf.astype(wide(leaf)) / divisor.astype(wide(leaf))).astype(like.dtype)
+        loss, gradients = mean(loss, loss), jax.tree.map(mean, gradients, state.params)
         norm = optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(wide(leaf)), gradients))
         _check_optimizer_state(optimizer, state)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=loss)
-        params = optax.apply_updates(state.params, updates)
+        with allowed():
+            updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=loss)
+            params = optax.apply_updates(state.params, updates)
         gradients_finite, params_finite = _finite_leaves(gradients), _finite_leaves(params)
         finite_leaves = jnp.where(jnp.all(gradients_finite), params_finite, gradients_finite)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves) & ~_has_nan(carry)
@@ -175,7 +179,9 @@ def make_step(
         params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(made, new, old), new, old)
         alive = state.alive if nonfinite == "skip" else made
         report = Report(loss, count, aux, norm, finite, finite_leaves, state.step)
-        return TrainState(params, opt_state, state.step + state.alive, state.key, alive, carry), report
+        return TrainState(
+            params, opt_state, state.step + state.alive.astype(state.step.dtype), state.key, alive, carry
+        ), report
 
     def together(finite):
         """Whether all members are finite: an ensemble stops as one."""
@@ -266,7 +272,8 @@ def _check_optimizer(optimizer):
 
 
 def _check_optimizer_state(optimizer, state):
-    expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
+    with allowed():
+        expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
     if jax.tree.structure(state.opt_state) != expected:
         raise ValueError(
             f"`state` must be of the step's own optimizer, {expected}; got {jax.tree.structure(state.opt_state)}. "

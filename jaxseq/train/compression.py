@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from jaxseq import check
+from jaxseq._promote import widen
 from jaxseq.train.groups import matrices
 from jaxseq.typing import Params
 
@@ -65,7 +66,7 @@ def quantize(
             return w
         if w.dtype == jnp.float16:
             raise TypeError("`params` must not be float16, in which scales underflow. Cast to float32 or bfloat16.")
-        wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+        wide = w.astype(widen(w.dtype))
         scale = (jnp.max(jnp.abs(wide), axis=1 if row else 0, keepdims=True, initial=0) / 127).astype(w.dtype)
         scale = jnp.where(scale < jnp.finfo(w.dtype).tiny, 0, scale)
         # what has no scale is zero; 127 at most, also where a scale in bfloat16 was rounded down

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from jaxseq import check, masking
+from jaxseq._promote import beside
 from jaxseq.train._elementwise import floating, floats, integers, wide
 from jaxseq.typing import Params
 
@@ -141,7 +142,7 @@ def quantile(
     dtype = wide(predictions)
     predictions, targets = masking.keep(mask, (predictions.astype(dtype), targets.astype(dtype)))
     error = targets[..., None] - predictions
-    q = q.astype(dtype)
+    q = beside(jnp.asarray(q, dtype), error)
     return masking.keep(mask, jnp.mean(jnp.maximum(q * error, (q - 1) * error), axis=-1))
 
 
@@ -180,7 +181,8 @@ def mean(values: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     values = check.array("values", "...", values)
     mask = check.flags("mask", mask, values.shape, "...")
     count = values.size if mask is None else jnp.sum(mask)
-    return jnp.sum(masking.keep(mask, values), dtype=wide(values)) / jnp.maximum(count, 1)
+    total = jnp.sum(masking.keep(mask, values), dtype=wide(values))
+    return total / jnp.maximum(count, 1).astype(total.dtype)
 
 
 def l1(params: Params) -> jax.Array:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import beside
 from jaxseq.nn.attention._block import KeyValues, write
 
 
@@ -42,7 +43,7 @@ def places_of(xs: jax.Array, carry: TransformerCarry | None, mask: jax.Array | N
     begun = jnp.max(jnp.where(reset, rank, 0), axis=-1, initial=0)
     length_after = count - begun + jnp.where(jnp.any(reset, axis=-1), 0, length)
     # What a reset ends is still to be seen by steps of the same pass, if there are any before it.
-    slots = _slots(positions, carry, mask) if T <= 1 else None
+    slots = _slots(positions, carry, mask) if isinstance(T, int) and T <= 1 else None
     return Places(positions, sequence, mask, length, length_after, slots)
 
 
@@ -54,7 +55,8 @@ def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.A
     """
     *batch, T = places.positions.shape
     if carry is not None and places.slots is not None:
-        return jnp.arange(carry.layers[0].keys.shape[-2]) <= places.positions[..., None]
+        room = jnp.arange(carry.layers[0].keys.shape[-2], dtype=jnp.int32)
+        return beside(room, places.positions[..., None]) <= places.positions[..., None]
     seen = jnp.tri(T, dtype=bool) if causal else None
     if places.mask is not None:
         seen = _and(seen, places.mask[..., None, :])
@@ -64,7 +66,10 @@ def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.A
         return seen
     seen = jnp.broadcast_to(True if seen is None else seen, (*batch, T, T))
     room = carry.layers[0].keys.shape[-2]
-    cached = jnp.broadcast_to((jnp.arange(room) < places.length[..., None])[..., None, :], (*batch, T, room))
+    length = places.length[..., None]
+    cached = jnp.broadcast_to(
+        (beside(jnp.arange(room, dtype=length.dtype), length) < length)[..., None, :], (*batch, T, room)
+    )
     assert places.sequence is not None
     return jnp.concatenate([cached & (places.sequence == 0)[..., None], seen], axis=-1)
 
@@ -87,4 +92,4 @@ def _slots(positions, carry, mask):
 
 
 def _and(flags, others):
-    return others if flags is None else flags & others
+    return others if flags is None else beside(flags, others) & others

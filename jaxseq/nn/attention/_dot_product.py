@@ -12,6 +12,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import widen
+
 
 def dot_product_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Returns what the queries see, `[B, N, T, F]`; a query that sees no step sees the mean of all.
@@ -21,7 +23,8 @@ def dot_product_attention(queries: jax.Array, keys: jax.Array, values: jax.Array
       keys, values: `[B, K, S, F]`, each head for N / K of the queries' in turn.
       mask: bool `[B, T, S]`, or what broadcasts to it, True where a query sees a step; None: all.
     """
-    run = _products if jax.default_backend() == "cpu" and queries.shape[-2] > 1 else _of_jax
+    is_one = isinstance(queries.shape[-2], int) and queries.shape[-2] == 1  # a symbol stands for many
+    run = _products if jax.default_backend() == "cpu" and not is_one else _of_jax
     return run(queries, keys, values, mask)
 
 
@@ -30,7 +33,7 @@ def _products(queries, keys, values, mask):
     K, S = keys.shape[-3:-1]
     rows = (*batch, K, N // K * T)  # all the queries of a head of keys, as one matrix
     scores = jnp.einsum("...ti,...si->...ts", queries.reshape(*rows, F), keys).reshape(*batch, K, N // K, T, S)
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32)) / math.sqrt(F)
+    scores = scores.astype(widen(scores.dtype)) / math.sqrt(F)
     least = jnp.finfo(scores.dtype).min
     if mask is not None:
         scores = jnp.where(mask[..., None, None, :, :], scores, least)
@@ -38,7 +41,7 @@ def _products(queries, keys, values, mask):
     total = jnp.sum(weights, axis=-1).reshape(*rows, 1)
     weights = weights.reshape(*rows, S).astype(values.dtype)
     seen = jnp.einsum("...ts,...si->...ti", weights, values)  # divided only now, there is less of it
-    return (seen / total).astype(values.dtype).reshape(queries.shape)
+    return (seen.astype(total.dtype) / total).astype(values.dtype).reshape(queries.shape)
 
 
 def _of_jax(queries, keys, values, mask):

@@ -21,6 +21,7 @@ from flax import nnx
 
 from jaxseq import check, masking
 from jaxseq._cast import cast
+from jaxseq._promote import beside
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import Given, dropout, floats, given, linear
 from jaxseq.nn._layer import check_carry
@@ -52,21 +53,22 @@ class CausalConv(nnx.Module):
     def __call__(self, xs: jax.Array, carry: jax.Array, steps: _Steps) -> tuple[jax.Array, jax.Array]:
         kernel, scale = self.kernel[...], self.scale
         if scale is not None:
-            kernel = kernel * (scale[...] / _norm(kernel))
+            kernel = kernel * beside(scale[...] / _norm(kernel), kernel)
         kernel, bias = cast((kernel, self.bias[...]), self.dtype)
         T = xs.shape[-2]
         seen = jnp.concatenate([carry, xs], axis=-2)
         sequence = steps.sequence
         if sequence is not None:
             sequence = jnp.pad(sequence, [(0, 0)] * (sequence.ndim - 1) + [(self.reach, 0)])
-        ys = bias
+        ys = beside(bias, xs)
         for k, weights in enumerate(kernel):
             begin = self.reach - k * self.dilation
             tap = seen[..., begin : begin + T, :]
             if sequence is not None and k:
                 tap = masking.keep(sequence[..., begin : begin + T] == steps.sequence, tap)
             ys = ys + tap @ weights
-        last = steps.lengths[..., None] + jnp.arange(self.reach)
+        lengths = steps.lengths[..., None]
+        last = lengths + beside(jnp.arange(self.reach, dtype=lengths.dtype), lengths)
         carry = gather(seen, last)
         if sequence is not None:
             assert steps.last is not None

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, decoding
+from jaxseq._promote import beside, widen
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import embedding, given, linear
@@ -138,7 +139,7 @@ class Seq2Seq(nnx.Module):
             logits = self._logits(source, source_mask, inputs, mask, key)
         else:
             logits = self._sampled(source, source_mask, inputs, key, sampled)
-        log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+        log_p = jax.nn.log_softmax(logits.astype(widen(logits.dtype)))
         taught = jnp.take_along_axis(log_p, outputs[..., None], axis=-1)[..., 0]
         if smoothing:
             taught = (1 - smoothing) * taught + smoothing * jnp.mean(log_p, axis=-1)
@@ -261,6 +262,7 @@ class Seq2Seq(nnx.Module):
         V = self.target_embedding.num_embeddings
         target = jnp.where((target < 0) | (target >= V), V, target).astype(jnp.int32)  # V, which is none, gives NaN
         edge = jnp.full((*batch, 1), self.start, jnp.int32)
-        place = jnp.arange(L + 1)
-        outputs = jnp.where(place == lengths[..., None], self.end, jnp.concatenate([target, edge], axis=-1))
-        return jnp.concatenate([edge, target], axis=-1), outputs, place <= lengths[..., None]
+        lengths = lengths[..., None]
+        place = beside(jnp.arange(L + 1, dtype=lengths.dtype), lengths)
+        outputs = jnp.where(place == lengths, self.end, jnp.concatenate([target, edge], axis=-1))
+        return jnp.concatenate([edge, target], axis=-1), outputs, place <= lengths

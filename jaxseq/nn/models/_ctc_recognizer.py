@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
+from jaxseq._promote import widen
 from jaxseq.nn._layer import Layer
 from jaxseq.nn.models._tagger import SequenceTagger
 from jaxseq.structured import ctc
@@ -74,7 +75,7 @@ class CTCRecognizer(SequenceTagger):
           TypeError, ValueError: an argument does not fit.
         """
         logits = super().__call__(xs, carry, mask=mask, reset=reset, key=key)
-        return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+        return jax.nn.log_softmax(logits.astype(widen(logits.dtype)))
 
     def loss(
         self,

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from jaxseq import check
+from jaxseq._promote import beside
 
 LEAST_DEVIATION = 1e-3
 
@@ -130,7 +131,8 @@ class Quantiles:
         """Returns values `[...]` by the inverse of the distribution: linear between the levels, flat beyond them."""
         u = jax.random.uniform(key, parameters.shape[:-1], parameters.dtype)
         levels = jnp.asarray(self.levels, parameters.dtype)
-        passed = jnp.clip((u[..., None] - levels[:-1]) / jnp.diff(levels), 0, 1)  # of each stretch between two levels
+        below, stretch = (beside(x, parameters) for x in (levels[:-1], jnp.diff(levels)))
+        passed = jnp.clip((u[..., None] - below) / stretch, 0, 1)  # of each stretch between two levels
         return parameters[..., 0] + jnp.sum(passed * jnp.diff(parameters, axis=-1), axis=-1)
 
     def _quantile(self, parameters, wanted):

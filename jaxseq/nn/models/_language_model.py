@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, decoding
+from jaxseq._promote import beside
 from jaxseq.nn._flax import embedding, given, linear
 from jaxseq.nn._ids import check_ids, embed
 from jaxseq.nn._layer import Layer, asked, causal, layer_of, some_steps
@@ -190,9 +191,10 @@ class LanguageModel(nnx.Module):
         if mask is None:
             before, last = prompt[..., :-1], prompt[..., -1]
         else:
-            place = jnp.max(jnp.where(mask, jnp.arange(prompt.shape[-1]), 0), axis=-1, keepdims=True)
+            places = beside(jnp.arange(prompt.shape[-1]), prompt)
+            place = jnp.max(jnp.where(mask, places, 0), axis=-1, keepdims=True)
             before, last = prompt, jnp.take_along_axis(prompt, place, axis=-1)[..., 0]
-            mask &= jnp.arange(prompt.shape[-1]) != place
+            mask &= places != place
         room = asked(self.recurrent, "max_length")
         if room is not None and carry is None and mask is None and prompt.shape[-1] + length - 1 > room:
             raise ValueError(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
+from jaxseq._promote import beside
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import dropout, floats, given, linear, optional_embedding
@@ -82,6 +83,9 @@ class TextCNN(nnx.Module):
         mask = check.flags("mask", mask, xs.shape[:-1], "B, T")
         if mask is not None:
             order, _, lengths = compact(mask)
-            xs, mask = gather(keep(mask, xs), order), jnp.arange(xs.shape[-2]) < lengths[..., None]
+            xs, mask = (
+                gather(keep(mask, xs), order),
+                beside(jnp.arange(xs.shape[-2], dtype=lengths.dtype), mask) < lengths[..., None],
+            )
         found = [max_pool(jax.nn.relu(conv(xs)), mask) for conv in self.convs]
         return self.head(dropout(key, self.dropout, jnp.concatenate(found, axis=-1)))

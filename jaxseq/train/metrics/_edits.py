@@ -105,6 +105,7 @@ def _checked(predicted, labels, predicted_mask, mask):
     return predicted, labels, predicted_mask, jnp.ones(labels.shape, bool) if mask is None else mask
 
 
+@jax.jit
 def _distance(predicted, labels, predicted_mask, mask):
     count = jnp.cumsum(predicted_mask, axis=-1)
     count = jnp.concatenate([jnp.zeros_like(count, shape=(*count.shape[:-1], 1)), count], axis=-1)  # j, in real ones
@@ -112,7 +113,7 @@ def _distance(predicted, labels, predicted_mask, mask):
 
     def row(before, step):
         label, real = step
-        changed = before[..., :-1] + (predicted != label[..., None])
+        changed = before[..., :-1] + (predicted != label[..., None]).astype(before.dtype)
         here = jnp.minimum(before[..., 1:] + 1, jnp.where(predicted_mask, changed, beyond))
         here = jnp.concatenate([before[..., :1] + 1, jnp.where(predicted_mask, here, beyond)], axis=-1)
         after = count + jax.lax.cummin(here - count, axis=here.ndim - 1)
@@ -134,8 +135,10 @@ def _error_rate(split: Callable[[str], list[str]], references: Sequence[str], hy
         raise ValueError("`references` must hold something to count by; all of them are empty")
 
     def pad(texts):
-        lengths = np.array([len(text) for text in texts])
-        mask = np.arange(lengths.max()) < lengths[:, None]
+        """As many rows and columns as the next power of two: texts of other lengths compile nothing anew."""
+        rows, columns = (1 << (size - 1).bit_length() for size in (len(texts), max(map(len, texts), default=1)))
+        lengths = np.array([len(text) for text in texts] + [0] * (rows - len(texts)))
+        mask = np.arange(columns) < lengths[:, None]
         padded = np.zeros(mask.shape, int)
         padded[mask] = [number[part] for text in texts for part in text]
         return jnp.asarray(padded), jnp.asarray(mask)

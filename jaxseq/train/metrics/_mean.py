@@ -20,7 +20,9 @@ class Mean(NamedTuple):
     def value(self) -> jax.Array:
         """The mean; NaN where nothing was counted."""
         counted = self.count > 0
-        return jnp.where(counted, self.total / jnp.where(counted, self.count, 1), jnp.nan)
+        total = jnp.asarray(self.total)
+        total = total if jnp.issubdtype(total.dtype, jnp.floating) else total.astype(float)
+        return jnp.where(counted, total / jnp.where(counted, self.count, 1).astype(total.dtype), jnp.nan)
 
 
 class Perplexity(NamedTuple):

@@ -1,0 +1,80 @@
+"""Under JAX's own modes every public function gives its usual values; called again, it compiles nothing."""
+
+import contextlib
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxseq
+from jaxseq import kernels
+from tests import zoo
+from tests.modes import table
+
+MODES = {
+    "rank": lambda: jax.numpy_rank_promotion("raise"),
+    "dtype": lambda: jax.numpy_dtype_promotion("strict"),
+    "nans": lambda: jax.debug_nans(True),
+    "leaks": lambda: jax.checking_leaks(),
+    "disable_jit": lambda: jax.disable_jit(),
+}
+TOGETHER = ("rank", "dtype", "nans")  # what they forbid is seen together; one by one where JAXSEQ_LAWS=full
+ALONE = tuple(MODES) if os.environ.get("JAXSEQ_LAWS") == "full" else ("leaks", "disable_jit")
+CALLS = table.calls()
+
+
+def run(call, *modes, eager=False):
+    """The values of a call under modes: where it can be as one program, as an eager one is many, each compiled."""
+    with contextlib.ExitStack() as stack:
+        for mode in modes:
+            stack.enter_context(MODES[mode]())
+        return jax.tree.map(np.asarray, call.run() if eager or not call.traced else jax.jit(lambda: call.run())())
+
+
+@functools.cache
+def usual(call):
+    """The usual values, of an eager call."""
+    return run(call, eager=True)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_usual_values_where_promotion_and_nan_are_refused(call):
+    zoo.assert_close(run(call, *TOGETHER), run(call), 1e-5)
+
+
+@pytest.mark.learn
+@pytest.mark.parametrize("mode", ALONE)
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_usual_values_in_a_mode_alone(call, mode):
+    zoo.assert_close(run(call, mode, eager=True), usual(call), 1e-4)
+
+
+@pytest.mark.learn
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_a_second_call_compiles_nothing(call, count_compilations):
+    usual(call)
+    assert count_compilations(call.run) == 0
+
+
+def test_every_public_function_is_called():
+    named = {id(table.find(name)) for call in CALLS for name in call.names}
+    outside = {id(table.find(name)) for names in table.OUTSIDE.values() for name in names}
+    assert sorted(name for value, name in table.public().items() if value not in named | outside) == []
+    assert named & outside == set()
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.CELLS if "own" not in name])
+def test_cells_of_16_bits_promote_nothing_by_themselves(name):
+    """Of every kind, by every kernel: that it can be traced is enough, as what promotes is seen then."""
+    cell = zoo.find(name).cell
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 3, jnp.bfloat16))
+        xs = jax.ShapeDtypeStruct((4, 2, 3), jnp.bfloat16)
+        for kernel in (kernels.scan, kernels.bptt, kernels.remat(2)):
+            run = functools.partial(jaxseq.unroll, cell, kernel=kernel)
+            loss = lambda params, xs, run=run: jnp.sum(run(params, xs)[1].astype(jnp.float32))
+            d_params, d_xs = jax.eval_shape(jax.grad(loss, (0, 1)), params, xs)
+            assert {leaf.dtype for leaf in jax.tree.leaves((d_params, d_xs))} == {jnp.dtype(jnp.bfloat16)}
