@@ -74,6 +74,8 @@ class Recurrent(linen.Module):
         xs = check.array("xs", "B, T, D", cast(xs, self.dtype))
         if xs.ndim < 1:
             raise ValueError("`xs` must be [B, T, D], of at least 2 axes; got a scalar")
+        if self.has_variable("params", "weights"):
+            check.parameters(self.cell, self.get_variable("params", "weights"), xs.shape[-1])
         param_dtype = check.float_dtype("param_dtype", self.param_dtype)
         params = cast(self.param("weights", self.cell.init, xs.shape[-1], param_dtype), self.dtype)
         return _batch_major.unroll(self.cell, params, xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key)

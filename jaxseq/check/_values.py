@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxseq.check._arrays import shaped
 from jaxseq.typing import Shape
 
 
@@ -84,9 +83,9 @@ def number(name: str, value: Any, where: str, holds: Callable[[float], bool]) ->
     """Returns a number that `holds`, or an array of one, which is looked at unless it is traced."""
     if isinstance(value, jax.Array | np.ndarray):
         if value.ndim:
-            raise ValueError(f"`{name}` must be one number {where}; got {shaped(value)}")
+            raise ValueError(f"`{name}` must be one number {where}; got {value.dtype} {value.shape}")
         if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
-            raise TypeError(f"`{name}` must be one number {where}; got {shaped(value)}")
+            raise TypeError(f"`{name}` must be one number {where}; got {value.dtype} {value.shape}")
         if isinstance(value, Tracer):
             return value
         value = value.item()

@@ -22,6 +22,7 @@ from jaxseq.decoding._step import (
     Allowed,
     Decoded,
     Step,
+    check_functions,
     end_token,
     first_token,
     log_probs,
@@ -82,6 +83,8 @@ def beam_search(
     >>> found.tokens[:, 0].T.tolist()  # greedy would begin with 1
     [[2, 2, 2], [1, 2, 2]]
     """
+    check_functions(step=(step, 2))
+    check.functions_taking(allowed=(allowed, 2))
     size, max_length = check.positive_int("size", size), check.positive_int("max_length", max_length)
     power = check.number("length_penalty", length_penalty, "of at least 0", lambda p: 0 <= p < math.inf)
     check.one_of("penalty", penalty, ("gnmt", "power"))

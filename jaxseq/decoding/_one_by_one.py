@@ -13,6 +13,7 @@ from jaxseq.decoding._step import (
     Allowed,
     Decoded,
     Step,
+    check_functions,
     end_token,
     first_token,
     logits_after,
@@ -120,6 +121,8 @@ def _write(
     by: Any = None,
 ) -> Decoded:
     """The tokens that `choose(t, logits, by)` chooses."""
+    check_functions(step=(step, 2))
+    check.functions_taking(allowed=(allowed, 2))
     max_length = check.positive_int("max_length", max_length)
     carry = check.as_jax(carry)
     last = first_token(start, carry)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxseq import check
 from jaxseq._eager import eager
 from jaxseq.decoding._logits import filter_logits, options_of
-from jaxseq.decoding._step import Step, end_token, first_token, log_probs, no_tokens, vocabulary
+from jaxseq.decoding._step import Step, check_functions, end_token, first_token, log_probs, no_tokens, vocabulary
 from jaxseq.typing import Carry
 
 Read: TypeAlias = Callable[[Carry, jax.Array], tuple[jax.Array, Callable[[jax.Array], Carry]]]
@@ -87,6 +87,8 @@ def speculative(
     Raises:
       TypeError, ValueError: an argument does not fit, or a step does not do as it should.
     """
+    check_functions(step=(step, 2), draft=(draft, 2))
+    check.functions_taking(read=(read, 2))
     check.given_key(key)
     max_length, ahead = check.positive_int("max_length", max_length), check.positive_int("ahead", ahead)
     carry, draft_carry = check.as_jax((carry, draft_carry))

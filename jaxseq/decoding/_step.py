@@ -34,6 +34,14 @@ class Decoded(NamedTuple):
     """Float `[B]`, or `[B, size]`: the model's log-probability of the tokens, in nats."""
 
 
+def check_functions(**named: tuple[Any, int]) -> None:
+    """Raises unless each is a function that takes as many arguments by position as stand beside it."""
+    for name, (value, _) in named.items():
+        if value is None:
+            raise TypeError(f"`{name}` must be a function (carry, token) -> (carry, logits); got None")
+    check.functions_taking(**named)
+
+
 def first_token(start: Any, carry: Carry) -> jax.Array:
     """Returns `start` as int32 `[B]`; a number is the start of all rows of the carry."""
     leaves = jax.tree.leaves(carry)

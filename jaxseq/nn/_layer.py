@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jaxseq import check
@@ -125,7 +126,9 @@ def causal(layer: Layer, name: str = "cell") -> None:
 def check_carry(carry: Carry, initial_carry: Callable[[Shape], Carry], batch: Shape) -> None:
     """Raises unless `carry` is like the one that sequences of this batch start from, which is not made for that."""
     expected = jax.eval_shape(lambda: initial_carry(batch))
-    got, expected = (jax.tree.map(check.shaped, tree) for tree in (carry, expected))
+    is_array = lambda leaf: isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
+    told = lambda leaf: check.shaped(leaf) if is_array(leaf) else type(leaf).__name__
+    got, expected = (jax.tree.map(told, tree) for tree in (carry, expected))
     if got != expected:
         raise ValueError(f"`carry` must be what this layer returned for this batch, {expected}; got {got}")
 

@@ -241,6 +241,13 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
             ValueError,
             r"`allowed` must be bool \[B, V\] = \(4, 3\)",
         ),
+        (
+            lambda: call(step=None),
+            TypeError,
+            r"`step` must be a function \(carry, token\) -> \(carry, logits\); got None",
+        ),
+        (lambda: call(step=lambda carry: carry), TypeError, "`step` must be a function of 2 arguments by position"),
+        (lambda: call(allowed=3), TypeError, "`allowed` must be a function of 2 arguments by position; got 3"),
         (lambda: call(decoding.beam_search, size=0), ValueError, "`size` must be a positive int; got 0"),
         (
             lambda: call(decoding.beam_search, size=1, length_penalty=-1.0),
@@ -291,6 +298,20 @@ def test_a_temperature_is_one_number():
     for name in ("temperature", "top_p", "typical"):
         with pytest.raises(ValueError, match=rf"`{name}` must be one number .*; got float32 \(2,\)"):
             decoding.filter_logits(np.zeros((2, 3), np.float32), **{name: np.ones(2, np.float32)})
+
+
+@pytest.mark.parametrize(
+    "bad", [np.float32(np.nan), np.array(-1.0), "a", None, np.ones(2), 1j, True, np.array("a")], ids=repr
+)
+def test_numbers_are_looked_at_as_arrays_too(bad):
+    logits = np.zeros((2, 3), np.float32)
+    with pytest.raises((TypeError, ValueError), match="`temperature` must be"):
+        decoding.filter_logits(logits, temperature=bad)
+    with pytest.raises((TypeError, ValueError), match="`length_penalty` must be"):
+        call(decoding.beam_search, size=1, length_penalty=bad)
+    if bad is not None:
+        with pytest.raises((TypeError, ValueError), match="`top_p` must be"):
+            decoding.draw(jax.random.key(0), logits, top_p=bad)
 
 
 def test_where_a_model_says_that_nothing_follows():

@@ -133,7 +133,7 @@ class Transformer(nnx.Module):
         """
         if not self.causal or self.max_length is None:
             raise ValueError("only a layer with causal=True and a `max_length` has a carry")
-        K, F = self.heads
+        batch_shape, (K, F) = check.shape("batch_shape", batch_shape), self.heads
         empty = jnp.zeros((*batch_shape, K, self.max_length, F), self.dtype or self._example().dtype)
         layers = tuple(KeyValues(empty, empty) for _ in self.blocks)
         return TransformerCarry(layers, jnp.zeros(batch_shape, jnp.int32))

@@ -143,6 +143,7 @@ class TCN(nnx.Module):
 
     def initial_carry(self, batch_shape: Shape = ()) -> Any:
         """Returns the carry that sequences start from."""
+        batch_shape = check.shape("batch_shape", batch_shape)
         return tuple(conv.initial_carry(batch_shape) for conv in self.convs)
 
     def __call__(self, xs, carry=None, *, mask=None, reset=None, key=None) -> jax.Array:

@@ -135,7 +135,8 @@ class Seq2Seq(nnx.Module):
         """
         inputs, outputs, mask = self._taught(target, target_mask)
         smoothing = check.rate("smoothing", smoothing)
-        if not isinstance(sampled, jax.Array) and check.probability("sampled", sampled) == 0:
+        sampled = check.number("sampled", sampled, "in [0, 1]", lambda p: 0 <= p <= 1)
+        if not isinstance(sampled, jax.Array) and sampled == 0:
             logits = self._logits(source, source_mask, inputs, mask, key)
         else:
             logits = self._sampled(source, source_mask, inputs, key, sampled)
@@ -164,6 +165,8 @@ class Seq2Seq(nnx.Module):
 
     def step(self, carry: Seq2SeqCarry, token: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
         """Returns the next carry, and the logits `[B, V]` after one id a row, int `[B]`; for `decoding`."""
+        if not isinstance(carry, Seq2SeqCarry):
+            raise TypeError(f"`carry` must be what `encode` or `step` returned; got {type(carry).__name__}")
         x = embed(self.target_embedding, self.decoder.layer, "token", "B", token)
         after, y = self.decoder.step(carry, x)
         return after, self.head(y)
@@ -189,7 +192,9 @@ class Seq2Seq(nnx.Module):
           TypeError, ValueError: an argument does not fit.
         """
         check_room(self.decoder.layer, "max_length", check.positive_int("max_length", max_length))
-        carry = self.encode(source, mask=source_mask)
+        if not callable(decode):
+            raise TypeError(f"`decode` must be a function such as decoding.greedy; got {type(decode).__name__}")
+        carry = self._encoded(source, source_mask)
         start = jnp.full(jnp.shape(source)[:-1], self.start, jnp.int32)
         found = decode(self.step, carry, start, max_length=max_length, end=self.end)
         return found._replace(tokens=jnp.moveaxis(found.tokens, 0, start.ndim))
@@ -212,20 +217,22 @@ class Seq2Seq(nnx.Module):
         if self.decoder.attention is None:
             raise ValueError("only a recurrent decoder with attention has alignments")
         inputs, _, mask = self._taught(target, target_mask)
-        weights = self._read(self._encoded(source, source_mask, inputs), inputs, mask, None)[1]
+        weights = self._read(self._encoded(source, source_mask, None, inputs), inputs, mask, None)[1]
         assert weights is not None
         return weights
 
     def _logits(self, source, source_mask, inputs, mask, key):
         check.random_key(key)
         keys = (None, None) if key is None else jax.random.split(key)
-        carry = self._encoded(source, source_mask, inputs, keys[0])
+        carry = self._encoded(source, source_mask, keys[0], inputs)
         return self.head(self._read(carry, inputs, mask, keys[1])[0])
 
-    def _encoded(self, source, mask, inputs, key=None):
-        if jnp.shape(source)[:-1] != inputs.shape[:-1]:
+    def _encoded(self, source, mask, key=None, inputs=None):
+        source = check.integers("source", "B, S", source)
+        mask = check.flags("source_mask", mask, source.shape, "B, S")
+        if inputs is not None and source.shape[:-1] != inputs.shape[:-1]:
             raise ValueError(
-                f"`source` and `target` must have the same batch; got {jnp.shape(source)[:-1]} and {inputs.shape[:-1]}"
+                f"`source` and `target` must have the same batch; got {source.shape[:-1]} and {inputs.shape[:-1]}"
             )
         return self.encode(source, mask=mask, key=key)
 
@@ -245,7 +252,7 @@ class Seq2Seq(nnx.Module):
             carry, logits = self.step(carry, jnp.where(own, said, token))
             return (carry, jax.random.categorical(keys[1], jax.lax.stop_gradient(logits)).astype(token.dtype)), logits
 
-        carry, tokens = self._encoded(source, source_mask, inputs), jnp.moveaxis(inputs, -1, 0)
+        carry, tokens = self._encoded(source, source_mask, None, inputs), jnp.moveaxis(inputs, -1, 0)
         steps = tokens, jax.random.split(key, len(tokens)), jnp.arange(len(tokens)) == 0
         _, logits = jax.lax.scan(advance, (carry, tokens[0]), steps)
         return jnp.moveaxis(logits, 0, -2)

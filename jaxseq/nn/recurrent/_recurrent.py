@@ -122,7 +122,7 @@ class Recurrent(nnx.Module):
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
         """Returns the carry that sequences start from."""
-        return self.cell.carry(self._arrays(), batch_shape)
+        return self.cell.carry(self._arrays(), check.shape("batch_shape", batch_shape))
 
     def _checked(self, name, axes, xs, params):
         xs = floats(name, axes, xs, params, self.dtype)
