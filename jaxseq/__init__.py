@@ -19,6 +19,7 @@ from jaxseq import typing as typing
 from jaxseq import wrappers as wrappers
 from jaxseq._around import Augmented as Augmented
 from jaxseq._around import around as around
+from jaxseq._cast import cast as cast
 from jaxseq._check_bptt import check_bptt as check_bptt
 from jaxseq._factory import factory as factory
 from jaxseq._serialise import register as _register

@@ -4,6 +4,7 @@ import jax
 from flax import linen
 
 from jaxseq import check
+from jaxseq._cast import cast
 from jaxseq._unroll import step
 from jaxseq.nn.recurrent import _batch_major
 from jaxseq.typing import Carry, Cell, Composite, Kernel
@@ -18,7 +19,8 @@ class Recurrent(linen.Module):
     Attributes:
       cell: a Cell or a Composite.
       kernel: how to run time, see `jaxseq.kernels`; None: the default of `jaxseq.unroll`.
-      param_dtype: the dtype of the params and of the computation; None: JAX's default float.
+      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
+      param_dtype: the dtype of the params; None: JAX's default float.
 
     >>> from jaxseq.linen import Recurrent
     >>> layer = Recurrent(jaxseq.lstm(4))
@@ -30,6 +32,7 @@ class Recurrent(linen.Module):
 
     cell: Cell | Composite
     kernel: Kernel | None = None
+    dtype: jax.typing.DTypeLike | None = None
     param_dtype: jax.typing.DTypeLike | None = None
 
     def __call__(
@@ -57,7 +60,7 @@ class Recurrent(linen.Module):
         """Returns the last carry, and the outputs of all steps `[B, T, H]`.
 
         Args:
-          xs: `[B, T, D]`, in the dtype of the params.
+          xs: `[B, T, D]`, cast to `dtype`; without that in the dtype of the params.
           carry: the carry to start from; None: the initial one.
           mask: bool `[B, T]`, True on real steps, of any pattern. On the others the carry is held and the output zero.
           reset: bool `[B, T]`, True where a new sequence starts.
@@ -68,10 +71,13 @@ class Recurrent(linen.Module):
         """
         check.net(self.cell)
         check.kernel(self.kernel)
-        xs = check.array("xs", "B, T, D", xs)
+        xs = check.array("xs", "B, T, D", cast(xs, self.dtype))
         if xs.ndim < 1:
             raise ValueError("`xs` must be [B, T, D], of at least 2 axes; got a scalar")
-        params = self.param("weights", self.cell.init, xs.shape[-1], self.param_dtype)
+        if self.has_variable("params", "weights"):
+            check.parameters(self.cell, self.get_variable("params", "weights"), xs.shape[-1])
+        param_dtype = check.float_dtype("param_dtype", self.param_dtype)
+        params = cast(self.param("weights", self.cell.init, xs.shape[-1], param_dtype), self.dtype)
         return _batch_major.unroll(self.cell, params, xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key)
 
     def step(self, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
@@ -88,4 +94,4 @@ class Recurrent(linen.Module):
         params = self.get_variable("params", "weights")
         if params is None:
             raise ValueError("`step` makes no variables; init with a whole sequence: module.init(key, xs)")
-        return step(self.cell, params, carry, x, reset=reset)
+        return step(self.cell, cast(params, self.dtype), carry, cast(x, self.dtype), reset=reset)

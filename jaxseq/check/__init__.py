@@ -10,6 +10,7 @@ from jaxseq.check._arrays import as_jax as as_jax
 from jaxseq.check._arrays import features as features
 from jaxseq.check._arrays import fits as fits
 from jaxseq.check._arrays import flags as flags
+from jaxseq.check._arrays import float_dtype as float_dtype
 from jaxseq.check._arrays import inputs as inputs
 from jaxseq.check._arrays import integers as integers
 from jaxseq.check._arrays import representable as representable
@@ -33,6 +34,7 @@ from jaxseq.check._values import given_key as given_key
 from jaxseq.check._values import initializers as initializers
 from jaxseq.check._values import kernel as kernel
 from jaxseq.check._values import natural as natural
+from jaxseq.check._values import number as number
 from jaxseq.check._values import one_of as one_of
 from jaxseq.check._values import path as path
 from jaxseq.check._values import positive as positive

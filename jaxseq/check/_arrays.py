@@ -62,6 +62,19 @@ def array_like(name: str, axes: str, x: Any) -> jax.Array:
     return array(name, axes, converted)
 
 
+def float_dtype(name: str, dtype: Any) -> np.dtype | None:
+    """Returns a floating dtype, or None."""
+    if dtype is None:
+        return None
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating):
+        raise TypeError(f"`{name}` must be a floating dtype such as jnp.bfloat16, or None; got {dtype!r:.80}")
+    return jax.dtypes.canonicalize_dtype(found)
+
+
 def integers(name: str, axes: str, x: Any) -> jax.Array:
     """Returns an array of integers, with the axes of `axes` (batch axes free)."""
     x = array(name, axes, x)

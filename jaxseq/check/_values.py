@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.core import Tracer
 
 from jaxseq.typing import Shape
 
@@ -79,6 +81,23 @@ def at_least_zero(name: str, value: Any) -> float:
 def finite(name: str, value: Any) -> float:
     """Returns `value` as a finite float."""
     return _number_in(math.isfinite, "a finite number", name, value)
+
+
+def number(name: str, value: Any, where: str, holds: Callable[[float], bool]) -> Any:
+    """Returns a number that `holds`, or an array of one, which is looked at unless it is traced."""
+    if isinstance(value, jax.Array | np.ndarray):
+        if value.ndim:
+            raise ValueError(f"`{name}` must be one number {where}; got {value.dtype} {value.shape}")
+        if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+            raise TypeError(f"`{name}` must be one number {where}; got {value.dtype} {value.shape}")
+        if isinstance(value, Tracer):
+            return value
+        value = value.item()
+    if not _is_number(value):
+        raise TypeError(f"`{name}` must be a number {where}; got {value!r:.80}")
+    if not holds(value):
+        raise ValueError(f"`{name}` must be a number {where}; got {value}")
+    return float(value)
 
 
 def bias(name: str, value: Any) -> Any:

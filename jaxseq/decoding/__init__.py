@@ -2,6 +2,9 @@
 
 A step is `(carry, token int32 [B]) -> (carry, logits [B, V])`, such as `nn.LanguageModel.step`; the carry is any pytree
 of arrays `[B, ...]`. Sequences are time-major, `[T, B]`.
+
+An eager call traces its step each time, and so reads the present params of a model, and compiles where what it computes
+is new. A step that calls back to Python is compiled at each eager call.
 """
 
 from jaxseq._serialise import register as _register

@@ -3,7 +3,8 @@
 Of all sequences that are one token longer than those kept, the best go on. One that ends, and is among the `size` best,
 joins those that are finished. With n tokens a sequence has the score
 
-    log p(tokens) / ((5 + n) / 6) ^ length_penalty                                                     (Wu et al. 2016)
+    gnmt     log p(tokens) / ((5 + n) / 6) ^ length_penalty                                            (Wu et al. 2016)
+    power    log p(tokens) / n ^ length_penalty            at 1 the mean of a token       (as in fairseq, Transformers)
 
 The search ends when no sequence that goes on can be better than the finished ones.
 """
@@ -15,11 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._eager import eager
 from jaxseq._top_k import top_k
 from jaxseq.decoding._step import (
     Allowed,
     Decoded,
     Step,
+    check_functions,
     end_token,
     first_token,
     log_probs,
@@ -48,14 +51,15 @@ def beam_search(
     size: int,
     max_length: int,
     end: int | None = None,
-    length_penalty: float = 0.0,
+    length_penalty: float | jax.Array = 0.0,
+    penalty: str = "gnmt",
     allowed: Allowed | None = None,
 ) -> Decoded:
-    """Returns the `size` best sequences, best first: `Decoded(tokens [T, B, size], lengths, scores [B, size])`.
+    """Returns the `size` best sequences, best first: `Decoded(tokens [T, B, size], lengths, scores, log_probs)`.
 
     A sequence that has no end after `max_length` tokens counts as it stands. Where there are fewer sequences, scores
     are -inf, lengths 0, and tokens -1; what has NaN for logits is none. A size of 1 is `greedy`, where something may
-    follow. Put it under `jax.jit`: sizes are static.
+    follow. Sizes are static under `jax.jit`; eager calls compile once.
 
     Args:
       step: `(carry, token int32 [N]) -> (carry, logits [N, V])`, for N = B × size sequences at once.
@@ -64,8 +68,8 @@ def beam_search(
       size: S, how many sequences are kept.
       max_length: T, the most tokens.
       end: the token that ends a sequence; None: all go on to `max_length`.
-      length_penalty: of n tokens the score is log p / ((5 + n) / 6) ** length_penalty: at 0 the log-probability itself,
-        above 0 longer sequences lose less.
+      length_penalty: p, at least 0. At 0 the score is the log-probability itself, above it longer sequences lose less.
+      penalty: of n tokens the score is log p / ((5 + n) / 6) ** p by "gnmt", and log p / n ** p by "power".
       allowed: `(tokens int32 [T, N], t) -> bool [N, V]`, which tokens may follow the first t, N the beams of the first
         row, then those of the second, and so on; None: all.
 
@@ -79,22 +83,25 @@ def beam_search(
     >>> found.tokens[:, 0].T.tolist()  # greedy would begin with 1
     [[2, 2, 2], [1, 2, 2]]
     """
+    check_functions(step=(step, 2))
+    check.functions_taking(allowed=(allowed, 2))
     size, max_length = check.positive_int("size", size), check.positive_int("max_length", max_length)
-    length_penalty = check.at_least_zero("length_penalty", length_penalty)
+    power = check.number("length_penalty", length_penalty, "of at least 0", lambda p: 0 <= p < math.inf)
+    check.one_of("penalty", penalty, ("gnmt", "power"))
     carry = check.as_jax(carry)
-    last = first_token(start, carry)
-    batch, B = last.shape, math.prod(last.shape)
-    carry = jax.tree.map(lambda x: _repeated(x, len(batch), B, size), carry)
-    last = _repeated(last, len(batch), B, size)
-    V, dtype = vocabulary(step, carry, last)
+    first = first_token(start, carry)
+    batch, B = first.shape, math.prod(first.shape)
+    widened = lambda tree: jax.tree.map(lambda x: _repeated(x, len(batch), B, size), tree)
+    V, dtype = vocabulary(step, *jax.eval_shape(widened, (carry, first)))
     end = end_token(end, V)
     # Of so many, one a sequence can end, so that as many as there are places go on.
     considered = min(size if end < 0 else 2 * size, size * V)
 
-    def penalised(log_p, n):
-        return log_p / ((5.0 + n) / 6.0) ** length_penalty
+    def penalised(log_p, n, power):
+        n = jnp.asarray(n, dtype)
+        return log_p / ((5 + n) / 6 if penalty == "gnmt" else n) ** jnp.asarray(power, dtype)
 
-    def advance(now: _Search) -> _Search:
+    def advance(now: _Search, last: jax.Array, power) -> _Search:
         tokens = now.tokens.reshape(max_length, B * size)
         before = jax.lax.dynamic_index_in_dim(tokens, jnp.maximum(now.t - 1, 0), keepdims=False)
         carry, log_p = log_probs(step, now.carry, jnp.where(now.t == 0, last, before))
@@ -107,34 +114,42 @@ def beam_search(
 
         n = now.t + 1
         at_last = n == max_length
-        is_done = at_last | (ends & (jnp.arange(considered) < size))
-        finished = _best(now.finished, longer, n, jnp.where(is_done, penalised(log_p, n), -jnp.inf))
+        is_done = at_last | (ends & (jnp.arange(considered) < size)[None])
+        scores = jnp.where(is_done, penalised(log_p, n, power), -jnp.inf)
+        finished = _best(now.finished, longer, n, scores, log_p)
         log_p, kept = top_k(_padded(jnp.where(ends, -jnp.inf, log_p), size), size)
         source = jnp.take_along_axis(_padded(source, size), kept, -1)
         rows = (jnp.arange(B)[:, None] * size + source).reshape(-1)
         return _Search(n, jax.tree.map(lambda x: x[rows], carry), _of(_padded(longer, size), kept), log_p, finished)
 
-    def goes_on(now: _Search):
-        bound = penalised(now.log_p[:, 0], max_length)  # of all that may come of it
+    def goes_on(now: _Search, power):
+        bound = penalised(now.log_p[:, 0], max_length, power)  # of all that may come of it
         return (now.t < max_length) & jnp.any(bound > now.finished.scores[:, -1])
 
-    tokens = no_tokens(max_length, (B, size))
-    only_one = jnp.where(jnp.arange(size) == 0, 0.0, -jnp.inf).astype(dtype)
-    nothing = Decoded(tokens, jnp.zeros((B, size), jnp.int32), jnp.full((B, size), -jnp.inf, dtype))
-    log_p = jnp.broadcast_to(only_one, (B, size))
-    begun = _Search(jnp.asarray(0, jnp.int32), carry, tokens, log_p, nothing)
-    tokens, *rest = jax.lax.while_loop(goes_on, advance, begun).finished
-    return Decoded(tokens.reshape(max_length, *batch, size), *(x.reshape(*batch, size) for x in rest))
+    def run(carry: Carry, first: jax.Array, power) -> Decoded:
+        carry, last = widened((carry, first))
+        tokens = no_tokens(max_length, (B, size))
+        none = jnp.full((B, size), -jnp.inf, dtype)
+        nothing = Decoded(tokens, jnp.zeros((B, size), jnp.int32), none, none)
+        begun = _Search(jnp.asarray(0, jnp.int32), carry, tokens, none.at[:, 0].set(0), nothing)
+        search = jax.lax.while_loop(lambda now: goes_on(now, power), lambda now: advance(now, last, power), begun)
+        tokens, *rest = search.finished
+        return Decoded(tokens.reshape(max_length, *batch, size), *(x.reshape(*batch, size) for x in rest))
+
+    return eager(run, carry, first, power)
 
 
-def _best(finished: Decoded, tokens, length, scores):
+def _best(finished: Decoded, tokens, length, scores, log_probs):
     """The best of those that are finished, and of new ones; those first, where scores are equal."""
     size = finished.scores.shape[-1]
     scores, place = top_k(jnp.concatenate([finished.scores, scores], -1), size)
+    log_probs = jnp.take_along_axis(jnp.concatenate([finished.log_probs, log_probs], -1), place, -1)
     lengths = jnp.concatenate([finished.lengths, jnp.full(tokens.shape[1:], length, jnp.int32)], -1)
-    lengths = jnp.where(jnp.isneginf(scores), 0, jnp.take_along_axis(lengths, place, -1))
+    lengths = jnp.take_along_axis(lengths, place, -1)
     tokens = _of(jnp.concatenate([finished.tokens, tokens], -1), place)
-    return Decoded(jnp.where(jnp.isneginf(scores), -1, tokens), lengths, scores)
+    is_none = jnp.isneginf(scores)
+    lengths = jnp.where(is_none, 0, lengths)
+    return Decoded(jnp.where(is_none, -1, tokens), lengths, scores, jnp.where(is_none, -jnp.inf, log_probs))
 
 
 def _of(tokens, places):

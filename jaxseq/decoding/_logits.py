@@ -9,13 +9,16 @@
 Among equals the lower id counts as the more probable. Temperature 0 is the limit: greedy.
 """
 
+import functools
+import math
 import numbers
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxseq import check
+from jaxseq._promote import widen
 
 
 def filter_logits(
@@ -47,14 +50,33 @@ def filter_logits(
         raise TypeError(f"`logits` must be floating [..., V]; got {logits.dtype} {logits.shape}")
     if logits.shape[-1] == 0:
         raise ValueError(f"`logits` must be [..., V] of one token at least; got {logits.dtype} {logits.shape}")
-    _within("temperature", temperature, "of at least 0", lambda number: 0 <= number < float("inf"))
-    for name, share in (("top_p", top_p), ("typical", typical)):
-        _within(name, share, "in (0, 1]", lambda number: 0 < number <= 1)
-    top_k = None if top_k is None else check.positive_int("top_k", top_k)
+    options = options_of(temperature, top_k, top_p, typical)
+    return _filtered(logits, options.top_k, **options.numbers)
 
+
+class Options(NamedTuple):
+    """What is drawn from: how many tokens, static, and the numbers, arrays or not."""
+
+    top_k: int | None
+    numbers: dict[str, Any]
+
+
+def options_of(temperature: Any, top_k: Any, top_p: Any, typical: Any) -> Options:
+    """Returns the options that `filter_logits` takes, checked."""
+    numbers = {
+        "temperature": check.number("temperature", temperature, "of at least 0", lambda number: 0 <= number < math.inf),
+        "top_p": None if top_p is None else check.number("top_p", top_p, "in (0, 1]", lambda number: 0 < number <= 1),
+        "typical": None if typical is None else check.number("typical", typical, "in (0, 1]", lambda n: 0 < n <= 1),
+    }
+    return Options(None if top_k is None else check.positive_int("top_k", top_k), numbers)
+
+
+@functools.partial(jax.jit, static_argnames="top_k")
+def _filtered(logits: jax.Array, top_k: int | None, temperature: Any, top_p: Any, typical: Any) -> jax.Array:
     greedy = jnp.asarray(temperature) == 0
     best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) / jnp.where(greedy, 1, temperature)
+    logits = logits.astype(widen(logits.dtype))
+    logits = logits / jnp.where(greedy, 1, jnp.asarray(temperature, logits.dtype))
     logits = jnp.where(best | ~greedy, logits, -jnp.inf)
     if top_k is not None:
         logits = jnp.where(_rank(logits) < top_k, logits, -jnp.inf)
@@ -91,9 +113,13 @@ def draw(
     """
     check_key(key, temperature)
     logits = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p, typical=typical)
-    if key is None:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    return jax.random.categorical(key, logits).astype(jnp.int32)
+    return _drawn(key, logits)
+
+
+@jax.jit
+def _drawn(key: jax.Array | None, logits: jax.Array) -> jax.Array:
+    drawn = jnp.argmax(logits, axis=-1) if key is None else jax.random.categorical(key, logits)
+    return drawn.astype(jnp.int32)
 
 
 def check_key(key: jax.Array | None, temperature: float | jax.Array) -> None:
@@ -109,24 +135,11 @@ def _fewest(logits, merit, share):
     rank = jnp.argsort(order, axis=-1)
     sums = jnp.cumsum(jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1), axis=-1)
     before = jnp.pad(sums[..., :-1], [(0, 0)] * (sums.ndim - 1) + [(1, 0)])
-    kept = (jnp.take_along_axis(before, rank, axis=-1) < share) | (rank == 0) | (jnp.asarray(share) >= 1)
+    share = jnp.asarray(share, sums.dtype)
+    kept = (jnp.take_along_axis(before, rank, axis=-1) < share) | (rank == 0) | (share >= 1)
     return jnp.where(kept, logits, -jnp.inf)
 
 
 def _rank(merit):
     """Where each entry of the last axis stands, the highest at 0."""
     return jnp.argsort(jnp.argsort(merit, axis=-1, descending=True, stable=True), axis=-1)
-
-
-def _within(name, value, where, holds):
-    """Raises unless `value` is a number that `holds`, None, or an array, which may be traced."""
-    if value is None:
-        return
-    if isinstance(value, jax.Array | np.ndarray):
-        if value.ndim:
-            raise ValueError(f"`{name}` must be one number {where}; got {check.shaped(value)}")
-        return
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be a number {where}; got {value!r}")
-    if not holds(value):
-        raise ValueError(f"`{name}` must be a number {where}; got {value}")

@@ -1,17 +1,19 @@
 """Decoding one token after the other: the most probable one, or one drawn."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.decoding._logits import check_key, draw
+from jaxseq._eager import eager
+from jaxseq.decoding._logits import check_key, draw, options_of
 from jaxseq.decoding._step import (
     Allowed,
     Decoded,
     Step,
+    check_functions,
     end_token,
     first_token,
     logits_after,
@@ -41,10 +43,10 @@ def greedy(
     end: int | None = None,
     allowed: Allowed | None = None,
 ) -> Decoded:
-    """Returns the tokens that are the most probable ones step by step, `Decoded(tokens, lengths, scores)`.
+    """Returns the tokens that are the most probable ones step by step, `Decoded(tokens, lengths, scores, log_probs)`.
 
     That need not be the most probable sequence: see `beam_search`. The loop ends when all rows have; a row whose logits
-    are NaN is over, and its score NaN. Put it under `jax.jit`: sizes are static.
+    are NaN is over, and its score NaN. Sizes are static under `jax.jit`; eager calls compile once.
 
     Args:
       step: `(carry, token int32 [B]) -> (carry, logits [B, V])`.
@@ -66,7 +68,7 @@ def greedy(
     ([[1, 2, -1, -1], [2, -1, -1, -1]], [2, 1])
     """
 
-    def best(t, logits):
+    def best(t, logits, _):
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     return _write(step, carry, start, best, max_length, end, allowed)
@@ -86,7 +88,7 @@ def sample(
     typical: float | jax.Array | None = None,
     allowed: Allowed | None = None,
 ) -> Decoded:
-    """Returns tokens drawn step by step, `Decoded(tokens, lengths, scores)`, the scores those of the model itself.
+    """Returns tokens drawn step by step, `Decoded(tokens, lengths, scores, log_probs)`.
 
     Args:
       key: a key; None where `temperature` is the number 0, which is `greedy`.
@@ -96,28 +98,41 @@ def sample(
     Raises:
       TypeError, ValueError: as `greedy` does.
     """
+    options = options_of(temperature, top_k, top_p, typical)
     check_key(key, temperature)
 
-    def drawn(t, logits):
-        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
-        return draw(None if key is None else jax.random.fold_in(key, t), logits, **options)
+    def drawn(t, logits, by):
+        key, numbers = by
+        return draw(jax.random.fold_in(key, t), logits, top_k=options.top_k, **numbers)
 
-    return _write(step, carry, start, drawn, max_length, end, allowed)
+    if key is None:
+        return greedy(step, carry, start, max_length=max_length, end=end, allowed=allowed)
+    return _write(step, carry, start, drawn, max_length, end, allowed, (key, options.numbers))
 
 
 def _write(
-    step: Step, carry: Carry, start: int | jax.Array, choose: Callable, max_length: int, end: int | None, allowed
+    step: Step,
+    carry: Carry,
+    start: int | jax.Array,
+    choose: Callable,
+    max_length: int,
+    end: int | None,
+    allowed: Allowed | None,
+    by: Any = None,
 ) -> Decoded:
+    """The tokens that `choose(t, logits, by)` chooses."""
+    check_functions(step=(step, 2))
+    check.functions_taking(allowed=(allowed, 2))
     max_length = check.positive_int("max_length", max_length)
     carry = check.as_jax(carry)
     last = first_token(start, carry)
     V, dtype = vocabulary(step, carry, last)
     end = end_token(end, V)
 
-    def advance(now: _Writing) -> _Writing:
+    def advance(now: _Writing, by: Any) -> _Writing:
         carry, logits = logits_after(step, now.carry, now.last)
         kept = only(allowed, now.tokens, now.t, logits)
-        token = choose(now.t, kept)
+        token = choose(now.t, kept, by)
         own = jnp.take_along_axis(kept, token[..., None], axis=-1)[..., 0]
         gained = jnp.where(jnp.isneginf(own), own, own - jax.nn.logsumexp(logits, axis=-1))
         over = now.ended | ~jnp.isfinite(gained)  # nothing may follow, or what might is NaN
@@ -126,20 +141,23 @@ def _write(
             carry=carry,
             last=token,
             tokens=now.tokens.at[now.t].set(jnp.where(over, -1, token)),
-            lengths=now.lengths + ~over,
+            lengths=now.lengths + (~over).astype(jnp.int32),
             scores=now.scores + jnp.where(now.ended, 0, gained),
             ended=over | (token == end),
         )
 
-    nothing = jnp.zeros(last.shape, jnp.int32)
-    begun = _Writing(
-        t=jnp.asarray(0, jnp.int32),
-        carry=carry,
-        last=last,
-        tokens=no_tokens(max_length, last.shape),
-        lengths=nothing,
-        scores=jnp.zeros(last.shape, dtype),
-        ended=jnp.zeros(last.shape, bool),
-    )
-    done = jax.lax.while_loop(lambda now: (now.t < max_length) & ~jnp.all(now.ended), advance, begun)
-    return Decoded(done.tokens, done.lengths, done.scores)
+    def run(carry: Carry, last: jax.Array, by: Any) -> Decoded:
+        begun = _Writing(
+            t=jnp.asarray(0, jnp.int32),
+            carry=carry,
+            last=last,
+            tokens=no_tokens(max_length, last.shape),
+            lengths=jnp.zeros(last.shape, jnp.int32),
+            scores=jnp.zeros(last.shape, dtype),
+            ended=jnp.zeros(last.shape, bool),
+        )
+        goes_on = lambda now: (now.t < max_length) & ~jnp.all(now.ended)
+        done = jax.lax.while_loop(goes_on, lambda now: advance(now, by), begun)
+        return Decoded(done.tokens, done.lengths, done.scores, done.scores)
+
+    return eager(run, carry, last, by)

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.decoding._logits import filter_logits
-from jaxseq.decoding._step import Step, end_token, first_token, log_probs, no_tokens, vocabulary
+from jaxseq._eager import eager
+from jaxseq.decoding._logits import filter_logits, options_of
+from jaxseq.decoding._step import Step, check_functions, end_token, first_token, log_probs, no_tokens, vocabulary
 from jaxseq.typing import Carry
 
 Read: TypeAlias = Callable[[Carry, jax.Array], tuple[jax.Array, Callable[[jax.Array], Carry]]]
@@ -68,7 +69,7 @@ def speculative(
     """Returns tokens distributed as those of `sample(key, step, carry, start, ...)`, by the help of a draft model.
 
     With temperature 0 they are those of `greedy`. It is faster where `read` takes less time than its steps, and the
-    draft model less than the target model. Put it under `jax.jit`: sizes are static.
+    draft model less than the target model. Sizes are static under `jax.jit`; eager calls compile once.
 
     Args:
       key: a key.
@@ -86,6 +87,8 @@ def speculative(
     Raises:
       TypeError, ValueError: an argument does not fit, or a step does not do as it should.
     """
+    check_functions(step=(step, 2), draft=(draft, 2))
+    check.functions_taking(read=(read, 2))
     check.given_key(key)
     max_length, ahead = check.positive_int("max_length", max_length), check.positive_int("ahead", ahead)
     carry, draft_carry = check.as_jax((carry, draft_carry))
@@ -94,26 +97,27 @@ def speculative(
     if (V_draft := vocabulary(draft, draft_carry, last)[0]) != V:
         raise ValueError(f"`draft` must return logits of the V = {V} tokens of `step`; got {V_draft}")
     end = end_token(end, V)
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
-    filtered = functools.partial(filter_logits, **options)
+    options = options_of(temperature, top_k, top_p, typical)
     read = functools.partial(_by_steps, step) if read is None else read
 
-    def guess(state, key):
+    def guess(state, key, numbers):
         carry, token = state
         carry, log_q = log_probs(draft, carry, token)
-        log_q = jax.nn.log_softmax(filtered(log_q))
+        log_q = jax.nn.log_softmax(filter_logits(log_q, top_k=options.top_k, **numbers))
         token = jax.random.categorical(key, log_q).astype(jnp.int32)
         return (carry, token), (carry, token, log_q)
 
-    def advance(now: _Writing) -> _Writing:
+    def advance(now: _Writing, numbers) -> _Writing:
         key, *keys = jax.random.split(now.key, 4)
         # One step more than there are guesses: the draft model has to have read the last of them too.
         state, guesses = now.draft_carry, jax.random.split(keys[0], ahead + 1)
-        _, (draft_carries, drawn, log_q) = jax.lax.scan(guess, (state, now.last), guesses)
+        _, (draft_carries, drawn, log_q) = jax.lax.scan(
+            functools.partial(guess, numbers=numbers), (state, now.last), guesses
+        )
         tokens = jnp.concatenate([now.last[None], drawn[:-1]])
         logits, after = read(now.carry, tokens)
         own_log_p = jax.nn.log_softmax(logits.astype(dtype))
-        log_p = jax.nn.log_softmax(filtered(own_log_p))
+        log_p = jax.nn.log_softmax(filter_logits(own_log_p, top_k=options.top_k, **numbers))
 
         drawn, log_q = drawn[:-1], log_q[:-1]
         ratio = _at(log_p[:-1], drawn) - _at(log_q, drawn)
@@ -127,11 +131,11 @@ def speculative(
         other = jax.random.categorical(keys[2], instead).astype(jnp.int32)
 
         place = jnp.arange(ahead + 1, dtype=jnp.int32).reshape(-1, *[1] * kept.ndim)
-        new = jnp.where(place < kept, jnp.concatenate([drawn, other[None]]), other)
+        new = jnp.where(place < kept[None], jnp.concatenate([drawn, other[None]]), other[None])
         ends_at = jnp.min(jnp.where(new == end, place, ahead + 1), axis=0)
         count = jnp.minimum(jnp.minimum(kept, ends_at) + 1, max_length - now.lengths)
         count = jnp.where(now.ended, 0, count)
-        real = place < count
+        real = place < count[None]
         lengths = now.lengths + count
         return _Writing(
             key=key,
@@ -141,24 +145,27 @@ def speculative(
             tokens=_written(now.tokens, now.lengths, jnp.where(real, new, -1)),
             lengths=lengths,
             scores=now.scores + jnp.sum(jnp.where(real, _at(own_log_p, new), 0), axis=0),
-            rounds=now.rounds + ~now.ended,
+            rounds=now.rounds + (~now.ended).astype(jnp.int32),
             ended=now.ended | (ends_at < count) | (lengths == max_length),
         )
 
-    nothing = jnp.zeros(last.shape, jnp.int32)
-    begun = _Writing(
-        key=key,
-        carry=carry,
-        draft_carry=draft_carry,
-        last=last,
-        tokens=no_tokens(max_length, last.shape),
-        lengths=nothing,
-        scores=jnp.zeros(last.shape, dtype),
-        rounds=nothing,
-        ended=jnp.zeros(last.shape, bool),
-    )
-    done = jax.lax.while_loop(lambda now: ~jnp.all(now.ended), advance, begun)
-    return Speculated(done.tokens, done.lengths, done.scores, done.rounds)
+    def run(key, carry, draft_carry, last, numbers) -> Speculated:
+        nothing = jnp.zeros(last.shape, jnp.int32)
+        begun = _Writing(
+            key=key,
+            carry=carry,
+            draft_carry=draft_carry,
+            last=last,
+            tokens=no_tokens(max_length, last.shape),
+            lengths=nothing,
+            scores=jnp.zeros(last.shape, dtype),
+            rounds=nothing,
+            ended=jnp.zeros(last.shape, bool),
+        )
+        done = jax.lax.while_loop(lambda now: ~jnp.all(now.ended), lambda now: advance(now, numbers), begun)
+        return Speculated(done.tokens, done.lengths, done.scores, done.rounds)
+
+    return eager(run, key, carry, draft_carry, last, options.numbers)
 
 
 def _by_steps(step: Step, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:
@@ -190,6 +197,6 @@ def _at(log_p, tokens):
 
 def _written(tokens, lengths, new):
     """The tokens `[T, B]`, with `new` `[n, B]` from each row's length on."""
-    place = jnp.arange(len(tokens)).reshape(-1, *[1] * lengths.ndim) - lengths
+    place = jnp.arange(len(tokens), dtype=jnp.int32).reshape(-1, *[1] * lengths.ndim) - lengths[None]
     found = jnp.take_along_axis(new, jnp.clip(place, 0, len(new) - 1), axis=0)
     return jnp.where((place >= 0) & (place < len(new)), found, tokens)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+from jaxseq._promote import widen
 from jaxseq.typing import Carry, Shape
 
 Step: TypeAlias = Callable[[Carry, jax.Array], tuple[Carry, jax.Array]]
@@ -28,7 +29,17 @@ class Decoded(NamedTuple):
     lengths: jax.Array
     """Int32 `[B]`, or `[B, size]`: how many, with the end token."""
     scores: jax.Array
-    """Float `[B]`, or `[B, size]`: the model's log-probability of the tokens, in nats; of a beam search by length."""
+    """Float `[B]`, or `[B, size]`: what ranks sequences. `log_probs`, but of a beam search with a `length_penalty`."""
+    log_probs: jax.Array
+    """Float `[B]`, or `[B, size]`: the model's log-probability of the tokens, in nats."""
+
+
+def check_functions(**named: tuple[Any, int]) -> None:
+    """Raises unless each is a function that takes as many arguments by position as stand beside it."""
+    for name, (value, _) in named.items():
+        if value is None:
+            raise TypeError(f"`{name}` must be a function (carry, token) -> (carry, logits); got None")
+    check.functions_taking(**named)
 
 
 def first_token(start: Any, carry: Carry) -> jax.Array:
@@ -64,7 +75,7 @@ def logits_after(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, ja
         raise ValueError(f"`step` must return a carry like the one that it is given, {expected}; got {kinds}.{hint}")
     if jnp.ndim(logits) != tokens.ndim + 1 or jnp.shape(logits)[:-1] != tokens.shape:
         raise ValueError(f"`step` must return logits [B, V] of the batch {tokens.shape}; got {check.shaped(logits)}")
-    return after, logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return after, logits.astype(widen(logits.dtype))
 
 
 def log_probs(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.Array]:

@@ -1,30 +1,73 @@
-"""Flax's own layers as the models use them: in JAX's default float unless said otherwise."""
+"""What every layer is given, and Flax's own layers as the models use them.
+
+A layer has two dtypes, with Flax's meaning: its params are stored in `param_dtype`, None for JAX's default float, and
+cast to `dtype`, as its inputs are, where it computes; None: it computes in the dtype of its params.
+"""
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
+from jaxseq._cast import cast
+from jaxseq._promote import widen
 
 DType = jax.typing.DTypeLike | None
 
 
-def linear(
-    in_features: int, out_features: int, param_dtype: DType, rngs: nnx.Rngs, *, use_bias: bool = True
-) -> nnx.Linear:
+class Given(NamedTuple):
+    """What a layer is made with, by the names of its arguments."""
+
+    dtype: DType
+    param_dtype: jax.typing.DTypeLike
+    rngs: nnx.Rngs
+
+
+def given(dtype: DType, param_dtype: DType, rngs: nnx.Rngs) -> Given:
+    """Returns the arguments that all layers have, checked.
+
+    Raises:
+      TypeError: one of them does not fit.
+    """
+    if not callable(getattr(rngs, "params", None)):
+        raise TypeError(f"`rngs` must be an nnx.Rngs, such as nnx.Rngs(0); got {type(rngs).__name__}")
+    dtype, param_dtype = check.float_dtype("dtype", dtype), check.float_dtype("param_dtype", param_dtype)
+    return Given(dtype, jnp.result_type(float) if param_dtype is None else param_dtype, rngs)
+
+
+def floats(name: str, axes: str, xs: Any, params: Any, dtype: DType) -> jax.Array:
+    """Returns the inputs called `name`, cast to `dtype`; without one they have to be in that of the params."""
+    return check.inputs(name, axes, cast(xs, dtype), params if dtype is None else None)
+
+
+class Embed(nnx.Embed):
+    """Rows of a table, whose gradient is summed in float32 at least.
+
+    In 16 bits, the sum over the places of a frequent id stops growing when it is 256 times what is added.
+    """
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Returns the rows of ids int `[...]`, `[..., features]`; NaN for those that are none."""
+        table = self.embedding[...]
+        wide = table.astype(widen(table.dtype))
+        return wide.at[inputs].get(mode="fill", fill_value=jnp.nan, out_sharding=out_sharding).astype(self.dtype)
+
+
+def linear(in_features: int, out_features: int, given: Given, *, use_bias: bool = True) -> nnx.Linear:
     """Returns a linear layer."""
-    return nnx.Linear(in_features, out_features, use_bias=use_bias, param_dtype=default_float(param_dtype), rngs=rngs)
+    return nnx.Linear(in_features, out_features, use_bias=use_bias, **given._asdict())
 
 
-def embedding(vocabulary: int, features: int, param_dtype: DType, rngs: nnx.Rngs) -> nnx.Embed:
+def embedding(vocabulary: int, features: int, given: Given) -> Embed:
     """Returns an embedding of `vocabulary` ids."""
-    vocabulary = check.positive_int("vocabulary", vocabulary)
-    return nnx.Embed(vocabulary, features, param_dtype=default_float(param_dtype), rngs=rngs)
+    return Embed(check.positive_int("vocabulary", vocabulary), features, **given._asdict())
 
 
-def optional_embedding(vocabulary: int | None, features: int, param_dtype: DType, rngs: nnx.Rngs) -> nnx.Embed | None:
+def optional_embedding(vocabulary: int | None, features: int, given: Given) -> Embed | None:
     """Returns an embedding of `vocabulary` ids; None for inputs that are floats."""
-    return None if vocabulary is None else embedding(vocabulary, features, param_dtype, rngs)
+    return None if vocabulary is None else embedding(vocabulary, features, given)
 
 
 def dropout(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
@@ -32,8 +75,3 @@ def dropout(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
     if key is None or rate == 0:
         return xs
     return jnp.where(jax.random.bernoulli(key, 1 - rate, xs.shape), xs / (1 - rate), 0)
-
-
-def default_float(param_dtype: DType) -> jax.typing.DTypeLike:
-    """Returns the dtype, or JAX's default float for None."""
-    return jnp.result_type(float) if param_dtype is None else param_dtype

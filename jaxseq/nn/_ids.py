@@ -32,8 +32,6 @@ def embed(
     V = layer.num_embeddings
     wrong = (ids < 0) | (ids > jnp.asarray(min(V - 1, jnp.iinfo(ids.dtype).max), ids.dtype))
     embedded = layer(jnp.where(wrong, V, jnp.where(wrong, 0, ids).astype(jnp.int32)))
-    if V == 1:  # Flax repeats a single row unasked
-        embedded = jnp.where(wrong[..., None], jnp.nan, embedded)
     scale = 1.0 if reader is None else asked(reader, "embedding_scale")
     return embedded if scale == 1 else embedded * jnp.asarray(scale, embedded.dtype)
 

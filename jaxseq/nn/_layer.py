@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._flax import DType
+from jaxseq.nn._flax import Given
 from jaxseq.nn.recurrent._recurrent import Recurrent
 from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
 
@@ -87,13 +88,11 @@ def asked(layer: Layer, name: str) -> Any:
     return getattr(layer, name, _LEFT_OUT[name])
 
 
-def layer_of(
-    cell: Cell | Composite | Layer, in_features: int, *, kernel: Kernel | None, param_dtype: DType, rngs: nnx.Rngs
-) -> Layer:
+def layer_of(cell: Cell | Composite | Layer, in_features: int, *, kernel: Kernel | None, given: Given) -> Layer:
     """Returns the recurrent layer of a cell; a layer as it is."""
     if not isinstance(cell, nnx.Module):
         net = cast("Cell | Composite", cell)
-        return cast("Layer", Recurrent(net, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs))
+        return cast("Layer", Recurrent(net, in_features, kernel=kernel, **given._asdict()))
     names = ("in_features", "size", "causal", "__call__", "unroll", "step", "initial_carry")
     missing = [name for name in names if not hasattr(cell, name)]
     if missing:
@@ -105,6 +104,10 @@ def layer_of(
     if layer.in_features != in_features:
         raise ValueError(
             f"`cell` must be a layer for the {in_features} features that the model feeds it; got {layer.in_features}"
+        )
+    if given.dtype is not None and getattr(layer, "dtype", given.dtype) is None:
+        raise ValueError(
+            f"`dtype` does not reach a layer that is made already: {type(cell).__name__}(..., dtype={given.dtype})"
         )
     if kernel is not None:
         raise ValueError(f"`kernel` is of a Cell or a Composite; {type(cell).__name__} runs time by itself")
@@ -123,7 +126,9 @@ def causal(layer: Layer, name: str = "cell") -> None:
 def check_carry(carry: Carry, initial_carry: Callable[[Shape], Carry], batch: Shape) -> None:
     """Raises unless `carry` is like the one that sequences of this batch start from, which is not made for that."""
     expected = jax.eval_shape(lambda: initial_carry(batch))
-    got, expected = (jax.tree.map(check.shaped, tree) for tree in (carry, expected))
+    is_array = lambda leaf: isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
+    told = lambda leaf: check.shaped(leaf) if is_array(leaf) else type(leaf).__name__
+    got, expected = (jax.tree.map(told, tree) for tree in (carry, expected))
     if got != expected:
         raise ValueError(f"`carry` must be what this layer returned for this batch, {expected}; got {got}")
 

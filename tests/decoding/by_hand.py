@@ -38,10 +38,14 @@ def sequences(max_length, end):
                 yield tokens
 
 
-def best(row, max_length, end, length_penalty=0.0, allowed=lambda tokens, token: True):
+def penalised(log_p, n, length_penalty, penalty="gnmt"):
+    return log_p / {"gnmt": (5 + n) / 6, "power": n}[penalty] ** length_penalty
+
+
+def best(row, max_length, end, length_penalty=0.0, penalty="gnmt", allowed=lambda tokens, token: True):
     """All sequences with their scores, best first."""
     scored = [
-        (log_prob(row, tokens) / ((5 + len(tokens)) / 6) ** length_penalty, tokens)
+        (penalised(log_prob(row, tokens), len(tokens), length_penalty, penalty), tokens)
         for tokens in sequences(max_length, end)
         if all(allowed(tokens[:t], token) for t, token in enumerate(tokens))
     ]

@@ -12,9 +12,7 @@ from tests.decoding import by_hand
 from tests.decoding.by_hand import ROWS, START, V, rows_of
 
 END, T = 2, 4
-beam_search = jax.jit(
-    decoding.beam_search, static_argnames=("step", "size", "max_length", "end", "length_penalty", "allowed")
-)
+beam_search = jax.jit(decoding.beam_search, static_argnames=("step", "size", "max_length", "end", "penalty", "allowed"))
 greedy = jax.jit(decoding.greedy, static_argnames=("step", "max_length", "end", "allowed"))
 sample = jax.jit(
     decoding.sample,
@@ -31,16 +29,19 @@ def assert_the_same(tokens, scores, want):
 
 
 @pytest.mark.parametrize("end", [END, None])
-@pytest.mark.parametrize("length_penalty", [0.0, 0.8])
-def test_a_beam_of_all_sequences_is_exhaustive(end, length_penalty, x64):
+@pytest.mark.parametrize(("length_penalty", "penalty"), [(0.0, "gnmt"), (0.8, "gnmt"), (1.0, "power")])
+def test_a_beam_of_all_sequences_is_exhaustive(end, length_penalty, penalty, x64):
     size = V**T
-    options = {"size": size, "max_length": T, "end": end, "length_penalty": length_penalty}
+    options = {"size": size, "max_length": T, "end": end, "length_penalty": length_penalty, "penalty": penalty}
     found = beam_search(by_hand.step, by_hand.carry(), START, **options)
     assert found.tokens.shape == (T, ROWS, size)
     found = jax.tree.map(np.asarray, found)
     for row, tokens in enumerate(rows_of(found)):
-        want = by_hand.best(row, T, end, length_penalty)
+        want = by_hand.best(row, T, end, length_penalty, penalty)
         assert_the_same(tokens[: len(want)], found.scores[row, : len(want)], want)
+        log_probs = [by_hand.log_prob(row, row_tokens) for row_tokens in tokens[: len(want)]]
+        np.testing.assert_allclose(found.log_probs[row, : len(want)], log_probs, rtol=1e-12)
+        assert np.all(np.isneginf(found.log_probs[row, len(want) :]))
         assert np.all(np.isneginf(found.scores[row, len(want) :]))
         assert np.all(found.lengths[row, len(want) :] == 0)
 
@@ -62,7 +63,7 @@ def test_greedy_is_a_beam_of_one_and_the_best_step_by_step(end, x64):
     np.testing.assert_allclose(beam.scores[:, 0], found.scores, rtol=1e-12)
 
 
-def beam_by_hand(row, size, max_length, end, length_penalty):
+def beam_by_hand(row, size, max_length, end, length_penalty, penalty):
     """As the module says it, with lists."""
     live, finished = [((), 0.0)], []
     for n in range(1, max_length + 1):
@@ -70,22 +71,23 @@ def beam_by_hand(row, size, max_length, end, length_penalty):
         longer.sort(key=lambda pair: -pair[1])
         for place, (tokens, p) in enumerate(longer[: 2 * size]):
             if n == max_length or (tokens[-1] == end and place < size):
-                finished.append((p / ((5 + n) / 6) ** length_penalty, tokens))
+                finished.append((by_hand.penalised(p, n, length_penalty, penalty), tokens))
         live = [pair for pair in longer if pair[0][-1] != end][:size]
         finished = sorted(finished, key=lambda pair: -pair[0])[:size]
     return finished
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-@pytest.mark.parametrize("length_penalty", [0.0, 1.3])
-def test_small_beams_by_hand(size, length_penalty, x64):
-    options = {"size": size, "max_length": 7, "end": END, "length_penalty": length_penalty}
+@pytest.mark.parametrize(("length_penalty", "penalty"), [(0.0, "gnmt"), (1.3, "gnmt"), (0.0, "power"), (1.3, "power")])
+def test_small_beams_by_hand(size, length_penalty, penalty, x64):
+    options = {"size": size, "max_length": 7, "end": END, "length_penalty": length_penalty, "penalty": penalty}
     found = beam_search(by_hand.step, by_hand.carry(), START, **options)
     found = jax.tree.map(np.asarray, found)
     for row, tokens in enumerate(rows_of(found)):
-        want = beam_by_hand(row, size, 7, END, length_penalty)
+        want = beam_by_hand(row, size, 7, END, length_penalty, penalty)
         assert tokens == [tokens for _, tokens in want]
         np.testing.assert_allclose(found.scores[row], [score for score, _ in want], rtol=1e-12)
+        np.testing.assert_allclose(found.log_probs[row], [by_hand.log_prob(row, t) for _, t in want], rtol=1e-12)
 
 
 def never_twice(tokens, t):
@@ -239,11 +241,23 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
             ValueError,
             r"`allowed` must be bool \[B, V\] = \(4, 3\)",
         ),
+        (
+            lambda: call(step=None),
+            TypeError,
+            r"`step` must be a function \(carry, token\) -> \(carry, logits\); got None",
+        ),
+        (lambda: call(step=lambda carry: carry), TypeError, "`step` must be a function of 2 arguments by position"),
+        (lambda: call(allowed=3), TypeError, "`allowed` must be a function of 2 arguments by position; got 3"),
         (lambda: call(decoding.beam_search, size=0), ValueError, "`size` must be a positive int; got 0"),
         (
             lambda: call(decoding.beam_search, size=1, length_penalty=-1.0),
             ValueError,
             "`length_penalty` must be a number of at least 0; got -1.0",
+        ),
+        (
+            lambda: call(decoding.beam_search, size=1, penalty="mean"),
+            ValueError,
+            "`penalty` must be 'gnmt' or 'power'; got 'mean'",
         ),
         (
             lambda: decoding.sample(None, by_hand.step, by_hand.carry(), START, max_length=2),
@@ -284,6 +298,20 @@ def test_a_temperature_is_one_number():
     for name in ("temperature", "top_p", "typical"):
         with pytest.raises(ValueError, match=rf"`{name}` must be one number .*; got float32 \(2,\)"):
             decoding.filter_logits(np.zeros((2, 3), np.float32), **{name: np.ones(2, np.float32)})
+
+
+@pytest.mark.parametrize(
+    "bad", [np.float32(np.nan), np.array(-1.0), "a", None, np.ones(2), 1j, True, np.array("a")], ids=repr
+)
+def test_numbers_are_looked_at_as_arrays_too(bad):
+    logits = np.zeros((2, 3), np.float32)
+    with pytest.raises((TypeError, ValueError), match="`temperature` must be"):
+        decoding.filter_logits(logits, temperature=bad)
+    with pytest.raises((TypeError, ValueError), match="`length_penalty` must be"):
+        call(decoding.beam_search, size=1, length_penalty=bad)
+    if bad is not None:
+        with pytest.raises((TypeError, ValueError), match="`top_p` must be"):
+            decoding.draw(jax.random.key(0), logits, top_p=bad)
 
 
 def test_where_a_model_says_that_nothing_follows():

@@ -34,6 +34,12 @@ def gradients(cell, kernel, params, xs):
     return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, xs)
 
 
+@of("cast")
+def cast():
+    cell = jaxseq.gru(H)
+    return jaxseq.unroll(cell, jaxseq.cast(drawn(cell), jnp.bfloat16), floats(T, B, D).astype(jnp.bfloat16))[1]
+
+
 def net(cell, kernel=None):
     """The call of a net."""
     return lambda: gradients(cell, kernel, drawn(cell), floats(T, B, D))

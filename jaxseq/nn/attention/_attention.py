@@ -18,7 +18,7 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.masking import keep
-from jaxseq.nn._flax import linear
+from jaxseq.nn._flax import floats, given, linear
 
 SCORES = ("additive", "general", "dot")
 
@@ -46,6 +46,7 @@ class Attention(nnx.Module):
       memory_features: M.
       score: "additive", "general" or "dot".
       hidden: the features of the tanh of "additive"; None: M.
+      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
       param_dtype: the dtype of the params; None: JAX's default float.
       rngs: draws the params.
 
@@ -68,6 +69,7 @@ class Attention(nnx.Module):
         *,
         score: str = "additive",
         hidden: int | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
@@ -80,9 +82,10 @@ class Attention(nnx.Module):
             raise ValueError(f'the score "dot" takes as many features of queries as of the memory; got {Q} and {M}')
         self.score, self.memory_features, self.query_features = score, M, Q
         additive, F = score == "additive", M if hidden is None else check.positive_int("hidden", hidden)
-        self.query = None if score == "dot" else linear(Q, F, param_dtype, rngs, use_bias=False)
-        self.key = linear(M, F, param_dtype, rngs) if additive else None
-        self.value = linear(F, 1, param_dtype, rngs, use_bias=False) if additive else None
+        self.dtype = (options := given(dtype, param_dtype, rngs)).dtype
+        self.query = None if score == "dot" else linear(Q, F, options, use_bias=False)
+        self.key = linear(M, F, options) if additive else None
+        self.value = linear(F, 1, options, use_bias=False) if additive else None
 
     def remember(self, memory: jax.Array, *, mask: jax.Array | None = None) -> Memory:
         """Returns what queries are held against, computed once.
@@ -94,7 +97,7 @@ class Attention(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        memory = check.inputs("memory", "B, S, M", memory, self._weights())
+        memory = floats("memory", "B, S, M", memory, self._weights(), self.dtype)
         if memory.shape[-1] != self.memory_features:
             raise ValueError(
                 f"`memory` must be [B, S, M] of M = {self.memory_features} features; got {check.shaped(memory)}"
@@ -115,7 +118,7 @@ class Attention(nnx.Module):
         """
         if not isinstance(memory, Memory):
             raise TypeError(f"`memory` must be what `remember` returns; got {type(memory).__name__}")
-        queries = check.inputs("queries", "B, Q", queries, self._weights())
+        queries = floats("queries", "B, Q", queries, self._weights(), self.dtype)
         batch = memory.values.shape[:-2]
         expected = queries.ndim - len(batch) in (1, 2) and queries.shape[: len(batch)] == batch
         if not expected or queries.shape[-1] != self.query_features:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq.nn._flax import default_float, dropout, linear
+from jaxseq.nn._flax import Given, dropout, linear
 from jaxseq.nn.attention._dot_product import dot_product_attention
 from jaxseq.nn.attention._positions import rotary
 
@@ -56,13 +56,13 @@ def write(cache: jax.Array, steps: jax.Array, slots: jax.Array) -> jax.Array:
 class SelfAttention(nnx.Module):
     """Attention of steps to steps, or to those of a memory."""
 
-    def __init__(self, shape: Shape, memory_features: int, param_dtype, rngs):
+    def __init__(self, shape: Shape, memory_features: int, given: Given):
         self.heads, self.kv_heads = shape.heads, shape.kv_heads
         wide, narrow = shape.features, shape.features // shape.heads * shape.kv_heads
-        self.query = linear(shape.features, wide, param_dtype, rngs)
-        self.key = linear(memory_features, narrow, param_dtype, rngs)
-        self.value = linear(memory_features, narrow, param_dtype, rngs)
-        self.out = linear(wide, shape.features, param_dtype, rngs)
+        self.query = linear(shape.features, wide, given)
+        self.key = linear(memory_features, narrow, given)
+        self.value = linear(memory_features, narrow, given)
+        self.out = linear(wide, shape.features, given)
 
     def of(self, xs: jax.Array, positions: jax.Array | None) -> KeyValues:
         """Returns the keys and values of `xs` `[B, S, D]`."""
@@ -89,17 +89,16 @@ class Block(nnx.Module):
         activation: Callable[[jax.Array], jax.Array],
         rate: float,
         memory_features: int | None,
-        param_dtype,
-        rngs: nnx.Rngs,
+        given: Given,
     ):
-        H, dtype = shape.features, default_float(param_dtype)
+        H = shape.features
         self.is_pre, self.activation, self.rate = norm == "pre", activation, rate
-        self.attention = SelfAttention(shape, H, param_dtype, rngs)
-        self.cross = None if memory_features is None else SelfAttention(shape, memory_features, param_dtype, rngs)
-        self.wide = linear(H, shape.hidden, param_dtype, rngs)
-        self.narrow = linear(shape.hidden, H, param_dtype, rngs)
+        self.attention = SelfAttention(shape, H, given)
+        self.cross = None if memory_features is None else SelfAttention(shape, memory_features, given)
+        self.wide = linear(H, shape.hidden, given)
+        self.narrow = linear(shape.hidden, H, given)
         norms = 2 if memory_features is None else 3
-        self.norms = nnx.List([nnx.LayerNorm(H, param_dtype=dtype, rngs=rngs) for _ in range(norms)])
+        self.norms = nnx.List([nnx.LayerNorm(H, **given._asdict()) for _ in range(norms)])
 
     def look_at(self, memory: jax.Array) -> KeyValues:
         """Returns the keys and values of a memory `[B, S, M]`."""

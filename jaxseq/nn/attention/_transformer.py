@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, masking
-from jaxseq.nn._flax import default_float, dropout, linear
+from jaxseq.nn._flax import Embed, dropout, floats, given, linear
 from jaxseq.nn._layer import check_carry
 from jaxseq.nn.attention._block import Block, KeyValues, Shape, Sight
 from jaxseq.nn.attention._cache import TransformerCarry, carry_after, places_of, sight
@@ -52,7 +52,8 @@ class Transformer(nnx.Module):
       dropout: the rate of dropout of the input, after each sublayer, and inside the feed-forward nets, drawn where a
         key is given.
       remat: compute the blocks' insides again for the backward pass, in place of keeping them.
-      param_dtype: the dtype of the params and of the computation; None: JAX's default float.
+      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
+      param_dtype: the dtype of the params; None: JAX's default float.
       rngs: draws the params.
 
     Attributes:
@@ -89,6 +90,7 @@ class Transformer(nnx.Module):
         activation: Callable[[jax.Array], jax.Array] = jax.nn.gelu,
         dropout: float = 0.0,
         remat: bool = False,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
@@ -114,14 +116,14 @@ class Transformer(nnx.Module):
         if memory_features is not None:
             check.positive_int("memory_features", memory_features)
         self.memory_features = memory_features
-        dtype = default_float(param_dtype)
-        self.enter = None if D == H else linear(D, H, param_dtype, rngs)
+        self.dtype = (own := given(dtype, param_dtype, rngs)).dtype
+        self.enter = None if D == H else linear(D, H, own)
         options = {"norm": norm, "activation": activation, "rate": self.dropout, "memory_features": memory_features}
-        self.blocks = nnx.List([Block(shape, **options, param_dtype=param_dtype, rngs=rngs) for _ in range(layers)])
-        self.last_norm = nnx.LayerNorm(H, param_dtype=dtype, rngs=rngs) if norm == "pre" else None
+        self.blocks = nnx.List([Block(shape, **options, given=own) for _ in range(layers)])
+        self.last_norm = nnx.LayerNorm(H, **own._asdict()) if norm == "pre" else None
         room = max_length if positions == "learned" else None
         draw = jax.nn.initializers.normal(1.0)
-        self.places = None if room is None else nnx.Embed(room, H, embedding_init=draw, param_dtype=dtype, rngs=rngs)
+        self.places = None if room is None else Embed(room, H, embedding_init=draw, **own._asdict())
 
     def initial_carry(self, batch_shape: BatchShape = ()) -> TransformerCarry:
         """Returns the carry that sequences start from.
@@ -131,8 +133,8 @@ class Transformer(nnx.Module):
         """
         if not self.causal or self.max_length is None:
             raise ValueError("only a layer with causal=True and a `max_length` has a carry")
-        K, F = self.heads
-        empty = jnp.zeros((*batch_shape, K, self.max_length, F), self._dtype())
+        batch_shape, (K, F) = check.shape("batch_shape", batch_shape), self.heads
+        empty = jnp.zeros((*batch_shape, K, self.max_length, F), self.dtype or self._example().dtype)
         layers = tuple(KeyValues(empty, empty) for _ in self.blocks)
         return TransformerCarry(layers, jnp.zeros(batch_shape, jnp.int32))
 
@@ -148,7 +150,7 @@ class Transformer(nnx.Module):
         """
         if self.memory_features is None:
             raise ValueError("only a layer with `memory_features` looks at a memory")
-        memory = check.inputs("memory", "B, S, M", memory, self._example())
+        memory = floats("memory", "B, S, M", memory, self._example(), self.dtype)
         check.features("memory", memory, self.memory_features)
         mask = check.flags("mask", mask, memory.shape[:-1], "B, S")
         memory = masking.keep(mask, memory)
@@ -171,7 +173,7 @@ class Transformer(nnx.Module):
         """Returns the last carry, None where the layer has none, and the outputs of all steps `[B, T, H]`.
 
         Args:
-          xs: `[B, T, D]`, in the dtype of the params.
+          xs: `[B, T, D]`, cast to `dtype`; without that in the dtype of the params.
           carry: the carry to start from; None: the initial one, without looking at an empty cache.
           mask: bool `[B, T]`, True on real steps, of any pattern; the outputs of the others are zero.
           reset: bool `[B, T]`, True where a new sequence starts.
@@ -255,7 +257,7 @@ class Transformer(nnx.Module):
         return xs if self.last_norm is None else self.last_norm(xs), new
 
     def _checked(self, name, axes, xs):
-        xs = check.inputs(name, axes, xs, self._example())
+        xs = floats(name, axes, xs, self._example(), self.dtype)
         check.features(name, xs, self.in_features)
         return xs
 
@@ -273,9 +275,6 @@ class Transformer(nnx.Module):
 
     def _example(self):
         return self.blocks[0].wide.kernel[...]
-
-    def _dtype(self):
-        return self._example().dtype
 
 
 def _again(block, *arguments):

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, masking
+from jaxseq._cast import cast
 from jaxseq._promote import beside
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._flax import default_float, dropout, linear
+from jaxseq.nn._flax import Given, dropout, floats, given, linear
 from jaxseq.nn._layer import check_carry
 from jaxseq.typing import Shape
 
@@ -38,28 +39,28 @@ class _Steps(NamedTuple):
 class CausalConv(nnx.Module):
     """One such convolution, with its carry `[B, (width - 1) * dilation, D]`: the inputs so far."""
 
-    def __init__(self, in_features, features, width, dilation, weight_norm, param_dtype, rngs):
-        self.reach, self.dilation = (width - 1) * dilation, dilation
-        dtype = default_float(param_dtype)
-        shape = (width, in_features, features)
-        kernel = jax.nn.initializers.he_normal(in_axis=(0, 1))(rngs.params(), shape, dtype)
+    def __init__(self, in_features, features, width, dilation, weight_norm, given: Given):
+        self.reach, self.dilation, self.dtype = (width - 1) * dilation, dilation, given.dtype
+        shape, dtype = (width, in_features, features), given.param_dtype
+        kernel = jax.nn.initializers.he_normal(in_axis=(0, 1))(given.rngs.params(), shape, dtype)
         self.kernel, self.bias = nnx.Param(kernel), nnx.Param(jnp.zeros(features, dtype))
         self.scale = nnx.Param(_norm(kernel)) if weight_norm else None
 
     def initial_carry(self, batch_shape: Shape) -> jax.Array:
         kernel = self.kernel[...]
-        return jnp.zeros((*batch_shape, self.reach, kernel.shape[1]), kernel.dtype)
+        return jnp.zeros((*batch_shape, self.reach, kernel.shape[1]), self.dtype or kernel.dtype)
 
     def __call__(self, xs: jax.Array, carry: jax.Array, steps: _Steps) -> tuple[jax.Array, jax.Array]:
         kernel, scale = self.kernel[...], self.scale
         if scale is not None:
             kernel = kernel * beside(scale[...] / _norm(kernel), kernel)
+        kernel, bias = cast((kernel, self.bias[...]), self.dtype)
         T = xs.shape[-2]
         seen = jnp.concatenate([carry, xs], axis=-2)
         sequence = steps.sequence
         if sequence is not None:
             sequence = jnp.pad(sequence, [(0, 0)] * (sequence.ndim - 1) + [(self.reach, 0)])
-        ys = beside(self.bias[...], xs)
+        ys = beside(bias, xs)
         for k, weights in enumerate(kernel):
             begin = self.reach - k * self.dilation
             tap = seen[..., begin : begin + T, :]
@@ -88,7 +89,8 @@ class TCN(nnx.Module):
       width: w.
       dropout: the rate of dropout after each convolution, drawn where a key is given.
       weight_norm: normalise the weights.
-      param_dtype: the dtype of the params and of the computation; None: JAX's default float.
+      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
+      param_dtype: the dtype of the params; None: JAX's default float.
       rngs: draws the params.
 
     Attributes:
@@ -116,10 +118,12 @@ class TCN(nnx.Module):
         width: int = 3,
         dropout: float = 0.0,
         weight_norm: bool = True,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         self.in_features, width = check.positive_int("in_features", in_features), check.positive_int("width", width)
+        self.dtype = (options := given(dtype, param_dtype, rngs)).dtype
         channels = tuple(check.positive_int("channels", size) for size in check.sequence("channels", channels))
         if not channels:
             raise ValueError("`channels` must hold the features of one block at least; got none")
@@ -128,8 +132,8 @@ class TCN(nnx.Module):
         convs, shortcuts, before = [], [], self.in_features
         for i, size in enumerate(channels):
             for D in (before, size):
-                convs.append(CausalConv(D, size, width, 2**i, weight_norm, param_dtype, rngs))
-            shortcuts.append(None if before == size else linear(before, size, param_dtype, rngs))
+                convs.append(CausalConv(D, size, width, 2**i, weight_norm, options))
+            shortcuts.append(None if before == size else linear(before, size, options))
             before = size
         self.convs, self.shortcuts = nnx.List(convs), nnx.List(shortcuts)
 
@@ -139,6 +143,7 @@ class TCN(nnx.Module):
 
     def initial_carry(self, batch_shape: Shape = ()) -> Any:
         """Returns the carry that sequences start from."""
+        batch_shape = check.shape("batch_shape", batch_shape)
         return tuple(conv.initial_carry(batch_shape) for conv in self.convs)
 
     def __call__(self, xs, carry=None, *, mask=None, reset=None, key=None) -> jax.Array:
@@ -157,7 +162,7 @@ class TCN(nnx.Module):
         """Returns the last carry, and the outputs of all steps `[B, T, H]`, zeros where the mask is False.
 
         Args:
-          xs: `[B, T, D]`, in the dtype of the params.
+          xs: `[B, T, D]`, cast to `dtype`; without that in the dtype of the params.
           carry: the carry to start from; None: the initial one.
           mask: bool `[B, T]`, True on real steps, of any pattern.
           reset: bool `[B, T]`, True where a new sequence starts.
@@ -213,7 +218,7 @@ class TCN(nnx.Module):
         return tuple(after), xs
 
     def _checked(self, name, axes, xs):
-        xs = check.inputs(name, axes, xs, self.convs[0].kernel[...])
+        xs = floats(name, axes, xs, self.convs[0].kernel[...], self.dtype)
         check.features(name, xs, self.in_features)
         return xs
 

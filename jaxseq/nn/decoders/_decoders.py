@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._flax import linear
+from jaxseq.nn._flax import Given, linear
 from jaxseq.nn._layer import Layer, asked, causal, layer_of
 from jaxseq.nn.attention._attention import SCORES, Attention, Memory
 from jaxseq.nn.attention._transformer import CrossMemory
@@ -46,25 +46,24 @@ class RecurrentDecoder(nnx.Module):
         attention: str | None,
         input_feeding: bool,
         kernel: Kernel | None,
-        param_dtype: jax.typing.DTypeLike | None,
-        rngs: nnx.Rngs,
+        given: Given,
     ):
         if attention is not None:
             check.one_of("attention", attention, SCORES)
         if input_feeding and attention is None:
             raise ValueError("`input_feeding` feeds what attention has made of a step; there is no `attention`")
-        size, options = getattr(cell, "size", 0), {"param_dtype": param_dtype, "rngs": rngs}  # layer_of checks the cell
-        self.layer = layer_of(cell, features + (size if input_feeding else 0), kernel=kernel, **options)
+        size = getattr(cell, "size", 0)  # layer_of checks the cell
+        self.layer = layer_of(cell, features + (size if input_feeding else 0), kernel=kernel, given=given)
         causal(self.layer, "decoder")
         self.input_feeding, self.size = input_feeding, self.layer.size
         self.summarise, summary = last_of(encoder)
         bridges = []
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.layer.initial_carry(())):
-            bridges.append(linear(summary, leaf.size, **options) if _is_told(path, leaf) else None)
+            bridges.append(linear(summary, leaf.size, given) if _is_told(path, leaf) else None)
         self.bridges = nnx.List(bridges)
         H, M = self.size, encoder.size
-        self.attention = None if attention is None else Attention(H, M, score=attention, **options)
-        self.join = None if attention is None else linear(H + M, H, **options)
+        self.attention = None if attention is None else Attention(H, M, score=attention, **given._asdict())
+        self.join = None if attention is None else linear(H + M, H, given)
 
     def start(self, ys: jax.Array, mask: jax.Array | None) -> Seq2SeqCarry:
         """Returns the carry to begin with, of the encoder's outputs `[B, S, M]`."""
@@ -116,13 +115,13 @@ class RecurrentDecoder(nnx.Module):
 class MemoryDecoder(nnx.Module):
     """A layer with `memory_features`, which looks at the memory itself: a Transformer."""
 
-    def __init__(self, layer: Any, features: int, encoder: Layer, *, input_feeding: bool):
+    def __init__(self, layer: Any, features: int, encoder: Layer, *, input_feeding: bool, given: Given):
         if input_feeding or layer.memory_features != encoder.size:
             raise ValueError(
                 f"a Transformer as `decoder` must have memory_features={encoder.size}, the encoder's size, and no "
                 f"input feeding; got memory_features={layer.memory_features}, input_feeding={input_feeding}"
             )
-        layer_of(layer, features, kernel=None, param_dtype=None, rngs=nnx.Rngs())  # raises if it does not fit
+        layer_of(layer, features, kernel=None, given=given)  # raises if it does not fit
         causal(layer, "decoder")
         self.layer, self.size, self.attention = layer, layer.size, None
 

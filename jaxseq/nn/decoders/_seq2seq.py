@@ -15,7 +15,7 @@ from jaxseq import check, decoding
 from jaxseq._promote import beside, widen
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._flax import embedding, linear
+from jaxseq.nn._flax import embedding, given, linear
 from jaxseq.nn._ids import embed
 from jaxseq.nn._layer import Layer, asked, layer_of
 from jaxseq.nn.decoders._decoders import MemoryDecoder, RecurrentDecoder, Seq2SeqCarry, check_room
@@ -36,7 +36,7 @@ class Seq2Seq(nnx.Module):
       attention: "additive", "general", "dot", or None, of a recurrent decoder.
       input_feeding: feed what attention has made of a step into the next, so that steps are made one by one, without
         the decoder's own dropout.
-      kernel, param_dtype: as in `nn.Recurrent`.
+      kernel, dtype, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
     Raises:
@@ -68,6 +68,7 @@ class Seq2Seq(nnx.Module):
         attention: str | None = "additive",
         input_feeding: bool = False,
         kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
@@ -77,18 +78,19 @@ class Seq2Seq(nnx.Module):
                 raise ValueError(f"`{name}` must be one of the V = {V} ids of the target, 0 to {V - 1}; got {token}")
         check.one_of("input_feeding", input_feeding, (True, False))
         self.start, self.end = start, end
-        self.encoder = layer_of(encoder, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        own = given(dtype, param_dtype, rngs)
+        self.encoder = layer_of(encoder, features, kernel=kernel, given=own)
         if asked(self.encoder, "memory_features") is not None:
             raise ValueError("`encoder` reads the source alone; it must have no `memory_features`")
-        self.source_embedding = embedding(source_vocabulary, features, param_dtype, rngs)
-        self.target_embedding = embedding(V, features, param_dtype, rngs)
-        feeds, options = bool(input_feeding), {"kernel": kernel, "param_dtype": param_dtype, "rngs": rngs}
+        self.source_embedding = embedding(source_vocabulary, features, own)
+        self.target_embedding = embedding(V, features, own)
+        feeds = {"input_feeding": bool(input_feeding), "given": own}
         if hasattr(decoder, "memory_features"):
-            self.decoder = MemoryDecoder(decoder, features, self.encoder, input_feeding=feeds)
+            self.decoder = MemoryDecoder(decoder, features, self.encoder, **feeds)
         else:
-            options |= {"attention": attention, "input_feeding": feeds}
-            self.decoder = RecurrentDecoder(decoder, features, self.encoder, **options)
-        self.head = linear(self.decoder.size, V, param_dtype, rngs)
+            feeds |= {"attention": attention, "kernel": kernel}
+            self.decoder = RecurrentDecoder(decoder, features, self.encoder, **feeds)
+        self.head = linear(self.decoder.size, V, own)
 
     def __call__(
         self,
@@ -133,7 +135,8 @@ class Seq2Seq(nnx.Module):
         """
         inputs, outputs, mask = self._taught(target, target_mask)
         smoothing = check.rate("smoothing", smoothing)
-        if not isinstance(sampled, jax.Array) and check.probability("sampled", sampled) == 0:
+        sampled = check.number("sampled", sampled, "in [0, 1]", lambda p: 0 <= p <= 1)
+        if not isinstance(sampled, jax.Array) and sampled == 0:
             logits = self._logits(source, source_mask, inputs, mask, key)
         else:
             logits = self._sampled(source, source_mask, inputs, key, sampled)
@@ -162,6 +165,8 @@ class Seq2Seq(nnx.Module):
 
     def step(self, carry: Seq2SeqCarry, token: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
         """Returns the next carry, and the logits `[B, V]` after one id a row, int `[B]`; for `decoding`."""
+        if not isinstance(carry, Seq2SeqCarry):
+            raise TypeError(f"`carry` must be what `encode` or `step` returned; got {type(carry).__name__}")
         x = embed(self.target_embedding, self.decoder.layer, "token", "B", token)
         after, y = self.decoder.step(carry, x)
         return after, self.head(y)
@@ -174,7 +179,7 @@ class Seq2Seq(nnx.Module):
         source_mask: jax.Array | None = None,
         decode: Callable[..., decoding.Decoded] = decoding.greedy,
     ) -> decoding.Decoded:
-        """Returns `Decoded(tokens, lengths, scores)`, tokens `[B, max_length]`. Put it under `nnx.jit`.
+        """Returns `Decoded(tokens, lengths, scores, log_probs)`, tokens `[B, max_length]`. Put it under `nnx.jit`.
 
         Args:
           source, source_mask: as for `loss`.
@@ -187,7 +192,9 @@ class Seq2Seq(nnx.Module):
           TypeError, ValueError: an argument does not fit.
         """
         check_room(self.decoder.layer, "max_length", check.positive_int("max_length", max_length))
-        carry = self.encode(source, mask=source_mask)
+        if not callable(decode):
+            raise TypeError(f"`decode` must be a function such as decoding.greedy; got {type(decode).__name__}")
+        carry = self._encoded(source, source_mask)
         start = jnp.full(jnp.shape(source)[:-1], self.start, jnp.int32)
         found = decode(self.step, carry, start, max_length=max_length, end=self.end)
         return found._replace(tokens=jnp.moveaxis(found.tokens, 0, start.ndim))
@@ -210,20 +217,22 @@ class Seq2Seq(nnx.Module):
         if self.decoder.attention is None:
             raise ValueError("only a recurrent decoder with attention has alignments")
         inputs, _, mask = self._taught(target, target_mask)
-        weights = self._read(self._encoded(source, source_mask, inputs), inputs, mask, None)[1]
+        weights = self._read(self._encoded(source, source_mask, None, inputs), inputs, mask, None)[1]
         assert weights is not None
         return weights
 
     def _logits(self, source, source_mask, inputs, mask, key):
         check.random_key(key)
         keys = (None, None) if key is None else jax.random.split(key)
-        carry = self._encoded(source, source_mask, inputs, keys[0])
+        carry = self._encoded(source, source_mask, keys[0], inputs)
         return self.head(self._read(carry, inputs, mask, keys[1])[0])
 
-    def _encoded(self, source, mask, inputs, key=None):
-        if jnp.shape(source)[:-1] != inputs.shape[:-1]:
+    def _encoded(self, source, mask, key=None, inputs=None):
+        source = check.integers("source", "B, S", source)
+        mask = check.flags("source_mask", mask, source.shape, "B, S")
+        if inputs is not None and source.shape[:-1] != inputs.shape[:-1]:
             raise ValueError(
-                f"`source` and `target` must have the same batch; got {jnp.shape(source)[:-1]} and {inputs.shape[:-1]}"
+                f"`source` and `target` must have the same batch; got {source.shape[:-1]} and {inputs.shape[:-1]}"
             )
         return self.encode(source, mask=mask, key=key)
 
@@ -243,7 +252,7 @@ class Seq2Seq(nnx.Module):
             carry, logits = self.step(carry, jnp.where(own, said, token))
             return (carry, jax.random.categorical(keys[1], jax.lax.stop_gradient(logits)).astype(token.dtype)), logits
 
-        carry, tokens = self._encoded(source, source_mask, inputs), jnp.moveaxis(inputs, -1, 0)
+        carry, tokens = self._encoded(source, source_mask, None, inputs), jnp.moveaxis(inputs, -1, 0)
         steps = tokens, jax.random.split(key, len(tokens)), jnp.arange(len(tokens)) == 0
         _, logits = jax.lax.scan(advance, (carry, tokens[0]), steps)
         return jnp.moveaxis(logits, 0, -2)

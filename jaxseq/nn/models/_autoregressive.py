@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._flax import linear
+from jaxseq.nn._flax import given, linear
 from jaxseq.nn._layer import Layer, causal, layer_of, some_steps
 from jaxseq.nn.models._heads import POINT, Head, checked_head
 from jaxseq.nn.models._pooling import last_pool
@@ -19,7 +19,7 @@ class AutoregressiveForecaster(nnx.Module):
       cell: a causal Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
       features: K, of the inputs, which are the targets.
       head: what is said of each number, with P parameters: `nn.Point()`, `nn.Quantiles(levels)`, `nn.Gaussian()`.
-      kernel, param_dtype: as in `nn.Recurrent`.
+      kernel, dtype, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
     Raises:
@@ -42,13 +42,15 @@ class AutoregressiveForecaster(nnx.Module):
         *,
         head: Head = POINT,
         kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         self.head = checked_head(head)
-        self.recurrent = layer_of(cell, features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        own = given(dtype, param_dtype, rngs)
+        self.recurrent = layer_of(cell, features, kernel=kernel, given=own)
         causal(self.recurrent)
-        self.output = linear(self.recurrent.size, features * head.size, param_dtype, rngs)
+        self.output = linear(self.recurrent.size, features * head.size, own)
 
     def __call__(
         self,

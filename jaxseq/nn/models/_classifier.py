@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._flax import linear, optional_embedding
+from jaxseq.nn._flax import given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
 from jaxseq.nn.models._pooling import AttentionPool, last_of, max_pool, mean_max_pool, mean_pool
@@ -23,7 +23,7 @@ class SequenceClassifier(nnx.Module):
       pooling: "last", "mean", "max", "mean_max" or "attention", see `nn.last_pool` and its kin. "last" of a net that
         is not causal is `nn.ends_pool`: a backward direction has read all of a row at its first step.
       vocabulary: the number of ids; None: inputs are floats.
-      kernel, param_dtype: as in `nn.Recurrent`.
+      kernel, dtype, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
     Raises:
@@ -45,21 +45,23 @@ class SequenceClassifier(nnx.Module):
         pooling: str = "last",
         vocabulary: int | None = None,
         kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         check.one_of("pooling", pooling, POOLINGS)
-        self.recurrent = layer_of(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
-        self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
+        own = given(dtype, param_dtype, rngs)
+        self.recurrent = layer_of(cell, in_features, kernel=kernel, given=own)
+        self.embedding = optional_embedding(vocabulary, in_features, own)
         H = self.recurrent.size
         if pooling == "last":
             self.pool, features = last_of(self.recurrent)
         elif pooling == "attention":
-            self.pool, features = AttentionPool(H, param_dtype=param_dtype, rngs=rngs), H
+            self.pool, features = AttentionPool(H, **own._asdict()), H
         else:
             pools = {"mean": (mean_pool, H), "max": (max_pool, H), "mean_max": (mean_max_pool, 2 * H)}
             self.pool, features = pools[pooling]
-        self.head = linear(features, check.positive_int("classes", classes), param_dtype, rngs)
+        self.head = linear(features, check.positive_int("classes", classes), own)
 
     def __call__(
         self,

@@ -6,6 +6,7 @@ import numpy as np
 from flax import nnx
 
 from jaxseq import check
+from jaxseq.nn._flax import given
 from jaxseq.structured import crf
 
 
@@ -19,7 +20,8 @@ class CRF(nnx.Module):
     Args:
       tags: K.
       allowed: which tags may follow which, as from `crf.bio(labels)`; None: all may.
-      param_dtype: the dtype of the params; None: JAX's default float.
+      param_dtype: the dtype of the params; None: JAX's default float. Sums are of the scores' dtype, or float32 where
+        that is narrower.
       rngs: draws the params.
 
     Attributes:
@@ -52,7 +54,8 @@ class CRF(nnx.Module):
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        params = crf.init(rngs.params(), check.positive_int("tags", tags), param_dtype)
+        own = given(None, param_dtype, rngs)
+        params = crf.init(rngs.params(), check.positive_int("tags", tags), own.param_dtype)
         if allowed is not None:
             crf.constrain(params, allowed)
         # No state: arrays would be, so it is kept as tuples, which have a hash.

@@ -23,7 +23,7 @@ class CTCRecognizer(SequenceTagger):
       labels: V, how many symbols there are, with the blank.
       blank: the symbol of V that is no label.
       vocabulary: the number of ids; None: inputs are floats.
-      kernel, param_dtype: as in `nn.Recurrent`.
+      kernel, dtype, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
     Raises:
@@ -46,13 +46,15 @@ class CTCRecognizer(SequenceTagger):
         blank: int = 0,
         vocabulary: int | None = None,
         kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         V, self.blank = check.positive_int("labels", labels), check.natural("blank", blank)
         if self.blank >= V:
             raise ValueError(f"`blank` must be one of the V = {V} `labels`, 0 to {V - 1}; got {blank}")
-        super().__init__(cell, in_features, V, vocabulary=vocabulary, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        options = {"vocabulary": vocabulary, "kernel": kernel, "dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        super().__init__(cell, in_features, V, **options)
 
     def __call__(
         self,

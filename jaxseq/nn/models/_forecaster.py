@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._flax import linear, optional_embedding
+from jaxseq.nn._flax import given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
 from jaxseq.nn.models._heads import POINT, Head, checked_head
@@ -24,7 +24,7 @@ class Forecaster(nnx.Module):
       targets: K, how many numbers a step.
       head: what is said of each number, with P parameters: `nn.Point()`, `nn.Quantiles(levels)`, `nn.Gaussian()`.
       vocabulary: the number of ids; None: inputs are floats.
-      kernel, param_dtype: as in `nn.Recurrent`.
+      kernel, dtype, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
     Raises:
@@ -49,16 +49,18 @@ class Forecaster(nnx.Module):
         head: Head = POINT,
         vocabulary: int | None = None,
         kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         self.horizon = check.positive_int("horizon", horizon)
         self.targets = check.positive_int("targets", targets)
         self.head = checked_head(head)
-        self.recurrent = layer_of(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
-        self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
+        own = given(dtype, param_dtype, rngs)
+        self.recurrent = layer_of(cell, in_features, kernel=kernel, given=own)
+        self.embedding = optional_embedding(vocabulary, in_features, own)
         self.pool, features = last_of(self.recurrent)
-        self.output = linear(features, self.horizon * self.targets * head.size, param_dtype, rngs)
+        self.output = linear(features, self.horizon * self.targets * head.size, own)
 
     def __call__(
         self,

@@ -60,11 +60,11 @@ class Point:
 
     def parameters(self, raw: jax.Array) -> jax.Array:
         """Returns `raw`, `[..., 1]`."""
-        return raw
+        return _of(self, "raw", raw)
 
     def point(self, parameters: jax.Array) -> jax.Array:
         """Returns the value, `[...]`."""
-        return parameters[..., 0]
+        return _of(self, "parameters", parameters)[..., 0]
 
     def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
         """Raises a ValueError."""
@@ -112,11 +112,12 @@ class Quantiles:
 
     def parameters(self, raw: jax.Array) -> jax.Array:
         """Returns the quantiles `[..., Q]`."""
+        raw = _of(self, "raw", raw)
         return jnp.cumsum(jnp.concatenate([raw[..., :1], jax.nn.softplus(raw[..., 1:])], axis=-1), axis=-1)
 
     def point(self, parameters: jax.Array) -> jax.Array:
         """Returns the median, `[...]`."""
-        return parameters[..., self.levels.index(0.5)]
+        return _of(self, "parameters", parameters)[..., self.levels.index(0.5)]
 
     def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
         """Returns the quantiles of levels (1 - coverage) / 2 and (1 + coverage) / 2, `[...]` each.
@@ -125,10 +126,13 @@ class Quantiles:
           TypeError, ValueError: `coverage` is not in (0, 1), or one of the two levels is not among `levels`.
         """
         _coverage(coverage)
+        parameters = _of(self, "parameters", parameters)
         return self._quantile(parameters, (1 - coverage) / 2), self._quantile(parameters, (1 + coverage) / 2)
 
     def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
         """Returns values `[...]` by the inverse of the distribution: linear between the levels, flat beyond them."""
+        check.given_key(key)
+        parameters = _of(self, "parameters", parameters)
         u = jax.random.uniform(key, parameters.shape[:-1], parameters.dtype)
         levels = jnp.asarray(self.levels, parameters.dtype)
         below, stretch = (beside(x, parameters) for x in (levels[:-1], jnp.diff(levels)))
@@ -154,11 +158,12 @@ class Gaussian:
 
     def parameters(self, raw: jax.Array) -> jax.Array:
         """Returns the mean and the deviation, of at least 0.001, `[..., 2]`."""
+        raw = _of(self, "raw", raw)
         return jnp.stack([raw[..., 0], jax.nn.softplus(raw[..., 1]) + LEAST_DEVIATION], axis=-1)
 
     def point(self, parameters: jax.Array) -> jax.Array:
         """Returns the mean, `[...]`."""
-        return parameters[..., 0]
+        return _of(self, "parameters", parameters)[..., 0]
 
     def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
         """Returns the mean minus and plus the deviations that hold `coverage`, `[...]` each.
@@ -167,11 +172,14 @@ class Gaussian:
           TypeError, ValueError: `coverage` is not in (0, 1).
         """
         _coverage(coverage)
+        parameters = _of(self, "parameters", parameters)
         reach = norm.ppf((1 + coverage) / 2).astype(parameters.dtype) * parameters[..., 1]
         return parameters[..., 0] - reach, parameters[..., 0] + reach
 
     def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
         """Returns values `[...]` of the normal distribution."""
+        check.given_key(key)
+        parameters = _of(self, "parameters", parameters)
         noise = jax.random.normal(key, parameters.shape[:-1], parameters.dtype)
         return parameters[..., 0] + parameters[..., 1] * noise
 
@@ -181,6 +189,14 @@ def checked_head(head: Head) -> Head:
     if isinstance(head, type) or not isinstance(head, Head):
         raise TypeError(f"`head` must be a head such as nn.Point(), nn.Quantiles() or nn.Gaussian(); got {head!r}")
     return head
+
+
+def _of(head: Head, name: str, x: jax.Array) -> jax.Array:
+    """The numbers called `name`, `[..., P]`, checked."""
+    x = check.inputs(name, "B, P", x, None)
+    if x.shape[-1] != head.size:
+        raise ValueError(f"`{name}` must be [..., P] of P = {head.size}; got {check.shaped(x)}")
+    return x
 
 
 def _coverage(coverage):

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxseq import check, decoding
 from jaxseq._promote import beside
-from jaxseq.nn._flax import embedding, linear
+from jaxseq.nn._flax import embedding, given, linear
 from jaxseq.nn._ids import check_ids, embed
 from jaxseq.nn._layer import Layer, asked, causal, layer_of, some_steps
 from jaxseq.nn.models._ngrams import NGramEmbedding, NGrams
@@ -35,7 +35,7 @@ class LanguageModel(nnx.Module):
       ngrams: `nn.NGrams(orders)`, embeddings of the last ids that join the inputs and the outputs of the recurrent
         layer (Mikolov et al. 2011): better predictions for little computation, at the price of a table of parameters.
         The carry is a `LanguageCarry` then. None: no such.
-      kernel, param_dtype: as in `nn.Recurrent`.
+      kernel, dtype, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
     Raises:
@@ -60,19 +60,21 @@ class LanguageModel(nnx.Module):
         tied: bool = False,
         ngrams: NGrams | None = None,
         kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         check.one_of("tied", tied, (True, False))
-        self.ngrams = None if ngrams is None else NGramEmbedding(ngrams, param_dtype, rngs)
+        own = given(dtype, param_dtype, rngs)
+        self.ngrams = None if ngrams is None else NGramEmbedding(ngrams, own)
         extra = 0 if self.ngrams is None else self.ngrams.size
-        self.recurrent = layer_of(cell, features + extra, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
+        self.recurrent = layer_of(cell, features + extra, kernel=kernel, given=own)
         causal(self.recurrent)
-        self.embedding = embedding(vocabulary, features, param_dtype, rngs)
+        self.embedding = embedding(vocabulary, features, own)
         self.tied = tied
         out = features if tied else vocabulary
         in_features = self.recurrent.size + extra
-        self.head = None if tied and in_features == features else linear(in_features, out, param_dtype, rngs)
+        self.head = None if tied and in_features == features else linear(in_features, out, own)
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
         """Returns the carry that texts start from."""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._flax import default_float
+from jaxseq.nn._flax import Embed, Given
 from jaxseq.typing import Shape
 
 _NONE = -1
@@ -39,7 +39,7 @@ class NGrams(NamedTuple):
 class NGramEmbedding(nnx.Module):
     """The table; its carry is the last ids `[B, n - 1]` of the longest order n, the newest last, -1 for none."""
 
-    def __init__(self, ngrams: NGrams, param_dtype: jax.typing.DTypeLike | None, rngs: nnx.Rngs):
+    def __init__(self, ngrams: NGrams, given: Given):
         if not isinstance(ngrams, NGrams):
             raise TypeError(f"`ngrams` must be nn.NGrams(orders) or None; got {ngrams!r}")
         orders = check.sequence("ngrams.orders", ngrams.orders)
@@ -48,9 +48,8 @@ class NGramEmbedding(nnx.Module):
             raise ValueError(f"`ngrams.orders` must be numbers of 2 or more; got {ngrams.orders!r}")
         self.buckets = check.positive_int("ngrams.buckets", ngrams.buckets)
         rows, features = len(self.orders) * self.buckets, check.positive_int("ngrams.features", ngrams.features)
-        dtype = default_float(param_dtype)
         zeros = jax.nn.initializers.zeros
-        self.table = nnx.Embed(rows, features, embedding_init=zeros, param_dtype=dtype, rngs=rngs)
+        self.table = Embed(rows, features, embedding_init=zeros, **given._asdict())
         self.size = len(self.orders) * features
 
     def initial_carry(self, batch_shape: Shape = ()) -> jax.Array:

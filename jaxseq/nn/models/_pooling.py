@@ -18,7 +18,7 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.masking import keep, last_valid
-from jaxseq.nn._flax import linear
+from jaxseq.nn._flax import floats, given, linear
 from jaxseq.nn._layer import Layer
 from jaxseq.nn.attention._attention import masked_softmax
 
@@ -33,9 +33,9 @@ def last_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
       mask: bool `[B, T]`, True on real steps, of any pattern; None: all.
 
     Raises:
-      TypeError, ValueError: `mask` is not bool, or not of the steps of `ys`.
+      TypeError, ValueError: an argument does not fit.
     """
-    mask = check.flags("mask", mask, ys.shape[:-1], "B, T")
+    ys, mask = _checked(ys, mask)
     if mask is None:
         return jnp.sum(ys[..., -1:, :], axis=-2)  # of no step at all: zeros
     return last_valid(jnp.moveaxis(ys, -2, 0), jnp.moveaxis(mask, -1, 0))
@@ -43,6 +43,7 @@ def last_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 
 def ends_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Returns each row's outputs at its last and at its first real step, `[B, 2 H]`; arguments as in `last_pool`."""
+    ys, mask = _checked(ys, mask)
     first = last_pool(jnp.flip(ys, -2), None if mask is None else jnp.flip(mask, -1))
     return jnp.concatenate([last_pool(ys, mask), first], axis=-1)
 
@@ -54,14 +55,14 @@ def mean_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     >>> nn.mean_pool(jnp.array([[[1.0], [3.0], [jnp.nan]]]), jnp.array([[True, True, False]]))
     Array([[2.]], dtype=float32)
     """
-    mask = check.flags("mask", mask, ys.shape[:-1], "B, T")
+    ys, mask = _checked(ys, mask)
     steps = ys.shape[-2] if mask is None else jnp.sum(mask, axis=-1, keepdims=True)
     return jnp.sum(keep(mask, ys), axis=-2) / jnp.maximum(steps, 1).astype(ys.dtype)
 
 
 def max_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Returns the largest of each row's outputs, feature by feature, `[B, H]`; arguments as in `last_pool`."""
-    mask = check.flags("mask", mask, ys.shape[:-1], "B, T")
+    ys, mask = _checked(ys, mask)
     mask = jnp.ones(ys.shape[:-1], bool) if mask is None else mask
     largest = jnp.max(ys, axis=-2, where=mask[..., None], initial=-jnp.inf)
     return keep(jnp.any(mask, axis=-1), largest)
@@ -81,10 +82,18 @@ def attention_pool(ys: jax.Array, scores: jax.Array, mask: jax.Array | None = No
       mask: bool `[B, T]`, True on real steps, of any pattern; None: all.
 
     Raises:
-      TypeError, ValueError: `mask` is not bool, or not of the steps of `ys`.
+      TypeError, ValueError: an argument does not fit.
     """
-    mask = check.flags("mask", mask, ys.shape[:-1], "B, T")
+    ys, mask = _checked(ys, mask)
+    scores = check.inputs("scores", "B, T", scores, ys)
+    if scores.shape != ys.shape[:-1]:
+        raise ValueError(f"`scores` must be [B, T] = {ys.shape[:-1]}, those of `ys`; got {check.shaped(scores)}")
     return jnp.einsum("...t,...th->...h", masked_softmax(scores, mask), keep(mask, ys))
+
+
+def _checked(ys: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
+    ys = check.inputs("ys", "B, T, H", ys, None)
+    return ys, check.flags("mask", mask, ys.shape[:-1], "B, T")
 
 
 class AttentionPool(nnx.Module):
@@ -92,16 +101,28 @@ class AttentionPool(nnx.Module):
 
     Args:
       features: H.
+      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
       param_dtype: the dtype of the params; None: JAX's default float.
       rngs: draws the params.
     """
 
-    def __init__(self, features: int, *, param_dtype: jax.typing.DTypeLike | None = None, rngs: nnx.Rngs):
-        self.hidden = linear(features, features, param_dtype, rngs)
-        self.query = linear(features, 1, param_dtype, rngs, use_bias=False)
+    def __init__(
+        self,
+        features: int,
+        *,
+        dtype: jax.typing.DTypeLike | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        own, features = given(dtype, param_dtype, rngs), check.positive_int("features", features)
+        self.dtype = own.dtype
+        self.hidden = linear(features, features, own)
+        self.query = linear(features, 1, own, use_bias=False)
 
     def __call__(self, ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns the weighted mean of each row's outputs, `[B, H]`; arguments as in `last_pool`."""
+        ys = floats("ys", "B, T, H", ys, self.hidden.kernel[...], self.dtype)
+        check.features("ys", ys, self.hidden.in_features)
         ys = keep(check.flags("mask", mask, ys.shape[:-1], "B, T"), ys)
         return attention_pool(ys, self.query(jnp.tanh(self.hidden(ys)))[..., 0], mask)
 

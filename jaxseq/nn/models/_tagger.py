@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._flax import linear, optional_embedding
+from jaxseq.nn._flax import given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
 from jaxseq.typing import Carry, Cell, Composite, Kernel
@@ -18,7 +18,7 @@ class SequenceTagger(nnx.Module):
       in_features: D, of the inputs or of their embeddings.
       tags: K.
       vocabulary: the number of ids; None: inputs are floats.
-      kernel, param_dtype: as in `nn.Recurrent`.
+      kernel, dtype, param_dtype: as in `nn.Recurrent`.
       rngs: draws the params.
 
     Raises:
@@ -39,12 +39,14 @@ class SequenceTagger(nnx.Module):
         *,
         vocabulary: int | None = None,
         kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        self.recurrent = layer_of(cell, in_features, kernel=kernel, param_dtype=param_dtype, rngs=rngs)
-        self.embedding = optional_embedding(vocabulary, in_features, param_dtype, rngs)
-        self.head = linear(self.recurrent.size, check.positive_int("tags", tags), param_dtype, rngs)
+        own = given(dtype, param_dtype, rngs)
+        self.recurrent = layer_of(cell, in_features, kernel=kernel, given=own)
+        self.embedding = optional_embedding(vocabulary, in_features, own)
+        self.head = linear(self.recurrent.size, check.positive_int("tags", tags), own)
 
     def __call__(
         self,

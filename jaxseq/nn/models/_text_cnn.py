@@ -10,7 +10,7 @@ from jaxseq import check
 from jaxseq._promote import beside
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._flax import default_float, dropout, linear, optional_embedding
+from jaxseq.nn._flax import dropout, floats, given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn.models._pooling import max_pool
 
@@ -28,7 +28,8 @@ class TextCNN(nnx.Module):
       filters: how many of each width.
       dropout: the rate of dropout before the linear layer, drawn where a key is given.
       vocabulary: the number of ids; None: inputs are floats.
-      param_dtype: the dtype of the params and of the computation; None: JAX's default float.
+      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
+      param_dtype: the dtype of the params; None: JAX's default float.
       rngs: draws the params.
 
     Raises:
@@ -50,6 +51,7 @@ class TextCNN(nnx.Module):
         filters: int = 100,
         dropout: float = 0.5,
         vocabulary: int | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
@@ -58,12 +60,11 @@ class TextCNN(nnx.Module):
         if not widths:
             raise ValueError("`widths` must hold one width at least; got none")
         self.in_features, self.dropout = D, check.rate("dropout", dropout)
-        self.embedding = optional_embedding(vocabulary, D, param_dtype, rngs)
-        dtype = default_float(param_dtype)
-        self.convs = nnx.List(
-            [nnx.Conv(D, filters, (w,), padding=[(0, w - 1)], param_dtype=dtype, rngs=rngs) for w in widths]
-        )
-        self.head = linear(len(widths) * filters, check.positive_int("classes", classes), param_dtype, rngs)
+        own = given(dtype, param_dtype, rngs)
+        self.dtype = own.dtype
+        self.embedding = optional_embedding(vocabulary, D, own)
+        self.convs = nnx.List([nnx.Conv(D, filters, (w,), padding=[(0, w - 1)], **own._asdict()) for w in widths])
+        self.head = linear(len(widths) * filters, check.positive_int("classes", classes), own)
 
     def __call__(self, xs: jax.Array, *, mask: jax.Array | None = None, key: jax.Array | None = None) -> jax.Array:
         """Returns logits `[B, K]`; those of a row without a real step are the head's bias.
@@ -77,7 +78,7 @@ class TextCNN(nnx.Module):
           TypeError, ValueError: an argument does not fit.
         """
         check.random_key(key)
-        xs = check.inputs("xs", "B, T, D", inputs(self.embedding, None, xs, mask), self.head.kernel[...])
+        xs = floats("xs", "B, T, D", inputs(self.embedding, None, xs, mask), self.head.kernel[...], self.dtype)
         check.features("xs", xs, self.in_features)
         mask = check.flags("mask", mask, xs.shape[:-1], "B, T")
         if mask is not None:

@@ -4,7 +4,9 @@ import jax
 from flax import nnx
 
 from jaxseq import check
+from jaxseq._cast import cast
 from jaxseq._unroll import step
+from jaxseq.nn._flax import floats, given
 from jaxseq.nn.recurrent import _batch_major
 from jaxseq.typing import Carry, Cell, Composite, Kernel, Params, Shape
 
@@ -19,12 +21,13 @@ class Recurrent(nnx.Module):
       cell: a Cell or a Composite.
       in_features: D.
       kernel: how to run time, see `jaxseq.kernels`; None: the default of `jaxseq.unroll`.
-      param_dtype: the dtype of the params and of the computation; None: JAX's default float.
+      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
+      param_dtype: the dtype of the params; None: JAX's default float.
       rngs: draws the params.
 
     Attributes:
       params: what `cell.init` returns, in its own structure, each leaf an `nnx.Param`: `layer.params.w_x`.
-      cell, in_features, kernel: as given; static.
+      cell, in_features, kernel, dtype: as given; static.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -42,12 +45,14 @@ class Recurrent(nnx.Module):
         in_features: int,
         *,
         kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
         check.net(cell)
         check.signatures(cell)
         check.kernel(kernel)
+        self.dtype, param_dtype, rngs = given(dtype, param_dtype, rngs)
         self.cell = cell
         self.in_features = check.positive_int("in_features", in_features)
         self.kernel = kernel
@@ -78,7 +83,7 @@ class Recurrent(nnx.Module):
         """Returns the last carry, and the outputs of all steps `[B, T, H]`.
 
         Args:
-          xs: `[B, T, D]`, in the dtype of the params.
+          xs: `[B, T, D]`, cast to `dtype`; without that in the dtype of the params.
           carry: the carry to start from; None: the initial one.
           mask: bool `[B, T]`, True on real steps, of any pattern. On the others the carry is held and the output zero.
           reset: bool `[B, T]`, True where a new sequence starts.
@@ -117,12 +122,14 @@ class Recurrent(nnx.Module):
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
         """Returns the carry that sequences start from."""
-        return self.cell.carry(self._arrays(), batch_shape)
+        return self.cell.carry(self._arrays(), check.shape("batch_shape", batch_shape))
 
     def _checked(self, name, axes, xs, params):
-        xs = check.inputs(name, axes, xs, params)
+        xs = floats(name, axes, xs, params, self.dtype)
         check.features(name, xs, self.in_features)
         return xs
 
     def _arrays(self) -> Params:
-        return jax.tree.map(lambda param: param[...], self.params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+        """The params, in the dtype of the computation."""
+        is_one = lambda leaf: isinstance(leaf, nnx.Variable)
+        return cast(jax.tree.map(lambda param: param[...], self.params, is_leaf=is_one), self.dtype)
