@@ -87,7 +87,7 @@ def fit(
     learn = _names(learn, params)
     max_iterations = check.positive_int("max_iterations", max_iterations)
     tolerance = check.at_least_zero("tolerance", tolerance)
-    seen = steps.observed
+    seen = steps.real if steps.seen is None else steps.seen
     if steps.xs.size == 0 or not (isinstance(seen, Tracer) or np.any(seen)):
         raise ValueError(f"there is nothing to fit to: of the steps {steps.xs.shape[:-1]} none is real and observed")
     run = finished(_fit(learn, max_iterations, bool(parallel), model, steps, tolerance))

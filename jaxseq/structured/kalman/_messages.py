@@ -70,19 +70,19 @@ def forward(model: Model, steps: Steps, each: Stretch | None = None) -> tuple[Ga
     return _meshes.scan(body, start, (steps, changing))[1]
 
 
-def backward(each: Stretch, *, parallel: bool) -> Information:
-    """Returns what the steps after each one say of its state, `[T, ...]`."""
+def backward(each: Stretch, *, parallel: bool) -> tuple[Information, jax.Array]:
+    """Returns what the steps after each one say of its state, and W of each step and what follows it, `[T, ...]`."""
     end = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), each.information)
     if parallel:
         onwards = jax.lax.associative_scan(lambda late, early: combine(early, late), each, reverse=True).information
-    else:
+        later = jax.tree.map(lambda end, x: jnp.concatenate([x[1:], end[None]])[: x.shape[0]], end, onwards)
+        return later, weight(each.cov, later.matrix)
 
-        def advance(after, step):
-            before = _absorb(step, after, weight(step.cov, after.matrix))
-            return before, before
+    def advance(after, step):
+        w = weight(step.cov, after.matrix)
+        return _absorb(step, after, w), (after, w)
 
-        _, onwards = _meshes.scan(advance, end, each, reverse=True)
-    return jax.tree.map(lambda end, x: jnp.concatenate([x[1:], end[None]])[: x.shape[0]], end, onwards)
+    return _meshes.scan(advance, end, each, reverse=True)[1]
 
 
 def informed(states: Gaussians, information: Information) -> Gaussians:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxseq import masking
 from jaxseq.structured.kalman._given import Steps, enter, shown
-from jaxseq.structured.kalman._messages import backward, forward, informed, stretches, weight
+from jaxseq.structured.kalman._messages import backward, forward, informed, stretches
 from jaxseq.structured.kalman._model import Gaussians, Model, Params, product
 
 
@@ -43,11 +43,10 @@ def posterior(model: Model, steps: Steps, parallel: bool) -> tuple[jax.Array, Ga
     """Returns log p(x) `[*B]`, the smoothed states, held on False steps, and the covariances of `pairs`."""
     each = stretches(model, steps)
     filtered, log_densities = forward(model, steps, each if parallel else None)
-    later = backward(each, parallel=parallel)
+    later, w = backward(each, parallel=parallel)
     smoothed = informed(filtered, later)
     # Given z_{t-1} and all x, z_t is W A z_{t-1} and what z_{t-1} has no part in, by step t and by what follows it.
-    into, after = jax.tree.map(lambda x: x[1:], (each, later.matrix))
-    onto = product(weight(into.cov, after), into.transition)
+    onto = product(w, each.transition)[1:]
     cross = product(smoothed.cov[:-1], onto.mT)
     return jnp.sum(log_densities, 0), smoothed, masking.keep(steps.moves[1:], cross)
 
