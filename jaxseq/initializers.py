@@ -17,6 +17,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxseq import check
 from jaxseq.typing import Initializer
 
 __all__ = [
@@ -63,7 +64,7 @@ def orthogonal(scale: float = 1.0) -> Initializer:
 
     Also for dtypes narrower than float32, in which no QR decomposition exists: it is drawn in float32 and cast.
     """
-    return _orthogonal(float(scale))
+    return _orthogonal(check.finite("scale", scale))
 
 
 @functools.cache
@@ -92,7 +93,7 @@ def fan_in_uniform() -> Initializer:
 
 def scaled_normal(deviation: float) -> Initializer:
     """Returns an initialiser of N(0, `deviation`²): the argument is the standard deviation, not the variance."""
-    return _scaled_normal(float(deviation))
+    return _scaled_normal(check.at_least_zero("deviation", deviation))
 
 
 _scaled_normal = functools.cache(jax.nn.initializers.normal)
@@ -112,9 +113,10 @@ def chrono(max_length: int) -> Initializer:
     >>> bool(jnp.all(b[4:8] == -b[:4])), bool(jnp.all(b[4:8] <= jnp.log(99)))
     (True, True)
     """
-    if max_length < 3:
+    length = check.finite("max_length", max_length)
+    if length < 3:
         raise ValueError(f"`max_length` must be at least 3 steps; got {max_length}")
-    return _chrono(float(max_length))
+    return _chrono(length)
 
 
 @functools.cache
@@ -145,6 +147,8 @@ def with_forget_bias(forget_bias: float | Initializer | None, key: jax.Array, b:
 
 def per_gate(initializer: Initializer, gates: int) -> Initializer:
     """Returns an initialiser of `[in, gates * H]` that draws each gate's `[in, H]` apart: fans are one gate's."""
+    check.initializers(initializer=initializer)
+    gates = check.positive_int("gates", gates)
 
     def init(key, shape, dtype=None):
         *fan_in, columns = shape

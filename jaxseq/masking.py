@@ -54,8 +54,12 @@ def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
       mask: bool `[T, B]`, of any pattern.
 
     Raises:
-      TypeError, ValueError: `mask` is not bool, or not of the steps of `ys`.
+      TypeError, ValueError: `ys` are no array, `mask` is not bool, or not of the steps of `ys`.
     """
+    ys = check.array("ys", "T, B, H", ys)
+    if ys.ndim < 2:
+        raise ValueError(f"`ys` must be [T, B, H], of at least 2 axes; got {ys.shape}")
+    mask = check.array("mask", "T, B", mask)
     check.flags("mask", mask, ys.shape[:-1])
     steps = jnp.arange(1, ys.shape[0] + 1).reshape(-1, *[1] * (mask.ndim - 1))
     last = jnp.max(jnp.where(mask, steps, 0), axis=0, initial=0)  # counted from 1; 0: no step at all
