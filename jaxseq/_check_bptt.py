@@ -52,6 +52,9 @@ def check_bptt(
         raise ValueError("`cell` must be a Cell with a `backward`; there is no hand-written gradient to check")
     with jax.enable_x64(True):
         xs = check.array("xs", "T, B, D", xs)
+        check.representable((params, carry), ("params", "carry"))
+    tolerance = check.at_least_zero("tolerance", tolerance)
+    difference_tolerance = check.at_least_zero("difference_tolerance", difference_tolerance)
     leaves = jax.tree.leaves((params, carry))
     if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
         raise ValueError("`params` and `carry` must be all floating to be checked against finite differences")

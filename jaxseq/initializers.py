@@ -62,7 +62,7 @@ def orthogonal(scale: float = 1.0) -> Initializer:
 
     Also for dtypes narrower than float32, in which no QR decomposition exists: it is drawn in float32 and cast.
     """
-    return _orthogonal(check.at_least_zero("scale", scale))
+    return _orthogonal(check.finite("scale", scale))
 
 
 @factory
@@ -113,9 +113,10 @@ def chrono(max_length: int) -> Initializer:
     >>> bool(jnp.all(b[4:8] == -b[:4])), bool(jnp.all(b[4:8] <= jnp.log(99)))
     (True, True)
     """
-    if check.at_least_zero("max_length", max_length) < 3:
+    length = check.finite("max_length", max_length)
+    if length < 3:
         raise ValueError(f"`max_length` must be at least 3 steps; got {max_length}")
-    return _chrono(float(max_length))
+    return _chrono(length)
 
 
 @factory

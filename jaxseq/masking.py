@@ -55,13 +55,12 @@ def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
       mask: bool `[T, B]`, of any pattern.
 
     Raises:
-      TypeError, ValueError: `ys` is no array of at least 2 axes; `mask` is not bool, or not of its steps.
+      TypeError, ValueError: `ys` are no array of at least 2 axes; `mask` is not bool, or not of their steps.
     """
     ys = check.array("ys", "T, B, H", ys)
     if ys.ndim < 2:
         raise ValueError(f"`ys` must be [T, B, H], of at least 2 axes; got {check.shaped(ys)}")
-    if mask is None:
-        raise TypeError("`mask` must be bool [T, B]; got None")
+    mask = check.array("mask", "T, B", mask)
     check.flags("mask", mask, ys.shape[:-1])
     steps = jnp.arange(1, ys.shape[0] + 1).reshape(-1, *[1] * (mask.ndim - 1))
     last = jnp.max(jnp.where(mask, steps, 0), axis=0, initial=0)  # counted from 1; 0: no step at all

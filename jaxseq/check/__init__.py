@@ -11,6 +11,7 @@ from jaxseq.check._arrays import features as features
 from jaxseq.check._arrays import fits as fits
 from jaxseq.check._arrays import flags as flags
 from jaxseq.check._arrays import float_dtype as float_dtype
+from jaxseq.check._arrays import floating as floating
 from jaxseq.check._arrays import inputs as inputs
 from jaxseq.check._arrays import integers as integers
 from jaxseq.check._arrays import representable as representable
@@ -29,6 +30,7 @@ from jaxseq.check._values import bias as bias
 from jaxseq.check._values import direction as direction
 from jaxseq.check._values import finite as finite
 from jaxseq.check._values import function as function
+from jaxseq.check._values import function_taking as function_taking
 from jaxseq.check._values import functions_taking as functions_taking
 from jaxseq.check._values import given_key as given_key
 from jaxseq.check._values import initializers as initializers

@@ -40,6 +40,8 @@ def representable(tree: Any, names: str | Sequence[str] = "arguments") -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if isinstance(leaf, np.ndarray | np.generic | str | bytes):
             _representable(_named(names, path), np.asarray(leaf))
+        elif not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct | int | float | complex):
+            raise TypeError(f"`{_named(names, path)}` must be an array; got {type(leaf).__name__}")
 
 
 def array(name: str, axes: str, x: Any) -> jax.Array:
@@ -75,6 +77,14 @@ def float_dtype(name: str, dtype: Any) -> np.dtype | None:
     return jax.dtypes.canonicalize_dtype(found)
 
 
+def floating(name: str, axes: str, x: Any) -> jax.Array:
+    """Returns an array of real floats."""
+    x = array(name, axes, x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"`{name}` must be floating [{axes}]; got {shaped(x)}")
+    return x
+
+
 def integers(name: str, axes: str, x: Any) -> jax.Array:
     """Returns an array of integers, with the axes of `axes` (batch axes free)."""
     x = array(name, axes, x)
@@ -95,6 +105,8 @@ def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
         raise TypeError(f"`{name}` must be floating [{axes}]; got {shaped(xs)}.{hint}")
     if xs.ndim < ndim:
         raise ValueError(f"`{name}` must be [{axes}], of at least {ndim} axes; got {shaped(xs)}")
+    if xs.shape[-1] == 0:
+        raise ValueError(f"`{name}` must be [{axes}], of at least one feature; got {shaped(xs)}")
     if dtype is not None and xs.dtype != dtype:
         raise TypeError(f"`{name}` must be {dtype}, the dtype of `params`; got {shaped(xs)}. Cast one to the other.")
     return xs

@@ -139,9 +139,15 @@ def function(name: str, value: Any) -> None:
 def functions_taking(**named: tuple[Any, int]) -> None:
     """Raises unless each is None or a function that takes as many arguments by position as stand beside it."""
     for name, (value, count) in named.items():
-        if value is not None and not (callable(value) and takes(value, count)):
-            got = takes_what(value) if callable(value) else f"got {short(value)}"
-            raise TypeError(f"`{name}` must be a function of {count} arguments by position; {got}")
+        if value is not None:
+            function_taking(name, value, count)
+
+
+def function_taking(name: str, value: Any, count: int) -> None:
+    """Raises unless `value` is a function that takes `count` arguments by position."""
+    if not (callable(value) and takes(value, count)):
+        got = takes_what(value) if callable(value) else f"got {short(value)}"
+        raise TypeError(f"`{name}` must be a function of {count} arguments by position; {got}")
 
 
 def direction(reverse: Any) -> None:
@@ -171,14 +177,14 @@ def path(name: str, value: Any) -> Path:
 
 def random_key(key: Any) -> None:
     """Raises unless `key` is a random key or None."""
-    if key is not None and not isinstance(key, jax.Array):
-        raise TypeError(f"`key` must be a jax.random.key or None; got {type(key).__name__}")
+    if key is not None and not _is_key(key):
+        raise TypeError(f"`key` must be a jax.random.key or None; got {_kind_of_key(key)}")
 
 
 def given_key(key: Any) -> None:
     """Raises unless `key` is a random key."""
-    if not isinstance(key, jax.Array):
-        raise TypeError(f"`key` must be a jax.random.key, to draw by; got {type(key).__name__}")
+    if not _is_key(key):
+        raise TypeError(f"`key` must be a jax.random.key, to draw by; got {_kind_of_key(key)}")
 
 
 def kernel(kernel: Any) -> None:
@@ -246,6 +252,15 @@ def _number_in(fits, words, name, value):
     if not fits(number):
         raise ValueError(f"`{name}` must be {words}; got {short(value)}")
     return number
+
+
+def _is_key(key):
+    """Whether it is one of `jax.random.key`, or of the older `jax.random.PRNGKey`."""
+    return isinstance(key, jax.Array) and (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32)
+
+
+def _kind_of_key(key):
+    return f"{key.dtype} {key.shape}" if isinstance(key, jax.Array) else type(key).__name__
 
 
 def _is_number(value):

@@ -43,9 +43,7 @@ class Loader:
 
     def __post_init__(self):
         check.natural("count", self.count)
-        if self.plan is None:
-            raise TypeError("`plan` must be a function (number) -> (i) -> batch; got None")
-        check.functions_taking(plan=(self.plan, 1))
+        check.function_taking("plan", self.plan, 1)
 
     def __len__(self):
         return self.count
@@ -68,9 +66,7 @@ class Loader:
         >>> [batch["squares"].tolist() for batch in loader.epoch(0)]
         [[0, 1], [4, 9]]
         """
-        if function is None:
-            raise TypeError("`function` must be (batch) -> batch; got None")
-        check.functions_taking(function=(function, 1))
+        check.function_taking("function", function, 1)
         plan = _Mapped(self.plan, function)
         return Loader(self.count, plan, self.dropped)
 

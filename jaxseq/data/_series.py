@@ -184,8 +184,9 @@ def cyclic(values: ArrayLike, period: float) -> np.ndarray:
     [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     """
     period = check.positive_finite("period", period)
-    values = real("values", numbers("values", values))
-    angles = 2 * np.pi * (values % period) / period  # whole periods go first, which is exact
+    angles = (
+        2 * np.pi * (real("values", numbers("values", values)) % period) / period
+    )  # whole periods go first, which is exact
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).astype(np.float32)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._eager import eager
 from jaxseq._top_k import top_k
 from jaxseq.decoding._step import (
@@ -132,7 +132,7 @@ def beam_search(
         none = jnp.full((B, size), -jnp.inf, dtype)
         nothing = Decoded(tokens, jnp.zeros((B, size), jnp.int32), none, none)
         begun = _Search(jnp.asarray(0, jnp.int32), carry, tokens, none.at[:, 0].set(0), nothing)
-        search = jax.lax.while_loop(lambda now: goes_on(now, power), lambda now: advance(now, last, power), begun)
+        search = _meshes.while_loop(lambda now: goes_on(now, power), lambda now: advance(now, last, power), begun)
         tokens, *rest = search.finished
         return Decoded(tokens.reshape(max_length, *batch, size), *(x.reshape(*batch, size) for x in rest))
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._eager import eager
 from jaxseq.decoding._logits import check_key, draw, options_of
 from jaxseq.decoding._step import (
@@ -157,7 +157,7 @@ def _write(
             ended=jnp.zeros(last.shape, bool),
         )
         goes_on = lambda now: (now.t < max_length) & ~jnp.all(now.ended)
-        done = jax.lax.while_loop(goes_on, lambda now: advance(now, by), begun)
+        done = _meshes.while_loop(goes_on, lambda now: advance(now, by), begun)
         return Decoded(done.tokens, done.lengths, done.scores, done.scores)
 
     return eager(run, carry, last, by)

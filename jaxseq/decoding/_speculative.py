@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._eager import eager
 from jaxseq.decoding._logits import filter_logits, options_of
 from jaxseq.decoding._step import Step, check_functions, end_token, first_token, log_probs, no_tokens, vocabulary
@@ -111,7 +111,7 @@ def speculative(
         key, *keys = jax.random.split(now.key, 4)
         # One step more than there are guesses: the draft model has to have read the last of them too.
         state, guesses = now.draft_carry, jax.random.split(keys[0], ahead + 1)
-        _, (draft_carries, drawn, log_q) = jax.lax.scan(
+        _, (draft_carries, drawn, log_q) = _meshes.scan(
             functools.partial(guess, numbers=numbers), (state, now.last), guesses
         )
         tokens = jnp.concatenate([now.last[None], drawn[:-1]])
@@ -162,7 +162,7 @@ def speculative(
             rounds=nothing,
             ended=jnp.zeros(last.shape, bool),
         )
-        done = jax.lax.while_loop(lambda now: ~jnp.all(now.ended), lambda now: advance(now, numbers), begun)
+        done = _meshes.while_loop(lambda now: ~jnp.all(now.ended), lambda now: advance(now, numbers), begun)
         return Speculated(done.tokens, done.lengths, done.scores, done.rounds)
 
     return eager(run, key, carry, draft_carry, last, options.numbers)
@@ -175,7 +175,7 @@ def _by_steps(step: Step, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, C
         carry, log_p = log_probs(step, carry, token)
         return carry, (carry, log_p)
 
-    _, (carries, log_p) = jax.lax.scan(advance, carry, tokens)
+    _, (carries, log_p) = _meshes.scan(advance, carry, tokens)
     carries = jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), carry, carries)
     return log_p, lambda count: _picked(carries, count)
 

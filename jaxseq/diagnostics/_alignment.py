@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
-import numpy as np
 
-from jaxseq.diagnostics._axes import axes_or_new
+from jaxseq.diagnostics._axes import axes_or_new, named, real
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,12 +30,9 @@ def plot_alignment(
     Raises:
       ValueError: `weights` are not of one pair, or the names not as many.
     """
-    values = np.asarray(weights, np.float64)
-    if values.ndim != 2:
-        raise ValueError(f"`weights` must be [L, S], of one row of the batch; got {values.shape}")
-    for name, labels, size, axis in (("source", source, values.shape[1], "S"), ("target", target, len(values), "L")):
-        if labels is not None and len(labels) != size:
-            raise ValueError(f"`{name}` must name the {axis} = {size} of `weights`; got {len(labels)}")
+    values = real("weights", "[L, S], of one row of the batch", weights, (2,))
+    named("source", source, values.shape[1], f"S = {values.shape[1]} of `weights`")
+    named("target", target, len(values), f"L = {len(values)} of `weights`")
     ax = axes_or_new(ax)
     ax.imshow(values, aspect="auto", interpolation="nearest", cmap="Greys", vmin=0, vmax=1)
     if source is not None:

@@ -1,8 +1,13 @@
-"""What the plots share: the axes they draw on."""
+"""What the plots share: the axes they draw on, and the errors of what they draw."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxseq import check
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,3 +20,30 @@ def axes_or_new(ax: Axes | None) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(6.4, 3.6), layout="constrained")[1]
+
+
+def real(name: str, axes: str, values: Any, ndims: tuple[int, ...]) -> np.ndarray:
+    """Returns real numbers to draw as float64, of one of these numbers of axes."""
+    values = check.array_like(name, axes, values)
+    if np.iscomplexobj(values):
+        raise TypeError(f"`{name}` must be real; got {values.dtype}")
+    if values.ndim not in ndims:
+        raise ValueError(f"`{name}` must be {axes}; got {values.shape}")
+    return np.asarray(values, np.float64)
+
+
+def named(name: str, labels: Sequence[str] | None, size: int, what: str) -> None:
+    """Raises unless there is a label for each of `size`, or none at all."""
+    if labels is None:
+        return
+    if not isinstance(labels, Sequence) or not all(isinstance(one, str) for one in labels):
+        raise TypeError(f"`{name}` must be a sequence of names; got {check.short(labels)}")
+    if len(labels) != size:
+        raise ValueError(f"`{name}` must name the {what}; got {len(labels)}")
+
+
+def mapping(name: str, value: Any) -> Iterable[tuple[str, Any]]:
+    """Returns the items of a dict."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"`{name}` must be a dict, by name; got {type(value).__name__}")
+    return value.items()

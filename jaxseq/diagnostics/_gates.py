@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq._unroll import unroll
+from jaxseq.diagnostics._axes import mapping, real
 from jaxseq.kernels._saved import run_and_save
 from jaxseq.masking import keep
 from jaxseq.typing import Carry, Cell, Composite, Params, Saved
@@ -80,22 +81,21 @@ def plot_gates(gates: Mapping[str, jax.Array], *, axes: Sequence[Axes] | None = 
     """
     import matplotlib.pyplot as plt
 
-    for name, gate in gates.items():
-        if np.ndim(gate) != 2:
-            raise ValueError(f"`gates['{name}']` must be [T, H], one row of the batch; got {np.shape(gate)}")
+    axes_of_one = "[T, H], one row of the batch"
+    shown = {name: real(f"gates['{name}']", axes_of_one, gate, (2,)) for name, gate in mapping("gates", gates)}
     if axes is None:
         size = (7, 0.6 + 1.4 * len(gates))
         panels = plt.subplots(len(gates), sharex=True, squeeze=False, figsize=size, layout="constrained")[1]
         axes = list(panels[:, 0])
     if len(axes) != len(gates):
         raise ValueError(f"`axes` must be one for each of the {len(gates)} gates; got {len(axes)}")
-    for ax, (name, gate) in zip(axes, gates.items(), strict=True):
-        values = np.asarray(gate, np.float64).T
-        shown = values[np.isfinite(values)]
-        if np.all((shown >= 0) & (shown <= 1)):
+    for ax, (name, gate) in zip(axes, shown.items(), strict=True):
+        values = gate.T
+        finite = values[np.isfinite(values)]
+        if np.all((finite >= 0) & (finite <= 1)):
             colors = {"cmap": "viridis", "vmin": 0, "vmax": 1}
         else:
-            largest = np.max(np.abs(shown))
+            largest = np.max(np.abs(finite))
             colors = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
         ax.set_facecolor("0.85")  # behind NaN
         image = ax.imshow(values, aspect="auto", interpolation="nearest", **colors)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseq import check
 from jaxseq._around import Augmented, around
 from jaxseq._unroll import unroll
 from jaxseq.diagnostics._axes import axes_or_new
@@ -64,6 +65,7 @@ def carry_gradients(
     >>> gradients.c.shape
     (5, 2, 4)
     """
+    check.function_taking("loss", loss, 1)
 
     def run(kernel):
         return unroll(cell, params, xs, carry, mask=mask, reset=reset, reverse=reverse, kernel=kernel, key=key)
@@ -132,6 +134,9 @@ def plot_gradient_norms(norms: Carry, *, ax: Axes | None = None) -> Axes:
         to a leaf is its label.
       ax: the axes to draw on; None: those of a new figure.
     """
+    check.representable(norms, "norms")
+    if not jax.tree.leaves(norms) or not all(jnp.ndim(leaf) for leaf in jax.tree.leaves(norms)):
+        raise ValueError("`norms` must be a pytree of arrays [T, B]; got none, or a number in it")
     ax = axes_or_new(ax)
     for path, leaf in jax.tree_util.tree_leaves_with_path(norms):
         label = jax.tree_util.keystr(path, simple=True, separator=".") or "carry"

@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 from jaxseq import _meshes, check
 from jaxseq._promote import widen
 from jaxseq._unroll import step
-from jaxseq.diagnostics._axes import axes_or_new
+from jaxseq.diagnostics._axes import axes_or_new, real
 from jaxseq.typing import Carry, Cell, Composite, Params
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def plot_singular_values(singular_values: jax.Array, *, ax: Axes | None = None) 
     """
     import matplotlib
 
-    values = np.asarray(singular_values, np.float64)
+    values = real("singular_values", "[T, n]", singular_values, (2,))
     values = np.where(values > 0, values, np.nan)
     T, n = values.shape
     ax = axes_or_new(ax)
@@ -147,7 +147,7 @@ def _stretch(q, jacobian):
 
 
 def _square(jacobians):
-    jacobians = check.array("jacobians", "T, n, n", jacobians)
+    jacobians = check.floating("jacobians", "T, n, n", jacobians)
     if jacobians.ndim != 3 or jacobians.shape[1] != jacobians.shape[2]:
         raise ValueError(f"`jacobians` must be [T, n, n]; got {jacobians.shape}")
     return jacobians.astype(widen(jacobians.dtype))  # decompositions know no narrower ones

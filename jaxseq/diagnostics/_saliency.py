@@ -19,7 +19,7 @@ from jax.core import Tracer
 
 from jaxseq import _meshes, check
 from jaxseq._promote import widen
-from jaxseq.diagnostics._axes import axes_or_new
+from jaxseq.diagnostics._axes import axes_or_new, named, real
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,6 +41,7 @@ def gradient_times_input(score: Score, xs: jax.Array) -> jax.Array:
     >>> diagnostics.gradient_times_input(lambda xs: jnp.sum(xs * jnp.array([1.0, 2.0])), jnp.array([[3.0, 4.0]]))
     Array([[3., 8.]], dtype=float32)
     """
+    check.function_taking("score", score, 1)
     xs = _floating("xs", xs)
     return _attribute(xs, _gradient(score)(xs))
 
@@ -63,6 +64,7 @@ def integrated_gradients(
     >>> diagnostics.integrated_gradients(lambda xs: jnp.sum(xs**3), jnp.array([1.0, 2.0])).round(4)
     Array([1., 8.], dtype=float32)
     """
+    check.function_taking("score", score, 1)
     xs = _floating("xs", xs)
     baseline = jnp.zeros_like(xs) if baseline is None else _floating("baseline", baseline)
     if baseline.shape != xs.shape or baseline.dtype != xs.dtype:
@@ -102,6 +104,7 @@ def leave_one_out(score_of_mask: Score, mask: jax.Array) -> jax.Array:
     >>> diagnostics.leave_one_out(lambda mask: jnp.sum(weights * mask, axis=0), jnp.array([[True], [False], [True]]))
     Array([[1.], [0.], [3.]], dtype=float32)
     """
+    check.function_taking("score_of_mask", score_of_mask, 1)
     mask = check.array("mask", "T, B", mask)
     if mask.ndim < 1:
         raise ValueError("`mask` must be [T, B]; got a scalar")
@@ -126,11 +129,8 @@ def plot_saliency(attributions: jax.Array, *, tokens: Sequence[str] | None = Non
     Raises:
       ValueError: `attributions` are not of one sequence, or `tokens` not T.
     """
-    values = np.asarray(attributions, np.float64)
-    if values.ndim not in (1, 2):
-        raise ValueError(f"`attributions` must be [T] or [T, D], of one row of the batch; got {values.shape}")
-    if tokens is not None and len(tokens) != len(values):
-        raise ValueError(f"`tokens` must name the {len(values)} steps; got {len(tokens)}")
+    values = real("attributions", "[T] or [T, D], of one row of the batch", attributions, (1, 2))
+    named("tokens", tokens, len(values), f"{len(values)} steps")
     ax = axes_or_new(ax)
     if values.ndim == 1:
         ax.bar(range(len(values)), values, color=["tab:red" if value > 0 else "tab:blue" for value in values])

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
+from jaxseq.diagnostics._axes import mapping, real
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,8 @@ def saturation(gate: jax.Array, *, low: float = 0.1, high: float = 0.9, mask: ja
     >>> diagnostics.saturation(jnp.array([[0.0, 0.5], [1.0, 0.95]]))
     Saturation(left=Array([0.5, 0. ], dtype=float32), right=Array([0.5, 0.5], dtype=float32))
     """
-    gate = check.array("gate", "T, B, H", gate)
+    gate = check.floating("gate", "T, B, H", gate)
+    low, high = check.finite("low", low), check.finite("high", high)
     if gate.ndim < 2:
         raise ValueError(f"`gate` must be [T, B, H], of at least 2 axes; got {gate.shape}")
     if not low <= high:
@@ -67,6 +69,12 @@ def plot_saturation(saturations: Mapping[str, Saturation], *, ax: Axes | None = 
     """
     import matplotlib.pyplot as plt
 
+    for name, shares in mapping("saturations", saturations):
+        if not isinstance(shares, Saturation):
+            raise TypeError(f"`saturations[{name!r}]` must be what saturation returned; got {type(shares).__name__}")
+        left, right = (real(f"saturations[{name!r}]", "shares [H]", share, (1,)) for share in shares)
+        if left.shape != right.shape:
+            raise ValueError(f"`saturations[{name!r}]` must be of the same units; got {left.shape} and {right.shape}")
     if ax is None:
         ax = plt.subplots(figsize=(4.2, 4.2), layout="constrained")[1]
     ax.plot([0, 1], [1, 0], color="0.4", lw=1, ls="--")  # the shares add up to 1 at most

@@ -1,6 +1,7 @@
 """What is told of a net before it runs: how, in words, and in how many bytes."""
 
 import jax
+import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq.kernels._bptt import default
@@ -23,7 +24,8 @@ def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Ke
       kernel: as for `jaxseq.unroll`.
 
     Raises:
-      TypeError: `cell` is neither, or `kernel` takes other arguments than a kernel.
+      TypeError, ValueError: `cell` is neither, `params` are not its own for such `xs`, or `kernel` takes other
+        arguments than a kernel.
 
     >>> cell = jaxseq.lstm(128)
     >>> params = cell.init(jax.random.key(0), 64)
@@ -48,7 +50,7 @@ def peak_bytes(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel:
       kernel: as for `jaxseq.unroll`. Of one of your own it is what JAX keeps for its gradient.
 
     Raises:
-      TypeError: `cell` is neither, or `kernel` takes other arguments than a kernel.
+      TypeError, ValueError: as of `explain`.
 
     >>> cell = jaxseq.lstm(64)
     >>> params = cell.init(jax.random.key(0), 16)
@@ -64,4 +66,8 @@ def peak_bytes(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel:
 def _parts(cell, params, xs, kernel):
     check.net(cell)
     check.kernel(kernel)
+    check.representable((params, xs), ("params", "xs"))
+    if not hasattr(xs, "shape") or len(xs.shape) < 2 or not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise TypeError(f"`xs` must be floating [T, B, D], or its shape and dtype; got {check.short(xs)}")
+    check.parameters(cell, params, xs.shape[-1])
     return plan_net(default(kernel), cell, params, xs)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq.nn._flax import Given, linear
 from jaxseq.nn._layer import Layer, asked, causal, layer_of
 from jaxseq.nn.attention._attention import SCORES, Attention, Memory
@@ -97,7 +97,7 @@ class RecurrentDecoder(nnx.Module):
             return (after.decoder, after.fed), (joined, weights)
 
         memory, time = carry.memory, xs.ndim - 2
-        _, (joined, weights) = jax.lax.scan(advance, (carry.decoder, carry.fed), jnp.moveaxis(xs, time, 0))
+        _, (joined, weights) = _meshes.scan(advance, (carry.decoder, carry.fed), jnp.moveaxis(xs, time, 0))
         return jnp.moveaxis(joined, 0, time), jnp.moveaxis(weights, 0, time)
 
     def _fed_step(self, carry, x):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq import check, decoding
+from jaxseq import _meshes, check, decoding
 from jaxseq._promote import beside, widen
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
@@ -254,7 +254,7 @@ class Seq2Seq(nnx.Module):
 
         carry, tokens = self._encoded(source, source_mask, None, inputs), jnp.moveaxis(inputs, -1, 0)
         steps = tokens, jax.random.split(key, len(tokens)), jnp.arange(len(tokens)) == 0
-        _, logits = jax.lax.scan(advance, (carry, tokens[0]), steps)
+        _, logits = _meshes.scan(advance, (carry, tokens[0]), steps)
         return jnp.moveaxis(logits, 0, -2)
 
     def _taught(self, target, mask):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq.nn._flax import given, linear
 from jaxseq.nn._layer import Layer, causal, layer_of, some_steps
 from jaxseq.nn.models._heads import POINT, Head, checked_head
@@ -95,7 +95,7 @@ class AutoregressiveForecaster(nnx.Module):
             carry, parameters = state
             return self._step(carry, self.head.point(parameters)), parameters
 
-        _, parameters = jax.lax.scan(advance, self._read(xs, mask, carry), length=horizon)
+        _, parameters = _meshes.scan(advance, self._read(xs, mask, carry), length=horizon)
         return jnp.moveaxis(parameters, 0, -3)
 
     def sample_paths(
@@ -130,7 +130,7 @@ class AutoregressiveForecaster(nnx.Module):
             return self._step(carry, x), x
 
         def path(key):
-            return jnp.moveaxis(jax.lax.scan(advance, start, jax.random.split(key, horizon))[1], 0, -2)
+            return jnp.moveaxis(_meshes.scan(advance, start, jax.random.split(key, horizon))[1], 0, -2)
 
         return jax.vmap(path)(jax.random.split(key, paths))
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq.nn._flax import Embed, Given
 from jaxseq.typing import Shape
 
@@ -86,7 +86,7 @@ class NGramEmbedding(nnx.Module):
             return shifted if is_real is None else jnp.where(is_real[..., None], shifted, recent), window
 
         over_time = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (ids.astype(jnp.int32), mask, reset))
-        carry, windows = jax.lax.scan(step, carry, over_time)
+        carry, windows = _meshes.scan(step, carry, over_time)
         rows = self._rows(jnp.moveaxis(windows, 0, -2))
         embedded = self.table(rows).reshape(*ids.shape, self.size)
         return carry, embedded if mask is None else jnp.where(mask[..., None], embedded, 0)
