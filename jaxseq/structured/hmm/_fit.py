@@ -204,7 +204,7 @@ def _given(params):
         raise TypeError(
             f"`params` must be hmm.Params(log_initial, log_transition, emission); got {type(params).__name__}"
         )
-    return jax.tree.map(jnp.asarray, params)
+    return jax.tree.map(jnp.asarray, check.as_jax(params))
 
 
 def _log_probs(counts, old, pseudocount):
