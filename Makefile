@@ -9,15 +9,15 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test learn pages laws kills lint types format check bench parity clean
+.PHONY: help demo test learn pages laws kills fuzz lint types format check bench parity clean
 
-help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws and bench
+help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws, fuzz and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-demo: $(VENV)/examples.installed ## Train a sentiment classifier
+demo: $(VENV)/examples.installed ## Train a sentiment classifier (two to three minutes)
 	$(BIN)/python -m examples.sentiment $(ARGS)
 
-test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doctests
+test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doctests (about six minutes on two cores)
 	$(PYTEST) $(ARGS)
 
 learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that train for long
@@ -32,6 +32,9 @@ laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and k
 
 kills: $(VENV)/test.installed ## Kill sixty training processes and see them go on to the same bits
 	JAXSEQ_KILLS=full $(BIN)/python -m pytest -m learn -s tests/train/test_kills.py
+
+fuzz: $(VENV)/test.installed $(VENV)/examples.installed ## Make ten thousand spoiled calls and judge what comes of each
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(VENV)/dev.installed ## Check style and format
 	@$(BIN)/ruff check; style=$$?; $(BIN)/ruff format --check && exit $$style

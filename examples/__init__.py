@@ -1,4 +1,7 @@
-"""Examples: one task a file, from raw data to an evaluated model, each run as `python -m examples.NAME`."""
+"""Examples: one task a file, from raw data to an evaluated model, each run as `python -m examples.NAME`.
+
+By its path it runs too, so no file here has the name of a module that Python or JAX imports.
+"""
 
 import argparse
 from pathlib import Path

@@ -116,7 +116,7 @@ LOADERS = {"shakespeare": load_shakespeare, "poems": load_poems, "smoke": make_u
 
 def encode(vocabulary: data.Vocabulary, text: str) -> np.ndarray:
     """Returns the ids of a work, between two ends: that of the one before, and its own."""
-    return vocabulary.encode([END, *text, END])
+    return vocabulary.encode([END, *text, END], specials="read")
 
 
 def shuffled_pieces(documents: list[np.ndarray], length: int = 2000) -> list[np.ndarray]:

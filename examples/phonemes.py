@@ -83,8 +83,8 @@ def make_model(sizes: Sizes, letters: data.Vocabulary, phonemes: data.Vocabulary
         source_vocabulary=len(letters),
         target_vocabulary=len(phonemes),
         features=sizes.features,
-        start=int(phonemes.encode([START])[0]),
-        end=int(phonemes.encode([END])[0]),
+        start=int(phonemes.encode([START], specials="read")[0]),
+        end=int(phonemes.encode([END], specials="read")[0]),
         attention="general",
         rngs=nnx.Rngs(seed),
     )

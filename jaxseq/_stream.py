@@ -51,7 +51,7 @@ def _chunk_by_chunk(cell, params, chunks, carry):
     for xs in chunks:
         if carry is None:  # the first chunk runs the program of the others, which is handed a carry
             params, carry, xs = enter(cell, params, None, "xs", "T, B, D", xs)
-        carry, ys = _run_chunk(cell, *check.as_jax((params, xs, carry)))
+        carry, ys = _run_chunk(cell, *check.as_jax((params, xs, carry), ("params", "xs", "carry")))
         yield carry, ys
 
 

@@ -126,7 +126,7 @@ def step(
 def enter(cell, params, carry, name, axes, xs):
     """Returns params, carry and the inputs `name` of `axes`, checked: what `unroll` and `step` have in common."""
     check.net(cell)
-    params, carry = check.as_jax((params, carry))
+    params, carry = check.as_jax((params, carry), ("params", "carry"))
     xs = check.inputs(name, axes, xs, params)
     batch = xs.shape[1:-1] if axes.startswith("T") else xs.shape[:-1]
     try:

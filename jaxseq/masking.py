@@ -30,17 +30,17 @@ def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
       T: the number of steps.
 
     Raises:
-      TypeError: `lengths` are not integers.
+      TypeError, ValueError: `lengths` are not integers, or beyond those of JAX; `T` is no int of at least 0.
 
     >>> lengths_to_mask([2, 0], 3).astype(int).tolist()
     [[1, 0], [1, 0], [0, 0]]
     """
-    lengths = jnp.asarray(lengths)
+    lengths = check.array_like("lengths", "B", lengths)
     if lengths.size == 0:
         lengths = lengths.astype(int)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"`lengths` must be integers; got {lengths.dtype}")
-    return jnp.arange(T).reshape(T, *[1] * lengths.ndim) < lengths
+    return jnp.arange(check.natural("T", T)).reshape(T, *[1] * lengths.ndim) < lengths
 
 
 def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import jaxseq
-from jaxseq import kernels
+from jaxseq import check, data, decoding, kernels
+from jaxseq.structured import crf, ctc, hmm, markov
+from jaxseq.train import losses, metrics
 from tests import zoo
 
 T, B, D, H = 7, 3, 5, 4
@@ -258,3 +260,58 @@ def test_a_carry_that_only_looks_batched_is_refused_under_a_mask():
     )
     with pytest.raises(ValueError, match=r"`carry` must lead with the batch \(2,\); got \(2,\)"):
         jaxseq.unroll(cell, jnp.zeros((D, 2)), XS[:, :2], mask=jnp.ones((T, 2), bool))
+
+
+WIDE = np.array([[2**32 + 3, 1]])  # which JAX, without x64, would wrap to 3
+POISSON = hmm.PoissonParams(jnp.ones((2, 2)))
+TAGS = crf.Params(jnp.zeros((2, 2)), jnp.zeros(2), jnp.zeros(2))
+WIDE_CALLS = {
+    "lengths_to_mask": lambda: jaxseq.lengths_to_mask(WIDE[0], 5),
+    "lengths_to_mask of a list": lambda: jaxseq.lengths_to_mask(WIDE[0].tolist(), 5),
+    "prefetch": lambda: next(data.prefetch([{"ids": WIDE}])),
+    "pad": lambda: data.pad(WIDE),
+    "pad's value": lambda: data.pad([[1]], length=2, value=2**40),
+    "streams": lambda: data.streams(WIDE[0], 1, 1),
+    "token_dropout": lambda: data.token_dropout(None, WIDE, 0.1, 1),
+    "token_dropout's unknown": lambda: data.token_dropout(jax.random.key(0), WIDE % 2, 0.1, 2**32 + 3),
+    "hmm.observe": lambda: hmm.observe(hmm.poisson(), POISSON, WIDE),
+    "hmm.fit": lambda: hmm.fit(hmm.poisson(), 2, WIDE, key=jax.random.key(0)),
+    "hmm.count": lambda: hmm.count(WIDE, 2),
+    "crf.log_likelihood": lambda: crf.log_likelihood(TAGS, jnp.zeros((1, 2, 2)), WIDE),
+    "ctc.loss": lambda: ctc.loss(jnp.zeros((3, 1, 3)), WIDE),
+    "markov.count": lambda: markov.count(WIDE.T, 4),
+    "losses.cross_entropy": lambda: losses.cross_entropy(jnp.zeros((1, 2, 3)), WIDE),
+    "metrics.edit_distance": lambda: metrics.edit_distance(WIDE, WIDE % 4),
+    "decoding.greedy": lambda: decoding.greedy(
+        lambda carry, ids: (carry, jnp.zeros((2, 4))), (), WIDE[0], max_length=3
+    ),
+    "params": lambda: check.as_jax({"ids": WIDE}),
+}
+
+
+@pytest.mark.parametrize("name", WIDE_CALLS)
+def test_integers_that_jax_would_wrap_are_refused(name):
+    with pytest.raises(ValueError, match=r"beyond int32|fit into int32|must be"):
+        WIDE_CALLS[name]()
+
+
+def test_what_jax_can_hold_passes_and_the_rest_is_named():
+    top = check.array("x", "T", np.array([2**32 - 1], np.uint64))
+    assert top.dtype == jnp.uint32
+    assert int(top[0]) == 2**32 - 1
+    np.testing.assert_array_equal(check.array("x", "T", np.array([np.inf, np.nan, 1.0])), [np.inf, np.nan, 1])
+    for wrong in (np.array([2**63], np.uint64), np.array([-(2**31) - 1]), np.array([1e300]), np.array([1e300j])):
+        with pytest.raises(ValueError, match=r"`x` holds .* beyond"):
+            check.array("x", "T", wrong)
+    for wrong in (np.array([None]), np.array(["a"]), np.array(["2020-01-01"], "M8[s]"), np.ones(1, np.longdouble)):
+        with pytest.raises(TypeError, match="`x` must hold numbers or bools; got"):
+            check.array("x", "T", wrong)
+    with pytest.raises(ValueError, match=r"`carry\['n'\]` holds int64 numbers"):
+        check.as_jax((PARAMS, {"n": np.int64(2**40)}), ("params", "carry"))
+    with pytest.raises(TypeError, match=r"`params.b` must hold numbers or bools; got objects"):
+        unroll(params=PARAMS._replace(b=np.array([None] * 16)))
+
+
+def test_wide_integers_are_held_with_x64(x64):
+    assert int(check.array("x", "T", WIDE)[0, 0]) == 2**32 + 3
+    assert int(next(data.prefetch([{"ids": WIDE}]))["ids"][0, 0]) == 2**32 + 3

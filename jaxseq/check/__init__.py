@@ -5,11 +5,14 @@ ValueError for shapes and values.
 """
 
 from jaxseq.check._arrays import array as array
+from jaxseq.check._arrays import array_like as array_like
 from jaxseq.check._arrays import as_jax as as_jax
 from jaxseq.check._arrays import features as features
+from jaxseq.check._arrays import fits as fits
 from jaxseq.check._arrays import flags as flags
 from jaxseq.check._arrays import inputs as inputs
 from jaxseq.check._arrays import integers as integers
+from jaxseq.check._arrays import representable as representable
 from jaxseq.check._arrays import shaped as shaped
 from jaxseq.check._nets import batch_leads as batch_leads
 from jaxseq.check._nets import blame as blame
@@ -23,6 +26,7 @@ from jaxseq.check._nets import signatures as signatures
 from jaxseq.check._values import at_least_zero as at_least_zero
 from jaxseq.check._values import bias as bias
 from jaxseq.check._values import direction as direction
+from jaxseq.check._values import finite as finite
 from jaxseq.check._values import function as function
 from jaxseq.check._values import functions_taking as functions_taking
 from jaxseq.check._values import given_key as given_key
@@ -30,11 +34,16 @@ from jaxseq.check._values import initializers as initializers
 from jaxseq.check._values import kernel as kernel
 from jaxseq.check._values import natural as natural
 from jaxseq.check._values import one_of as one_of
+from jaxseq.check._values import path as path
 from jaxseq.check._values import positive as positive
+from jaxseq.check._values import positive_finite as positive_finite
 from jaxseq.check._values import positive_int as positive_int
 from jaxseq.check._values import probability as probability
 from jaxseq.check._values import random_key as random_key
 from jaxseq.check._values import rate as rate
+from jaxseq.check._values import seed as seed
 from jaxseq.check._values import sequence as sequence
 from jaxseq.check._values import shape as shape
+from jaxseq.check._values import short as short
+from jaxseq.check._values import switch as switch
 from jaxseq.check._values import takes as takes

@@ -1,5 +1,6 @@
 """Arrays, by dtype and shape."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,21 +9,57 @@ import numpy as np
 
 from jaxseq.typing import Params, Shape
 
+_KINDS = {"O": "objects", "U": "text", "S": "bytes", "M": "dates", "m": "durations"}  # of NumPy's dtypes
 
-def as_jax(tree: Any) -> Any:
-    """Returns the pytree with NumPy arrays as JAX's: float64 as the default float."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, tree)
+
+def as_jax(tree: Any, names: str | Sequence[str] = "arguments") -> Any:
+    """Returns the pytree with NumPy arrays as JAX's: float64 as the default float.
+
+    Args:
+      tree: a pytree; what is no NumPy array in it stays as it is.
+      names: what errors call it; of a tuple, what they call each entry.
+
+    Raises:
+      TypeError, ValueError: as `representable` does.
+    """
+    representable(tree, names)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf, tree)
+
+
+def representable(tree: Any, names: str | Sequence[str] = "arguments") -> None:
+    """Raises unless JAX can hold the NumPy arrays of a pytree: what JAX would wrap, or make infinite, is refused.
+
+    Nothing is looked at under jit, nor of JAX's own arrays, and only the extremes of what JAX narrows.
+
+    Raises:
+      TypeError: an array of objects, text or dates.
+      ValueError: integers, or finite floats, beyond the dtype that JAX narrows theirs to.
+    """
+    if all(isinstance(leaf, jax.Array | float) for leaf in jax.tree.leaves(tree)):
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if isinstance(leaf, np.ndarray | np.generic | str | bytes):
+            _representable(_named(names, path), np.asarray(leaf))
 
 
 def array(name: str, axes: str, x: Any) -> jax.Array:
     """Returns a JAX or NumPy array as JAX's."""
     if not isinstance(x, jax.Array | np.ndarray):
         raise TypeError(f"`{name}` must be an array [{axes}]; got {type(x).__name__}")
-    converted = jnp.asarray(x)
-    narrowed = isinstance(x, np.ndarray) and x.dtype != converted.dtype and np.issubdtype(x.dtype, np.integer)
-    if narrowed and np.any(x != x.astype(converted.dtype)):
-        raise ValueError(f"`{name}` holds {x.dtype} numbers beyond {converted.dtype}; enable jax_enable_x64")
-    return converted
+    return as_jax(x, name)
+
+
+def array_like(name: str, axes: str, x: Any) -> jax.Array:
+    """Returns a number, a list of numbers or an array as a JAX array."""
+    if isinstance(x, jax.Array | np.ndarray):
+        return array(name, axes, x)
+    try:
+        converted = jnp.asarray(x) if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x)) else np.asarray(x)
+    except (ValueError, TypeError):
+        raise ValueError(f"`{name}` must be an array [{axes}]; its parts differ in shape, or are no numbers") from None
+    if converted.dtype.kind == "O":
+        raise TypeError(f"`{name}` must be numbers [{axes}]; got {type(x).__name__}")
+    return array(name, axes, converted)
 
 
 def integers(name: str, axes: str, x: Any) -> jax.Array:
@@ -48,6 +85,12 @@ def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
     if dtype is not None and xs.dtype != dtype:
         raise TypeError(f"`{name}` must be {dtype}, the dtype of `params`; got {shaped(xs)}. Cast one to the other.")
     return xs
+
+
+def fits(name: str, value: int, dtype: Any) -> None:
+    """Raises unless integers of `dtype` can hold an int; other dtypes are not looked at."""
+    if jnp.issubdtype(dtype, np.integer) and not jnp.iinfo(dtype).min <= value <= jnp.iinfo(dtype).max:
+        raise ValueError(f"`{name}` must fit into {jnp.dtype(dtype)}; got {value}")
 
 
 def features(name: str, xs: jax.Array, expected: int) -> None:
@@ -88,3 +131,26 @@ def _float_dtype(params):
     if len(dtypes) > 1:
         raise TypeError(f"`params` must have one float dtype; got {', '.join(sorted(map(str, dtypes)))}")
     return dtypes.pop() if dtypes else None
+
+
+def _named(names, path):
+    """What an error calls the leaf at `path`."""
+    if not isinstance(names, str):
+        names, path = names[path[0].idx], path[1:]
+    return names + jax.tree_util.keystr(path)
+
+
+def _representable(name, x):
+    if not (jnp.issubdtype(x.dtype, np.number) or x.dtype == bool) or x.dtype.char in "gG":  # those of C's long double
+        raise TypeError(f"`{name}` must hold numbers or bools; got {_KINDS.get(x.dtype.kind, x.dtype)}")
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    if dtype == x.dtype or x.size == 0:
+        return
+    if np.issubdtype(dtype, np.integer):
+        bounds = np.iinfo(dtype)
+        beyond = x.min() < bounds.min or x.max() > bounds.max
+    else:
+        with np.errstate(over="ignore"):
+            beyond = np.any(np.isfinite(x) & ~np.isfinite(x.astype(dtype)))
+    if beyond:
+        raise ValueError(f"`{name}` holds {x.dtype} numbers beyond {dtype}; enable jax_enable_x64")

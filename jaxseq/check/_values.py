@@ -4,29 +4,39 @@ import inspect
 import math
 import numbers
 import operator
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax import export
 
 from jaxseq.typing import Shape
 
+_MOST = 2**31 - 1  # the largest int32, which JAX counts and indexes by
+
 
 def positive_int(name: str, value: Any) -> int:
-    """Returns `value` as an int, of at least 1."""
-    return _int_from(1, "a positive int", name, value)
+    """Returns `value`, a size or a number of things, as an int of at least 1 that JAX can count to."""
+    return _int_from(1, "a positive int", name, value, _MOST)
 
 
 def natural(name: str, value: Any) -> int:
-    """Returns `value` as an int, of at least 0."""
+    """Returns `value`, a size or a number of things, as an int of at least 0 that JAX can count to."""
+    return _int_from(0, "an int, 0 or more", name, value, _MOST)
+
+
+def seed(name: str, value: Any) -> int:
+    """Returns `value` as an int of at least 0, however large."""
     return _int_from(0, "an int, 0 or more", name, value)
 
 
 def sequence(name: str, value: Any) -> tuple:
     """Returns `value` as a tuple."""
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
-        raise TypeError(f"`{name}` must be a sequence of ints; got {value!r}")
+        raise TypeError(f"`{name}` must be a sequence of ints; got {short(value)}")
     return tuple(value)
 
 
@@ -37,44 +47,38 @@ def shape(name: str, value: Any) -> Shape:
 
 def one_of(name: str, value: Any, options: tuple) -> None:
     """Raises unless `value` is one of `options`."""
-    if value not in options:
-        raise ValueError(f"`{name}` must be {' or '.join(map(repr, options))}; got {value!r}")
+    if isinstance(value, np.ndarray | jax.Array) or value not in options:
+        raise ValueError(f"`{name}` must be {' or '.join(map(repr, options))}; got {short(value)}")
 
 
 def rate(name: str, value: Any) -> float:
     """Returns `value` as a float in [0, 1)."""
-    if not _is_number(value):
-        raise TypeError(f"`{name}` must be a rate, a number in [0, 1); got {value!r}")
-    if not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a rate in [0, 1); got {value}")
-    return float(value)
+    return _number_in(lambda value: 0 <= value < 1, "a rate in [0, 1)", name, value)
 
 
 def probability(name: str, value: Any) -> float:
     """Returns `value` as a float in [0, 1]."""
-    if not _is_number(value):
-        raise TypeError(f"`{name}` must be a probability, a number in [0, 1]; got {value!r}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"`{name}` must be a probability in [0, 1]; got {value}")
-    return float(value)
+    return _number_in(lambda value: 0 <= value <= 1, "a probability in [0, 1]", name, value)
 
 
 def positive(name: str, value: Any) -> float:
-    """Returns `value` as a float above 0."""
-    if not _is_number(value):
-        raise TypeError(f"`{name}` must be a positive number; got {value!r}")
-    if not value > 0:
-        raise ValueError(f"`{name}` must be a positive number; got {value}")
-    return float(value)
+    """Returns `value` as a float above 0, infinity too."""
+    return _number_in(lambda value: value > 0, "a positive number", name, value)
+
+
+def positive_finite(name: str, value: Any) -> float:
+    """Returns `value` as a finite float above 0."""
+    return _number_in(lambda value: 0 < value < math.inf, "a positive, finite number", name, value)
 
 
 def at_least_zero(name: str, value: Any) -> float:
     """Returns `value` as a finite float of at least 0."""
-    if not _is_number(value):
-        raise TypeError(f"`{name}` must be a number of at least 0; got {value!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` must be a number of at least 0; got {value}")
-    return float(value)
+    return _number_in(lambda value: 0 <= value < math.inf, "a number of at least 0", name, value)
+
+
+def finite(name: str, value: Any) -> float:
+    """Returns `value` as a finite float."""
+    return _number_in(math.isfinite, "a finite number", name, value)
 
 
 def bias(name: str, value: Any) -> Any:
@@ -83,8 +87,10 @@ def bias(name: str, value: Any) -> Any:
         _hashable(name, value)
         return value
     if not _is_number(value):
-        raise TypeError(f"`{name}` must be a number, an initialiser (initializers.chrono(100)) or None; got {value!r}")
-    return float(value)
+        raise TypeError(
+            f"`{name}` must be a number, an initialiser (initializers.chrono(100)) or None; got {short(value)}"
+        )
+    return finite(name, value)
 
 
 def initializers(**named: Any) -> tuple:
@@ -93,7 +99,7 @@ def initializers(**named: Any) -> tuple:
         if not callable(value):
             raise TypeError(
                 f"`{name}` must be an initialiser (key, shape, dtype) -> array, such as initializers.orthogonal(); "
-                f"got {value!r}"
+                f"got {short(value)}"
             )
         if not takes(value, 3):
             raise TypeError(
@@ -107,7 +113,7 @@ def initializers(**named: Any) -> tuple:
 def function(name: str, value: Any) -> None:
     """Raises unless `value` is callable."""
     if not callable(value):
-        raise TypeError(f"`{name}` must be an elementwise function such as jnp.tanh; got {value!r}")
+        raise TypeError(f"`{name}` must be an elementwise function such as jnp.tanh; got {short(value)}")
     _hashable(name, value)
 
 
@@ -115,7 +121,7 @@ def functions_taking(**named: tuple[Any, int]) -> None:
     """Raises unless each is None or a function that takes as many arguments by position as stand beside it."""
     for name, (value, count) in named.items():
         if value is not None and not (callable(value) and takes(value, count)):
-            got = takes_what(value) if callable(value) else f"got {value!r}"
+            got = takes_what(value) if callable(value) else f"got {short(value)}"
             raise TypeError(f"`{name}` must be a function of {count} arguments by position; {got}")
 
 
@@ -123,6 +129,25 @@ def direction(reverse: Any) -> None:
     """Raises unless `reverse` is a bool that is known when the program is traced."""
     if not isinstance(reverse, bool | np.bool_):
         raise TypeError(f"`reverse` must be a Python bool; got {type(reverse).__name__}. Under jit, make it static.")
+
+
+def switch(name: str, value: Any) -> None:
+    """Raises unless `value` is a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False; got {short(value)}")
+
+
+def short(value: Any) -> str:
+    """What stands for a value in an error: its repr, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def path(name: str, value: Any) -> Path:
+    """Returns `value` as a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"`{name}` must be a path, a str or a pathlib.Path; got {short(value)}")
+    return Path(value)
 
 
 def random_key(key: Any) -> None:
@@ -142,7 +167,7 @@ def kernel(kernel: Any) -> None:
     if kernel is None:
         return
     if not callable(kernel):
-        raise TypeError(f"`kernel` must be a function such as jaxseq.kernels.scan, or None; got {kernel!r}")
+        raise TypeError(f"`kernel` must be a function such as jaxseq.kernels.scan, or None; got {short(kernel)}")
     if not takes(kernel, 4, ("reverse",)):
         raise TypeError(
             f"`kernel` must take (cell, params, carry, xs, *, reverse); {takes_what(kernel)}. "
@@ -173,15 +198,31 @@ def kind(x: Any) -> str:
     return getattr(x, "__name__", type(x).__name__)
 
 
-def _int_from(least, words, name, value):
+def _int_from(least, words, name, value, most=None):
     try:
         number = operator.index(value)
     except TypeError:
         number = None
+        if _is_symbolic(value):
+            return value
     if number is None or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be {words}; got {value!r}")
+        raise TypeError(f"`{name}` must be {words}; got {short(value)}")
     if number < least:
-        raise ValueError(f"`{name}` must be {words}; got {number}")
+        raise ValueError(f"`{name}` must be {words}; got {short(number)}")
+    if most is not None and number > most:
+        raise ValueError(f"`{name}` must be {words}, of at most {most}; got {short(number)}")
+    return number
+
+
+def _number_in(fits, words, name, value):
+    if not _is_number(value):
+        raise TypeError(f"`{name}` must be {words}; got {short(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not fits(number):
+        raise ValueError(f"`{name}` must be {words}; got {short(value)}")
     return number
 
 
@@ -195,3 +236,8 @@ def _hashable(name, value):
         hash(value)
     except TypeError:
         raise TypeError(f"`{name}` must be hashable, as functions are; {kind(value)} is not") from None
+
+
+def _is_symbolic(value):
+    """Whether `value` is a dimension of `jax.export`, which stands for any int of at least 0."""
+    return hasattr(value, "dimension_as_value") and export.is_symbolic_dim(value)

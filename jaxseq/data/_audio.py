@@ -13,6 +13,7 @@ any batch axes. A frame depends on its own samples only, so in a padded batch th
 those of each signal alone.
 """
 
+import functools
 import math
 from typing import TypeVar
 
@@ -35,13 +36,17 @@ def frame_count(n: Count, size: int, hop: int) -> Count:
       size, hop: samples a frame, and from one to the next.
 
     Raises:
-      TypeError, ValueError: `size` or `hop` is not a positive int.
+      TypeError, ValueError: `n` is no int, or `size` or `hop` not a positive one.
 
     >>> from jaxseq import data
     >>> data.frame_count(1000, 400, 160)
     4
     """
     size, hop = check.positive_int("size", size), check.positive_int("hop", hop)
+    if not isinstance(n, jax.Array | np.ndarray):
+        n = check.natural("n", n)
+    elif not jnp.issubdtype(n.dtype, jnp.integer):
+        raise TypeError(f"`n` must be an int, or ints; got {check.shaped(n)}")
     return (n >= size) * (1 + (n - size) // hop)
 
 
@@ -132,8 +137,8 @@ def mel_filters(bands: int, fft_size: int, rate: float, *, low: float = 0.0, hig
       TypeError, ValueError: an argument does not fit, or a band is so narrow that no frequency of the FFT lies in it.
     """
     bands, fft_size = check.positive_int("bands", bands), check.positive_int("fft_size", fft_size)
-    rate = check.positive("rate", rate)
-    high = rate / 2 if high is None else check.positive("high", high)
+    rate, low = check.positive_finite("rate", rate), check.at_least_zero("low", low)
+    high = rate / 2 if high is None else check.positive_finite("high", high)
     if not 0 <= low < high <= rate / 2:
         raise ValueError(f"`low` and `high` must be 0 ≤ low < high ≤ rate / 2 = {rate / 2}; got {low} and {high}")
     first, last = 2595 * np.log10(1 + np.array([low, high]) / 700)
@@ -145,7 +150,7 @@ def mel_filters(bands: int, fft_size: int, rate: float, *, low: float = 0.0, hig
     if not np.all(reached):
         raise ValueError(
             f"band {np.argmin(reached)} of {bands} holds no frequency of the FFT, "
-            f"which are {rate / fft_size:.3g} Hz apart. Take fewer `bands` or a larger `fft_size`."
+            f"which are {rate / fft_size:.3g} Hz apart at this `rate`. Take fewer `bands` or a larger `fft_size`."
         )
     return filters
 
@@ -181,9 +186,9 @@ def log_mel(
     >>> data.mfcc(data.log_mel(jnp.zeros([2, 16_000]), 16_000)).shape
     (2, 98, 13)
     """
-    rate, floor = check.positive("rate", rate), check.positive("floor", floor)
+    rate, floor = check.positive_finite("rate", rate), check.positive("floor", floor)
     size, hop = (
-        check.positive_int(f"{name} × rate", round(check.positive(name, seconds) * rate))
+        check.positive_int(f"{name} × rate", round(check.positive_finite(name, seconds) * rate))
         for name, seconds in (("size_seconds", size_seconds), ("hop_seconds", hop_seconds))
     )
     fft_size = _fft_size(fft_size, size)
@@ -229,17 +234,31 @@ def deltas(features: jax.Array, *, width: int = 2, mask: jax.Array | None = None
     mask = check.flags("mask", mask, features.shape[:-1], "..., T")
     if features.size == 0:
         return features
-    real = jnp.ones(features.shape[:-1], bool) if mask is None else mask
+    return _slopes(features, jnp.ones(features.shape[:-1], bool) if mask is None else mask, width)
+
+
+@functools.partial(jax.jit, static_argnames="width")
+def _slopes(features, real, width):
     features = jnp.where(real[..., None], features, 0)
+    T = real.shape[-1]
     first = jnp.argmax(real, axis=-1, keepdims=True)
-    last = real.shape[-1] - 1 - jnp.argmax(real[..., ::-1], axis=-1, keepdims=True)
+    last = T - 1 - jnp.argmax(real[..., ::-1], axis=-1, keepdims=True)
 
     def at(shift):
-        steps = jnp.clip(jnp.arange(real.shape[-1]) + shift, first, last)
+        steps = jnp.clip(jnp.arange(T) + shift, first, last)
         return jnp.take_along_axis(features, steps[..., None], axis=-2)
 
-    slopes = [n * (at(n) - at(-n)) for n in range(1, width + 1)]
-    return jnp.where(real[..., None], sum(slopes) / (2 * sum(n * n for n in range(1, width + 1))), 0)
+    inside = min(width, T - 1)
+    slopes, _ = jax.lax.scan(
+        lambda total, n: (total + n.astype(features.dtype) * (at(n) - at(-n)), None),
+        jnp.zeros_like(features),
+        jnp.arange(1, inside + 1),
+    )
+    beyond = (
+        width * (width + 1) - inside * (inside + 1)
+    ) / 2  # the sum of those n whose both steps lie beyond the ends
+    slopes = slopes + beyond * (at(T) - at(-T))
+    return jnp.where(real[..., None], slopes / (width * (width + 1) * (2 * width + 1) / 3), 0)
 
 
 def _signal(x: jax.Array, name: str = "signal", axes: str = "..., N") -> jax.Array:

@@ -7,6 +7,8 @@ width w is uniform in 0 … `width`, the start uniform in 0 … n - w, where n i
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxseq import check
@@ -40,11 +42,12 @@ def time_mask(
     """
     xs, mask = _sequences(key, xs, mask)
     spans, width = check.positive_int("spans", spans), check.positive_int("width", width)
+    value = _one_or_each("value", value, xs)
     if key is None:
         return xs
     real = jnp.ones(xs.shape[:2], bool) if mask is None else mask
     hidden = _spans(key, jnp.cumsum(real, axis=1) - 1, real.sum(axis=1), spans, width) & real
-    return jnp.where(hidden[..., None], jnp.asarray(value, xs.dtype), xs)
+    return jnp.where(hidden[..., None], value, xs)
 
 
 def feature_mask(key: jax.Array | None, xs: jax.Array, *, spans: int, width: int, value: ArrayLike = 0.0) -> jax.Array:
@@ -64,11 +67,12 @@ def feature_mask(key: jax.Array | None, xs: jax.Array, *, spans: int, width: int
     spans, width = check.positive_int("spans", spans), check.positive_int("width", width)
     B, _, D = xs.shape
     if width > D:
-        raise ValueError(f"`width` must be at most D = {D}, the features there are; got {width}")
+        raise ValueError(f"`width` must be at most D = {D}, the features of `xs`; got {width}")
+    value = _one_or_each("value", value, xs)
     if key is None:
         return xs
     hidden = _spans(key, jnp.broadcast_to(jnp.arange(D), (B, D)), jnp.full(B, D), spans, width)
-    return jnp.where(hidden[:, None], jnp.asarray(value, xs.dtype), xs)
+    return jnp.where(hidden[:, None], value, xs)
 
 
 def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.Array | None = None) -> jax.Array:
@@ -84,11 +88,12 @@ def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.
       TypeError, ValueError: an argument does not fit.
     """
     xs, mask = _sequences(key, xs, mask)
-    if jnp.shape(scale) not in ((), xs.shape[2:]):
-        raise ValueError(f"`scale` must be a number, or [D] = {xs.shape[2:]}; got the shape {jnp.shape(scale)}")
+    scale = _one_or_each("scale", scale, xs)
+    if not isinstance(scale, Tracer) and not np.all(np.asarray(scale) >= 0):
+        raise ValueError("`scale` must be at least 0, and not NaN")
     if key is None:
         return xs
-    noisy = xs + jnp.asarray(scale, xs.dtype) * jax.random.normal(key, xs.shape, xs.dtype)
+    noisy = xs + scale * jax.random.normal(key, xs.shape, xs.dtype)
     return noisy if mask is None else jnp.where(mask[..., None], noisy, xs)
 
 
@@ -112,6 +117,7 @@ def token_dropout(
     check.random_key(key)
     ids = check.integers("ids", "B, T", ids)
     rate, unknown = check.rate("rate", rate), check.natural("unknown", unknown)
+    check.fits("unknown", unknown, ids.dtype)
     mask = check.flags("mask", mask, ids.shape, "B, T")
     if key is None:
         return ids
@@ -127,6 +133,16 @@ def _sequences(key, xs, mask):
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         raise TypeError(f"`xs` must be floating [B, T, D]; got {xs.dtype}")
     return xs, check.flags("mask", mask, xs.shape[:2], "B, T")
+
+
+def _one_or_each(name, value, xs):
+    """Returns a number, or one for each feature, in the dtype of xs."""
+    value = check.array_like(name, "D", value)
+    if value.shape not in ((), xs.shape[2:]):
+        raise ValueError(f"`{name}` must be a number, or [D] = {xs.shape[2:]}; got the shape {value.shape}")
+    if jnp.iscomplexobj(value):
+        raise TypeError(f"`{name}` must be real; got {value.dtype}")
+    return value.astype(xs.dtype)
 
 
 def _spans(key, place, n, spans, width):

@@ -1,5 +1,6 @@
 """Batches of sequences of about one length, so that little is padding and few shapes are compiled."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from jaxseq import check
 from jaxseq.data import _check
-from jaxseq.data._loader import Loader, free, random, some, take
+from jaxseq.data._loader import Batch, Loader, free, random, some, take
 from jaxseq.data._padding import lay
 
 
@@ -44,34 +45,47 @@ def bucketed(
     """
     named = _read(sequences)
     arrays = _check.examples("arrays", arrays)
-    N = _check.same_size({name: len(rows) for name, rows in (named | arrays).items()})
+    N = _check.same_size({name: len(rows) for name, rows in (named | arrays).items()}, "`sequences` and `arrays`")
     free(["mask", "real", *named], arrays)
     free(["mask", "real"], named)
     lengths = _one_length(named)
     B, seed = check.positive_int("batch_size", batch_size), _check.seed(seed)
     multiple = check.positive_int("multiple", multiple)
-    padded = np.maximum(-(-lengths // multiple), 1) * multiple
-    count = -(-some(N) // B)
+    count = -(-some("sequences", N) // B)
+    return Loader(count, _Plan(named, arrays, lengths, count, B, multiple, seed))
 
-    def plan(number):
-        order, turns = np.arange(N), np.arange(count)
-        if seed is not None:
-            source = random(seed, number)
-            order, turns = source.permutation(N), source.permutation(count)
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """The plan of `bucketed`."""
+
+    named: dict[str, list[np.ndarray]]
+    arrays: Batch
+    lengths: np.ndarray
+    count: int
+    B: int
+    multiple: int
+    seed: int | None
+
+    def __call__(self, number):
+        B, N = self.B, len(self.lengths)
+        padded = np.maximum(-(-self.lengths // self.multiple), 1) * self.multiple
+        order, turns = np.arange(N), np.arange(self.count)
+        if self.seed is not None:
+            source = random(self.seed, number)
+            order, turns = source.permutation(N), source.permutation(self.count)
         order = order[np.argsort(-padded[order], kind="stable")]
 
         def batch(i):
             rows = order[turns[i] * B :][:B]
             shape = (B, int(padded[rows[0]]))
             at = range(len(rows)), [0] * len(rows), shape, 0
-            laid = {name: lay([sequence[row] for row in rows], *at) for name, sequence in named.items()}
+            laid = {name: lay([sequence[row] for row in rows], *at) for name, sequence in self.named.items()}
             real_steps = np.zeros(B, int)
-            real_steps[: len(rows)] = lengths[rows]
-            return {**laid, "mask": np.arange(shape[1]) < real_steps[:, None], **take(arrays, rows, B)}
+            real_steps[: len(rows)] = self.lengths[rows]
+            return {**laid, "mask": np.arange(shape[1]) < real_steps[:, None], **take(self.arrays, rows, B)}
 
         return batch
-
-    return Loader(count, plan)
 
 
 def _read(sequences):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
@@ -13,7 +14,7 @@ NUMBERS = "`{}` must hold numbers; got {}.{}"
 
 def seed(value: Any) -> int | None:
     """Returns `value` as an int of at least 0, or None."""
-    return None if value is None else check.natural("seed", value)
+    return None if value is None else check.seed("seed", value)
 
 
 def numbers(name: str, value: Any) -> np.ndarray:
@@ -54,10 +55,17 @@ def ids(name: str, value: Any) -> np.ndarray:
 
 def series(name: str, value: Any) -> np.ndarray:
     """Returns an array `[N, D]`."""
-    array = numbers(name, value)
+    array = real(name, numbers(name, value))
     if array.ndim != 2:
         hint = " One column: xs[:, None]." if array.ndim == 1 else ""
         raise ValueError(f"`{name}` must be [N, D]; got the shape {array.shape}.{hint}")
+    return array
+
+
+def real(name: str, array: Any) -> Any:
+    """Returns an array of numbers or bools that are not complex."""
+    if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == bool) or np.iscomplexobj(array):
+        raise TypeError(f"`{name}` must hold real numbers; got {array.dtype}")
     return array
 
 
@@ -103,11 +111,11 @@ def examples(name: str, arrays: Any) -> dict[str, np.ndarray]:
     return arrays
 
 
-def same_size(sizes: dict[str, int]) -> int:
+def same_size(sizes: dict[str, int], what: str = "the arrays") -> int:
     """Returns the one number of examples that all have."""
     if len(set(sizes.values())) > 1:
         raise ValueError(
-            "there must be one entry an example in each; got "
+            f"{what} must have one entry an example each; got "
             + ", ".join(f"{size} in `{name}`" for name, size in sizes.items())
         )
     return next(iter(sizes.values()), 0)

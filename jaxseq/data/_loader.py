@@ -30,11 +30,20 @@ class Loader:
     Attributes:
       count: batches in an epoch.
       plan: `(number) -> (i) -> batch`: of an epoch's number, the function that makes its batch i, a dict of arrays.
-        Both are pure.
+        Both are pure. The loaders of this package pickle; yours does where its plan does, as a function of a module.
+
+    Raises:
+      TypeError, ValueError: `count` is no int of at least 0, `plan` no function of one argument.
     """
 
     count: int
     plan: Callable[[int], Callable[[int], Batch]]
+
+    def __post_init__(self):
+        check.natural("count", self.count)
+        if self.plan is None:
+            raise TypeError("`plan` must be a function (number) -> (i) -> batch; got None")
+        check.functions_taking(plan=(self.plan, 1))
 
     def __len__(self):
         return self.count
@@ -57,13 +66,10 @@ class Loader:
         >>> [batch["squares"].tolist() for batch in loader.epoch(0)]
         [[0, 1], [4, 9]]
         """
-        if not callable(function):
-            raise TypeError(f"`function` must be (batch) -> batch; got {function!r}")
-
-        def plan(number):
-            make = self.plan(number)
-            return lambda i: function(make(i))
-
+        if function is None:
+            raise TypeError("`function` must be (batch) -> batch; got None")
+        check.functions_taking(function=(function, 1))
+        plan = _Mapped(self.plan, function)
         return Loader(self.count, plan)
 
 
@@ -88,28 +94,51 @@ def batches(arrays: Mapping[str, ArrayLike], batch_size: int, *, seed: int | Non
     arrays = _check.examples("arrays", arrays)
     B, seed = check.positive_int("batch_size", batch_size), _check.seed(seed)
     check.one_of("last", last, ("drop", "keep", "pad"))
-    N = some(len(next(iter(arrays.values()), ())))
+    N = some("arrays", len(next(iter(arrays.values()), ())))
     if last == "drop" and N < B:
         raise ValueError(f"`batch_size` {B} is above N = {N}, so that no batch is whole; use `last` 'keep' or 'pad'")
     if last == "pad":
         free(["real"], arrays)
-
-    def plan(number):
-        order = np.arange(N) if seed is None else random(seed, number).permutation(N)
-
-        def batch(i):
-            rows = order[i * B : (i + 1) * B]
-            return take(arrays, rows, B) if last == "pad" else {name: array[rows] for name, array in arrays.items()}
-
-        return batch
-
+    plan = _Plan(arrays, N, B, seed, last == "pad")
     return Loader(N // B if last == "drop" else -(-N // B), plan)
 
 
-def some(N: int) -> int:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """The plan of `batches`."""
+
+    arrays: Batch
+    N: int
+    B: int
+    seed: int | None
+    pad: bool
+
+    def __call__(self, number):
+        order = np.arange(self.N) if self.seed is None else random(self.seed, number).permutation(self.N)
+
+        def batch(i):
+            rows = order[i * self.B : (i + 1) * self.B]
+            return take(self.arrays, rows, self.B) if self.pad else {name: a[rows] for name, a in self.arrays.items()}
+
+        return batch
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Mapped:
+    """The plan of a loader that was mapped."""
+
+    plan: Callable[[int], Callable[[int], Batch]]
+    function: Callable[[Batch], Batch]
+
+    def __call__(self, number):
+        make = self.plan(number)
+        return lambda i: self.function(make(i))
+
+
+def some(name: str, N: int) -> int:
     """Returns N; raises where there is nothing to make batches of."""
     if not N:
-        raise ValueError("there are no examples to make batches of")
+        raise ValueError(f"`{name}` must have examples to make batches of; got none")
     return N
 
 

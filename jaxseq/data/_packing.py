@@ -75,6 +75,7 @@ def place(sequences: Sequence[ArrayLike], packed: Packed, *, value: float = 0) -
     >>> place([[0.1], [0.2, 0.3], [0.4, 0.5, 0.6]], packed).tolist()
     [[0.4, 0.5, 0.6, 0.1], [0.2, 0.3, 0.0, 0.0]]
     """
+    _check_packed(packed)
     arrays = ragged("sequences", sequences)
     lengths = np.array([len(array) for array in arrays], int)
     if len(lengths) != len(packed.lengths):
@@ -98,10 +99,16 @@ def unpack(ys: ArrayLike, packed: Packed) -> list[np.ndarray]:
     >>> [ys.tolist() for ys in unpack(packed.xs, packed)]
     [[1], [2, 2], [3, 3, 3]]
     """
+    _check_packed(packed)
     ys = numbers("ys", ys)
     if ys.shape[:2] != packed.mask.shape:
         raise ValueError(f"`ys` must be [R, length, ...] of the packed {packed.mask.shape}; got {ys.shape}")
     return [ys[r, s : s + n] for r, s, n in zip(packed.row, packed.start, packed.lengths, strict=True)]
+
+
+def _check_packed(packed):
+    if not isinstance(packed, Packed):
+        raise TypeError(f"`packed` must be what pack returned; got {type(packed).__name__}")
 
 
 def _best_fit(lengths, length):

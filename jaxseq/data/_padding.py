@@ -86,6 +86,7 @@ def lay(arrays, rows, starts, shape, value) -> np.ndarray:
     fill = numbers("value", value)
     if fill.ndim or (dtype.kind in "biu" and fill.dtype.kind not in "biu"):
         raise TypeError(f"`value` must be one number that {dtype} can hold; got {value!r}")
+    check.fits("value", value, dtype)
     xs = np.full((*shape, *feature), value, dtype)
     for array, row, start in zip(arrays, rows, starts, strict=True):
         xs[row, start : start + len(array)] = array

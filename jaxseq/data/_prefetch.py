@@ -1,5 +1,6 @@
 """Prefetching: the next batches are made and sent to the device while this one is computed on."""
 
+import atexit
 import queue
 import threading
 from collections.abc import Generator, Iterable
@@ -9,6 +10,8 @@ import jax
 
 from jaxseq import check
 
+_LAST_WAIT = 5.0  # seconds, for a batch in the making when the process ends
+
 
 def prefetch(
     batches: Iterable[Any], size: int = 2, *, sharding: jax.sharding.Sharding | None = None
@@ -17,7 +20,8 @@ def prefetch(
 
     An exception in the making of a batch is raised here, after the batches before it, with its traceback. The thread
     starts with the first batch that is asked for. It ends with the last one, or when the result is closed or dropped,
-    as when a loop over it is left; `batches`, if a generator, is then closed too. A batch in the making is waited for.
+    as when a loop over it is left; `batches`, if a generator, is then closed too. A batch in the making is waited for,
+    at the end of the process up to five seconds.
 
     Args:
       batches: pytrees of arrays, such as `loader.epoch(number)`.
@@ -26,7 +30,8 @@ def prefetch(
         device.
 
     Raises:
-      TypeError, ValueError: `size` is no positive int, `batches` cannot be iterated over.
+      TypeError, ValueError: `size` is no positive int, `batches` cannot be iterated over. At the batch: it holds text
+        or objects, or integers beyond those of JAX, which are int32 without `jax_enable_x64`.
 
     >>> [int(batch["xs"].sum()) for batch in prefetch([{"xs": jnp.ones(3)}, {"xs": jnp.ones(5)}])]
     [3, 5]
@@ -47,7 +52,9 @@ def _run_ahead(batches, size, sharding):
         try:
             with jax.enable_x64(x64), jax.default_device(device):
                 while room.acquire() and not stopped.is_set():
-                    ready.put((jax.device_put(next(batches), sharding), None))
+                    batch = next(batches)
+                    check.representable(batch, "batches")
+                    ready.put((jax.device_put(batch, sharding), None))
         except BaseException as ending:
             ready.put((None, ending))
         finally:
@@ -55,7 +62,15 @@ def _run_ahead(batches, size, sharding):
                 batches.close()
 
     worker = threading.Thread(target=work, name="jaxseq-prefetch", daemon=True)
+    unregister = atexit.unregister  # there is no `atexit` any more where what was left open is dropped last of all
+
+    def stop(seconds=None):
+        stopped.set()
+        room.release()
+        worker.join(seconds)
+
     worker.start()
+    atexit.register(stop, _LAST_WAIT)
     try:
         while True:
             batch, ending = ready.get()
@@ -66,6 +81,6 @@ def _run_ahead(batches, size, sharding):
             room.release()
             yield batch
     finally:
-        stopped.set()
-        room.release()
-        worker.join()
+        if not stopped.is_set():  # not at the end of the process
+            unregister(stop)
+            stop()

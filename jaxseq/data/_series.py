@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxseq import check
-from jaxseq.data._check import numbers, series
+from jaxseq.data._check import numbers, real, series
 
 
 class Normalizer(NamedTuple):
@@ -64,6 +64,7 @@ class Normalizer(NamedTuple):
     def _of(self, xs, columns):
         if not hasattr(xs, "dtype"):
             raise TypeError(f"`xs` must be an array [..., D]; got {type(xs).__name__}")
+        real("xs", xs)
         chosen = slice(None) if columns is None else _columns("columns", columns, len(self.mean))
         mean, std = self.mean[chosen], self.std[chosen]
         if np.shape(xs)[-1:] != mean.shape:
@@ -163,7 +164,7 @@ def windows(
     if not len(starts):
         raise ValueError(
             f"there is no window of {length} + {horizon} steps with its {'targets' if horizon else 'inputs'} in "
-            f"[{begin}, {end}); the series has {len(xs)} steps"
+            f"[{begin}, {end}); `xs` has {len(xs)} steps"
         )
     every = slice(first, starts[-1] + 1, stride)
     future = xs[length:, columns]
@@ -179,12 +180,17 @@ def cyclic(values: ArrayLike, period: float) -> np.ndarray:
     >>> cyclic([0, 6, 24], 24).round(6).tolist()
     [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     """
-    period = check.positive("period", period)
-    angles = 2 * np.pi * (numbers("values", values) % period) / period  # whole periods go first, which is exact
+    period = check.positive_finite("period", period)
+    values = real("values", numbers("values", values))
+    angles = 2 * np.pi * (values % period) / period  # whole periods go first, which is exact
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).astype(np.float32)
 
 
 def _with_means(xs, means):
+    if means is not None:
+        means = real("means", numbers("means", means))
+        if means.shape != xs.shape[1:] or np.isnan(means).any():
+            raise ValueError(f"`means` must be [D] = {xs.shape[1:]}, without NaN; got {check.short(means.tolist())}")
     gaps = np.isnan(xs)
     if not gaps.any():
         return xs
@@ -194,9 +200,6 @@ def _with_means(xs, means):
             f"`means` must say what fills column {column} where there is no value to go by, such as "
             "Normalizer.fit(training_part).mean"
         )
-    means = numbers("means", means)
-    if means.shape != xs.shape[1:] or np.isnan(means).any():
-        raise ValueError(f"`means` must be [D] = {xs.shape[1:]}, without NaN; got {means.tolist()}")
     return np.where(gaps, means, xs)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxseq import check
+from jaxseq.data._check import numbers, real
 
 
 def split(
@@ -37,7 +38,7 @@ def split(
     shares = _fractions(fractions)
     if groups is not None and stratify is not None:
         raise ValueError("`groups` and `stratify` cannot be had at once: a group may have items of several classes")
-    random = np.random.default_rng(check.natural("seed", seed))
+    random = np.random.default_rng(check.seed("seed", seed))
     if groups is not None:
         labels = _labels("groups", groups, n)
         part, units = _by_groups(labels, shares, random), f"{labels.max(initial=-1) + 1} groups"
@@ -45,7 +46,7 @@ def split(
         labels = _labels("stratify", np.zeros(n, int) if stratify is None else stratify, n)
         part, units = _by_classes(labels, shares, random), f"{n} items"
     parts = tuple(np.flatnonzero(part == k) for k in range(len(fractions)))
-    _none_empty([len(numbers) for numbers in parts], fractions, units)
+    _none_empty([len(part) for part in parts], fractions, units)
     return parts
 
 
@@ -71,19 +72,28 @@ def split_in_time(n: int, fractions: Sequence[float]) -> tuple[slice, ...]:
 def unique(items: Iterable[Hashable]) -> np.ndarray:
     """Returns the numbers of the items that did not come before, so that no duplicate is in two parts.
 
+    Raises:
+      TypeError: there is no iterating over `items`, or one has no hash.
+
     >>> texts = ["Good.", "bad.", "good. "]
     >>> unique(text.strip().lower() for text in texts).tolist()
     [0, 1]
     """
+    if not isinstance(items, Iterable):
+        raise TypeError(f"`items` must be an iterable; got {type(items).__name__}")
     first = {}
     for number, item in enumerate(items):
+        if not isinstance(item, Hashable):
+            raise TypeError(
+                f"`items` must be hashable; number {number} is a {type(item).__name__}. Make a tuple of it?"
+            )
         first.setdefault(item, number)
     return np.array(list(first.values()), int)
 
 
 def _fractions(fractions):
     """The shares of the parts, and last what is left for none."""
-    shares = np.array(fractions, float)
+    shares = real("fractions", numbers("fractions", fractions)).astype(float)
     if shares.ndim != 1 or not len(shares):
         raise ValueError(f"`fractions` must be a list of shares such as (0.8, 0.1, 0.1); got {fractions!r}")
     if not np.all(shares > 0) or shares.sum() > 1 + 1e-9:
@@ -94,10 +104,18 @@ def _fractions(fractions):
 
 def _labels(name, labels, n):
     """Labels as numbers from 0."""
-    labels = np.asarray(labels)
+    try:
+        labels = np.asarray(labels)
+    except ValueError:
+        labels = np.zeros(0)
     if labels.shape != (n,):
         raise ValueError(f"`{name}` must be one label an item, [{n}]; got the shape {labels.shape}")
-    return np.unique(labels, return_inverse=True)[1]
+    try:
+        return np.unique(labels, return_inverse=True)[1]
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must be labels of one kind, such as numbers or text; got {check.short(labels)}"
+        ) from None
 
 
 def _by_classes(labels, shares, random):
@@ -130,4 +148,6 @@ def _by_groups(labels, shares, random):
 
 def _none_empty(sizes, fractions, units):
     for k in np.flatnonzero(np.asarray(sizes) == 0)[:1]:
-        raise ValueError(f"part {k}, of the fraction {fractions[k]}, would be empty: {units} are too few for it")
+        raise ValueError(
+            f"part {k}, of the fraction {fractions[k]}, would be empty: {units} are too few for it, see `n`"
+        )

@@ -1,5 +1,6 @@
 """Streams: a long text in rows that go on from batch to batch, for nets whose carry does so too."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,22 +42,36 @@ def streams(ids: ArrayLike | Sequence[ArrayLike], batch_size: int, length: int) 
     targets = np.concatenate([document[1:] for document in documents])
     starts = np.zeros(len(xs), bool)
     starts[np.cumsum([0, *[len(document) - 1 for document in documents[:-1]]])] = True
-    steps = -(-len(xs) // B)  # of a stream; the last ones may be shorter
+    steps = -(-len(xs) // B)
+    return Loader(-(-steps // T), _Plan(xs, targets, starts, B, T, steps))
 
-    def batch(i):
-        step = i * T + np.arange(T)
-        place = np.arange(B)[:, None] * steps + step
-        mask = (step < steps) & (place < len(xs))
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """The plan of `streams`: the same batches in every epoch."""
+
+    xs: np.ndarray
+    targets: np.ndarray
+    starts: np.ndarray
+    B: int
+    T: int
+    steps: int  # of a stream; the last ones may be shorter
+
+    def __call__(self, number):
+        return self._batch
+
+    def _batch(self, i):
+        step = i * self.T + np.arange(self.T)
+        place = np.arange(self.B)[:, None] * self.steps + step
+        mask = (step < self.steps) & (place < len(self.xs))
         place = np.where(mask, place, 0)
-        reset = np.where(mask, starts[place], False) | (step == 0)
+        reset = np.where(mask, self.starts[place], False) | (step == 0)
         return {
-            "xs": np.where(mask, xs[place], 0),
-            "targets": np.where(mask, targets[place], 0),
+            "xs": np.where(mask, self.xs[place], 0),
+            "targets": np.where(mask, self.targets[place], 0),
             "reset": reset,
             "mask": mask,
         }
-
-    return Loader(-(-steps // T), lambda number: batch)
 
 
 def _documents(ids):

@@ -45,6 +45,7 @@ class Vocabulary:
         for token, count in Counter(self.tokens).most_common(1):
             if count > 1:
                 raise ValueError(f"`tokens` must differ; got {token!r} {count} times")
+        _tokens("unknown", () if self.unknown is None else (self.unknown,))
         least = 1 if self.unknown is None else 2
         if not least <= check.natural("specials", self.specials) <= len(self.tokens):
             raise ValueError(f"`specials` must be from {least} to the {len(self.tokens)} tokens; got {self.specials}")
@@ -90,9 +91,9 @@ class Vocabulary:
                 "[text]"
             )
         _tokens("padding", (padding,))
+        _tokens("unknown", () if unknown is None else (unknown,))
         _check.many("specials", specials, "tokens")
-        front = tuple(token for token in (padding, unknown, *specials) if token is not None)
-        _tokens("specials", front)
+        front = (padding, *(() if unknown is None else (unknown,)), *_tokens("specials", specials))
         min_count = check.positive_int("min_count", min_count)
         if size is not None and check.positive_int("size", size) < len(front):
             raise ValueError(f"`size` must have room for the specials {front}; got {size}")
@@ -105,16 +106,26 @@ class Vocabulary:
         room = None if size is None else size - len(front)
         return cls((*front, *kept[:room]), unknown, len(front))
 
-    def encode(self, tokens: Sequence[str]) -> np.ndarray:
+    def encode(self, tokens: Sequence[str], *, specials: str = "refuse") -> np.ndarray:
         """Returns the ids of the tokens, int32 `[T]`.
 
         Args:
           tokens: a list of tokens; a str where the vocabulary is one of characters.
+          specials: what a token is that is spelled like the padding or a special. "refuse": an error, for in a text it
+            came by chance. "read": that special, as you put it there: `encode([*text, "<end>"], specials="read")`.
+            "text": a word like any other, without an id of its own. The spelling of `unknown` is always the unknown.
 
         Raises:
           TypeError: a str for a vocabulary of words, or something that is no text.
-          ValueError: a token has no id, and there is no `unknown`.
+          ValueError: a token is spelled like a special; a token has no id, and there is no `unknown`.
+
+        >>> vocabulary = Vocabulary.build([["to", "be"]], specials=("<end>",))
+        >>> vocabulary.encode(["to", "be", "<end>"], specials="read").tolist()
+        [3, 4, 2]
+        >>> vocabulary.encode(["to", "<end>"], specials="text").tolist()
+        [3, 1]
         """
+        check.one_of("specials", specials, ("refuse", "read", "text"))
         if not isinstance(tokens, str):
             _check.many("tokens", tokens, "tokens")
         elif len(self._longest) > 1:
@@ -123,11 +134,17 @@ class Vocabulary:
                 f"{tokens[:40]!r}. Split it as you did for the vocabulary, with words(text)?"
             )
         _tokens("tokens", tokens)
-        if self.unknown is None:
-            for token in tokens:
-                if token not in self._ids:
-                    raise ValueError(f"{token!r} is not in the vocabulary, which has no unknown token")
-        return np.array([self._ids.get(token, 1) for token in tokens], np.int32)
+        known = self._ids if specials == "read" else self._ids_of_text
+        unknown = [token for token in tokens if token not in known]
+        for token in unknown if specials == "refuse" else ():
+            if token in self._ids:
+                raise ValueError(
+                    f"`tokens` hold {token!r}, which is a special of the vocabulary. If you put it there, pass "
+                    "specials='read'; if it stands in the text, specials='text'"
+                )
+        for token in unknown if self.unknown is None else ():
+            raise ValueError(f"{token!r} is not in the vocabulary, which has no unknown token")
+        return np.array([known.get(token, 1) for token in tokens], np.int32)
 
     def decode(self, ids: ArrayLike) -> list[str]:
         """Returns the tokens of the ids `[T]`, padding and specials too.
@@ -150,7 +167,11 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Vocabulary":
-        """Returns the vocabulary that `to_dict` stored."""
+        """Returns the vocabulary that `to_dict` stored.
+
+        Raises:
+          TypeError, ValueError: it is none.
+        """
         if not isinstance(stored, dict) or set(stored) != {"tokens", "unknown", "specials"}:
             raise ValueError("`stored` must be what Vocabulary.to_dict returned, with tokens, unknown and specials")
         return cls(stored["tokens"], stored["unknown"], stored["specials"])
@@ -158,12 +179,22 @@ class Vocabulary:
     def save(self, path: str | Path) -> None:
         """Writes the vocabulary as JSON in UTF-8, a token a line."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
-        Path(path).write_bytes(text.encode("utf-8", "surrogatepass"))  # half a pair is a character too
+        check.path("path", path).write_bytes(text.encode("utf-8", "surrogatepass"))  # half a pair is a character too
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":
-        """Returns the vocabulary that `save` wrote, the same to the character."""
-        return cls.from_dict(json.loads(Path(path).read_bytes().decode("utf-8", "surrogatepass")))
+        """Returns the vocabulary that `save` wrote, the same to the character.
+
+        Raises:
+          OSError: there is no such file.
+          ValueError: the file is not one that `save` wrote, or is damaged.
+        """
+        content = check.path("path", path).read_bytes()
+        try:
+            return cls.from_dict(json.loads(content.decode("utf-8", "surrogatepass")))
+        except (ValueError, TypeError, RecursionError) as error:
+            reason = "its JSON is nested too deep" if isinstance(error, RecursionError) else error
+            raise ValueError(f"`path` must be a file of Vocabulary.save, whole; {path} is not: {reason}") from error
 
     def __len__(self):
         return len(self.tokens)
@@ -177,6 +208,12 @@ class Vocabulary:
     @functools.cached_property
     def _ids(self):
         return {token: number for number, token in enumerate(self.tokens)}
+
+    @functools.cached_property
+    def _ids_of_text(self):
+        """The ids of the tokens that may stand in a text: the specials have none, but for the unknown."""
+        front = self.tokens[: self.specials]
+        return {token: number for token, number in self._ids.items() if token not in front or token == self.unknown}
 
     @functools.cached_property
     def _longest(self):

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
+from jaxseq import check
+
 
 def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
     """Returns the signal of a WAV file, float32 `[N]`, and its rate in Hz.
@@ -15,8 +17,10 @@ def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
     mixed to one, their mean.
 
     Raises:
+      TypeError, OSError: `path` is none, or there is nothing.
       ValueError: the file is not one, or ends too early.
     """
+    path = check.path("path", path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound

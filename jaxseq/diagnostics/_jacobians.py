@@ -48,7 +48,7 @@ def jacobians(cell: Cell | Composite, params: Params, xs: jax.Array, carry: Carr
     (5, 8, 8)
     """
     check.net(cell)
-    params, carry = check.as_jax((params, carry))
+    params, carry = check.as_jax((params, carry), ("params", "carry"))
     xs = check.inputs("xs", "T, D", xs, params)
     if xs.ndim != 2:
         raise ValueError(f"`xs` must be [T, D], one sequence without batch axes; got {xs.shape}. Use jax.vmap.")

@@ -187,6 +187,13 @@ def test_deltas_of_a_line_are_its_slope_and_padding_may_lead():
     np.testing.assert_allclose(got, np.concatenate([np.zeros((4, 1)), deltas_by_hand(line[4:], 2)]), rtol=1e-6)
 
 
+def test_deltas_over_more_steps_than_there_are():
+    x = np.random.default_rng(2).normal(size=(7, 2)).astype(np.float32)
+    for width in (6, 7, 40):
+        np.testing.assert_allclose(audio.deltas(x, width=width), deltas_by_hand(x, width), rtol=1e-5, atol=1e-6)
+    assert np.all(np.isfinite(audio.deltas(x, width=2**30)))
+
+
 def test_preemphasis():
     want = scipy.signal.lfilter([1, -0.97], [1], SIGNAL)
     preemphasis = jax.jit(audio.preemphasis, static_argnames="coefficient")
@@ -230,13 +237,13 @@ def test_errors():
         ValueError, match=r"band 0 of 40 holds no frequency of the FFT, which are 125 Hz apart. Take fewer"
     ):
         audio.mel_filters(40, FFT, RATE)
-    with pytest.raises(ValueError, match="`rate` must be a positive number"):
+    with pytest.raises(ValueError, match="`rate` must be a positive, finite number"):
         audio.log_mel(signal, 0)
     with pytest.raises(ValueError, match="`size_seconds × rate` must be a positive int; got 0"):
         audio.log_mel(signal, RATE, size_seconds=1e-6)
-    with pytest.raises(ValueError, match="`hop_seconds` must be a positive number"):
+    with pytest.raises(ValueError, match="`hop_seconds` must be a positive, finite number"):
         audio.log_mel(signal, RATE, hop_seconds=-1)
-    with pytest.raises(ValueError, match="`floor` must be a positive number; got 0"):
+    with pytest.raises(ValueError, match="`floor` must be a positive, finite number; got 0"):
         audio.log_mel(signal, RATE, floor=0)
     with pytest.raises(ValueError, match="`coefficients` must be at most the bands, 10; got 13"):
         audio.mfcc(np.zeros((4, 10), np.float32))

@@ -1,6 +1,8 @@
 """What every loader promises, and `batches`, `bucketed` and `streams` each for itself."""
 
 import itertools
+import multiprocessing
+import pickle
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxseq.data import Loader, batches, bucketed, streams
+from tests.data import spawned
 
 RANDOM = np.random.default_rng(0)
 LENGTHS = RANDOM.integers(0, 30, 23)
@@ -21,7 +24,7 @@ LOADERS = {
     "bucketed in order": bucketed(SEQUENCES, INDEX, 4),
     "bucketed": bucketed(SEQUENCES, INDEX, 4, multiple=8, seed=1),
     "streams": streams([np.arange(n) for n in LENGTHS], 3, 7),
-    "mapped": batches(INDEX, 4, seed=1).map(lambda batch: {"double": 2 * batch["index"]}),
+    "mapped": bucketed(SEQUENCES, INDEX, 4, seed=1).map(spawned.doubled),
 }
 
 
@@ -49,6 +52,18 @@ def test_a_change_to_a_batch_reaches_no_other_epoch(loader):
         for array in batch.values():
             array[...] = 0
     same(list(loader.epoch(0)), before)
+
+
+@pytest.mark.parametrize("loader", LOADERS.values(), ids=LOADERS)
+def test_loaders_pickle(loader):
+    again = pickle.loads(pickle.dumps(loader))
+    same(list(again.epoch(3)), list(loader.epoch(3)))
+
+
+def test_loaders_run_in_a_spawned_process():
+    loader = LOADERS["mapped"]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        same(pool.apply(spawned.batches, (loader, 3)), list(loader.epoch(3)))
 
 
 def test_a_resumed_epoch_makes_no_batch_that_is_skipped():
@@ -181,14 +196,14 @@ ONE = {"xs": np.ones(3)}
 BAD = {
     "B above N": (lambda: batches(ONE, 4), ValueError, r"`batch_size` 4 is above N = 3, .* use `last` 'keep' or 'pad'"),
     "B 0": (lambda: batches(ONE, 0), ValueError, r"`batch_size` must be a positive int; got 0"),
-    "no examples": (lambda: batches({"xs": []}, 1), ValueError, r"there are no examples to make batches of"),
-    "no arrays": (lambda: batches({}, 1), ValueError, r"there are no examples to make batches of"),
+    "no examples": (lambda: batches({"xs": []}, 1), ValueError, r"`arrays` must have examples to make batches of"),
+    "no arrays": (lambda: batches({}, 1), ValueError, r"`arrays` must have examples to make batches of"),
     "an array": (lambda: batches(np.ones(3), 1), TypeError, r"`arrays` must be a dict of arrays .*; got ndarray"),
     "a number": (lambda: batches({"xs": 1}, 1), ValueError, r"`arrays\['xs'\]` must be \[N, ...\], .* got a number"),
     "sizes": (
         lambda: batches({"xs": np.ones(3), "ys": np.ones(4)}, 1),
         ValueError,
-        r"one entry an example in each; got 3 in `arrays\['xs'\]`, 4 in `arrays\['ys'\]`",
+        r"one entry an example each; got 3 in `arrays\['xs'\]`, 4 in `arrays\['ys'\]`",
     ),
     "ragged": (
         lambda: batches({"xs": [[1], [2, 3]]}, 1),
@@ -206,8 +221,12 @@ BAD = {
     "real": (lambda: batches({"real": [1]}, 1, last="pad"), ValueError, r"the name 'real' is taken"),
     "epoch": (lambda: batches(ONE, 1).epoch(-1), ValueError, r"`number` must be an int, 0 or more; got -1"),
     "start": (lambda: batches(ONE, 1).epoch(0, 4), ValueError, r"`start` must be at most 3, .*; got 4"),
-    "map": (lambda: batches(ONE, 1).map(3), TypeError, r"`function` must be \(batch\) -> batch; got 3"),
-    "bucketed: none": (lambda: bucketed([], {}, 2), ValueError, r"there are no examples to make batches of"),
+    "map": (
+        lambda: batches(ONE, 1).map(3),
+        TypeError,
+        r"`function` must be a function of 1 arguments by position; got 3",
+    ),
+    "bucketed: none": (lambda: bucketed([], {}, 2), ValueError, r"`sequences` must have examples to make batches of"),
     "bucketed: dict": (lambda: bucketed({}, {}, 2), ValueError, r"`sequences` must have at least one list"),
     "bucketed: texts": (lambda: bucketed(["ab"], {}, 2), TypeError, r"`sequences\[0\]` must hold numbers; got text"),
     "bucketed: sizes": (lambda: bucketed([[1]], {"y": [1, 2]}, 2), ValueError, r"got 1 in `xs`, 2 in `y`"),
@@ -225,6 +244,8 @@ BAD = {
         ValueError,
         r"number 1 has 1 steps in 'a', 2 in 'b'",
     ),
+    "loader: count": (lambda: Loader(1.5, print), TypeError, r"`count` must be an int, 0 or more; got 1.5"),
+    "loader: plan": (lambda: Loader(1, None), TypeError, r"`plan` must be a function .*; got None"),
     "streams: floats": (lambda: streams([0.5, 1.0], 1, 1), TypeError, r"`ids` must be integer ids; got float64"),
     "streams: text": (lambda: streams("text", 1, 1), TypeError, r"`ids` must be a list of ids, .*; got str"),
     "streams: texts": (lambda: streams(["text"], 1, 1), TypeError, r"`ids\[0\]` must hold numbers; got text"),

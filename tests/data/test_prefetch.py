@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import traceback
 
@@ -96,7 +98,7 @@ def test_an_exception_comes_after_the_batches_before_it_with_its_traceback():
 
 
 def test_what_cannot_go_to_the_device_raises_here():
-    with pytest.raises(TypeError, match="str"):
+    with pytest.raises(TypeError, match=r"`batches\['text'\]` must hold numbers or bools; got text"):
         list(prefetch([{"text": "abc"}]))
 
 
@@ -148,3 +150,20 @@ def test_errors():
         prefetch([], 0)
     with pytest.raises(TypeError, match=r"`batches` must be an iterable, such as loader.epoch\(0\); got Loader"):
         prefetch(batches({"xs": [1]}, 1))
+
+
+OPEN = """
+import itertools, time
+import numpy as np
+from jaxseq.data import batches, prefetch
+
+endless = ({"i": np.full(3, i)} for i in itertools.count())
+slow = ({"i": np.full(3, i)} for i in itertools.count() if not (i and time.sleep(0.5)))
+ahead = [prefetch(endless), prefetch(slow, 1), prefetch(batches({"i": np.arange(99)}, 1).epoch(0))]
+print(*(next(one)["i"][0] for one in ahead))
+"""
+
+
+def test_what_is_left_open_ends_with_the_process_without_a_word():
+    run = subprocess.run([sys.executable, "-c", OPEN], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "0 0 0\n", "")

@@ -191,7 +191,7 @@ BAD = {
     "windows: too short": (
         lambda: windows(XS, 4, 2),
         ValueError,
-        r"there is no window of 4 \+ 2 steps with its targets in \[0, 5\); the series has 5 steps",
+        r"there is no window of 4 \+ 2 steps with its targets in \[0, 5\); `xs` has 5 steps",
     ),
     "windows: part": (lambda: windows(XS, 2, part=slice(4, 5)), ValueError, r"with its inputs in \[4, 5\)"),
     "windows: length": (lambda: windows(XS, 0), ValueError, r"`length` must be a positive int; got 0"),
@@ -201,7 +201,7 @@ BAD = {
     "windows: targets": (lambda: windows(XS, 1, 1, targets=[2]), ValueError, r"`targets` must be of the 2 columns"),
     "windows: no slice": (lambda: windows(XS, 1, part=(0, 3)), TypeError, r"`part` must be a slice of steps"),
     "windows: steps": (lambda: windows(XS, 1, part=slice(0, 3, 2)), TypeError, r"`part` must be a slice of steps"),
-    "cyclic: period": (lambda: cyclic([1], 0), ValueError, r"`period` must be a positive number; got 0"),
+    "cyclic: period": (lambda: cyclic([1], 0), ValueError, r"`period` must be a positive, finite number; got 0"),
     "cyclic: text": (lambda: cyclic(["1"], 2), TypeError, r"`values` must hold numbers; got text"),
 }
 

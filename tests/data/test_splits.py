@@ -93,8 +93,16 @@ BAD = {
     "n": (lambda: split([1, 2], (1.0,), seed=0), TypeError, r"`n` must be an int, 0 or more; got \[1, 2\]"),
     "seed": (lambda: split(9, (1.0,), seed=None), TypeError, r"`seed` must be an int, 0 or more; got None"),
     "too few": (lambda: split(4, (0.8, 0.1, 0.1), seed=0), ValueError, r"part \d, of the fraction 0.1, .* 4 items are"),
-    "no items": (lambda: split(0, (1.0,), seed=0), ValueError, r"part 0, of the fraction 1.0, would be empty: 0 items"),
-    "few steps": (lambda: split_in_time(2, (0.9, 0.1)), ValueError, r"part 1, .* would be empty: 2 steps are too few"),
+    "no items": (
+        lambda: split(0, (1.0,), seed=0),
+        ValueError,
+        r"part 0, of the fraction 1.0, would be empty: 0 items",
+    ),
+    "few steps": (
+        lambda: split_in_time(2, (0.9, 0.1)),
+        ValueError,
+        r"part 1, .* would be empty: 2 steps are too few",
+    ),
     "few groups": (lambda: split(9, (0.5, 0.5), seed=0, groups=[1] * 9), ValueError, r"empty: 1 groups are too few"),
     "groups": (lambda: split(9, (1.0,), seed=0, groups=[1]), ValueError, r"`groups` must be one label an item, \[9\]"),
     "classes": (lambda: split(9, (1.0,), seed=0, stratify=[1]), ValueError, r"`stratify` must be one label .* \(1,\)"),

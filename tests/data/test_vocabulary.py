@@ -60,6 +60,45 @@ def test_padding_and_unknown_come_first_and_unknown_tokens_are_one():
     assert Vocabulary.build([], padding="_", unknown=None).tokens == ("_",)
 
 
+def test_a_special_in_a_text_is_refused_read_or_a_word_like_any_other():
+    vocabulary = Vocabulary.build([["a", "b"]], specials=("<end>",))
+    assert vocabulary.encode(["a", "<end>", "<pad>", "<unk>"], specials="read").tolist() == [3, 2, 0, 1]
+    assert vocabulary.encode(["a", "<end>", "<pad>", "<unk>"], specials="text").tolist() == [3, 1, 1, 1]
+    for special in ("<pad>", "<end>"):
+        with pytest.raises(ValueError, match=f"`tokens` hold '{special}', which is a special .* specials='read'"):
+            vocabulary.encode(["a", special])
+        with pytest.raises(ValueError, match=f"'{special}' is not in the vocabulary, which has no unknown"):
+            Vocabulary.build([["a"]], unknown=None, specials=("<end>",)).encode([special], specials="text")
+
+
+def test_a_damaged_file_is_told_by_its_name(tmp_path):
+    """Every cut, and bytes changed: a ValueError of a few words, or a vocabulary."""
+    path = tmp_path / "v.json"
+    Vocabulary.build(["añ"], specials=("<end>",)).save(path)
+    whole = path.read_bytes()
+    damaged = [whole[:size] for size in range(len(whole))]
+    damaged += [
+        whole.replace(old, new) for old, new in ((b'"<unk>"', b"3"), (b"3", b"-1"), (b"[", b"{"), (b'"a"', b"1"))
+    ]
+    damaged += [
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b"3",
+        b"null",
+        b'"tokens"',
+        whole.replace(b'"specials": 3', b'"specials": 3.5'),
+    ]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"`path` must be a file of Vocabulary\.save") as raised:
+            Vocabulary.load(path)
+        assert len(str(raised.value)) < 400
+    path.write_bytes(whole)
+    assert Vocabulary.load(path).tokens == ("<pad>", "<unk>", "<end>", "a", "ñ")
+    with pytest.raises(FileNotFoundError):
+        Vocabulary.load(tmp_path / "none.json")
+
+
 def test_characters_and_what_else_a_vocabulary_does():
     vocabulary = Vocabulary.build(["hello", "wo\n"])
     assert vocabulary.tokens[2:] == ("l", "o", "h", "e", "w", "\n")
@@ -104,6 +143,21 @@ BAD = {
         r"`specials` must be a list of tokens; got str",
     ),
     "a special": (lambda: Vocabulary.build([], specials=[1]), TypeError, r"`specials` must hold tokens of text; got 1"),
+    "a special that is None": (
+        lambda: Vocabulary.build([], specials=[None]),
+        TypeError,
+        r"`specials` must hold tokens of text; got None",
+    ),
+    "an unknown that is no text": (
+        lambda: Vocabulary.build([], unknown=3),
+        TypeError,
+        r"`unknown` must hold tokens of text; got 3",
+    ),
+    "what specials are": (
+        lambda: V.encode(["the"], specials=True),
+        ValueError,
+        r"`specials` must be 'refuse' or 'read' or 'text'; got True",
+    ),
     "twice": (
         lambda: Vocabulary.build([], specials=["<pad>"]),
         ValueError,

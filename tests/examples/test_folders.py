@@ -1,22 +1,26 @@
-"""Where an example writes: a smoke run never into the folder of a full one."""
+"""Where an example is run from and writes to: by its path too; a smoke run never into the folder of a full one."""
 
 import argparse
 import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import examples
 
+ROOT = Path(examples.__file__).parents[1]
 FOLDERS = {
     "address_parsing": "address_parsing",
     "anomaly_detection": "anomaly_detection",
-    "compression": "compression",
     "ensemble": "ensemble",
     "fine_tuning": "fine_tuning",
     "forecasting": "forecasting",
     "forecasting_co2": "forecasting_co2",
     "language_model": "language_model-shakespeare",
+    "model_compression": "model_compression",
     "phonemes": "phonemes",
     "pixel_digits": "pixel_digits",
     "pos_tagging": "pos_tagging",
@@ -66,3 +70,21 @@ def test_what_is_no_number_of_anything_is_told_at_once(name, arguments, message,
     with pytest.raises(SystemExit):
         importlib.import_module(f"examples.{name}").main()
     assert message in capsys.readouterr().err
+
+
+def test_an_example_runs_by_its_path():
+    """Then its folder is the first that Python looks for modules in."""
+    run = subprocess.run(
+        [sys.executable, "examples/memory_tasks.py", "--help"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "python -m examples.memory_tasks" in run.stdout
+
+
+def test_no_example_hides_a_module_of_python():
+    names = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert not names & {*sys.stdlib_module_names, "compression"}  # the latter is one from Python 3.14 on

@@ -12,11 +12,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OF_THE_READER = {  # what a page on a task is given
     "anomaly_detection.md": {"values", "known", "changes", "mean", "std"},
-    "compression.md": {"params", "graph", "loss_fn", "loader", "key"},
     "ensemble.md": {"make_model", "optimizer", "graph", "loss_fn", "loader", "xs", "mask"},
     "fine_tuning.md": {"model", "key", "loss_fn", "loader"},
     "forecasting.md": {"columns", "xs"},
     "language_model.md": {"texts"},
+    "model_compression.md": {"params", "graph", "loss_fn", "loader", "key"},
     "phonemes.md": {"words", "sounds"},
     "pixel_digits.md": {"pixels", "labels"},
     "pos_tagging.md": {"sentences", "tagged"},

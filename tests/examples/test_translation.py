@@ -117,5 +117,5 @@ def test_smoke_run_learns_and_is_stored(tmp_path, capsys):
     assert min(scores) > 90 > 70 > rows["nearest verse"][0]
     assert {path.name for path in tmp_path.iterdir()} == {"gru-with-attention", "alignment.png", "curves.png"}
     model, units = translation.load(tmp_path / "gru-with-attention" / "model")
-    assert model.end == units.vocabulary.encode([translation.END])
+    assert model.end == units.vocabulary.encode([translation.END], specials="read")
     assert train.load_info(tmp_path / "gru-with-attention" / "model")["name"] == "GRU with attention"

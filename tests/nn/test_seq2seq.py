@@ -327,7 +327,7 @@ def attending(**options):
         (
             lambda: model("plain").loss(SOURCES, TARGETS, sampled="a"),
             TypeError,
-            r"`sampled` must be a probability, a number in \[0, 1\]; got 'a'",
+            r"`sampled` must be a probability in \[0, 1\]; got 'a'",
         ),
         (lambda: model("plain").loss(SOURCES, TARGETS * 1.0), TypeError, r"`target` must be int \[B, L\]"),
         (lambda: model("plain").loss(SOURCES * 1.0, TARGETS), TypeError, r"`source` must be int ids \[B, S\]"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples import compression
+from examples import model_compression
 from examples.series_classification import make_model
 from jaxseq import train
 
@@ -21,12 +21,12 @@ def table_of(printed):
 
 def test_zero_share():
     params = {"b": jnp.zeros(3), "w": jnp.array([[0.0, 1.0], [2.0, 3.0]])}
-    assert compression.zero_share(params) == 0.25
+    assert model_compression.zero_share(params) == 0.25
 
 
 @pytest.mark.learn
 def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
-    compression.main(["--smoke", "--out", str(tmp_path)])
+    model_compression.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     table = table_of(printed)
     assert list(table) == ["float32", "int8", "80% zeros", "80% zeros, tuned", "80% zeros, tuned, int8"]
@@ -39,7 +39,7 @@ def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
     assert "after tuning 80.0% of the weights are zero" in printed
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "model", "sizes.png"}
     assert train.load_info(tmp_path / "model")["name"] in table
-    compression.main(["--smoke", "--out", str(tmp_path)])
+    model_compression.main(["--smoke", "--out", str(tmp_path)])
     assert table_of(capsys.readouterr().out) == table
 
 
@@ -48,7 +48,7 @@ def test_takes_a_stored_model(tmp_path, capsys):
     members = [nnx.split(make_model(3, 3, 5, jax.random.key(seed)), nnx.Param)[1] for seed in range(3)]
     info = {"mean": [0.0] * 3, "std": [1.0] * 3, "classes": list("abc"), "size": 5}
     train.save(tmp_path / "stored", jax.tree.map(lambda *leaves: jnp.stack(leaves), *members), info)
-    compression.main(["--smoke", "--out", str(tmp_path / "out"), "--model", str(tmp_path / "stored")])
+    model_compression.main(["--smoke", "--out", str(tmp_path / "out"), "--model", str(tmp_path / "stored")])
     table = table_of(capsys.readouterr().out)
     assert table["float32"][0] == train.compression.size(members[0]) - _bytes_of_zero_biases(members[0])
     assert not (tmp_path / "out" / "checkpoints" / "whole").exists()

@@ -1,6 +1,7 @@
 """A trained classifier made smaller: int8 weights, most weights zero, and both; what is lost, and what comes back.
 
-    python -m examples.compression [--out runs/compression] [--model runs/series_classification/model] [--smoke]
+    python -m examples.model_compression [--out runs/model_compression] [--smoke]
+                                         [--model runs/series_classification/model]
 
 In: a classifier of `examples/series_classification.py`: the first of the three that this stored in --model, or else
 one that is trained here, as there. Out: a table of sizes and accuracies, and the smallest model that validates as well
@@ -72,11 +73,11 @@ def plot(table: dict[str, dict[str, float]], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = options(__doc__, "compression")
+    parser = options(__doc__, "model_compression")
     parser.add_argument("--model", type=Path, help="of examples.series_classification; default: one is trained")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     args = parser.parse_args(argv)
-    args.out = out_folder(args, "compression")
+    args.out = out_folder(args, "model_compression")
     started = time.perf_counter()
     cases, test = (made_up(96, 0), made_up(60, 1)) if args.smoke else japanese_vowels()
     size, steps, tuning, sparsities = (8, 120, 60, (0.8,)) if args.smoke else (48, 400, 200, (0.5, 0.7, 0.8, 0.9, 0.95))

@@ -1,0 +1,71 @@
+"""Some of the spoiled calls of `make fuzz`; and the fuzzer: it knows every public function, and sees every fault."""
+
+import random
+import time
+
+import jax.numpy as jnp
+import pytest
+
+from tests.fuzz import core_calls, fuzzer, other_calls
+from tests.fuzz.spoils import REFUSED, SPOILS
+
+SOME = 400
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    return core_calls.calls(folder) | other_calls.calls(folder)
+
+
+def test_every_public_function_has_a_valid_call(calls):
+    public = fuzzer.public_functions()
+    called = {name for name, arguments in calls.items() if "of" not in arguments}
+    assert public - called == set(fuzzer.NOT_CALLED) & public
+    assert called <= public
+
+
+def test_a_spoiled_argument_is_refused_by_its_name(calls):
+    """A few hundred of the calls that are wrong of kind: most end at the public edge, before anything is compiled."""
+    cases = [case for case in fuzzer.cases(calls, REFUSED) if not case.function.startswith(("nn", "train.fit"))]
+    chosen = random.Random(0).sample(cases, SOME)
+    faults = [fault for case in chosen if (fault := fuzzer.run(case, calls[case.function], 30))]
+    assert not faults, "\n".join(map(str, faults))
+
+
+def refuses(xs):
+    raise ValueError("`xs` must be [T, B]")
+
+
+def says_nothing(xs):
+    raise TypeError("unsupported operand")
+
+
+def says_too_much(xs):
+    raise ValueError("`xs` must be " + "long " * 100)
+
+
+def breaks(xs):
+    raise AttributeError("'xs' has no attribute")
+
+
+@pytest.mark.parametrize(
+    ("function", "spoil", "kind"),
+    [
+        (refuses, "NaN", None),
+        (says_nothing, "NaN", "names nothing"),
+        (says_too_much, "NaN", "513 characters"),
+        (breaks, "NaN", "a raw error"),
+        (lambda xs: 0, "complex", "accepted"),
+        (lambda xs: 0, "None", "accepted"),
+        (lambda xs=None: 0, "None", None),
+        (lambda xs: jnp.log(-xs), "NaN", None),
+        (lambda xs: jnp.log(-xs), "an entry less", "not finite"),
+        (lambda xs: time.sleep(5), "an entry less", "hangs"),
+        (lambda xs: (x for x in [0]), "an entry less", None),
+    ],
+)
+def test_each_kind_of_fault_is_seen(function, spoil, kind):
+    xs = jnp.ones(3)
+    fault = fuzzer.judge(fuzzer.Case("f", "xs", spoil), function, {"xs": SPOILS[spoil](xs)}, 0.2)
+    assert (fault and fault.kind) == kind
