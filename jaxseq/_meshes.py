@@ -26,7 +26,9 @@ def vary_alike(tree: Tree) -> Tree:
     return _vary(tree, _varied(tree))
 
 
-def scan(body: Callable, start: Any, xs: Any, length: int | None = None, reverse: bool = False) -> tuple[Any, Any]:
+def scan(
+    body: Callable, start: Tree, xs: Any = None, length: int | None = None, reverse: bool = False
+) -> tuple[Tree, Any]:
     """Runs `jax.lax.scan`, also where `start` is constant and what the body makes of it varies over a mesh."""
     if _is_manual():
         of_steps = jax.vmap(body, (None, 0)) if jax.tree.leaves(xs) else body
@@ -59,7 +61,8 @@ def on_meshes(kernel: Kernel) -> Kernel:
         if mesh is None:
             return of_cell(params, carry, xs)
         split = _split(mesh, cell, params, carry, xs)
-        return jax.sharding.auto_axes(of_cell, axes=mesh.explicit_axes, out_sharding=split)(params, carry, xs)
+        left_to_compiler: Any = jax.sharding.auto_axes(of_cell, axes=mesh.explicit_axes, out_sharding=split)
+        return left_to_compiler(params, carry, xs)
 
     return run
 

@@ -97,7 +97,12 @@ def additive(amount: float = 1.0) -> Smoothing:
       TypeError, ValueError: `amount` is not a number of at least 0.
     """
     amount = check.at_least_zero("amount", amount)
-    return lambda counts: _shares(counts.astype(float) + amount, 1 / counts.shape[-1])
+
+    def smooth(counts):
+        counts = check.array("counts", "V + 1, V", counts)
+        return _shares(counts.astype(float) + amount, 1 / counts.shape[-1])
+
+    return smooth
 
 
 def witten_bell(counts: jax.Array) -> jax.Array:
@@ -108,6 +113,7 @@ def witten_bell(counts: jax.Array) -> jax.Array:
     with d(c) the number of different symbols seen after c, and c' as c without its oldest symbol; below the context of
     no symbols stands 1 / V.
     """
+    counts = check.array("counts", "V + 1, V", counts)
     uniform = jnp.full_like(counts, 1 / counts.shape[-1], float)
     shorter = uniform if counts.ndim == 1 else jnp.broadcast_to(witten_bell(jnp.sum(counts, 0)), counts.shape)
     different = jnp.sum(counts > 0, -1, keepdims=True, dtype=shorter.dtype)

@@ -126,9 +126,9 @@ def test_em_agrees(name, iterations):
 
 
 @pytest.mark.parametrize("kind", ["diagonal", "spherical", "full", "tied"])
-@pytest.mark.parametrize("learned", ["stmc", "mt"])
+@pytest.mark.parametrize("learned", ["stmc", "mt"])  # without "m" it forgets a sum that "c" needs
 def test_em_with_priors_agrees(kind, learned):
-    """Of all, and of start, transitions or means alone. (Of covariances alone hmmlearn forgets a sum.)"""
+    """Of all, and of what is to be learned: start, transitions, means, covariances."""
     generator = np.random.default_rng(1)
     initial, transition = chain(generator)
     mean, xs = generator.normal(0, 2, size=(K, D)), generator.normal(0, 2, size=(T, len(LENGTHS), D))

@@ -539,6 +539,18 @@ def test_narrow_ids_of_many_symbols(dtype):
     np.testing.assert_allclose(np.exp(np.asarray(log_transition)[largest, 3]), 1)
 
 
+def test_counts_beyond_the_integers_of_jax_are_refused():
+    """Where they would wrap: 2³² + 3 is not 3."""
+    params, xs = hmm.PoissonParams(np.ones((2, 1), np.float32)), np.full((4, 1), 2**32 + 3)
+    for call in (
+        lambda: hmm.observe(hmm.poisson(), params, xs),
+        lambda: hmm.fit(hmm.poisson(), 2, xs, key=jax.random.key(0)),
+        lambda: hmm.fit_supervised(hmm.poisson(), np.zeros(4, np.int32), 2, xs, key=jax.random.key(0)),
+    ):
+        with pytest.raises(ValueError, match="`xs` holds int64 numbers beyond int32"):
+            call()
+
+
 def test_counts_are_whole_numbers():
     """Ones added in float32 would stop at 2**24."""
     program = jax.make_jaxpr(lambda states: hmm.count(states, 2))(np.zeros((4, 3), np.int8))

@@ -171,7 +171,7 @@ def test_errors():
             "`prior.variance` must be a positive",
         ),
         (lambda: hmm.gaussian(prior=hmm.GaussianPrior(mean_count=-1)), ValueError, "`prior.mean_count` must be"),
-        (lambda: hmm.gaussian(prior=hmm.GaussianPrior(mean="0")), TypeError, "`prior.mean` must be a number"),
+        (lambda: hmm.gaussian(prior=hmm.GaussianPrior(mean="0")), TypeError, "`prior.mean` must be a finite number"),
         (lambda: hmm.gaussian(prior=hmm.GaussianPrior(mean=np.nan)), ValueError, "`prior.mean` must be"),
         (
             lambda: hmm.fit(hmm.gaussian(prior=hmm.GaussianPrior(mean=(0.0,) * 3)), 2, xs, key=key),

@@ -210,6 +210,7 @@ def _listener(language_model: LanguageModel | None, carry, start, weight, bonus,
         )
     start = blank if start is None else check.natural("start", start)
     weight = 1.0 if weight is None else weight
+    carry = check.as_jax(carry, "carry")
     for leaf in jax.tree.leaves(carry):
         if jnp.shape(leaf)[: len(batch)] != tuple(batch):
             raise ValueError(

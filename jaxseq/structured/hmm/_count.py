@@ -88,7 +88,7 @@ def fit_supervised(
     K, iterations = check.positive_int("K", K), check.positive_int("iterations", iterations)
     chain = count(states, K, mask=mask, pseudocount=pseudocount)
     states, mask = _labels(states, K, mask)
-    xs = check.as_jax(xs)
+    xs = check.as_jax(xs, "xs")
     steps = steps_of(emission, K, xs)
     if steps != states.shape:
         raise ValueError(f"`xs` must be of the steps of `states`, [T, B] = {states.shape}; got those of {steps}")

@@ -115,7 +115,7 @@ def fit(
         check.at_least_zero("initial_pseudocount", initial_pseudocount),
         check.at_least_zero("transition_pseudocount", transition_pseudocount),
     )
-    xs = check.as_jax(xs)
+    xs = check.as_jax(xs, "xs")
     if params is not None:
         params = _given(params)
     elif key is None:
@@ -206,7 +206,7 @@ def _given(params):
         raise TypeError(
             f"`params` must be hmm.Params(log_initial, log_transition, emission); got {type(params).__name__}"
         )
-    return jax.tree.map(jnp.asarray, params)
+    return jax.tree.map(jnp.asarray, check.as_jax(params, "params"))
 
 
 def _log_probs(counts, old, pseudocount):

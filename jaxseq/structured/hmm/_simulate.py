@@ -67,7 +67,7 @@ def simulate(
     ((100, 3), (100, 3, 1))
     """
     is_emission(emission)
-    params = Params(*check.as_jax(tuple(params)))
+    params = Params(*check.as_jax(tuple(params), [f"params.{name}" for name in Params._fields]))
     key_states, key_xs = jax.random.split(key)
     states = sample(key_states, params.log_initial, params.log_transition, T, batch_shape=batch_shape)
     xs = emission.sample(key_xs, params.emission, jnp.maximum(states, 0))

@@ -80,7 +80,7 @@ def observe(
     is_emission(emission)
     if hasattr(params, "log_transition"):
         raise TypeError("`params` must be those of the emission; got those of a whole model: take `params.emission`")
-    params, xs = check.as_jax((params, xs))
+    params, xs = check.as_jax((params, xs), ("params", "xs"))
     steps = jax.eval_shape(emission.log_prob, params, xs).shape[:-1]
     xs, _, seen = observed(emission, steps, xs, mask, missing)
     return masking.keep(seen, emission.log_prob(params, xs))

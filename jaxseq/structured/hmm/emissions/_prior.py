@@ -9,8 +9,6 @@ their mean and sum of squares about μ,
 For matrices ν v is ν diag(v), and (μ - m)² the outer product; it is a normal-inverse-Wishart density.
 """
 
-import math
-import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,9 +35,9 @@ def checked(prior: Any) -> GaussianPrior:
     if not isinstance(prior, GaussianPrior):
         raise TypeError(f"`prior` must be an hmm.GaussianPrior or None; got {type(prior).__name__}")
     return GaussianPrior(
-        _each(_finite, "prior.mean", prior.mean),
+        _each(check.finite, "prior.mean", prior.mean),
         check.at_least_zero("prior.mean_count", prior.mean_count),
-        _each(check.positive, "prior.variance", prior.variance),
+        _each(check.positive_finite, "prior.variance", prior.variance),
         check.at_least_zero("prior.variance_count", prior.variance_count),
     )
 
@@ -77,14 +75,6 @@ def _of_features(name, value, mean):
     if value.ndim and value.shape != mean.shape[-1:]:
         raise ValueError(f"`{name}` must be one number, or one for each of D = {mean.shape[-1]}; got {value.size}")
     return value
-
-
-def _finite(name, value):
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"`{name}` must be a number, or one for each feature; got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"`{name}` must be finite; got {value}")
-    return float(value)
 
 
 def _each(number, name, value):
