@@ -13,7 +13,6 @@ import pytest
 
 import jaxseq
 from jaxseq import initializers, kernels
-from jaxseq.structured import hmm
 from tests import zoo
 from tests.forms.own import leaking, own_lstm
 
@@ -197,13 +196,6 @@ def test_around_without_a_factory():
     loaded = pickle.loads(pickle.dumps(cell))
     params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), 3)), 0)
     zoo.assert_close(*(jaxseq.unroll(each, params, jnp.ones((3, 2, 3))) for each in (loaded, cell)), 0)
-
-
-def test_emissions():
-    for made, printed in ((hmm.gaussian(), "gaussian()"), (hmm.categorical(5, pseudocount=1), None)):
-        assert pickle.loads(pickle.dumps(made)) is copy.deepcopy(made) is made
-        assert printed is None or repr(made) == printed
-    assert repr(hmm.gaussian_mixture(3)) == "gaussian_mixture(3)"
 
 
 def test_another_process_makes_its_own():

@@ -3,13 +3,13 @@
 maximise    p[k, v] = (Σ_t weights_t[k] 1[x_t = v] + c) / Σ_v'         with the pseudocount c
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq._factory import factory
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import begin, log_shares, rows
 
@@ -44,7 +44,7 @@ def _ids(xs):
     return check.integers("xs", "T, B", xs).astype(int)  # narrow ones could not be held against `symbols`
 
 
-@factory
+@functools.cache
 def _categorical(symbols, pseudocount):
     def init(key, states, xs, mask):
         xs, seen = begin(_ids(xs)[..., None], mask)

@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxseq import check, masking
-from jaxseq._factory import by_its_call
 
 
 @jax.tree_util.register_static
-@by_its_call
 class Emission(NamedTuple):
     """A family of distributions p(x_t | s_t): its functions, and nothing else. Static under `jax.jit`.
 

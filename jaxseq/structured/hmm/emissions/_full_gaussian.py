@@ -7,6 +7,7 @@ Eigenvalues of Σ_k below the floor are set to it, its eigenvectors kept, which 
 have none: the likelihood still rises.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -15,7 +16,6 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from jaxseq import check
-from jaxseq._factory import factory
 from jaxseq.structured.hmm.emissions._check import features
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import PRECISE, begin, moments, rows, shares, spread
@@ -42,7 +42,7 @@ def full_gaussian(*, floor: float = 1e-3) -> Emission:
     return _full_gaussian(check.positive("floor", floor))
 
 
-@factory
+@functools.cache
 def _full_gaussian(floor):
     def init(key, states, xs, mask):
         xs, seen = begin(features(xs), mask)

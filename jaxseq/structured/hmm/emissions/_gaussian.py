@@ -6,6 +6,7 @@
 A variance below the floor is set to it, which is the maximum among those that are not: the likelihood still rises.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq._factory import factory
 from jaxseq.structured.hmm.emissions._check import features
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import begin, moments, rows, spread
@@ -44,7 +44,7 @@ def gaussian(*, floor: float = 1e-3) -> Emission:
     return _gaussian(check.positive("floor", floor))
 
 
-@factory
+@functools.cache
 def _gaussian(floor):
     def init(key, states, xs, mask):
         xs, seen = begin(features(xs), mask)

@@ -7,6 +7,7 @@
 As the component is not observed, this is a step of EM: it raises the weighted likelihood, and repeated maximises it.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq._factory import factory
 from jaxseq.structured.hmm.emissions._check import features
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._gaussian import log_density
@@ -46,7 +46,7 @@ def gaussian_mixture(components: int, *, floor: float = 1e-3) -> Emission:
     return _gaussian_mixture(check.positive_int("components", components), check.positive("floor", floor))
 
 
-@factory
+@functools.cache
 def _gaussian_mixture(components, floor):
     def init(key, states, xs, mask):
         xs, seen = begin(features(xs), mask)

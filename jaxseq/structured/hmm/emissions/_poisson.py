@@ -4,6 +4,7 @@ log p(x | k) = Σ_d x_d log λ_kd - λ_kd - log x_d!
 maximise    λ_k = Σ_t w_t[k] x_t / Σ_t w_t[k]
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,6 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from jaxseq import check
-from jaxseq._factory import factory
 from jaxseq.structured.hmm.emissions._check import counts
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import PRECISE, begin, moments, rows, spread
@@ -41,7 +41,7 @@ def poisson(*, floor: float = 1e-6) -> Emission:
     return _poisson(check.positive("floor", floor))
 
 
-@factory
+@functools.cache
 def _poisson(floor):
     def init(key, states, xs, mask):
         xs, seen = begin(counts(xs), mask)
