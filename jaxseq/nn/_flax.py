@@ -1,5 +1,9 @@
 """Flax's own layers as the models use them: in JAX's default float unless said otherwise."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -32,6 +36,21 @@ def dropout(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
     if key is None or rate == 0:
         return xs
     return jnp.where(jax.random.bernoulli(key, 1 - rate, xs.shape), xs / (1 - rate), 0)
+
+
+def scan(step: Callable, module: nnx.Module, given: Any, state: Any, xs: Any, length: int | None = None) -> tuple:
+    """`jax.lax.scan` of `step(module, given, state, x) -> (state, y)`, which also eager calls compile once for shapes.
+
+    `step` is known by its identity: a function of a class or of a file, not one that is made at each call.
+    """
+    graph, params = nnx.split(module)
+    return _scan(step, graph, length, params, given, state, xs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _scan(step, graph, length, params, given, state, xs):
+    module = nnx.merge(graph, params)
+    return jax.lax.scan(lambda state, x: step(module, given, state, x), state, xs, length=length)
 
 
 def default_float(param_dtype: DType) -> jax.typing.DTypeLike:
