@@ -4,15 +4,18 @@ A layer has two dtypes, with Flax's meaning: its params are stored in `param_dty
 cast to `dtype`, as its inputs are, where it computes; None: it computes in the dtype of its params.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._cast import cast
 from jaxseq._promote import widen
+from jaxseq.kernels._wide import widened
 
 DType = jax.typing.DTypeLike | None
 
@@ -75,3 +78,19 @@ def dropout(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
     if key is None or rate == 0:
         return xs
     return jnp.where(jax.random.bernoulli(key, 1 - rate, xs.shape), xs / (1 - rate), 0)
+
+
+def scan(step: Callable, module: nnx.Module, given: Any, state: Any, xs: Any, length: int | None = None) -> tuple:
+    """`jax.lax.scan` of `step(module, given, state, x) -> (state, y)`, which also eager calls compile once for shapes.
+
+    `step` is known by its identity: a function of a class or of a file, not one that is made at each call. Gradients
+    by 16-bit params are summed over the steps in float32.
+    """
+    graph, params = nnx.split(module)
+    return _scan(step, graph, length, params, given, state, xs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _scan(step, graph, length, params, given, state, xs):
+    wide, narrow = widened(params)
+    return _meshes.scan(lambda state, x: step(nnx.merge(graph, narrow(wide)), given, state, x), state, xs, length)

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq import _meshes, check
-from jaxseq.nn._flax import Given, linear
+from jaxseq import check
+from jaxseq.nn._flax import Given, linear, scan
 from jaxseq.nn._layer import Layer, asked, causal, layer_of
 from jaxseq.nn.attention._attention import SCORES, Attention, Memory
 from jaxseq.nn.attention._transformer import CrossMemory
@@ -92,13 +92,13 @@ class RecurrentDecoder(nnx.Module):
         return carry._replace(decoder=after), y if self.attention is None else self._join(y, carry.memory)[0]
 
     def _read_feeding(self, carry, xs):
-        def advance(carry, x):
-            after, joined, weights = self._fed_step(Seq2SeqCarry(carry[0], memory, carry[1]), x)
-            return (after.decoder, after.fed), (joined, weights)
-
-        memory, time = carry.memory, xs.ndim - 2
-        _, (joined, weights) = _meshes.scan(advance, (carry.decoder, carry.fed), jnp.moveaxis(xs, time, 0))
+        time, start = xs.ndim - 2, (carry.decoder, carry.fed)
+        _, (joined, weights) = scan(type(self)._feed, self, carry.memory, start, jnp.moveaxis(xs, time, 0))
         return jnp.moveaxis(joined, 0, time), jnp.moveaxis(weights, 0, time)
+
+    def _feed(self, memory, carry, x):
+        after, joined, weights = self._fed_step(Seq2SeqCarry(carry[0], memory, carry[1]), x)
+        return (after.decoder, after.fed), (joined, weights)
 
     def _fed_step(self, carry, x):
         after, y = self.layer.step(carry.decoder, jnp.concatenate([x, carry.fed], axis=-1))

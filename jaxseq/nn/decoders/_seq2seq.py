@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq import _meshes, check, decoding
+from jaxseq import check, decoding
 from jaxseq._promote import beside, widen
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
-from jaxseq.nn._flax import embedding, given, linear
+from jaxseq.nn._flax import embedding, given, linear, scan
 from jaxseq.nn._ids import embed
 from jaxseq.nn._layer import Layer, asked, layer_of
 from jaxseq.nn.decoders._decoders import MemoryDecoder, RecurrentDecoder, Seq2SeqCarry, check_room
@@ -243,19 +243,17 @@ class Seq2Seq(nnx.Module):
 
     def _sampled(self, source, source_mask, inputs, key, sampled):
         check.given_key(key)
-
-        def advance(state, step):
-            carry, said = state
-            token, key, first = step
-            keys = jax.random.split(key)
-            own = jax.random.bernoulli(keys[0], sampled, token.shape) & ~first
-            carry, logits = self.step(carry, jnp.where(own, said, token))
-            return (carry, jax.random.categorical(keys[1], jax.lax.stop_gradient(logits)).astype(token.dtype)), logits
-
         carry, tokens = self._encoded(source, source_mask, None, inputs), jnp.moveaxis(inputs, -1, 0)
         steps = tokens, jax.random.split(key, len(tokens)), jnp.arange(len(tokens)) == 0
-        _, logits = _meshes.scan(advance, (carry, tokens[0]), steps)
+        _, logits = scan(Seq2Seq._sample, self, sampled, (carry, tokens[0]), steps)
         return jnp.moveaxis(logits, 0, -2)
+
+    def _sample(self, sampled, state, step):
+        (carry, said), (token, key, first) = state, step
+        keys = jax.random.split(key)
+        own = jax.random.bernoulli(keys[0], sampled, token.shape) & ~first
+        carry, logits = self.step(carry, jnp.where(own, said, token))
+        return (carry, jax.random.categorical(keys[1], jax.lax.stop_gradient(logits)).astype(token.dtype)), logits
 
     def _taught(self, target, mask):
         """What the decoder is fed and what it should say, int32 `[B, L + 1]`, and which of that is real."""

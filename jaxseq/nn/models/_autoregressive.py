@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxseq import _meshes, check
-from jaxseq.nn._flax import given, linear
+from jaxseq import check
+from jaxseq.nn._flax import given, linear, scan
 from jaxseq.nn._layer import Layer, causal, layer_of, some_steps
 from jaxseq.nn.models._heads import POINT, Head, checked_head
 from jaxseq.nn.models._pooling import last_pool
@@ -89,13 +89,8 @@ class AutoregressiveForecaster(nnx.Module):
         Raises:
           TypeError, ValueError: an argument does not fit, or `xs` have no steps.
         """
-        horizon = check.positive_int("horizon", horizon)
-
-        def advance(state, _):
-            carry, parameters = state
-            return self._step(carry, self.head.point(parameters)), parameters
-
-        _, parameters = _meshes.scan(advance, self._read(xs, mask, carry), length=horizon)
+        horizon, start = check.positive_int("horizon", horizon), self._read(xs, mask, carry)
+        _, parameters = scan(AutoregressiveForecaster._point, self, None, start, None, horizon)
         return jnp.moveaxis(parameters, 0, -3)
 
     def sample_paths(
@@ -123,16 +118,18 @@ class AutoregressiveForecaster(nnx.Module):
             raise TypeError("`key` must be a jax.random.key; got NoneType")
         check.random_key(key)
         start = self._read(xs, mask, carry)
+        keys = jax.vmap(lambda key: jax.random.split(key, horizon))(jax.random.split(key, paths))
+        found = jax.vmap(lambda keys: scan(AutoregressiveForecaster._draw, self, None, start, keys)[1])(keys)
+        return jnp.moveaxis(found, 1, -2)
 
-        def advance(state, key):
-            carry, parameters = state
-            x = self.head.sample(key, parameters)
-            return self._step(carry, x), x
+    def _point(self, _given, state, _x):
+        carry, parameters = state
+        return self._step(carry, self.head.point(parameters)), parameters
 
-        def path(key):
-            return jnp.moveaxis(_meshes.scan(advance, start, jax.random.split(key, horizon))[1], 0, -2)
-
-        return jax.vmap(path)(jax.random.split(key, paths))
+    def _draw(self, _given, state, key):
+        carry, parameters = state
+        x = self.head.sample(key, parameters)
+        return self._step(carry, x), x
 
     def _read(self, xs, mask, carry):
         """The carry after `xs`, and the parameters of the step after them."""

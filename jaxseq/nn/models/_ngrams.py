@@ -77,16 +77,8 @@ class NGramEmbedding(nnx.Module):
                 f"`carry.recent` must be {start.dtype} {start.shape}, the last ids of this batch by this model; "
                 f"got {carry.dtype} {carry.shape}"
             )
-
-        def step(recent, inputs):
-            new, is_real, is_start = inputs
-            recent = recent if is_start is None else jnp.where(is_start[..., None], _NONE, recent)
-            window = jnp.concatenate([recent, new[..., None]], axis=-1)
-            shifted = window[..., 1:]
-            return shifted if is_real is None else jnp.where(is_real[..., None], shifted, recent), window
-
         over_time = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (ids.astype(jnp.int32), mask, reset))
-        carry, windows = _meshes.scan(step, carry, over_time)
+        carry, windows = _meshes.scan(_shift, carry, over_time)
         rows = self._rows(jnp.moveaxis(windows, 0, -2))
         embedded = self.table(rows).reshape(*ids.shape, self.size)
         return carry, embedded if mask is None else jnp.where(mask[..., None], embedded, 0)
@@ -110,3 +102,12 @@ class NGramEmbedding(nnx.Module):
             code = code ^ (code >> 16)
             rows.append(place * self.buckets + (code % jnp.uint32(self.buckets)).astype(jnp.int32))
         return jnp.stack(rows, axis=-1)
+
+
+def _shift(recent, inputs):
+    """The last ids after a step, and its window."""
+    new, is_real, is_start = inputs
+    recent = recent if is_start is None else jnp.where(is_start[..., None], _NONE, recent)
+    window = jnp.concatenate([recent, new[..., None]], axis=-1)
+    shifted = window[..., 1:]
+    return shifted if is_real is None else jnp.where(is_real[..., None], shifted, recent), window
