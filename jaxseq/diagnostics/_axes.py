@@ -43,7 +43,9 @@ def named(name: str, labels: Sequence[str] | None, size: int, what: str) -> None
 
 
 def mapping(name: str, value: Any) -> Iterable[tuple[str, Any]]:
-    """Returns the items of a dict."""
+    """Returns the items of a dict that is not empty."""
     if not isinstance(value, Mapping):
         raise TypeError(f"`{name}` must be a dict, by name; got {type(value).__name__}")
+    if not value:
+        raise ValueError(f"`{name}` must hold something to draw; got an empty dict")
     return value.items()

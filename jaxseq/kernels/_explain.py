@@ -69,5 +69,7 @@ def _parts(cell, params, xs, kernel):
     check.representable((params, xs), ("params", "xs"))
     if not hasattr(xs, "shape") or len(xs.shape) < 2 or not jnp.issubdtype(xs.dtype, jnp.floating):
         raise TypeError(f"`xs` must be floating [T, B, D], or its shape and dtype; got {check.short(xs)}")
+    if xs.shape[-1] == 0:
+        raise ValueError(f"`xs` must be [T, B, D], of at least one feature; got {check.shaped(xs)}")
     check.parameters(cell, params, xs.shape[-1])
     return plan_net(default(kernel), cell, params, xs)

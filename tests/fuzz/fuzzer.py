@@ -33,9 +33,8 @@ NOT_CALLED = {
     "masking.masked": "a part of unroll",
     "masking.reset_before_step": "a part of unroll",
     "train.callbacks.tensorboard": "needs a writer of another library",
-    "train.losses": "",
 }
-ALIASES = {"cells": "cell", "chunks": "xs", "of": "self"}
+ALIASES = {"cells": "cell", "chunks": "xs", "forward": "cell", "backward": "cell"}
 """What an error may call an argument in place of its name."""
 PERMITTED = {
     ("data.unique", "items"): "anything that can be iterated over and hashed",
@@ -52,6 +51,9 @@ PERMITTED = {
     ("data.bucketed", "seed"): "of any size",
     ("data.split", "seed"): "of any size",
     ("last_valid", "ys"): "of any dtype",
+    ("initializers.chrono", "max_length"): "any number of at least 3",
+    ("conv_lstm", "window"): "a number a side too",
+    ("diagnostics.plot_gradient_norms", "norms"): "any pytree",
     ("train.save", "tree"): "orbax writes any",
     ("train.save", "info"): "JSON holds numbers and text too",
     ("train.by_path", "default"): "anything",
@@ -155,7 +157,8 @@ def call(function, arguments: dict):
         )
     parameters = inspect.signature(function).parameters.values()
     several = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL and p.name in arguments]
-    many = [value for name in several for value in arguments.pop(name)]
+    given = [arguments.pop(name) for name in several]
+    many = [one for value in given for one in (value if isinstance(value, tuple) else (value,))]
     result = function(*many, **arguments)
     if isinstance(result, Iterator):
         result = list(itertools.islice(result, 3))
