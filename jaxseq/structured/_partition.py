@@ -44,7 +44,7 @@ def _log_partition_jvp(parallel, primals, tangents):
         moved += jnp.sum(jnp.exp(_chain.log_marginals(alphas, betas, mask)) * d.scores, (0, -1))
     if not isinstance(d.final, SymbolicZero):
         moved += jnp.sum(jnp.exp(_chain.log_last(chain, alphas, mask)) * beside(d.final, total[..., None]), -1)
-    return total, moved
+    return total, jnp.where(jnp.isneginf(total), 0, moved)  # whatever is made of -inf, its gradient is 0
 
 
 def _at_first(chain, alphas, betas, mask):

@@ -191,6 +191,14 @@ def test_forward_mode_is_reverse_modes_twin(form, rare, x64):
         np.testing.assert_allclose(got, (np.asarray(ahead) - np.asarray(back)) / 2e-6, rtol=1e-5, atol=1e-6)
 
 
+def test_what_is_impossible_has_the_gradient_zero_whatever_is_made_of_it():
+    never = np.float32([[0.0, -1.0], [-np.inf, -np.inf], [-1.0, 0.0]])
+    half = np.log(np.float32([[0.5, 0.5], [0.5, 0.5]]))
+    square = lambda *arguments: jnp.square(hmm.log_likelihood(*arguments))
+    for gradient in jax.jit(jax.grad(square, (0, 1, 2)))(half[0], half, never):
+        np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+
+
 @pytest.mark.parametrize("parallel", [False, True])
 def test_a_score_has_its_path_as_gradient(parallel, x64):
     arguments = model("constant", 0.0)

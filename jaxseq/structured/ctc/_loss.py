@@ -119,12 +119,13 @@ def _log_probability_jvp(primals, tangents):
     scores = alphas + _betas(emitted, goal, mask) - jnp.where(jnp.isneginf(emitted), 0, emitted)
     largest = log_sum(scores, -1)[..., None]
     posteriors = jnp.exp(scores - jnp.where(jnp.isneginf(largest), 0, largest))
-    counts = ~jnp.isneginf(total)[None] if mask is None else mask & ~jnp.isneginf(total)[None]
-    posteriors = jnp.where(counts[..., None], posteriors, 0)
+    if mask is not None:
+        posteriors = jnp.where(mask[..., None], posteriors, 0)
     # What states say of symbols, as a product: a scatter takes its updates one by one.
     symbols = jax.nn.one_hot(goal.symbols, log_probs.shape[-1], dtype=log_probs.dtype)
     said = jnp.matmul(jnp.moveaxis(posteriors, 0, -2), symbols, precision=jax.lax.Precision.HIGHEST)
-    return total, jnp.sum(jnp.moveaxis(said, -2, 0) * tangents[0], (0, -1))
+    moved = jnp.sum(jnp.moveaxis(said, -2, 0) * tangents[0], (0, -1))
+    return total, jnp.where(jnp.isneginf(total), 0, moved)
 
 
 _compiled = jax.jit(_log_probability)  # else its loops are compiled anew at every eager call
