@@ -105,7 +105,9 @@ def in_turn(wrappers):
     """Names of wrapped cells, one a wrapper, for ever: every cell comes to stand in every wrapper."""
     for round_ in itertools.count():
         for place, wrapper in enumerate(wrappers):
-            names = [name for name in zoo.wrapped(wrapper) if FULL or base(name) != "conv_lstm"]  # it compiles for seconds
+            names = [
+                name for name in zoo.wrapped(wrapper) if FULL or base(name) != "conv_lstm"
+            ]  # it compiles for seconds
             yield names[(round_ + 7 * place) % len(names)]
 
 
