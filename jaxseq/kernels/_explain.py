@@ -23,12 +23,13 @@ def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Ke
       kernel: as for `jaxseq.unroll`.
 
     Raises:
-      TypeError: `cell` is neither, or `kernel` takes other arguments than a kernel.
+      TypeError, ValueError: `cell` is neither, `kernel` takes other arguments than a kernel, or `params` and `xs` do
+        not fit, as for `jaxseq.unroll`.
 
     >>> cell = jaxseq.lstm(128)
     >>> params = cell.init(jax.random.key(0), 64)
     >>> print(explain(cell, params, jnp.zeros([16, 8, 64])))
-    cell of size 128: kernels.bptt, by its hand-written backward; T = 16 at once: ...
+    cell of size 128: kernels.bptt, by its hand-written backward; T = 16, not cut: ...
     """
     lines = [f"{part.place} cell of size {part.cell.size}: {part.plan}" for part in _parts(cell, params, xs, kernel)]
     return "\n".join(line.lstrip() for line in lines)
@@ -48,7 +49,8 @@ def peak_bytes(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel:
       kernel: as for `jaxseq.unroll`. Of one of your own it is what JAX keeps for its gradient.
 
     Raises:
-      TypeError: `cell` is neither, or `kernel` takes other arguments than a kernel.
+      TypeError, ValueError: `cell` is neither, `kernel` takes other arguments than a kernel, or `params` and `xs` do
+        not fit, as for `jaxseq.unroll`.
 
     >>> cell = jaxseq.lstm(64)
     >>> params = cell.init(jax.random.key(0), 16)
@@ -64,4 +66,6 @@ def peak_bytes(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel:
 def _parts(cell, params, xs, kernel):
     check.net(cell)
     check.kernel(kernel)
+    check.shape_of_inputs("xs", "T, B, D", xs)
+    check.parameters(cell, params, xs.shape[-1])
     return plan_net(default(kernel), cell, params, xs)
