@@ -39,14 +39,17 @@ def peak_bytes(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel:
     """Predicts the bytes that a training step holds at most: arguments, temporaries, and the gradients of params.
 
     The step is the gradient of a loss of all ys; nothing is compiled or run. On CPUs it was within 20 % of what XLA
-    reports for the LSTM, GRU and RNN at every size of the benchmarks, and within 25 % for nets of two and three layers,
-    whose bytes are added up, as they live at once; tests/test_kernel_choice.py holds some to that.
+    reports for the LSTM, GRU and RNN at every size of the benchmarks; tests/test_kernel_choice.py holds some to that.
+    The bytes of a net's layers are added up, as those between its passes live at once: it was within 10 % for nets of
+    two and three layers in steps of hundreds of MiB, and up to half too much in steps of 10 to 100 MiB, where what one
+    layer no longer needs is a part worth counting. Of steps of 1 or 2 MiB, one cell's too, it says up to 60 % too much.
 
     Args:
       cell: a Cell or a Composite.
       params: its params; shapes are enough (`jax.eval_shape`).
       xs: the inputs `[T, B, D]`, or their shape and dtype.
-      kernel: as for `jaxseq.unroll`. Of one of your own it is what JAX keeps for its gradient.
+      kernel: as for `jaxseq.unroll`. Of one of your own it is what JAX keeps between the passes, down to half of what
+        XLA reports, as the passes hold more; `kernels.register` gives it a plan, with bytes of its own.
 
     Raises:
       TypeError, ValueError: `cell` is neither, `kernel` takes other arguments than a kernel, or `params` and `xs` do
