@@ -81,6 +81,7 @@ def around(
     >>> jaxseq.check_bptt(cell, cell.init(jax.random.key(0), 3), jnp.ones([5, 2, 3]))
     """
     check.inside("around", cell)
+    check.backward_signatures(cell)
     check.functions_taking(enter=(enter, 3), leave=(leave, 5), hear=(hear, 3), inputs=(inputs, 2), extra=(extra, 3))
     check.functions_taking(draw=(draw, 3), init=(init, 3), carry=(carry, 2))
     check.one_of("given", given, (None, "xs", "params"))
@@ -89,11 +90,13 @@ def around(
         raise ValueError("`size` is that of the outputs which `leave` returns; there is no `leave`")
     size = cell.size if size is None else check.positive_int("size", size)
     given = "xs" if given is None and draw is not None else given
+    noted = check.noting(enter=enter, leave=leave, hear=hear, inputs=inputs, extra=extra)
+    enter, leave, hear, inputs, extra = noted
     outer = _Outer(cell, enter, leave, hear, inputs, extra, draw, given, init, carry, size)
     draws = draw is not None or (cell.noise is not None and given is None)
     return Cell(
         size,
-        cell.init if init is None else init,
+        cell.init if init is None else outer.init,
         outer.carry,
         outer.project,
         outer.step,
@@ -137,6 +140,10 @@ class _Outer:
     own_carry: Callable | None
     size: int
 
+    def init(self, key, in_size, dtype=None):
+        assert self.own_init is not None
+        return check.own_params(self.own_init(key, in_size, dtype), self.cell, in_size)
+
     def parts(self, params):
         given = None
         if self.travels == "params" and isinstance(params, Augmented):
@@ -168,7 +175,9 @@ class _Outer:
     def extra(self, given, own, xs):
         if self.own_extra is None:
             return None
-        return self.extra(given, own, xs.value) if isinstance(xs, Augmented) else self.own_extra(given, own, xs)
+        if isinstance(xs, Augmented):
+            return self.extra(given, own, xs.value)
+        return check.extra(self.own_extra(given, own, xs), xs.shape[:-1])
 
     def enter(self, given, extra, carry):
         """What the inner step takes: the carry, or a `Heard`."""
@@ -200,7 +209,7 @@ class _Outer:
         inner, given = self.parts(params).inner, None
         if self.own_draw is not None:
             own_key, key = jax.random.split(key)
-            given = self.own_draw(own_key, params, xs)
+            given = check.drawn(self.own_draw(own_key, params, xs), xs.shape[:-1], self.travels)
         if self.cell.noise is not None:
             inner, xs = self.cell.noise(key, inner, xs)
         params = self.with_inner(params, inner)
@@ -243,7 +252,7 @@ class _OuterBackward:
 
     def fwd(self, params, carry, u):
         parts, u, stepwise, given, extra = self.outer.at_step(params, u)
-        new, y, saved = self.inner.fwd(parts.inner, self.outer.enter(given, extra, carry), u)
+        new, y, saved = check.by_fwd(self.inner.fwd(parts.inner, self.outer.enter(given, extra, carry), u))
         leaves, tree = jax.tree.flatten(jax.tree.map(_shape, extra))
         frame = _Frame(tuple(leaves), tree, isinstance(carry, Heard))
         after, y = self.outer.leave(given, extra, carry, new, y)
@@ -259,7 +268,7 @@ class _OuterBackward:
             shapes = extra, carry, carry, _shape(d_y).update(shape=(*d_y.shape[:-1], outer.cell.size))
             leave = lambda *step: outer.leave(given, *step)
             d_extra, d_before, d_carry, d_y = _cotangents.transpose("leave", leave, shapes, (d_carry, d_y))
-        d_carry, d_u = self.inner.bwd(parts.inner, saved, d_carry, d_y)
+        d_carry, d_u = check.by_bwd(self.inner.bwd(parts.inner, saved, d_carry, d_y), carry)
         if outer.own_enter is not None or outer.own_hear is not None or frame.heard:
             taken = Heard(carry, parts_of("Heard", carry)["h"]) if frame.heard else carry
             enter, name = lambda *step: outer.enter(given, *step), "hear" if outer.own_enter is None else "enter"
@@ -279,7 +288,8 @@ class _OuterBackward:
         outer, project = self.outer, self.inner.project
         assert project is not None
         parts, x, stepwise, given = outer.split(params, xs)
-        d_inner, d_x = project(parts.inner, outer.inputs(given, x), d_us.value)
+        x_inner = outer.inputs(given, x)
+        d_inner, d_x = check.by_project(project(parts.inner, x_inner, d_us.value), (parts.inner, x_inner))
         if outer.own_inputs is not None:
             (d_x,) = _cotangents.pull_back(lambda x: outer.inputs(given, x), (x,), d_x)
         d_params = self.of_params(parts, d_inner)

@@ -1,17 +1,21 @@
 """Holds a cell's hand-written backward against autodiff and finite differences, in float64."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
+from jaxseq._around import around
+from jaxseq._carry_parts import parts_of
 from jaxseq._unroll import unroll
 from jaxseq.kernels import bptt, scan
 from jaxseq.typing import Carry, Cell, Params
 
 _DIFFERENCE = 1e-6  # the step of a central difference: its error is about 1e-10 of the third derivative
+_BESIDE = 0.1  # how far from a kink finite differences are taken
 
 
 def check_bptt(
@@ -23,6 +27,7 @@ def check_bptt(
     mask: jax.Array | None = None,
     reset: jax.Array | None = None,
     reverse: bool = False,
+    key: jax.Array | None = None,
     tolerance: float = 1e-9,
     difference_tolerance: float = 1e-5,
 ) -> None:
@@ -31,13 +36,16 @@ def check_bptt(
     All numbers are converted to float64 first. Outputs, last carry and the gradients by params, carry and xs, for
     random cotangents of both results, are held against `kernels.scan`, which knows only `step`, and so are the values
     of the cell's `direct`, if it has one; then each leaf's gradient, along a random direction, against central finite
-    differences.
+    differences. A leaf at a kink, as the sLSTM's n = 0 is, has none: there all is checked again a little beside it.
+
+    A cell that draws noise or that hears (`Cell.hears`) is checked twice: without, and with noise and a `Heard` carry.
 
     Args:
       cell: a Cell with a `backward`.
       params, xs, carry, mask, reset, reverse: as for `jaxseq.unroll`; small sizes do, with T of at least 3.
+      key: what the noise is drawn from; None: `jax.random.key(0)`.
       tolerance: the largest error against autodiff, relative to the leaf's largest entry or 1.
-      difference_tolerance: the same against finite differences. Keep `activation`s with kinks away from them.
+      difference_tolerance: the same against finite differences.
 
     Raises:
       AssertionError: naming the leaf and the error.
@@ -50,11 +58,9 @@ def check_bptt(
     check.net(cell)
     if not isinstance(cell, Cell) or cell.backward is None:
         raise ValueError("`cell` must be a Cell with a `backward`; there is no hand-written gradient to check")
+    check.random_key(key)
     with jax.enable_x64(True):
         xs = check.array("xs", "T, B, D", xs)
-        check.representable((params, carry), ("params", "carry"))
-    tolerance = check.at_least_zero("tolerance", tolerance)
-    difference_tolerance = check.at_least_zero("difference_tolerance", difference_tolerance)
     leaves = jax.tree.leaves((params, carry))
     if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
         raise ValueError("`params` and `carry` must be all floating to be checked against finite differences")
@@ -66,39 +72,65 @@ def check_bptt(
         if carry is None:
             carry = cell.carry(params, xs.shape[1:-1])
         arguments = {"params": params, "carry": carry, "xs": xs}
-        flags = {"mask": mask, "reset": reset}
-        run = functools.partial(_run, cell, reverse=reverse)
-        cotangents = _normal_like(jax.eval_shape(functools.partial(run, scan), arguments, flags), seed=0)
-        results, gradients = {}, {}
-        for kernel in (scan, bptt):
-            results[kernel], gradients[kernel] = _run_and_back(cell, kernel, reverse, arguments, flags, cotangents)
-        _compare("`fwd` differs from `step` in", results[bptt], results[scan], tolerance)
-        if cell.direct is not None:
-            directly = run(_directly, arguments, flags)
-            _compare("`direct` differs from `step` in", directly, results[scan], tolerance)
-        _compare("the hand-written gradient differs from autodiff's in", gradients[bptt], gradients[scan], tolerance)
-        slopes, differences = _directional(
-            lambda arguments: _inner(run(scan, arguments, flags), cotangents), arguments, gradients[bptt]
-        )
-        _compare(
-            "the hand-written gradient, along a random direction, differs from finite differences in",
-            slopes,
-            differences,
-            difference_tolerance,
-        )
+        options: dict[str, Any] = {"mask": mask, "reset": reset, "key": None}
+        tolerances = tolerance, difference_tolerance
+        _check("", cell, reverse, arguments, options, *tolerances)
+        extras = [name for name, has in (("noise", cell.noise), ("a `Heard` carry", cell.hears)) if has]
+        if extras:
+            options["key"] = jax.random.key(0) if key is None else key
+            cell = _hearing(cell) if cell.hears else cell
+            _check(f"with {' and '.join(extras)}, ", cell, reverse, arguments, options, *tolerances)
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "kernel", "reverse"))
-def _run(cell, kernel, arguments, flags, *, reverse):
-    params, carry, xs = arguments["params"], arguments["carry"], arguments["xs"]
-    last, ys = unroll(cell, params, xs, carry, **flags, reverse=reverse, kernel=kernel)
-    return {"carry": last, "ys": ys}
+@functools.cache
+def _hearing(cell):
+    """The cell whose weights hear, in place of its h, half of it and something of the inputs."""
+
+    def extra(_, params, xs):
+        h = jax.eval_shape(lambda params: parts_of("Heard", cell.carry(params, xs.shape[:-1]))["h"], params)
+        return jnp.broadcast_to(jnp.sin(xs.sum(-1)).reshape(*xs.shape[:-1], *[1] * (h.ndim - xs.ndim + 1)), h.shape)
+
+    return around(cell, extra=extra, hear=lambda _, u, h: 0.5 * h + u)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _run_and_back(cell, kernel, reverse, arguments, flags, cotangents):
-    results, pull = jax.vjp(lambda arguments: _run(cell, kernel, arguments, flags, reverse=reverse), arguments)
+def _run(cell, kernel, reverse, arguments, options):
+    params, xs, carry = arguments["params"], arguments["xs"], arguments["carry"]
+    carry, ys = unroll(cell, params, xs, carry, **options, reverse=reverse, kernel=kernel)
+    return {"carry": carry, "ys": ys}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _run_and_back(cell, kernel, reverse, arguments, options, cotangents):
+    results, pull = jax.vjp(lambda arguments: _run(cell, kernel, reverse, arguments, options), arguments)
     return results, pull(cotangents)[0]
+
+
+def _check(case, cell, reverse, arguments, options, tolerance, difference_tolerance):
+    """Raises unless the functions of the cell agree, in this `case`, which the error names."""
+    shapes = jax.eval_shape(functools.partial(_run, cell, scan, reverse), arguments, options)
+    cotangents = _normal_like(shapes, seed=0)
+
+    def function(arguments):
+        return _inner(_run(cell, scan, reverse, arguments, options), cotangents)
+
+    for is_last in (False, True):
+        want, want_gradients = _run_and_back(cell, scan, reverse, arguments, options, cotangents)
+        got, gradients = _run_and_back(cell, bptt, reverse, arguments, options, cotangents)
+        _compare(f"{case}`fwd` differs from `step` in", got, want, tolerance)
+        if cell.direct is not None:
+            directly = _run(cell, _directly, reverse, arguments, options)
+            _compare(f"{case}`direct` differs from `step` in", directly, want, tolerance)
+        message = f"{case}the hand-written gradient differs from autodiff's in"
+        _compare(message, gradients, want_gradients, tolerance)
+        slopes, differences, bends = _directional(function, arguments, gradients)
+        message = f"{case}the hand-written gradient, along a random direction, differs from finite differences in"
+        wrong = _wrong(slopes, differences, difference_tolerance)
+        kinks = wrong.keys() & _wrong(bends, jax.tree.map(np.zeros_like, bends), difference_tolerance).keys()
+        if is_last or not kinks:
+            _raise(message, wrong)
+            return
+        arguments = _beside(arguments, kinks)
 
 
 def _directly(cell, params, carry, xs, *, reverse):
@@ -107,9 +139,13 @@ def _directly(cell, params, carry, xs, *, reverse):
 
 
 def _directional(function, arguments, gradients):
-    """Each leaf's derivative along a random direction of length 1: by its gradient, and by central differences."""
+    """Each leaf's derivative along a random direction of length 1: by its gradient, and by central differences.
+
+    And by how much the derivatives ahead and behind differ, which is next to nothing where there is no kink.
+    """
     leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, arguments))
-    slopes, differences = [], []
+    here = float(function(arguments))
+    results = []
     for place, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
         direction = _normal_like(leaf, seed=1 + place)
         direction = direction / np.maximum(np.linalg.norm(direction), 1e-300)
@@ -117,14 +153,22 @@ def _directional(function, arguments, gradients):
             float(function(jax.tree.unflatten(structure, [*leaves[:place], leaf + move, *leaves[place + 1 :]])))
             for move in (_DIFFERENCE * direction, -_DIFFERENCE * direction)
         )
-        slopes.append(np.vdot(np.asarray(gradient), direction))
-        differences.append(np.asarray((ahead - behind) / (2 * _DIFFERENCE)))
-    return jax.tree.unflatten(structure, slopes), jax.tree.unflatten(structure, differences)
+        bend = (ahead - 2 * here + behind) / _DIFFERENCE
+        results.append((np.vdot(np.asarray(gradient), direction), (ahead - behind) / (2 * _DIFFERENCE), bend))
+    return (jax.tree.unflatten(structure, map(np.asarray, column)) for column in zip(*results, strict=True))
 
 
-def _compare(message, got, want, tolerance):
-    """Raises naming every leaf that is off, the worst first."""
-    wrong = []
+def _beside(arguments, names):
+    """The arguments with the leaves of these names moved, upwards, since what may not be negative starts at zero."""
+    moves = jax.tree.map(lambda move: _BESIDE * (1 + np.abs(move)), _normal_like(arguments, seed=0))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf, move: leaf + move if _name(path) in names else leaf, arguments, moves
+    )
+
+
+def _wrong(got, want, tolerance):
+    """The leaves that are off: by name, their largest error and its bound."""
+    wrong = {}
     for (path, got_leaf), want_leaf in zip(
         jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True
     ):
@@ -132,10 +176,26 @@ def _compare(message, got, want, tolerance):
         error = float(np.max(np.abs(got_leaf - want_leaf), initial=0))
         bound = tolerance * max(1.0, float(np.max(np.abs(want_leaf), initial=0)))
         if not error <= bound:
-            name = path[0].key + jax.tree_util.keystr(path[1:])
-            wrong.append((error, f"{name}, whose largest error is {error:.3g}, more than {bound:.3g}"))
+            wrong[_name(path)] = error, bound
+    return wrong
+
+
+def _compare(message, got, want, tolerance):
+    _raise(message, _wrong(got, want, tolerance))
+
+
+def _raise(message, wrong):
+    """Raises naming every leaf that is off, the worst first."""
     if wrong:
-        raise AssertionError(f"{message} " + "; ".join(text for _, text in sorted(wrong, reverse=True)))
+        ordered = sorted(wrong.items(), key=lambda entry: entry[1], reverse=True)
+        leaves = [
+            f"{name}, whose largest error is {error:.3g}, more than {bound:.3g}" for name, (error, bound) in ordered
+        ]
+        raise AssertionError(f"{message} " + "; ".join(leaves))
+
+
+def _name(path):
+    return path[0].key + jax.tree_util.keystr(path[1:])
 
 
 @jax.jit

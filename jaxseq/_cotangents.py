@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseq import check
+
 
 def pull_back(function: Callable, primals: tuple, cotangents: Any) -> tuple:
     """Returns JAX's gradient of `function(*primals)`; `cotangents` may have None where the results have no gradient."""
@@ -22,6 +24,7 @@ def transpose(name: str, function: Callable, shapes: tuple, cotangents: Any) -> 
 
     Raises:
       ValueError: the function, called `name` by `jaxseq.around`, is not linear in its floats.
+      TypeError: the cotangents are not like its results, which are what the inner cell's `bwd` had from its step.
     """
     try:
         return jax.linear_transpose(function, *shapes)(cotangents)
@@ -30,6 +33,15 @@ def transpose(name: str, function: Callable, shapes: tuple, cotangents: Any) -> 
             f"`{name}` must be linear in floats: its gradient is its transpose, and JAX has none. Let JAX "
             "differentiate the whole step instead: around(cell._replace(backward=None), ...)"
         ) from error
+    except TypeError:
+        results = jax.eval_shape(function, *shapes)
+        if not check.gradients(cotangents, results):
+            want, got = (jax.tree.map(check.shaped, tree) for tree in (results, cotangents))
+            raise TypeError(
+                f"`cell.backward.bwd` must return (d_carry, d_u), with a d_carry like the carry "
+                f"that its step took, {want}; got {got}"
+            ) from None
+        raise
 
 
 def add(one: Any, other: Any) -> Any:
@@ -38,6 +50,8 @@ def add(one: Any, other: Any) -> Any:
     def total(one, other):
         if one is None or other is None:
             return other if one is None else one
+        if one.shape != other.shape:
+            raise ValueError(f"gradients of one array are of {one.shape} and {other.shape}")
         return one + other
 
     return jax.tree.map(total, one, other, is_leaf=_is_none)

@@ -8,6 +8,7 @@ import pytest
 import jaxseq
 from jaxseq import Backward
 from tests import zoo
+from tests.forms.own import leaking
 
 XS = jax.random.normal(jax.random.key(1), (5, 2, 3))
 CELL = jaxseq.gru(4)
@@ -22,12 +23,34 @@ DIFFERENT = [
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_the_stock_cells_pass(name):
     params = zoo.random_like(jax.eval_shape(lambda: BY_HAND[name].init(jax.random.key(0), 3)), 0)
-    # Away from the sLSTM's n = 0, where nothing has been written yet, and from which there is only one direction.
     shapes = jax.eval_shape(lambda params: BY_HAND[name].carry(params, (2,)), params)
-    carry = jax.tree.map(np.abs, zoo.random_like(shapes, 2))
+    carry = jax.tree.map(np.abs, zoo.random_like(shapes, 2))  # an sLSTM's n is not negative
     mask = jaxseq.lengths_to_mask([5, 3], 5)
     reset = np.arange(5)[:, None] == np.array([2, 2])
     jaxseq.check_bptt(BY_HAND[name], params, XS, carry, mask=mask, reset=reset, reverse=name != "rnn")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [jaxseq.slstm(4), jaxseq.learned_carry(jaxseq.slstm(4)), leaking(jaxseq.slstm(4, forget="exponential"))],
+    ids=["default carry", "learned", "leaking"],
+)
+def test_from_the_kink_of_an_slstm_without_memory(cell):
+    """At n = 0 a step does not depend on n, above it it does; an rnn of relu at zero has such kinks too."""
+    jaxseq.check_bptt(cell, cell.init(jax.random.key(0), 3), XS)
+
+
+def test_a_kink_hides_no_wrong_slope():
+    @jax.custom_jvp
+    def lying_relu(a):
+        return jnp.maximum(a, 0)
+
+    lying_relu.defjvp(lambda primals, tangents: (jnp.maximum(primals[0], 0), 2 * (primals[0] > 0) * tangents[0]))
+    right, lying = (jaxseq.rnn(4, activation=activation) for activation in (jax.nn.relu, lying_relu))
+    params = jax.tree.map(jnp.abs, right.init(jax.random.key(0), 3))
+    jaxseq.check_bptt(right, params, jnp.zeros_like(XS))
+    with pytest.raises(AssertionError, match=r"differs from finite differences in .*xs"):
+        jaxseq.check_bptt(lying, params, jnp.zeros_like(XS))
 
 
 def broken(**parts):
@@ -65,6 +88,50 @@ def collect_counts_twice(params, saved, d_us):
 def test_a_wrong_part_is_named(parts, message):
     with pytest.raises(AssertionError, match=message):
         jaxseq.check_bptt(broken(**parts), PARAMS, XS)
+
+
+def wrong_where_it_hears(params, saved, d_carry, d_y):
+    d_carry, d_u = CELL.backward.bwd(params, saved, d_carry, d_y)
+    return jaxseq.Heard(d_carry.carry, 3 * d_carry.h) if isinstance(d_carry, jaxseq.Heard) else d_carry, d_u
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "case"),
+    [
+        (lambda cell: cell, "with a `Heard` carry"),
+        (lambda cell: jaxseq.dropout(cell, recurrent=0.3), "with noise and a `Heard` carry"),
+        (lambda cell: jaxseq.zoneout(cell, h=0.1), "with noise and a `Heard` carry"),
+    ],
+    ids=["alone", "dropout", "zoneout"],
+)
+def test_what_is_wrong_under_heard_alone_is_found(wrapper, case):
+    cell = wrapper(broken(bwd=wrong_where_it_hears))
+    with pytest.raises(AssertionError, match=f"^{case}, the hand-written gradient differs from autodiff's in .*carry"):
+        jaxseq.check_bptt(cell, PARAMS, XS)
+
+
+def test_the_drawn_path_is_checked():
+    """A gradient that is wrong where noise is drawn alone, and a wrapper that is not linear there."""
+    dropped = jaxseq.dropout(jaxseq.lstm(4), recurrent=0.3)
+    params = dropped.init(jax.random.key(0), 3)
+
+    def bwd(params, saved, d_carry, d_y):
+        d_carry, d_u = dropped.backward.bwd(params, saved, d_carry, d_y)
+        return jax.tree.map(lambda d: 2 * d, d_carry) if isinstance(params, jaxseq.Augmented) else d_carry, d_u
+
+    wrong = dropped._replace(backward=dropped.backward._replace(bwd=bwd))
+    for key in (None, jax.random.key(5)):
+        with pytest.raises(AssertionError, match=r"^with noise, the hand-written gradient .* in .*carry"):
+            jaxseq.check_bptt(wrong, params, XS, key=key)
+
+    def leave(drawn, u, before, new, y):
+        return new if drawn is None else jnp.where(drawn[..., None], new * new, new), y
+
+    cell = jaxseq.around(CELL, draw=lambda key, params, xs: jax.random.bernoulli(key, 0.5, xs.shape[:-1]), leave=leave)
+    with pytest.raises(ValueError, match="`leave` must be linear in floats"):
+        jaxseq.check_bptt(cell, PARAMS, XS)
+    with pytest.raises(TypeError, match=r"`key` must be a jax.random.key"):
+        jaxseq.check_bptt(cell, PARAMS, XS, key=0)
 
 
 def test_a_wrong_direct_is_named():

@@ -30,15 +30,17 @@ def test_explain_has_a_line_for_each_cell(monkeypatch):
         "[1].backward cell of size 8",
         "[2] cell of size 16",
     ]
-    assert "by its hand-written backward; 4 segments of 25 steps: 2.0 MiB of us at a time" in lines[0]
-    assert "by its hand-written backward; T = 100 at once: all us are 0.3 MiB" in lines[1]
-    assert "by JAX's gradient, for it has no backward; T = 100 at once" in lines[3]
+    assert "by its hand-written backward; 4 segments of 25 steps: 2.0 MiB of projected inputs at a time" in lines[0]
+    assert (
+        "by its hand-written backward; T = 100, not cut: the projected inputs are 0.3 MiB, too few to cut" in lines[1]
+    )
+    assert "by JAX's gradient, for it has no backward; T = 100, not cut" in lines[3]
 
 
 def test_explain_knows_accelerators_and_16_bits(monkeypatch):
     cell = jaxseq.gru(32)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "T = 900 at once: short loops cost launches" in kernels.explain(cell, *shapes(cell, 900, 32, 64))
+    assert "T = 900, not cut: short loops cost launches" in kernels.explain(cell, *shapes(cell, 900, 32, 64))
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     halves = kernels.explain(cell, *shapes(cell, 900, 1, 8, jnp.bfloat16))
     assert ("30 segments of 30 steps" in halves) == (jax.__version_info__ < (0, 11))
@@ -112,7 +114,7 @@ def test_peak_bytes_of_nets_and_other_kernels_is_within_a_quarter(net, kernel, T
 def test_a_kernel_of_ones_own_explains_itself_or_registers_a_plan():
     cell = jaxseq.gru(4)
     sizes = shapes(cell, 5, 2, 3)
-    assert "by_hand, by its own gradient; T = 5 at once: a kernel of your own" in kernels.explain(
+    assert "by_hand, by its own gradient; T = 5, not cut: a kernel of your own" in kernels.explain(
         cell, *sizes, kernel=zoo.by_hand
     )
 
@@ -127,6 +129,13 @@ def test_a_kernel_of_ones_own_explains_itself_or_registers_a_plan():
     assert kernels.peak_bytes(cell, *sizes, kernel=by_halves) == arguments + 1000
 
 
+def test_truncated_says_where_nothing_is():
+    cell = jaxseq.gru(4)
+    told = [kernels.explain(cell, *shapes(cell, T, 2, 3), kernel=kernels.truncated(100)) for T in (64, 200)]
+    assert told[0].endswith("T = 64, not cut: not truncated, as a segment has 100 steps")
+    assert told[1].endswith("2 segments of 100 steps: no gradient crosses a border")
+
+
 def test_what_is_told_of_a_kernel_takes_what_unroll_takes():
     cell = jaxseq.rnn(4)
     for told in (kernels.explain, kernels.peak_bytes):
@@ -134,6 +143,13 @@ def test_what_is_told_of_a_kernel_takes_what_unroll_takes():
             told(cell, *shapes(cell, 5, 2, 3), kernel=kernels.remat)
         with pytest.raises(TypeError, match=r"`cell` must be a jaxseq\.Cell or a jaxseq\.Composite"):
             told(jaxseq.rnn, *shapes(cell, 5, 2, 3))
+        params, xs = shapes(cell, 5, 2, 3)
+        with pytest.raises(ValueError, match=r"`params.w_x` must be \(6, 4\) for inputs of D = 6 features"):
+            told(cell, params, jax.ShapeDtypeStruct((5, 2, 6), jnp.float32))
+        with pytest.raises(TypeError, match=r"`xs` must be an array \[T, B, D\], or its shape and dtype; got tuple"):
+            told(cell, params, xs.shape)
+        with pytest.raises(TypeError, match=r"`xs` must be floating \[T, B, D\]"):
+            told(cell, params, jax.ShapeDtypeStruct((5, 2, 3), jnp.int32))
 
 
 def test_remat_takes_the_segment_that_holds_the_least():

@@ -230,7 +230,7 @@ def test_small_steps_are_run_directly_without_gradients(make, B, D, H, direct, m
     cell = make(H)
     params = jax.eval_shape(lambda key: cell.init(key, D), jax.random.key(0))
     xs = jax.ShapeDtypeStruct((10, B, D), jnp.float32)
-    assert ("without gradients by its `direct`" in kernels.explain(cell, params, xs)) == direct
+    assert ("inference projects inside the loop" in kernels.explain(cell, params, xs)) == direct
     flags = {"mask": np.ones((10, B), bool)} if masked else {}
     program = jax.jit(lambda params, xs: jaxseq.unroll(cell, params, xs, **flags)).lower(params, xs).as_text()
     assert (f"tensor<{D + H}x{params.w_x.shape[1]}xf32>" in program) == direct  # both weights joined
@@ -462,4 +462,4 @@ def test_masks_of_symbolic_sizes_are_exported():
 def test_explain_names_no_direct_that_is_not_run():
     cell = jaxseq.lstm(4)._replace(backward=None)
     params = jax.eval_shape(lambda key: cell.init(key, 3), jax.random.key(0))
-    assert "direct" not in kernels.explain(cell, params, jax.ShapeDtypeStruct((5, 2, 3), jnp.float32))
+    assert "inference" not in kernels.explain(cell, params, jax.ShapeDtypeStruct((5, 2, 3), jnp.float32))

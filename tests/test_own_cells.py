@@ -108,3 +108,115 @@ def test_errors_of_a_kernel_are_left_alone():
     with pytest.raises(ValueError, match="of its own") as raised:
         unroll(GOOD, kernel=kernel)
     assert "cell" not in str(raised.value) + str(getattr(raised.value, "__notes__", ""))
+
+
+def fwd(params, carry, u):
+    h = jnp.tanh(u + carry @ params["h"])
+    return h, h, (carry, h)
+
+
+def bwd(params, saved, d_carry, d_y):
+    d_u = (d_carry + d_y) * (1 - saved[1] ** 2)
+    return d_u @ params["h"].T, d_u
+
+
+def collect(params, saved, d_us):
+    return {"x": jnp.zeros_like(params["x"]), "h": jnp.einsum("tbi,tbo->io", saved[0], d_us)}
+
+
+def project_back(params, xs, d_us):
+    return {"x": jnp.einsum("tbi,tbo->io", xs, d_us), "h": None}, d_us @ params["x"].T
+
+
+BY_HAND = GOOD._replace(backward=jaxseq.Backward(fwd, bwd, collect, project_back))
+AROUND = {
+    "plain": lambda cell: cell,
+    "zoneout": lambda cell: jaxseq.zoneout(cell, h=0.2),
+    "learned": jaxseq.learned_carry,
+}
+
+
+def gradient(cell, around, masked=False):
+    net = AROUND[around](cell)
+    mask = jnp.ones((T, B), bool) if masked else None
+    return jax.grad(lambda params: jaxseq.unroll(net, params, XS, mask=mask)[1].sum())(net.init(None, D))
+
+
+def test_a_backward_that_is_fine_is_fine():
+    jaxseq.check_bptt(BY_HAND, init(None, D), XS)
+    gradient(BY_HAND, "zoneout", masked=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"fwd": lambda params, carry, u: (*fwd(params, carry, u)[::2], fwd(params, carry, u)[1])},
+            r"`cell.backward.fwd` must return \(carry, y, saved\).*; got \('float32 \(2, 4\)', \('float32",
+        ),
+        (
+            {"fwd": lambda params, carry, u: fwd(params, carry, u)[:2]},
+            r"`cell.backward.fwd` must return \(carry, y, saved\).*; got \('float32 \(2, 4\)', 'float32 \(2, 4\)'\)",
+        ),
+        ({"fwd": lambda params, carry: None}, r"`cell.backward.fwd` must take \(params, carry, u\); <lambda> takes"),
+        (
+            {"fwd": lambda params, carry, u: fwd(params, carry[:, :2], u)},
+            r"(?s)dot_general.*`cell.backward.fwd\(params, carry, u\)` was given carry float32 \(2, 4\)",
+        ),
+        (
+            {"bwd": lambda params, saved, d_carry, d_y: (saved, bwd(params, saved, d_carry, d_y)[0])},
+            r"`cell.backward.bwd` must return \(d_carry, d_u\).* like .*float32 \(2, 4\).*; got \(\('float32",
+        ),
+        (
+            {"bwd": lambda params, saved, d_carry, d_y: d_carry},
+            r"`cell.backward.bwd` must return \(d_carry, d_u\).*; got float32 \(2, 4\)",
+        ),
+        (
+            {"bwd": lambda params, saved, d_y: (d_y, d_y)},
+            r"`cell.backward.bwd` must take \(params, saved, d_carry, d_y\); <lambda> takes \(params, saved, d_y\)",
+        ),
+        (
+            {"collect": lambda *given: {"h": collect(*given)["h"]}},
+            r"`cell.backward.collect` must return d_params, gradients like .*'x': .*; got .*'h'",
+        ),
+        (
+            {"collect": lambda *given: {**collect(*given), "h": collect(*given)["h"][:1]}},  # it would be broadcast
+            r"`cell.backward.collect` must return d_params, .*'h': 'float32 \(4, 4\)'.*; got .*'h': 'float32 \(1, 4\)'",
+        ),
+        (
+            {"project": lambda *given: project_back(*given)[::-1]},
+            r"`cell.backward.project` must return \(d_params, d_xs\), gradients like .*; got \('float32 \(5, 2, 3\)'",
+        ),
+    ],
+    ids=[
+        *("fwd's order", "fwd's two", "fwd's arguments", "fwd fails", "bwd's order", "bwd's one", "bwd's arguments"),
+        *("collect's keys", "collect's shape", "project's order"),
+    ],
+)
+@pytest.mark.parametrize(("around", "masked"), [("plain", False), ("zoneout", False), ("learned", True)])
+def test_the_function_of_a_backward_at_fault_is_named(change, message, around, masked):
+    with pytest.raises(TypeError, match=message):
+        gradient(BY_HAND._replace(backward=BY_HAND.backward._replace(**change)), around, masked)
+
+
+def test_a_bwd_that_forgets_the_heard_is_named():
+    def hearing(params, carry, u):
+        remembered, h = carry if isinstance(carry, jaxseq.Heard) else (carry, carry)
+        new = remembered + jnp.tanh(u + h @ params["h"])
+        return new, new, (h, new - remembered)
+
+    backward = jaxseq.Backward(hearing, bwd, collect)
+    cell = jaxseq.dropout(
+        BY_HAND._replace(step=lambda *of: hearing(*of)[:2], backward=backward, hears=True), recurrent=0.2
+    )
+    with pytest.raises(TypeError, match=r"`cell.backward.bwd` must return \(d_carry, d_u\), .* Heard\(.*; got float32"):
+        jax.grad(lambda xs: jaxseq.unroll(cell, init(None, D), xs, key=jax.random.key(0))[1].sum())(XS)
+
+
+def test_a_carry_without_its_batch_is_named():
+    cell = GOOD._replace(carry=lambda params, batch_shape=(): jnp.zeros(H))
+    for flags in ({}, {"mask": jnp.ones((T, B), bool)}):
+        with pytest.raises(
+            ValueError, match=r"`cell.carry\(params, \(2,\)\)` must return the batch axes too; got \(4,"
+        ):
+            unroll(cell, **flags)

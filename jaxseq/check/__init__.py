@@ -16,6 +16,12 @@ from jaxseq.check._arrays import inputs as inputs
 from jaxseq.check._arrays import integers as integers
 from jaxseq.check._arrays import representable as representable
 from jaxseq.check._arrays import shaped as shaped
+from jaxseq.check._backward import backward_signatures as backward_signatures
+from jaxseq.check._backward import blame_backward as blame_backward
+from jaxseq.check._backward import by_bwd as by_bwd
+from jaxseq.check._backward import by_fwd as by_fwd
+from jaxseq.check._backward import by_project as by_project
+from jaxseq.check._backward import gradients as gradients
 from jaxseq.check._nets import batch_leads as batch_leads
 from jaxseq.check._nets import blame as blame
 from jaxseq.check._nets import carry as carry
@@ -24,6 +30,7 @@ from jaxseq.check._nets import inside as inside
 from jaxseq.check._nets import net as net
 from jaxseq.check._nets import outputs as outputs
 from jaxseq.check._nets import parameters as parameters
+from jaxseq.check._nets import shape_of_inputs as shape_of_inputs
 from jaxseq.check._nets import signatures as signatures
 from jaxseq.check._values import at_least_zero as at_least_zero
 from jaxseq.check._values import bias as bias
@@ -51,3 +58,7 @@ from jaxseq.check._values import shape as shape
 from jaxseq.check._values import short as short
 from jaxseq.check._values import switch as switch
 from jaxseq.check._values import takes as takes
+from jaxseq.check._wrappers import drawn as drawn
+from jaxseq.check._wrappers import extra as extra
+from jaxseq.check._wrappers import noting as noting
+from jaxseq.check._wrappers import own_params as own_params

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.check._arrays import shaped
+from jaxseq.check._backward import blame_forward
 from jaxseq.check._values import kind, takes, takes_what
 from jaxseq.typing import Carry, Cell, Composite, Params, Shape
 
@@ -40,7 +41,7 @@ def inside(wrapper: str, cell: Any) -> None:
     """Raises unless `cell` is a Cell, which `wrapper` works inside of."""
     net(cell)
     if isinstance(cell, Composite):
-        raise TypeError(f"`cell` must be a jaxseq.Cell. Put {wrapper} around the composite's cells.")
+        raise TypeError(f"`cell` must be a jaxseq.Cell; this is a Composite. Apply `{wrapper}` to the cells inside it.")
 
 
 def causal(cell: Any) -> Callable:
@@ -53,7 +54,7 @@ def causal(cell: Any) -> Callable:
 
 def parameters(cell: Cell | Composite, params: Params, in_size: int) -> None:
     """Raises unless `params` has the structure and the shapes of `cell.init(key, in_size)`."""
-    expected = _expected_parameters(cell, in_size)
+    expected = expected_parameters(cell, in_size)
     if jax.tree.structure(params) != jax.tree.structure(expected):
         raise ValueError(
             f"`params` must be what cell.init(key, in_size) returns, {_brief(jax.tree.structure(expected))}; "
@@ -67,6 +68,15 @@ def parameters(cell: Cell | Composite, params: Params, in_size: int) -> None:
             )
         if jnp.issubdtype(want.dtype, jnp.floating) and not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(f"`params{path}` must be floating; got {shaped(leaf)}")
+
+
+def shape_of_inputs(name: str, axes: str, xs: Any) -> None:
+    """Raises unless `xs` is a float array with the axes of `axes` (batch axes free), or the shape and dtype of one."""
+    if not (hasattr(xs, "shape") and hasattr(xs, "dtype")):
+        raise TypeError(f"`{name}` must be an array [{axes}], or its shape and dtype; got {kind(xs)}")
+    ndim = len([axis for axis in axes.split(", ") if axis != "B"])
+    if not jnp.issubdtype(xs.dtype, jnp.floating) or len(xs.shape) < ndim:
+        raise TypeError(f"`{name}` must be floating [{axes}], of at least {ndim} axes; got {shaped(xs)}")
 
 
 def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) -> None:
@@ -123,14 +133,30 @@ def blame(error: Exception, cell: Cell, params: Params, carry: Carry, x: Any) ->
         raise TypeError(f"`cell.step` must return (carry, y); got {got}") from None
     shapes, expected = (jax.tree.map(shaped, tree) for tree in (result[0], carry))
     if jax.tree.structure(result[0]) != jax.tree.structure(carry) or shapes != expected:
+        _blame_carry(cell, params, carry, result[0], jax.tree.leaves(x)[0].shape[:-1])
         raise TypeError(
             "`cell.step` must return (carry, y), with a carry like the one it was given, "
             f"{_brief(expected)}; got {_brief(shapes)}"
         ) from None
+    if cell.backward is not None:
+        blame_forward(error, cell, params, carry, u, result)
+
+
+def _blame_carry(cell, params, carry, after, batch):
+    """Raises where the carry has no batch axes, though a step gives them to it."""
+    one = jax.eval_shape(lambda params: cell.carry(params, ()), params)
+    leaves = [list(map(jnp.shape, jax.tree.leaves(tree))) for tree in (carry, one, after)]
+    for before, alone, later in zip(*leaves, strict=False):
+        if before == alone != later == (*batch, *alone):
+            raise ValueError(
+                f"`cell.carry(params, {batch})` must return the batch axes too; got {before}, of which a step made "
+                f"{later}. Does it use its `batch_shape`?"
+            ) from None
 
 
 @functools.lru_cache(maxsize=1024)
-def _expected_parameters(cell, in_size):
+def expected_parameters(cell: Cell | Composite, in_size: int) -> Params:
+    """Returns the shapes of what `cell.init(key, in_size)` returns."""
     return jax.eval_shape(lambda key: cell.init(key, in_size), jax.eval_shape(lambda: jax.random.key(0)))
 
 

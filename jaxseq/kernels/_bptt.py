@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jaxseq import _cotangents
+from jaxseq import _cotangents, check
 from jaxseq._factory import named
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bptt_plan import plan_bptt
@@ -87,5 +87,18 @@ def _backward(cell, reverse, direct, residuals, cotangents):
     return _cotangents.add(cell.backward.collect(params, saved, d_us), d_params), d_carry, d_xs
 
 
-_loop.defvjp(_forward, _backward)
+def _backward_or_blame(cell, reverse, direct, residuals, cotangents):
+    """The gradients of `_backward`; where they are none of the arguments, the function at fault is named."""
+    (params, xs, saved), results = residuals, None
+    try:
+        results = _backward(cell, reverse, direct, residuals, cotangents)
+        if not check.gradients(results, (params, cotangents[0], xs)):
+            raise TypeError("the gradients of params, carry and xs are not of their shapes and dtypes")
+    except (TypeError, ValueError) as error:
+        check.blame_backward(error, cell, params, xs, saved.whole(), cotangents)
+        raise
+    return results
+
+
+_loop.defvjp(_forward, _backward_or_blame)
 register(bptt, plan_bptt)

@@ -57,8 +57,8 @@ def _segments(T, cell, params, xs):
     if _ROUNDS_BUFFERS and any(leaf.dtype in (jnp.bfloat16, jnp.float16) for leaf in jax.tree.leaves(us)):
         return even(T, math.isqrt(T)), "this XLA:CPU takes 16-bit buffers to float32 and back at every step"
     if total < 3 * wanted:
-        return T, f"all us are {total / 2**20:.1f} MiB, less than three segments' worth"
-    return even(T, T * wanted // total), f"{wanted / 2**20:.1f} MiB of us at a time stay in a CPU's cache"
+        return T, f"the projected inputs are {total / 2**20:.1f} MiB, too few to cut"
+    return even(T, T * wanted // total), f"{wanted / 2**20:.1f} MiB of projected inputs at a time stay in a CPU's cache"
 
 
 def _runs_directly(cell, params, xs):

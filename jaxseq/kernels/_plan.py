@@ -38,11 +38,11 @@ class Plan(NamedTuple):
         """The plan in one line."""
         whole = self.segment >= self.steps
         cut = (
-            f"T = {self.steps} at once"
+            f"T = {self.steps}, not cut"
             if whole
             else f"{-(-self.steps // self.segment)} segments of {self.segment} steps"
         )
-        direct = "; without gradients by its `direct`" if self.direct else ""
+        direct = "; inference projects inside the loop" if self.direct else ""
         return f"{self.kernel}, by {self.gradient}; {cut}: {self.reason}{direct}"
 
 

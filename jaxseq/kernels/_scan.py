@@ -30,7 +30,7 @@ def scan_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
 
 def _plan(cell, params, xs):
     T = jax.tree.leaves(xs)[0].shape[0]
-    return Plan("kernels.scan", "JAX's gradient", T, T, "one loop", lambda: scan_bytes(cell, params, xs))
+    return Plan("kernels.scan", "JAX's gradient", T, T, "the plain loop", lambda: scan_bytes(cell, params, xs))
 
 
 register(scan, _plan)

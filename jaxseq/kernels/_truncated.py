@@ -52,7 +52,10 @@ def _truncated(segment):
         return by_segments(run, params, carry, xs, segment, reverse)
 
     def plan(cell, params, xs):
-        whole, reason = plan_bptt(cell, params, xs), "no gradient crosses a border"
+        whole = plan_bptt(cell, params, xs)
+        reason = "no gradient crosses a border"
+        if segment >= whole.steps:
+            reason = f"not truncated, as a segment has {segment} steps"
 
         def held():
             step = step_bytes(cell, params, xs)

@@ -238,5 +238,89 @@ def test_other_shapes_than_the_cells_are_named(functions):
 
 
 def test_only_a_cell_has_something_around_it():
-    with pytest.raises(TypeError, match="Put around around the composite's cells"):
+    with pytest.raises(TypeError, match="Apply `around` to the cells inside it"):
         around(jaxseq.stack(jaxseq.lstm(H)))
+
+
+def draws(function, given=None):
+    def leave(drawn, u, before, new, y):
+        return (new if drawn is None else jnp.where(drawn, new, before)), y
+
+    return around(CELLS["gru"], draw=lambda key, params, xs: function(key), leave=leave, given=given)
+
+
+class Reversed(NamedTuple):
+    shift: jax.Array
+    params: object
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: draws(lambda key: jax.random.bernoulli(key, 0.5, (T - 2, B, H))),
+            ValueError,
+            r"`draw` must return arrays that lead with the steps \[T, B\], \(6, 3\); got bool \(4, 3, 4\)",
+        ),
+        (
+            lambda: draws(lambda key: jax.random.bernoulli(key, 0.5, (T, B, H)), given="params"),
+            ValueError,
+            r"`draw` must return arrays that lead with the batch \[B\], .*\(3,\); got bool \(6, 3, 4\)",
+        ),
+        (
+            lambda: draws(lambda key: jax.random.uniform(key, (T, B, H))),
+            TypeError,
+            r"`draw` must return bools or ints, which have no gradient; got float",
+        ),
+        (
+            lambda: around(CELLS["gru"], extra=lambda given, params, xs: jnp.ones((B, 1), xs.dtype)),
+            ValueError,
+            r"`extra` must return arrays that lead with the steps and the batch of xs, \(6, 3\); got float.* \(3, 1\)",
+        ),
+        (
+            lambda: around(CELLS["gru"], extra=lambda given, params, xs: xs > 0),
+            TypeError,
+            r"`extra` must return floats; got bool",
+        ),
+        (
+            lambda: around(CELLS["gru"], init=lambda key, in_size, dtype=None: {"a": 1.0}),
+            TypeError,
+            "`init` must return a NamedTuple whose first field holds what the inner cell's `init` returned; got dict",
+        ),
+        (
+            lambda: around(
+                CELLS["gru"],
+                init=lambda key, in_size, dtype=None: Reversed(jnp.ones(H), CELLS["gru"].init(key, in_size, dtype)),
+            ),
+            TypeError,
+            r"`init` must return a NamedTuple whose first .*GruParams.*; got Reversed whose `shift` is",
+        ),
+    ],
+    ids=[
+        "draw's steps",
+        "draw's batch",
+        "draw's floats",
+        "extra's steps",
+        "extra's bools",
+        "init's dict",
+        "init's order",
+    ],
+)
+def test_the_function_that_returns_something_else_is_named(make, error, message):
+    for cell in (make(), make()._replace(backward=None)):
+        with pytest.raises(error, match=message):
+            jaxseq.unroll(cell, cell.init(jax.random.key(0), D), XS.astype(np.float32), key=jax.random.key(1))
+
+
+def test_an_error_inside_a_function_says_in_which_and_that_nothing_was_drawn():
+    def leave(drawn, u, before, new, y):
+        return jnp.where(drawn, new, before), y
+
+    cell = around(CELLS["gru"], draw=lambda key, params, xs: jax.random.bernoulli(key, 0.5, (T, B, H)), leave=leave)
+    params, xs = cell.init(jax.random.key(0), D), XS.astype(np.float32)
+    jaxseq.unroll(cell, params, xs, key=jax.random.key(1))
+    with pytest.raises(TypeError) as raised:
+        jaxseq.unroll(cell, params, xs)
+    assert "raised in the `leave` of jaxseq.around; `given` was None, as it is where `unroll` has no key" in (
+        raised.value.__notes__
+    )

@@ -262,9 +262,9 @@ def test_errors():
         dropout(GRU, inputs=0.1, per_step="yes")
     with pytest.raises(ValueError, match=r"`recurrent` acts inside a cell; this is a Composite"):
         dropout(jaxseq.stack(GRU), recurrent=0.1)
-    with pytest.raises(TypeError, match=r"Put zoneout around the composite's cells"):
+    with pytest.raises(TypeError, match=r"Apply `zoneout` to the cells inside it"):
         zoneout(jaxseq.stack(GRU), h=0.1)
-    with pytest.raises(TypeError, match=r"Put learned_carry around the composite's cells"):
+    with pytest.raises(TypeError, match=r"Apply `learned_carry` to the cells inside it"):
         jaxseq.learned_carry(jaxseq.stack(GRU))
     for wrapper in (dropout, zoneout, jaxseq.learned_carry):
         with pytest.raises(TypeError, match=r"`cell` must be a jaxseq.Cell"):
