@@ -5,12 +5,13 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxseq
-from jaxseq import kernels
+from jaxseq import kernels, train
 from tests import zoo
 
 T, B, D = 5, 4, 3
@@ -67,6 +68,24 @@ def test_values_and_gradients_are_those_of_one_device(name, kernel, masked, x64)
     got = jax.jit(run)(*there)
     zoo.assert_close(got, want, 1e-12)
     assert jax.typeof(got[1][1]).sharding.spec[1] == "b"
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_fit_with_batches_over_devices(axis_type):
+    cell, optimizer = jaxseq.gru(2), optax.sgd(0.1)
+    xs = np.random.default_rng(0).normal(size=(2, B, T, D)).astype(np.float32)
+    batches = [{"x": x, "y": x.sum((1, 2))} for x in xs]
+
+    def loss(params, batch, key):
+        _, ys = jaxseq.unroll(cell, params, jnp.moveaxis(batch["x"], 1, 0))
+        return train.metrics.mean((ys[-1].sum(-1) - batch["y"]) ** 2), {}
+
+    def fitted(sharding):
+        params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D)), 0)
+        state = train.init(params, optimizer, jax.random.key(0))
+        return train.fit(train.make_step(loss, optimizer), state, batches, epochs=2, sharding=sharding).params
+
+    zoo.assert_close(fitted(NamedSharding(mesh_of(axis_type), P("b"))), fitted(None), 1e-5)
 
 
 def test_gradients_are_summed_over_devices_once():

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxseq import check
 from jaxseq.train._batches import Loader, as_loader, remaining
@@ -75,7 +76,8 @@ def fit(
       checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder. It warns where
         nothing is left to do, and where the run there was begun with another loss, optimizer, rate, start or first
         batch. Other batches, `validate` and callbacks it cannot see: name what matters in their `settings`.
-      sharding: where batches go, as in `data.prefetch`; None: JAX's default device.
+      sharding: where batches go, as in `data.prefetch`; None: JAX's default device. Where it is of a mesh with explicit
+        axes, what the state has elsewhere goes to all devices of that mesh.
       progress: shows a bar, by tqdm, where standard error is a terminal; elsewhere, as in logs and notebooks, a line
         there every ten seconds at most, for which tqdm is not needed.
 
@@ -111,6 +113,7 @@ def fit(
             "state._replace(alive=jnp.ones_like(state.alive))"
         )
 
+    state = _on_mesh(state, sharding)
     with writing(Path(checkpoints.folder)) if checkpoints else nullcontext():
         run, made_of = Run(state, None, None, [], 0, False), {}
         total = epochs * len(loader)
@@ -215,6 +218,19 @@ def _fitted(run):
     """The fit so far; its params stay the caller's when a step takes the state's buffers."""
     params = jax.tree.map(jnp.copy, run.state.params) if run.best is None else run.best
     return Fit(run.state, params, run.history)
+
+
+def _on_mesh(state, sharding):
+    """The state, on the mesh of the batches: onto explicit axes JAX moves nothing by itself."""
+    mesh = getattr(sharding, "mesh", None)
+    if mesh is None or AxisType.Explicit not in mesh.axis_types:
+        return state
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def put(leaf):
+        return leaf if getattr(leaf.sharding, "mesh", None) == mesh else jax.device_put(leaf, everywhere)
+
+    return jax.tree.map(put, state)
 
 
 def _sums_like(step, state, loader):
