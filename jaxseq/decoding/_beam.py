@@ -88,7 +88,7 @@ def beam_search(
     size, max_length = check.positive_int("size", size), check.positive_int("max_length", max_length)
     power = check.number("length_penalty", length_penalty, "of at least 0", lambda p: 0 <= p < math.inf)
     check.one_of("penalty", penalty, ("gnmt", "power"))
-    carry = check.as_jax(carry)
+    carry = check.as_jax(carry, "carry")
     first = first_token(start, carry)
     batch, B = first.shape, math.prod(first.shape)
     widened = lambda tree: jax.tree.map(lambda x: _repeated(x, len(batch), B, size), tree)

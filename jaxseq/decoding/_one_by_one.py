@@ -124,7 +124,7 @@ def _write(
     check_functions(step=(step, 2))
     check.functions_taking(allowed=(allowed, 2))
     max_length = check.positive_int("max_length", max_length)
-    carry = check.as_jax(carry)
+    carry = check.as_jax(carry, "carry")
     last = first_token(start, carry)
     V, dtype = vocabulary(step, carry, last)
     end = end_token(end, V)

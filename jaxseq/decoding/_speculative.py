@@ -91,7 +91,7 @@ def speculative(
     check.functions_taking(read=(read, 2))
     check.given_key(key)
     max_length, ahead = check.positive_int("max_length", max_length), check.positive_int("ahead", ahead)
-    carry, draft_carry = check.as_jax((carry, draft_carry))
+    carry, draft_carry = check.as_jax((carry, draft_carry), ("carry", "draft_carry"))
     last = first_token(start, carry)
     V, dtype = vocabulary(step, carry, last)
     if (V_draft := vocabulary(draft, draft_carry, last)[0]) != V:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import _meshes
+from jaxseq._promote import beside
 
 
 class Climb(NamedTuple):
@@ -70,4 +71,4 @@ def finished(fit: Any) -> Any:
 
 @jax.jit
 def _unused_as_nan(values, iterations):
-    return jnp.where(jnp.arange(values.shape[-1]) <= iterations[..., None], values, jnp.nan)
+    return jnp.where(beside(jnp.arange(values.shape[-1]), values) <= iterations[..., None], values, jnp.nan)

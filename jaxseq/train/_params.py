@@ -1,5 +1,6 @@
 """What params and carries may be: pytrees of arrays, and to be trained of real floats."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -62,3 +63,15 @@ def trainable(name: str, params: Params) -> None:
             )
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"`{place}` must be floating to be trained; got {dtype}")
+
+
+def patterns(name: str, where: Any) -> list[str]:
+    """Returns the patterns that `where` is; none of None, which stands for all matrices."""
+    if where is None:
+        return []
+    several = [where] if isinstance(where, str) else where
+    if not isinstance(several, Sequence) or not several or not all(isinstance(pattern, str) for pattern in several):
+        raise TypeError(
+            f'`{name}` must be a pattern such as "*w_h", several, or None for all matrices; got {check.short(where)}'
+        )
+    return list(several)

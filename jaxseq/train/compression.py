@@ -22,8 +22,8 @@ import optax
 
 from jaxseq import check
 from jaxseq._promote import widen
-from jaxseq.train._params import numbers
-from jaxseq.train.groups import matrices, patterns
+from jaxseq.train._params import numbers, patterns
+from jaxseq.train.groups import matrices
 from jaxseq.typing import Params
 
 

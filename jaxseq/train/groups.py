@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.train._params import numbers
+from jaxseq.train._params import numbers, patterns
 from jaxseq.typing import Params
 
 
@@ -129,18 +129,6 @@ def matrices(params: Params, where: str | Sequence[str] | None, name: str = "whe
                 "Give patterns that leave it out."
             )
     return chosen
-
-
-def patterns(name: str, where: Any) -> list[str]:
-    """Returns the patterns that `where` is; none of None, which stands for all matrices."""
-    if where is None:
-        return []
-    several = [where] if isinstance(where, str) else where
-    if not isinstance(several, Sequence) or not several or not all(isinstance(pattern, str) for pattern in several):
-        raise TypeError(
-            f'`{name}` must be a pattern such as "*w_h", several, or None for all matrices; got {check.short(where)}'
-        )
-    return list(several)
 
 
 def _check_mapping(name, value, labels):

@@ -85,12 +85,16 @@ HMM = each(
     count=lambda count, *_: count(ids(T, B, below=K), K, mask=time_mask()),
 )
 FITTED = [
-    Call((f"structured.hmm.{name}",), lambda emission=emission, xs=xs: _fit(emission, xs(), mask=jnp.arange(6) < 5))
+    Call(
+        (f"structured.hmm.{name}",),
+        lambda emission=emission, xs=xs: _fit(emission, xs(), mask=jnp.arange(6) < 5),
+        False,
+    )
     for name, (emission, xs) in EMISSIONS.items()
 ]
 
 
-@of("structured.hmm.fit")
+@of("structured.hmm.fit", traced=False)  # NaN comes in after what is compiled
 def converged():
     """Until nothing changes any more: the rest of the history is NaN."""
     return hmm.fit(hmm.gaussian(), 2, jnp.repeat(jnp.array([0.0, 1.0]), 3)[:, None], key=key(), tolerance=0.1)
@@ -121,10 +125,19 @@ KALMAN = each(
     smooth=_gappy,
     pairs=_gappy,
     predict=lambda predict, *series: _gappy(predict, *series, 2),
-    fit=lambda fit, *series: fit(*series, mask=time_mask(), max_iterations=3, tolerance=1.0),
     sample=lambda sample, params, _: sample(key(), params, T),
     sample_posterior=lambda sample, *series: _gappy(sample, key(), *series),
 )
+
+
+@of("structured.kalman.fit", traced=False)
+def fitted_states():
+    return kalman.fit(*_states(), mask=time_mask(), max_iterations=3, tolerance=1.0)
+
+
+@of("structured.kalman.discretise")
+def gaps():
+    return kalman.discretise(-jnp.eye(2), jnp.eye(2), jnp.array([0.5, 2.0]))
 
 
 def _counted():

@@ -49,10 +49,11 @@ OUTSIDE = {  # public, and none of JAX's modes can reach them
         "diagnostics.plot_singular_values",
         "train.curves.plot",
     ),
-    "writes and reads files": (
+    "writes and reads files, or prints": (
         "data.read_wav",
         "train.Checkpoints",
         "train.callbacks.csv",
+        "train.callbacks.printing",
         "train.callbacks.tensorboard",
         "train.load",
         "train.load_info",
