@@ -186,7 +186,7 @@ def log_mel(
     >>> data.mfcc(data.log_mel(jnp.zeros([2, 16_000]), 16_000)).shape
     (2, 98, 13)
     """
-    rate, floor = check.positive_finite("rate", rate), check.positive("floor", floor)
+    rate, floor = check.positive_finite("rate", rate), check.positive_finite("floor", floor)
     size, hop = (
         check.positive_int(f"{name} × rate", round(check.positive_finite(name, seconds) * rate))
         for name, seconds in (("size_seconds", size_seconds), ("hop_seconds", hop_seconds))
