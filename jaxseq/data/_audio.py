@@ -140,7 +140,7 @@ def mel_filters(bands: int, fft_size: int, rate: float, *, low: float = 0.0, hig
       TypeError, ValueError: an argument does not fit, or a band is so narrow that no frequency of the FFT lies in it.
     """
     bands, fft_size = check.positive_int("bands", bands), check.positive_int("fft_size", fft_size)
-    rate, low = check.positive_finite("rate", rate), check.at_least_zero("low", low)
+    rate, low = check.positive_finite("rate", rate), check.finite("low", low)
     high = rate / 2 if high is None else check.positive_finite("high", high)
     if not 0 <= low < high <= rate / 2:
         raise ValueError(f"`low` and `high` must be 0 ≤ low < high ≤ rate / 2 = {rate / 2}; got {low} and {high}")
@@ -189,7 +189,7 @@ def log_mel(
     >>> data.mfcc(data.log_mel(jnp.zeros([2, 16_000]), 16_000)).shape
     (2, 98, 13)
     """
-    rate, floor = check.positive_finite("rate", rate), check.positive("floor", floor)
+    rate, floor = check.positive_finite("rate", rate), check.positive_finite("floor", floor)
     size, hop = (
         check.positive_int(f"{name} × rate", round(check.positive_finite(name, seconds) * rate))
         for name, seconds in (("size_seconds", size_seconds), ("hop_seconds", hop_seconds))

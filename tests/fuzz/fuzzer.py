@@ -51,6 +51,8 @@ PERMITTED = {
     ("data.bucketed", "seed"): "of any size",
     ("data.split", "seed"): "of any size",
     ("last_valid", "ys"): "of any dtype",
+    **{(f"decoding.{name}", "carry"): "the step's own" for name in ("greedy", "sample", "beam_search", "speculative")},
+    ("decoding.speculative", "draft_carry"): "the draft's own",
     ("initializers.chrono", "max_length"): "any number of at least 3",
     ("conv_lstm", "window"): "a number a side too",
     ("diagnostics.plot_gradient_norms", "norms"): "any pytree",
