@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from jaxseq import nn
-from jaxseq.nn.attention import _positions
 from jaxseq.nn._flax import given
+from jaxseq.nn.attention import _positions
 from jaxseq.nn.attention._block import SelfAttention, Shape
 from tests.nn.drawn import drawn
 
