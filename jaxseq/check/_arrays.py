@@ -70,10 +70,10 @@ def float_dtype(name: str, dtype: Any) -> np.dtype | None:
         return None
     try:
         found = jnp.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         found = None
     if found is None or not jnp.issubdtype(found, jnp.floating):
-        raise TypeError(f"`{name}` must be a floating dtype such as jnp.bfloat16, or None; got {dtype!r:.80}")
+        raise TypeError(f"`{name}` must be a floating dtype such as jnp.bfloat16, or None; got {str(dtype)[:80]!r}")
     return jax.dtypes.canonicalize_dtype(found)
 
 

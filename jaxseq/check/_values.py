@@ -95,9 +95,13 @@ def number(name: str, value: Any, where: str, holds: Callable[[float], bool]) ->
         value = value.item()
     if not _is_number(value):
         raise TypeError(f"`{name}` must be a number {where}; got {value!r:.80}")
+    try:
+        value = float(value)
+    except OverflowError:
+        raise ValueError(f"`{name}` must be a number {where}; got an int beyond all floats") from None
     if not holds(value):
         raise ValueError(f"`{name}` must be a number {where}; got {value}")
-    return float(value)
+    return value
 
 
 def bias(name: str, value: Any) -> Any:

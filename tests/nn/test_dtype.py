@@ -170,7 +170,7 @@ def test_cast():
     [
         (
             lambda: jaxseq.cast({}, int),
-            "`dtype` must be a floating dtype such as jnp.bfloat16, or None; got <class 'int'>",
+            "`dtype` must be a floating dtype such as jnp.bfloat16, or None; got .*int",
         ),
         (
             lambda: nn.TCN(D, [4], dtype="nothing", rngs=nnx.Rngs(0)),

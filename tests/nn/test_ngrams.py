@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxseq import nn
+from jaxseq.nn._flax import given
 from jaxseq.nn.models._ngrams import NGramEmbedding
 from tests.nn.drawn import drawn
 
@@ -20,7 +21,7 @@ ORDERS = (3, 2)
 
 @functools.cache
 def make(buckets):
-    return drawn(lambda rngs: NGramEmbedding(nn.NGrams(ORDERS, buckets, 4), None, rngs), scale=1)
+    return drawn(lambda rngs: NGramEmbedding(nn.NGrams(ORDERS, buckets, 4), given(None, None, rngs)), scale=1)
 
 
 unroll = nnx.jit(lambda layer, *args: layer.unroll(*args))
@@ -74,7 +75,7 @@ def test_chunks_are_the_whole():
 
 
 def test_buckets_fill_evenly_and_rows_start_at_zero():
-    layer = NGramEmbedding(nn.NGrams((6,), 64, 2), None, nnx.Rngs(0))
+    layer = NGramEmbedding(nn.NGrams((6,), 64, 2), given(None, None, nnx.Rngs(0)))
     assert not np.any(layer.table.embedding[...])
     ids = RANDOM.integers(0, 80, (6400, 6))
     counts = np.bincount(np.asarray(jax.jit(layer._rows)(ids))[:, 0], minlength=64)
@@ -93,10 +94,10 @@ def test_buckets_fill_evenly_and_rows_start_at_zero():
 )
 def test_errors(ngrams, message):
     with pytest.raises(ValueError, match=message):
-        NGramEmbedding(ngrams, None, nnx.Rngs(0))
+        NGramEmbedding(ngrams, given(None, None, nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize("orders", [3, "23"])
 def test_orders_are_a_sequence(orders):
     with pytest.raises(TypeError, match=f"`ngrams.orders` must be a sequence of ints; got {orders!r}"):
-        NGramEmbedding(nn.NGrams(orders), None, nnx.Rngs(0))
+        NGramEmbedding(nn.NGrams(orders), given(None, None, nnx.Rngs(0)))

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxseq import nn
+from jaxseq.nn._flax import given
 from jaxseq.nn.attention import _positions
 from jaxseq.nn.attention._block import SelfAttention, Shape
 from tests.nn.drawn import drawn
@@ -18,7 +19,7 @@ XS = np.random.default_rng(0).normal(size=(B, T, H)).astype(np.float32)
 
 
 def test_attention_is_flax_s_on_the_same_weights():
-    ours = drawn(lambda rngs: SelfAttention(Shape(H, N, N, 1), H, None, rngs))
+    ours = drawn(lambda rngs: SelfAttention(Shape(H, N, N, 1), H, given(None, None, rngs)))
     theirs = drawn(nnx.MultiHeadAttention, N, H, decode=False)
     for name in ("query", "key", "value"):
         layer, own = getattr(theirs, name), getattr(ours, name)
@@ -38,8 +39,8 @@ def test_attention_is_flax_s_on_the_same_weights():
 
 
 def test_heads_that_share_keys_are_heads_with_the_same_keys():
-    shared = drawn(lambda rngs: SelfAttention(Shape(H, 4, 2, 1), H, None, rngs))
-    apart = drawn(lambda rngs: SelfAttention(Shape(H, 4, 4, 1), H, None, rngs))
+    shared = drawn(lambda rngs: SelfAttention(Shape(H, 4, 2, 1), H, given(None, None, rngs)))
+    apart = drawn(lambda rngs: SelfAttention(Shape(H, 4, 4, 1), H, given(None, None, rngs)))
     for name in ("query", "out"):
         getattr(apart, name).kernel[...] = getattr(shared, name).kernel[...]
         getattr(apart, name).bias[...] = getattr(shared, name).bias[...]

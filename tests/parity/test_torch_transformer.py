@@ -108,9 +108,10 @@ def test_the_transformer(kind, norm):
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_grouped_query_attention(kv_heads):
+    from jaxseq.nn._flax import given
     from jaxseq.nn.attention._block import SelfAttention, Shape
 
-    layer = drawn(lambda rngs: SelfAttention(Shape(H, 4, kv_heads, 1), H, None, rngs))
+    layer = drawn(lambda rngs: SelfAttention(Shape(H, 4, kv_heads, 1), H, given(None, None, rngs)))
     got = layer(jnp.asarray(XS), layer.of(jnp.asarray(XS), None), np.tri(T, dtype=bool)[None].repeat(B, 0), None)
 
     def heads(part, count):

@@ -16,7 +16,7 @@ from jaxseq._promote import beside, widen
 from jaxseq.masking import keep
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import embedding, given, linear, scan
-from jaxseq.nn._ids import embed
+from jaxseq.nn._ids import check_ids, embed
 from jaxseq.nn._layer import Layer, asked, layer_of
 from jaxseq.nn.decoders._decoders import MemoryDecoder, RecurrentDecoder, Seq2SeqCarry, check_room
 from jaxseq.typing import Cell, Composite, Kernel
@@ -135,6 +135,8 @@ class Seq2Seq(nnx.Module):
         """
         inputs, outputs, mask = self._taught(target, target_mask)
         smoothing = check.rate("smoothing", smoothing)
+        if not isinstance(sampled, jax.Array):
+            sampled = check.probability("sampled", sampled)
         sampled = check.number("sampled", sampled, "in [0, 1]", lambda p: 0 <= p <= 1)
         if not isinstance(sampled, jax.Array) and sampled == 0:
             logits = self._logits(source, source_mask, inputs, mask, key)
@@ -228,7 +230,7 @@ class Seq2Seq(nnx.Module):
         return self.head(self._read(carry, inputs, mask, keys[1])[0])
 
     def _encoded(self, source, mask, key=None, inputs=None):
-        source = check.integers("source", "B, S", source)
+        source = check_ids("source", "B, S", source)
         mask = check.flags("source_mask", mask, source.shape, "B, S")
         if inputs is not None and source.shape[:-1] != inputs.shape[:-1]:
             raise ValueError(
