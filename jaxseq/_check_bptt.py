@@ -61,6 +61,12 @@ def check_bptt(
     check.random_key(key)
     with jax.enable_x64(True):
         xs = check.array("xs", "T, B, D", xs)
+        check.representable((params, carry), ("params", "carry"))
+    mask = check.flags("mask", mask, xs.shape[:-1])
+    reset = check.flags("reset", reset, xs.shape[:-1])
+    check.direction(reverse)
+    tolerance = check.at_least_zero("tolerance", tolerance)
+    difference_tolerance = check.at_least_zero("difference_tolerance", difference_tolerance)
     leaves = jax.tree.leaves((params, carry))
     if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
         raise ValueError("`params` and `carry` must be all floating to be checked against finite differences")

@@ -60,6 +60,8 @@ def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
     ys = check.array("ys", "T, B, H", ys)
     if ys.ndim < 2:
         raise ValueError(f"`ys` must be [T, B, H], of at least 2 axes; got {check.shaped(ys)}")
+    if mask is None:
+        raise TypeError("`mask` must be bool [T, B]; got None")
     mask = check.array("mask", "T, B", mask)
     check.flags("mask", mask, ys.shape[:-1])
     steps = jnp.arange(1, ys.shape[0] + 1).reshape(-1, *[1] * (mask.ndim - 1))

@@ -105,7 +105,7 @@ def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
         raise TypeError(f"`{name}` must be floating [{axes}]; got {shaped(xs)}.{hint}")
     if xs.ndim < ndim:
         raise ValueError(f"`{name}` must be [{axes}], of at least {ndim} axes; got {shaped(xs)}")
-    if xs.shape[-1] == 0:
+    if axes.endswith("D") and xs.shape[-1] == 0:
         raise ValueError(f"`{name}` must be [{axes}], of at least one feature; got {shaped(xs)}")
     if dtype is not None and xs.dtype != dtype:
         raise TypeError(f"`{name}` must be {dtype}, the dtype of `params`; got {shaped(xs)}. Cast one to the other.")

@@ -1,6 +1,6 @@
 """The functions that `jaxseq.around` is given."""
 
-import functools
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,20 +15,23 @@ from jaxseq.typing import Cell, Params, Shape
 
 def noting(**functions: Callable | None) -> list[Callable | None]:
     """Returns functions of `around`, whose errors then say which of them it was, and where its `given` was None."""
-    return [None if function is None else _noting(name, function) for name, function in functions.items()]
+    return [None if function is None else _Noting(name, function) for name, function in functions.items()]
 
 
-def _noting(name, function):
-    @functools.wraps(function)
-    def noted(given, *arguments):
+@dataclasses.dataclass(frozen=True)
+class _Noting:
+    """A function whose errors say which it was; it pickles as the function does."""
+
+    name: str
+    function: Callable
+
+    def __call__(self, given: Any, *arguments: Any) -> Any:
         try:
-            return function(given, *arguments)
+            return self.function(given, *arguments)
         except Exception as error:
             why = "; `given` was None, as it is where `unroll` has no key" if given is None else ""
-            error.add_note(f"raised in the `{name}` of jaxseq.around{why}")
+            error.add_note(f"raised in the `{self.name}` of jaxseq.around{why}")
             raise
-
-    return noted
 
 
 def drawn(given: Any, steps: Shape, travels: str | None) -> Any:

@@ -37,6 +37,10 @@ def calls(folder):
     return _core() | _diagnostics() | _sound(wav) | _data(folder)
 
 
+def _doubled(size):
+    return 2 * size
+
+
 def _core():
     return {
         "rnn": {"size": 2, "activation": jnp.tanh, **INITS},
@@ -65,6 +69,8 @@ def _core():
         "unroll": RUN | FLAGS | {"kernel": kernels.scan, "key": KEY},
         "step": {"cell": CELL, "params": PARAMS, "carry": CARRY, "x": XS[0], "reset": RESET[0]},
         "stream": {"cell": CELL, "params": PARAMS, "chunks": [XS], "carry": CARRY},
+        "cast": {"tree": PARAMS, "dtype": jnp.bfloat16},
+        "factory": {"function": _doubled},
         "lengths_to_mask": {"lengths": np.array([3, 1]), "T": T},
         "last_valid": {"ys": XS, "mask": MASK},
         "initializers.orthogonal": {"scale": 1.0},

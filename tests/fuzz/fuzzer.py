@@ -37,6 +37,7 @@ NOT_CALLED = {
 ALIASES = {"cells": "cell", "chunks": "xs", "forward": "cell", "backward": "cell"}
 """What an error may call an argument in place of its name."""
 PERMITTED = {
+    ("cast", "tree"): "what is no floating array stays as it is",
     ("data.unique", "items"): "anything that can be iterated over and hashed",
     ("data.cyclic", "values"): "a number too",
     ("data.frames", "signal"): "of any dtype",
