@@ -40,15 +40,23 @@ def pytest_configure(config):
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+_room = 800  # megabytes, up to which programs are kept
+
+
 @pytest.fixture(autouse=True)
 def _forget_programs():
-    """Drops compiled programs now and then, and gives their memory back: thousands of them exhaust a process."""
+    """Drops compiled programs now and then, and gives their memory back: thousands of them exhaust a process.
+
+    What stays is not theirs: they get room beyond it, else they would be dropped after every test.
+    """
+    global _room
     yield
-    if next(_finished) % 60 == 0 or _megabytes() > 800:
+    if next(_finished) % 60 == 0 or _megabytes() > _room:
         jax.clear_caches()
         gc.collect()
         if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):  # glibc
             ctypes.CDLL(None).malloc_trim(0)
+        _room = max(_room, _megabytes() + 200)
 
 
 def _megabytes():
