@@ -20,7 +20,7 @@ demo: $(VENV)/examples.installed ## Train a sentiment classifier (two to three m
 test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doctests (about six minutes on two cores)
 	$(PYTEST) $(ARGS)
 
-learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that train for long
+learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that take long: training, sweeps
 	$(PYTEST) -m learn $(ARGS)
 
 pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of the pages of docs

@@ -15,6 +15,7 @@ the oldest first, and one for the symbol that follows: they are for small V.
 [0.25 0.75]
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -185,8 +186,11 @@ def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -
     """
     check.given_key(key)
     table, V, _ = _table(params)
-    T, batch = check.natural("T", T), check.shape("batch_shape", batch_shape)
+    return _sample(key, table, V, check.natural("T", T), check.shape("batch_shape", batch_shape))
 
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _sample(key, table, V, T, batch):
     def advance(row, key):
         symbol = jnp.where(row < 0, -1, draw_states(key, table[row], batch))
         return jnp.where(symbol < 0, -1, (row * (V + 1) + symbol) % len(table)), symbol

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import _meshes
+from jaxseq._eager import eager
 
 
 @jax.tree_util.register_static
@@ -89,6 +90,13 @@ def run(
       `Messages`, those of a False step held, and 0 taken off.
     """
 
+    def compiled(start, steps, mask):
+        return _run(semiring, move, start, steps, mask, reverse, parallel)
+
+    return eager(compiled, start, steps, mask)
+
+
+def _run(semiring, move, start, steps, mask, reverse, parallel):
     def body(v, step):
         mask, inputs = step
         new, scale = scaled(move(v, inputs))
