@@ -93,7 +93,7 @@ def write(model: nn.Seq2Seq, source: jax.Array, mask: jax.Array, *, max_length: 
     if size == 1:
         return model.generate(source, max_length, source_mask=mask)[:2]
     search = functools.partial(decoding.beam_search, size=size, length_penalty=1.0)
-    tokens, lengths, _ = model.generate(source, max_length, source_mask=mask, decode=search)
+    tokens, lengths, *_ = model.generate(source, max_length, source_mask=mask, decode=search)
     return tokens[..., 0], lengths[..., 0]
 
 

@@ -200,7 +200,7 @@ def train_and_evaluate(args, sizes: Sizes) -> None:
         rows=12,
         learning_rate=sizes.learning_rate,
         folder=args.out / "checkpoints",
-        settings=[args.seed, sizes],
+        settings=[args.seed, *sizes],
         seed=args.seed,
     )
     vocabularies = {"letters": letters.to_dict(), "phonemes": phonemes.to_dict()}
