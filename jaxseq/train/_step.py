@@ -13,7 +13,7 @@ state too.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -202,7 +202,14 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
     """Calls `loss_fn` and returns its loss as a Mean, its aux and its carry; raises where they are no such things."""
     check_arguments(loss_fn, carry)
     arguments, results = (4, "(loss, aux, carry)") if carry is not None else (3, "(loss, aux)")
-    result = loss_fn(*(params, batch, key, carry)[:arguments])
+    try:
+        result = loss_fn(*(params, batch, key, carry)[:arguments])
+    except KeyError as error:
+        if isinstance(batch, Mapping) and error.args and error.args[0] not in batch:
+            hint = " (data.batches makes it where `last` is pad)" if error.args[0] == "real" else ""
+            there = check.short(", ".join(map(str, batch)))
+            raise KeyError(f"`loss_fn` reads {error.args[0]} of the batch{hint}, which has {there}") from error
+        raise
     if type(result) is not tuple or len(result) != arguments - 1:
         kind = f"a tuple of {len(result)}" if type(result) is tuple else type(result).__name__
         raise TypeError(f"`loss_fn` must return {results}; got {kind}. An aux of nothing is {{}}.")

@@ -426,3 +426,10 @@ def test_another_optimizers_state_is_refused(params):
         ValueError, match=r"must be of the step's own optimizer, .* Give train\.init and make_step the same"
     ):
         train.make_step(scalar_loss, OPTIMIZER)(state, make_batch(0))
+
+
+def test_an_entry_that_the_batch_has_not_is_told():
+    step = train.make_step(lambda params, batch, key: (jnp.sum(batch["real"]), {}), optax.sgd(0.1))
+    state = train.init({"w": jnp.ones(2)}, optax.sgd(0.1), jax.random.key(0))
+    with pytest.raises(KeyError, match=r"`loss_fn` reads real of the batch .*, which has .*x"):
+        step(state, {"x": jnp.ones(2)})
