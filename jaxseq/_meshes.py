@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxseq.typing import Kernel
+from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 
 Tree = TypeVar("Tree")
 
@@ -41,6 +41,14 @@ def while_loop(goes_on: Callable[[Any], jax.Array], body: Callable[[Any], Any], 
     if _is_manual():
         start = _vary(start, _varied((start, jax.eval_shape(body, start))))
     return jax.lax.while_loop(goes_on, body, start)
+
+
+def step_output(cell: Cell, params: Params, carry: Carry, xs: Inputs) -> jax.ShapeDtypeStruct:
+    """Returns the shape of a step's output, from shapes alone: of no array it matters how it is split."""
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, carry, xs))
+    params, carry, xs = shapes
+    x = jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:]), xs)
+    return jax.eval_shape(cell.step, params, carry, jax.eval_shape(cell.project, params, x))[1]
 
 
 def zeros_types(shapes: list[jax.ShapeDtypeStruct], like: Any) -> list[Any]:
@@ -95,12 +103,7 @@ def _explicit_mesh(tree):
 
 def _split(mesh, cell, params, carry, xs):
     """How the last carry and ys are split: time and the batch as they are in xs, or in the carry."""
-    of_params, of_carry, of_xs = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, carry, xs)
-    )
-    x = jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:]), of_xs)
-    y = jax.eval_shape(lambda *step: cell.step(*step[:2], cell.project(step[0], step[2]))[1], of_params, of_carry, x)
-    axes = y.ndim - 1
+    axes = step_output(cell, params, carry, xs).ndim - 1
     time, *batch = _first_named(*(_spec(leaf)[: 1 + axes] for leaf in jax.tree.leaves(xs) if leaf.ndim > axes))
     batch = _first_named(batch, *(_spec(leaf)[:axes] for leaf in jax.tree.leaves(carry)))
     sharding = lambda *spec: NamedSharding(mesh, PartitionSpec(*spec))

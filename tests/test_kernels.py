@@ -16,6 +16,7 @@ from jaxseq import kernels
 from jaxseq._around import Augmented
 from jaxseq.kernels import _bptt, _saved
 from jaxseq.kernels._bptt_plan import plan_bptt
+from jaxseq.kernels._wide import widened
 from tests import zoo
 
 
@@ -463,3 +464,13 @@ def test_explain_names_no_direct_that_is_not_run():
     cell = jaxseq.lstm(4)._replace(backward=None)
     params = jax.eval_shape(lambda key: cell.init(key, 3), jax.random.key(0))
     assert "inference" not in kernels.explain(cell, params, jax.ShapeDtypeStruct((5, 2, 3), jnp.float32))
+
+
+def test_keys_among_params_pass_through_the_loops_of_16_bits():
+    """As a layer of one's own in `nn` may hold them."""
+    params = {"w": jnp.ones(2, jnp.bfloat16), "key": jax.random.key(0), "flag": jnp.array([True])}
+    wide, narrow = widened(params)
+    assert wide["w"].dtype == jnp.float32
+    back = narrow(wide)
+    assert (back["w"].dtype, back["flag"].dtype) == (jnp.bfloat16, bool)
+    assert back["key"] is params["key"]

@@ -47,7 +47,7 @@ def blame_forward(error: Exception, cell: Cell, params: Params, carry: Any, u: A
     assert cell.backward is not None
     try:
         got = jax.eval_shape(cell.backward.fwd, params, carry, u)
-    except Exception as again:
+    except Exception as again:  # a user's function: whatever it raises, of which `error` is one
         _note(error, again, "fwd", f"carry {_shapes(carry)}, u {_shapes(u)}")
         return
     if not isinstance(got, tuple) or len(got) != 3 or not _alike(got[:2], result):
@@ -70,22 +70,22 @@ def blame_backward(error: Exception, cell: Cell, params: Params, xs: Any, saved:
     step = _step(saved), d_carry, _step(d_ys)
     try:
         got = jax.eval_shape(bwd, params, *step)
-    except Exception as again:
+    except Exception as again:  # as above
         _note(error, again, "bwd", f"saved {_shapes(step[0])}, d_carry {_shapes(d_carry)}, d_y {_shapes(step[2])}")
         return
     _hold("bwd", "(d_carry, d_u)", got, (d_carry, u))
     T = jax.tree.leaves(xs)[0].shape[0]
     d_us = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((T, *leaf.shape), leaf.dtype), got[1])
-    for name, function, arguments, like in (
-        ("collect", collect, (params, saved, d_us), params),
-        ("project", project, (params, xs, d_us), (params, xs)),
+    for name, returns, function, arguments, like in (
+        ("collect", "d_params", collect, (params, saved, d_us), params),
+        ("project", "(d_params, d_xs)", project, (params, xs, d_us), (params, xs)),
     ):
         try:
             got = like if function is None else jax.eval_shape(function, *arguments)
-        except Exception as again:
+        except Exception as again:  # as above
             _note(error, again, name, f"d_us {_shapes(d_us)}")
             return
-        _hold(name, {"collect": "d_params", "project": "(d_params, d_xs)"}[name], got, like)
+        _hold(name, returns, got, like)
 
 
 def gradients(got: Any, like: Any) -> bool:

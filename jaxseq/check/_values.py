@@ -93,15 +93,7 @@ def number(name: str, value: Any, where: str, holds: Callable[[float], bool]) ->
         if isinstance(value, Tracer):
             return value
         value = value.item()
-    if not _is_number(value):
-        raise TypeError(f"`{name}` must be a number {where}; got {value!r:.80}")
-    try:
-        value = float(value)
-    except OverflowError:
-        raise ValueError(f"`{name}` must be a number {where}; got an int beyond all floats") from None
-    if not holds(value):
-        raise ValueError(f"`{name}` must be a number {where}; got {value}")
-    return value
+    return _number_in(holds, f"a number {where}", name, value)
 
 
 def bias(name: str, value: Any) -> Any:

@@ -28,7 +28,7 @@ class _Noting:
     def __call__(self, given: Any, *arguments: Any) -> Any:
         try:
             return self.function(given, *arguments)
-        except Exception as error:
+        except Exception as error:  # a user's function, whatever it raises: it is told where, and raised on
             why = "; `given` was None, as it is where `unroll` has no key" if given is None else ""
             error.add_note(f"raised in the `{self.name}` of jaxseq.around{why}")
             raise

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxseq._meshes import zeros_types
+from jaxseq._meshes import step_output, zeros_types
 from jaxseq.kernels._reverse_only import reverse_only
 from jaxseq.typing import Carry
 
@@ -38,10 +38,8 @@ def rows_are_batch(loop: Loop) -> Loop:
         return jax.tree.leaves(loop(*jax.tree.unflatten(tree, leaves), **static))
 
     def shapes(*leaves, tree, cell, reverse):
-        arrays = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-        params, carry, xs = jax.tree.unflatten(tree, arrays)
-        T, x = jax.tree.leaves(xs)[0].shape[0], jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:]), xs)
-        _, y = jax.eval_shape(cell.step, params, carry, jax.eval_shape(cell.project, params, x))
+        params, carry, xs = jax.tree.unflatten(tree, leaves)
+        T, y = jax.tree.leaves(xs)[0].shape[0], step_output(cell, params, carry, xs)
         return zeros_types([*jax.tree.leaves(carry), y.update(shape=(T, *y.shape))], like=leaves)
 
     def derivative(primals, tangents, **statics):

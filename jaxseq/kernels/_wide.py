@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import widen
 from jaxseq.typing import Params
 
 
@@ -19,10 +20,11 @@ def widened(params: Params) -> tuple[Params, Callable[[Params], Params]]:
     dtypes = jax.tree.map(lambda leaf: leaf.dtype, params)
 
     def narrow(wide):
-        return jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), wide, dtypes)
+        return jax.tree.map(lambda leaf, dtype: leaf.astype(dtype) if _is_float(leaf) else leaf, wide, dtypes)
 
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if _is_narrow(leaf) else leaf, params), narrow
+    return jax.tree.map(lambda leaf: leaf.astype(widen(leaf.dtype)) if _is_float(leaf) else leaf, params), narrow
 
 
-def _is_narrow(leaf):
-    return jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).bits < 32
+def _is_float(leaf):
+    """Flags, ids and keys are not."""
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
