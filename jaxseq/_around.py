@@ -183,11 +183,11 @@ class _Outer:
         """What the inner step takes: the carry, or a `Heard`."""
         carry, h = carry if isinstance(carry, Heard) else (carry, None)
         if self.own_enter is not None:
-            carry = _like("enter", self.own_enter(given, extra, carry), carry)
+            carry = check.like_step("enter", self.own_enter(given, extra, carry), carry)
         if self.own_hear is not None:
             own = parts_of("hear", carry)["h"] if h is None else h
             heard = self.own_hear(given, extra, own)
-            h = h if heard is None else _like("hear", heard, own)
+            h = h if heard is None else check.like_step("hear", heard, own)
         if h is None:
             return carry
         return Heard(carry, h) if self.cell.hears else replace_parts(carry, {"h": h})
@@ -197,7 +197,7 @@ class _Outer:
             return new, y
         before = before.carry if isinstance(before, Heard) else before
         expected = new, jax.ShapeDtypeStruct((*y.shape[:-1], self.size), y.dtype)
-        return _like("leave", self.own_leave(given, extra, before, new, y), expected)
+        return check.like_step("leave", self.own_leave(given, extra, before, new, y), expected)
 
     def carry(self, params, batch_shape=()):
         parts = self.parts(params)
@@ -307,14 +307,6 @@ class _OuterBackward:
         if self.outer.own_init is not None:
             d_own = self.outer.with_inner(jax.tree.map(jnp.zeros_like, parts.own), d_inner)
         return d_own if parts.given is None else Augmented(d_own, None)
-
-
-def _like(name, result, expected):
-    """The result of a wrapper's function; raises unless it is of the structure, shapes and dtypes expected."""
-    got, want = (jax.tree.map(check.shaped, tree) for tree in (result, expected))
-    if jax.tree.structure(got) != jax.tree.structure(want) or got != want:
-        raise TypeError(f"`{name}` must return the shapes and dtypes of the cell's own step, {want}; got {got}")
-    return result
 
 
 _shape = jax.typeof  # with the axes of a mesh that it varies over

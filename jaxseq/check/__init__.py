@@ -60,5 +60,6 @@ from jaxseq.check._values import switch as switch
 from jaxseq.check._values import takes as takes
 from jaxseq.check._wrappers import drawn as drawn
 from jaxseq.check._wrappers import extra as extra
+from jaxseq.check._wrappers import like_step as like_step
 from jaxseq.check._wrappers import noting as noting
 from jaxseq.check._wrappers import own_params as own_params

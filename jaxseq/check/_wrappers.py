@@ -64,6 +64,14 @@ def own_params(params: Params, cell: Cell, in_size: int) -> Params:
     return params
 
 
+def like_step(name: str, result: Any, expected: Any) -> Any:
+    """Returns what the function `name` returned; raises unless it is of the structure, shapes and dtypes expected."""
+    got, want = (jax.tree.map(shaped, tree) for tree in (result, expected))
+    if jax.tree.structure(got) != jax.tree.structure(want) or got != want:
+        raise TypeError(f"`{name}` must return the shapes and dtypes of the cell's own step, {want}; got {got}")
+    return result
+
+
 def _leading(name, result, lead, axes):
     for leaf in jax.tree.leaves(result):
         if jnp.shape(leaf)[: len(lead)] != lead:
