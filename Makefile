@@ -17,14 +17,14 @@ help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws
 demo: $(VENV)/examples.installed ## Train a sentiment classifier (two to three minutes)
 	$(BIN)/python -m examples.sentiment $(ARGS)
 
-test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests and doctests (about eight minutes on two cores)
-	$(PYTEST) $(ARGS)
+test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests (about five minutes on two cores)
+	$(PYTEST) --ignore jaxseq --ignore tests/examples --ignore tests/benchmarks $(ARGS)
 
 learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that take long: training, sweeps
 	$(PYTEST) -m learn $(ARGS)
 
-pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of the pages of docs
-	$(PYTEST) docs $(ARGS)
+pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of docs and docstrings, test examples and benchmarks
+	$(PYTEST) docs jaxseq tests/examples tests/benchmarks $(ARGS)
 
 laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py $(ARGS)

@@ -70,6 +70,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name):
     graph, state = nnx.split(LAYERS[name]())

@@ -86,7 +86,11 @@ def dots(jaxpr):
                 yield from dots(getattr(value, "jaxpr", value))
 
 
-@pytest.mark.parametrize("name", MODULES)
+QUICK = ("recurrent", "attention", "pool", "language")
+EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.learn) for name in MODULES]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_params_stay_float32_and_all_else_is_bfloat16(name):
     make, xs, call = MODULES[name]
     call = call or (lambda model, xs: model(xs, mask=MASK))

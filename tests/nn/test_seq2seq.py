@@ -100,6 +100,7 @@ def loss_and_gradients(name, kernel):
     return jax.jit(jax.value_and_grad(lambda p: nnx.merge(graph, p).loss(SOURCES, TARGETS, **MASKS).sum()))(params)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("kernel", [jaxseq.kernels.bptt, jaxseq.kernels.remat(2)], ids=["bptt", "remat"])
 @pytest.mark.parametrize("name", ["plain", "general_fed"])
 def test_every_kernel_gives_the_same_loss_and_gradients(name, kernel):

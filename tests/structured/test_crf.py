@@ -123,6 +123,7 @@ def numeric(f, at, direction, step=1e-5):
     return jax.tree.map(lambda a, b: (np.asarray(a) - np.asarray(b)) / (2 * step), ahead, back)
 
 
+@pytest.mark.learn
 def test_gradients_by_finite_differences(x64):
     """Of both orders; of values, of marginals and of the k best scores; under constraints, where none is NaN."""
     params, scores, tags = drawn()
@@ -269,6 +270,7 @@ def of_long_rows(params, scores, tags):
     ], crf.k_best(params, scores, 2)
 
 
+@pytest.mark.learn
 def test_ten_thousand_steps_in_float32_are_those_of_float64():
     steps = 10_000
     params, scores, tags = drawn(steps=steps, batch=2)

@@ -232,6 +232,7 @@ def test_any_batch_axes_vmap_and_narrow_floats():
     np.testing.assert_allclose(losses, run(np.asarray(narrow, np.float32), *arguments[1:])[0][0], rtol=1e-6)
 
 
+@pytest.mark.learn
 def test_long_rows_in_float32_are_those_of_float64():
     T, B, V, L = 10_000, 3, 5, 60
     generator = np.random.default_rng(7)

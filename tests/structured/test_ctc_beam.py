@@ -170,6 +170,7 @@ def test_no_frames_and_no_labels():
     assert blanks.score.tolist() == [0, -np.inf]
 
 
+@pytest.mark.learn
 def test_scores_of_long_rows_in_float32():
     T = 10_000
     log_probs = by_hand.log_softmax(np.random.default_rng(6).normal(0, 3, (T, 3)))

@@ -116,6 +116,7 @@ def test_gradients_are_the_posteriors(parallel, x64):
     np.testing.assert_allclose(d_initial, np.sum(first, 0), rtol=0, atol=1e-12)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("form", ["constant", "per_step", "per_row"])
 def test_gradients_of_both_orders_by_finite_differences(form, x64):
     arguments = model(form, 0.0)
@@ -284,6 +285,7 @@ def test_one_step_has_no_transition(masked, x64):
     np.testing.assert_array_equal(got["viterbi"].states, np.argmax(initial + log_obs, -1))
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("parallel", [False, True])
 def test_ten_thousand_steps_in_float32_are_those_of_float64(parallel):
     generator = np.random.default_rng(0)

@@ -122,6 +122,7 @@ def fitted(name):
     return truth, flags, fit, found, of_truth
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("name", TRUTHS)
 def test_the_likelihood_never_falls_and_is_that_of_the_params(name, x64):
     _, flags, fit, found, _ = fitted(name)
@@ -304,6 +305,7 @@ def test_gradient_ascent_climbs_the_same_likelihood_to_the_same_top(x64):
         np.testing.assert_allclose(np.exp(a), np.exp(b), rtol=1e-3)
 
 
+@pytest.mark.learn
 def test_long_sequences_in_float32_and_under_jit():
     emission, steps = hmm.gaussian(), 10_000
 

@@ -154,6 +154,7 @@ def test_the_m_step_is_the_weighted_estimate_of_what_is_seen(name, x64):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12, err_msg=field)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("name", ["full", "tied", "mixture", "gaussian"])
 def test_the_likelihood_never_falls(name, x64):
     _, xs = model(name)

@@ -107,6 +107,7 @@ def value_and_gradients(params, xs, parallel):
     return jax.value_and_grad(value, (0, 1))(params, xs)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize(("name", "parallel"), [("by step", False), ("singular", True)])
 def test_gradients_against_finite_differences_beside_hidden_nans(name, parallel):
     at = (cut(PARAMS[name], T), xs_for(PARAMS[name], MISS_SOME))  # NaN where nothing is seen
@@ -147,6 +148,7 @@ def numpy_filter(params, xs):
     return total, mean
 
 
+@pytest.mark.learn
 def test_ten_thousand_steps_in_float32():
     params = jax.tree.map(np.float32, PARAMS["regular"])
 
@@ -202,6 +204,7 @@ def sample_posterior(keys, params, xs, mask, missing, parallel):
     return jax.vmap(lambda key: kalman.sample_posterior(key, params, xs, **options))(keys)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize(("name", "flags"), [("singular", "steps"), ("by step", "features")])
 def test_draws_from_the_posterior(name, flags):
     N = 20_000

@@ -211,6 +211,7 @@ def test_stationary():
     np.testing.assert_allclose(np.vdot(share(logits)[1], direction), numeric, rtol=1e-7)
 
 
+@pytest.mark.learn
 def test_long_rows():
     ids = np.random.default_rng(4).integers(0, 3, 10_000)
     mask = np.random.default_rng(5).random(10_000) < 0.7

@@ -54,6 +54,7 @@ def by_row(name, results):
     }
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("masked", [False, True])
 def test_nan_reaches_its_row_and_no_other(masked):
     """In all of a step, or in one state of it, with either sign: an x86 makes negative ones, which sort as least."""
