@@ -44,8 +44,6 @@ def main(argv: list[str] | None = None) -> None:
         jaxseq.kernels.compile_loops_whole()
     sizes, rounds = ([(2, 6, 3, 4)], 2) if args.smoke else (args.sizes, args.rounds)
 
-    os.environ.setdefault("KERAS_BACKEND", "jax")  # read when keras is imported
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # PyTorch's profiler, which counts its bytes, says nothing
     header = results.describe()
     records = results.load(args.out, header)
     print(header["machine"])
@@ -71,6 +69,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def load(names):
     """Returns the contenders by name; says of each one that cannot be had why not."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")  # read when keras is imported
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # PyTorch's profiler, which counts its bytes, says nothing
     contenders = {}
     for name in names:
         try:
