@@ -25,10 +25,10 @@ def test_explain_has_a_line_for_each_cell(monkeypatch):
     net = jaxseq.stack(jaxseq.lstm(128), jaxseq.bidirectional(jaxseq.gru(8)), zoo.own_lstm(16))
     lines = kernels.explain(net, *shapes(net, 100, 32, 64)).splitlines()
     assert [line.split(":")[0] for line in lines] == [
-        "[0] cell of size 128",
-        "[1].forward cell of size 8",
-        "[1].backward cell of size 8",
-        "[2] cell of size 16",
+        "[0] lstm(128)",
+        "[1].forward gru(8)",
+        "[1].backward gru(8)",
+        "[2] Cell(size=16, init=own_lstm.init, carry=own_lstm.carry, project=own_lstm.project, step=own_lstm.step)",
     ]
     assert "by its hand-written backward; 4 segments of 25 steps: 2.0 MiB of projected inputs at a time" in lines[0]
     assert (
@@ -124,7 +124,7 @@ def test_a_kernel_of_ones_own_explains_itself_or_registers_a_plan():
     plan = kernels.Plan("by_halves", "JAX's gradient", 5, 3, "two of them", lambda: 1000)
     kernels.register(by_halves, lambda cell, params, xs: plan)
     line = kernels.explain(cell, *sizes, kernel=by_halves)
-    assert line == "cell of size 4: by_halves, by JAX's gradient; 2 segments of 3 steps: two of them"
+    assert line == "gru(4): by_halves, by JAX's gradient; 2 segments of 3 steps: two of them"
     arguments = 4 * (5 * 2 * 3 + 2 * sum(leaf.size for leaf in sizes[0] if leaf is not None))
     assert kernels.peak_bytes(cell, *sizes, kernel=by_halves) == arguments + 1000
 

@@ -29,9 +29,9 @@ def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Ke
     >>> cell = jaxseq.lstm(128)
     >>> params = cell.init(jax.random.key(0), 64)
     >>> print(explain(cell, params, jnp.zeros([16, 8, 64])))
-    cell of size 128: kernels.bptt, by its hand-written backward; T = 16, not cut: ...
+    lstm(128): kernels.bptt, by its hand-written backward; T = 16, not cut: ...
     """
-    lines = [f"{part.place} cell of size {part.cell.size}: {part.plan}" for part in _parts(cell, params, xs, kernel)]
+    lines = [f"{part.place} {part.cell!r}: {part.plan}" for part in _parts(cell, params, xs, kernel)]
     return "\n".join(line.lstrip() for line in lines)
 
 
