@@ -458,10 +458,10 @@ def test_same_options_are_the_same_object():
             TypeError,
             "`pseudocount` must be a number of at least 0; got '1'",
         ),
-        (lambda: hmm.gaussian(floor=0), ValueError, "`floor` must be a positive number; got 0"),
-        (lambda: hmm.full_gaussian(floor=None), TypeError, "`floor` must be a positive number; got None"),
+        (lambda: hmm.gaussian(floor=0), ValueError, "`floor` must be a positive, finite number; got 0"),
+        (lambda: hmm.full_gaussian(floor=None), TypeError, "`floor` must be a positive, finite number; got None"),
         (lambda: hmm.gaussian_mixture(1.5), TypeError, "`components` must be a positive int; got 1.5"),
-        (lambda: hmm.poisson(floor=-1), ValueError, "`floor` must be a positive number; got -1"),
+        (lambda: hmm.poisson(floor=-1), ValueError, "`floor` must be a positive, finite number; got -1"),
         (
             lambda: hmm.observe(hmm.gaussian, params_of("gaussian"), data("gaussian", 3)),
             TypeError,

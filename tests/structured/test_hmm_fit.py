@@ -507,7 +507,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
         (
             lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, mask=np.zeros((4, 3), bool)),
             ValueError,
-            r"there is nothing to fit to: of the steps \[T, B\] = \(4, 3\) none is real and observed",
+            r"`xs` hold nothing to fit to: of the steps \[T, B\] = \(4, 3\) none is real and observed",
         ),
         (lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, missing=np.ones((4, 3), bool)), ValueError, "nothing to fit to"),
         (lambda: hmm.fit(GAUSSIAN, K, XS[:0], params=FIRST), ValueError, "nothing to fit to"),
