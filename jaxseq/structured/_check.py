@@ -20,7 +20,7 @@ def scores(name: str, xs: Any) -> jax.Array:
 
 def same_states(name: str, xs: jax.Array, **params: Any) -> None:
     """Raises where the scores `xs` are not of as many states as the params, which all are of as many."""
-    sizes = {jnp.shape(value)[-1] for value in params.values() if jnp.ndim(value)}
+    sizes = {value.shape[-1] for value in params.values() if isinstance(value, jax.Array | np.ndarray) and value.ndim}
     if len(sizes) == 1 and sizes != {xs.shape[-1]}:
         names = ", ".join(f"`{param}`" for param in params)
         raise ValueError(
@@ -56,11 +56,12 @@ def states(name: str, values: Any, like: jax.Array, axes: str = "K") -> jax.Arra
     return values.astype(like.dtype)
 
 
-def initial(name: str, values: Any) -> jax.Array:
-    """Returns the scores `[K]` of a chain's first state, floating."""
+def initial(name: str, values: Any, K: int | None = None) -> jax.Array:
+    """Returns the scores `[K]` of a chain's first state, floating; of any K where it is None."""
     values = check.floating(name, "K", values)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"`{name}` must be [K], with at least one state; got {check.shaped(values)}")
+    if values.ndim != 1 or values.size == 0 or K not in (None, len(values)):
+        expected = "[K], with at least one state" if K is None else f"[K] = {(K,)}"
+        raise ValueError(f"`{name}` must be {expected}; got {check.shaped(values)}")
     return values
 
 

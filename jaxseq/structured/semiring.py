@@ -87,7 +87,7 @@ def run(
       move: `(v [*B, K], step) -> v`; it must take further axes of v in front of the batch's, and, in parallel, between
         the batch's and K, by `jax.vmap`.
       start: `v_0` `[*B, K]`.
-      steps: a pytree of arrays `[T, ...]`.
+      steps: a pytree of arrays `[T, ...]`; in parallel `[T, *B, ...]`, with 1s for batch axes where all rows are alike.
       mask: bool `[T, *B]`: on a False step v is held; None: all are real.
       reverse: run from the last step to the first; results stay in the order of `steps`.
       parallel: in blocks of time, side by side.

@@ -191,6 +191,8 @@ LOG_PROBS = np.zeros((4, 2, V), np.float32)
         ({"blank": V}, ValueError, "`blank` must be one of the V = 4 symbols"),
         ({"weight": "a"}, TypeError, "`weight` must be a number that is finite; got 'a'"),
         ({"bonus": True}, TypeError, "`bonus` must be a number that is finite; got True"),
+        ({"bonus": np.nan}, ValueError, "`bonus` must be a number that is finite; got nan"),
+        ({"language_model": lambda: 0}, TypeError, "`language_model` must be a function of 2 arguments"),
         ({"carry": jnp.zeros(2)}, ValueError, "`carry` is the language model's; without"),
         ({"start": 1}, ValueError, "`start` is the language model's; without"),
         ({"weight": 0.5}, ValueError, "`weight` is the language model's; without"),

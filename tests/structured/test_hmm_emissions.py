@@ -472,6 +472,27 @@ def test_same_options_are_the_same_object():
             TypeError,
             "`emission` must be an hmm.Emission; got NoneType.$",
         ),
+        (lambda: hmm.poisson(floor=math.inf), ValueError, "`floor` must be a positive, finite number; got inf"),
+        (
+            lambda: hmm.observe(hmm.gaussian(), {"mean": np.ones(2)}, data("gaussian", 3)),
+            TypeError,
+            r"`params` must be the emission's, hmm.GaussianParams\(mean, variance\); got dict",
+        ),
+        (
+            lambda: hmm.observe(hmm.gaussian(), hmm.GaussianParams(np.ones((3, 2)), np.ones((2, 2))), np.ones((4, 2))),
+            ValueError,
+            r"`params.variance` must be \[K, D\] = \(3, 2\); got float\d\d \(2, 2\)",
+        ),
+        (
+            lambda: hmm.observe(hmm.poisson(), hmm.PoissonParams(np.ones((3, 2), complex)), np.ones((4, 2))),
+            TypeError,
+            r"`params.rate` must be floating \[K, D\]; got complex",
+        ),
+        (
+            lambda: hmm.observe(hmm.categorical(V + 1), params_of("categorical"), data("categorical", 3)),
+            ValueError,
+            rf"`params.log_probs` must be \[K, V\] = \({K}, {V + 1}\)",
+        ),
         (
             lambda: hmm.observe(hmm.gaussian(), params_of("gaussian"), np.ones((3, 2), np.int32)),
             TypeError,

@@ -117,7 +117,7 @@ def fit(
     )
     xs = check.as_jax(xs, "xs")
     if params is not None:
-        params = jax.tree.map(jnp.asarray, model(params))
+        params = jax.tree.map(jnp.asarray, model(params, states))
     elif key is None:
         raise ValueError("`key` must be a jax.random.key, to draw a start from; only `params` alone go without")
     if key is None and restarts > 1:

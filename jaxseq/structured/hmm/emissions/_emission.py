@@ -128,13 +128,13 @@ def is_emission(emission: Any) -> None:
         raise TypeError(f"`emission` must be an hmm.Emission; got {type(emission).__name__}.{hint}")
 
 
-def model(params: Any) -> Params:
-    """Returns a model of JAX arrays, checked but for the emission's own params."""
+def model(params: Any, K: int | None = None) -> Params:
+    """Returns a model of JAX arrays, of K states, or of any where K is None; the emission's params are its to check."""
     if not isinstance(params, Params):
         raise TypeError(
             f"`params` must be hmm.Params(log_initial, log_transition, emission); got {type(params).__name__}"
         )
-    log_initial = initial("params.log_initial", params.log_initial)
+    log_initial = initial("params.log_initial", params.log_initial, K)
     log_transition = states("params.log_transition", params.log_transition, log_initial, "K, K")
     return Params(log_initial, log_transition, check.as_jax(params.emission, "params.emission"))
 
