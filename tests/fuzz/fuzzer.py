@@ -54,6 +54,7 @@ PERMITTED = {
     ("last_valid", "ys"): "of any dtype",
     **{(f"decoding.{name}", "carry"): "the step's own" for name in ("greedy", "sample", "beam_search", "speculative")},
     ("decoding.speculative", "draft_carry"): "the draft's own",
+    ("structured.ctc.beam_search", "carry"): "the language model's own",
     ("initializers.chrono", "max_length"): "any number of at least 3",
     ("conv_lstm", "window"): "a number a side too",
     ("diagnostics.plot_gradient_norms", "norms"): "any pytree",
