@@ -72,8 +72,8 @@ class Recurrent(linen.Module):
         check.net(self.cell)
         check.kernel(self.kernel)
         xs = check.array("xs", "B, T, D", cast(xs, self.dtype))
-        if xs.ndim < 1:
-            raise ValueError("`xs` must be [B, T, D], of at least 2 axes; got a scalar")
+        if xs.ndim < 2 or xs.shape[-1] == 0:
+            raise ValueError(f"`xs` must be [B, T, D], of at least 2 axes and one feature; got {check.shaped(xs)}")
         if self.has_variable("params", "weights"):
             check.parameters(self.cell, self.get_variable("params", "weights"), xs.shape[-1])
         param_dtype = check.float_dtype("param_dtype", self.param_dtype)

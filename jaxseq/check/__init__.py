@@ -14,6 +14,7 @@ from jaxseq.check._arrays import float_dtype as float_dtype
 from jaxseq.check._arrays import floating as floating
 from jaxseq.check._arrays import inputs as inputs
 from jaxseq.check._arrays import integers as integers
+from jaxseq.check._arrays import real as real
 from jaxseq.check._arrays import representable as representable
 from jaxseq.check._arrays import shaped as shaped
 from jaxseq.check._backward import backward_signatures as backward_signatures

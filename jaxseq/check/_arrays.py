@@ -85,6 +85,14 @@ def floating(name: str, axes: str, x: Any) -> jax.Array:
     return x
 
 
+def real(name: str, axes: str, x: Any) -> jax.Array:
+    """Returns an array of real numbers, floats or integers."""
+    x = array(name, axes, x)
+    if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise TypeError(f"`{name}` must be real numbers [{axes}]; got {shaped(x)}")
+    return x
+
+
 def integers(name: str, axes: str, x: Any) -> jax.Array:
     """Returns an array of integers, with the axes of `axes` (batch axes free)."""
     x = array(name, axes, x)

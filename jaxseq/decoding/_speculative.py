@@ -16,7 +16,16 @@ import jax.numpy as jnp
 from jaxseq import _meshes, check
 from jaxseq._eager import eager
 from jaxseq.decoding._logits import filter_logits, options_of
-from jaxseq.decoding._step import Step, check_functions, end_token, first_token, log_probs, no_tokens, vocabulary
+from jaxseq.decoding._step import (
+    Step,
+    check_functions,
+    end_token,
+    first_token,
+    log_probs,
+    no_tokens,
+    same_batch,
+    vocabulary,
+)
 from jaxseq.typing import Carry
 
 Read: TypeAlias = Callable[[Carry, jax.Array], tuple[jax.Array, Callable[[jax.Array], Carry]]]
@@ -93,6 +102,7 @@ def speculative(
     max_length, ahead = check.positive_int("max_length", max_length), check.positive_int("ahead", ahead)
     carry, draft_carry = check.as_jax((carry, draft_carry), ("carry", "draft_carry"))
     last = first_token(start, carry)
+    same_batch("draft_carry", draft_carry, last)
     V, dtype = vocabulary(step, carry, last)
     if (V_draft := vocabulary(draft, draft_carry, last)[0]) != V:
         raise ValueError(f"`draft` must return logits of the V = {V} tokens of `step`; got {V_draft}")

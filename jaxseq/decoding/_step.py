@@ -53,14 +53,21 @@ def first_token(start: Any, carry: Carry) -> jax.Array:
         start = jnp.asarray(check.natural("start", start))
         if not leaves:
             raise ValueError("`start` must be int [B], as there is no `carry` to tell how many rows there are")
+        if not jnp.shape(leaves[0]):
+            raise ValueError(f"`carry` must be arrays [B, ...], a row for each sequence; got {check.shaped(leaves[0])}")
         start = jnp.broadcast_to(start, jnp.shape(leaves[0])[:1])
-    for leaf in leaves:
+    same_batch("carry", carry, start)
+    return jnp.clip(start, -1, jnp.iinfo(jnp.int32).max).astype(jnp.int32)
+
+
+def same_batch(name: str, carry: Carry, start: jax.Array) -> None:
+    """Raises unless all leaves of a carry lead with the batch of `start`."""
+    for leaf in jax.tree.leaves(carry):
         if jnp.shape(leaf)[: start.ndim] != start.shape:
             raise ValueError(
-                f"`start`, one token a row, and `carry` must have the same batch, {start.shape} by `start`; got a leaf "
-                f"{check.shaped(leaf)} in `carry`"
+                f"`start`, one token a row, and `{name}` must have the same batch, {start.shape} by `start`; got a "
+                f"leaf {check.shaped(leaf)} in `{name}`"
             )
-    return jnp.clip(start, -1, jnp.iinfo(jnp.int32).max).astype(jnp.int32)
 
 
 def logits_after(step: Step, carry: Carry, tokens: jax.Array) -> tuple[Carry, jax.Array]:

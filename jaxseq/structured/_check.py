@@ -12,9 +12,7 @@ from jaxseq import check
 
 def scores(name: str, xs: Any) -> jax.Array:
     """Returns `[T, *B, K]`, floating."""
-    xs = check.array(name, "T, B, K", xs)
-    if not jnp.issubdtype(xs.dtype, jnp.floating):
-        raise TypeError(f"`{name}` must be floating [T, B, K]; got {check.shaped(xs)}")
+    xs = check.floating(name, "T, B, K", xs)
     if xs.ndim < 2 or xs.shape[-1] == 0:
         raise ValueError(f"`{name}` must be [T, B, K], with at least one state; got {check.shaped(xs)}")
     return xs
@@ -22,7 +20,7 @@ def scores(name: str, xs: Any) -> jax.Array:
 
 def same_states(name: str, xs: jax.Array, **params: Any) -> None:
     """Raises where the scores `xs` are not of as many states as the params, which all are of as many."""
-    sizes = {jnp.shape(value)[-1] for value in params.values() if jnp.ndim(value)}
+    sizes = {value.shape[-1] for value in params.values() if isinstance(value, jax.Array | np.ndarray) and value.ndim}
     if len(sizes) == 1 and sizes != {xs.shape[-1]}:
         names = ", ".join(f"`{param}`" for param in params)
         raise ValueError(
@@ -50,7 +48,7 @@ def no_nan(name: str, xs: Any) -> None:
 
 def states(name: str, values: Any, like: jax.Array, axes: str = "K") -> jax.Array:
     """Returns `[K]` or `[K, K]` in the dtype of the scores `like`."""
-    values = check.array(name, axes, values)
+    values = check.real(name, axes, values)
     K = like.shape[-1]
     expected = tuple(K for _ in axes.split(","))
     if values.shape != expected:
@@ -58,9 +56,18 @@ def states(name: str, values: Any, like: jax.Array, axes: str = "K") -> jax.Arra
     return values.astype(like.dtype)
 
 
+def initial(name: str, values: Any, K: int | None = None) -> jax.Array:
+    """Returns the scores `[K]` of a chain's first state, floating; of any K where it is None."""
+    values = check.floating(name, "K", values)
+    if values.ndim != 1 or values.size == 0 or K not in (None, len(values)):
+        expected = "[K], with at least one state" if K is None else f"[K] = {(K,)}"
+        raise ValueError(f"`{name}` must be {expected}; got {check.shaped(values)}")
+    return values
+
+
 def transition(name: str, values: Any, like: jax.Array) -> jax.Array:
     """Returns `[K, K]`, `[T-1, K, K]` or `[T-1, *B, K, K]` in the dtype of the scores `like`."""
-    values = check.array(name, "K, K", values)
+    values = check.real(name, "K, K", values)
     T, *batch, K = like.shape
     steps = max(T - 1, 0)
     allowed = {(K, K), (steps, K, K), (steps, *batch, K, K)}

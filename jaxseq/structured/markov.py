@@ -100,7 +100,7 @@ def additive(amount: float = 1.0) -> Smoothing:
     amount = check.at_least_zero("amount", amount)
 
     def smooth(counts):
-        counts = check.array("counts", "V + 1, V", counts)
+        counts = _counts(counts)
         return _shares(counts.astype(float) + amount, 1 / counts.shape[-1])
 
     return smooth
@@ -114,7 +114,7 @@ def witten_bell(counts: jax.Array) -> jax.Array:
     with d(c) the number of different symbols seen after c, and c' as c without its oldest symbol; below the context of
     no symbols stands 1 / V.
     """
-    counts = check.array("counts", "V + 1, V", counts)
+    counts = _counts(counts)
     uniform = jnp.full_like(counts, 1 / counts.shape[-1], float)
     shorter = uniform if counts.ndim == 1 else jnp.broadcast_to(witten_bell(jnp.sum(counts, 0)), counts.shape)
     different = jnp.sum(counts > 0, -1, keepdims=True, dtype=shorter.dtype)
@@ -137,6 +137,7 @@ def fit(
         raise TypeError(f"`smoothing` must be a function of counts such as markov.additive(1.0); got {smoothing!r}")
     if smoothing is additive:
         raise TypeError("`smoothing` must be a function of counts; call the factory: markov.additive(1.0)")
+    check.function_taking("smoothing", smoothing, 1)
     counts = count(ids, V, order, mask=mask)
     probabilities = smoothing(counts)
     if jnp.shape(probabilities) != counts.shape:
@@ -211,9 +212,7 @@ def stationary(log_transition: jax.Array) -> jax.Array:
     >>> print(stationary(jnp.log(jnp.array([[0.9, 0.1], [0.3, 0.7]]))).round(4))
     [0.75 0.25]
     """
-    log_transition = check.array("log_transition", "K, K", log_transition)
-    if not jnp.issubdtype(log_transition.dtype, jnp.floating):
-        raise TypeError(f"`log_transition` must be floating [K, K]; got {log_transition.dtype} {log_transition.shape}")
+    log_transition = check.floating("log_transition", "K, K", log_transition)
     if log_transition.ndim != 2 or log_transition.shape[0] != log_transition.shape[1] or log_transition.size == 0:
         raise ValueError(f"`log_transition` must be square, [K, K]; got {log_transition.shape}")
     # π (I - A + 1) = π 1 = 1, with 1 the matrix and the row of ones.
@@ -229,6 +228,13 @@ def _shares(counts, where_none):
     return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), where_none)
 
 
+def _counts(counts):
+    counts = check.real("counts", "V + 1, V", counts)
+    if counts.ndim < 1 or counts.shape[-1] == 0:
+        raise ValueError(f"`counts` must be [V + 1, …, V + 1, V], of a symbol at least; got {check.shaped(counts)}")
+    return counts
+
+
 def _enter(ids, mask):
     ids = check.integers("ids", "T, B", ids)
     return ids.astype(int), check.flags("mask", mask, ids.shape)
@@ -238,7 +244,7 @@ def _table(params):
     """The log-probabilities with contexts as rows, V, and the order."""
     if not isinstance(params, Params):
         raise TypeError(f"`params` must be markov.Params; got {type(params).__name__}")
-    table = check.array("params.log_probs", "V + 1, V", params.log_probs)
+    table = check.floating("params.log_probs", "V + 1, V", params.log_probs)
     V, order = table.shape[-1] if table.ndim else 0, table.ndim
     if V < 1 or table.shape[:-1] != (V + 1,) * (order - 1):
         raise ValueError(f"`params.log_probs` must be [V + 1, …, V + 1, V]; got {table.shape}")

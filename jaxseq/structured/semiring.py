@@ -13,13 +13,14 @@ from what enters them. That takes 3 √T steps, and K + 1 times the work: it pay
 """
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxseq import _meshes
+from jaxseq import _meshes, check
 from jaxseq._eager import eager
 
 
@@ -35,6 +36,8 @@ def log_sum(x: jax.Array, axis: int) -> jax.Array:
 
     Where one is NaN it is NaN.
     """
+    x = check.real("x", "...", x)
+    _axes(axis, x)
     largest = jnp.max(x, axis, keepdims=True, initial=-jnp.inf)
     largest = jax.lax.stop_gradient(jnp.where(jnp.isneginf(largest), 0, largest))
     total = jnp.sum(jnp.exp(x - largest), axis)
@@ -60,6 +63,9 @@ class Messages(NamedTuple):
 
 def scaled(v: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax.Array, jax.Array]:
     """Returns `v` with its largest entry along `axis` at 0, and that entry; -inf alone stays, and gives -inf."""
+    v = check.real("v", "..., K", v)
+    if any(v.shape[one] == 0 for one in _axes(axis, v)):
+        raise ValueError(f"`v` must have an entry along `axis` {axis}; got {check.shaped(v)}")
     largest = jax.lax.stop_gradient(jnp.max(v, axis))
     return v - jnp.expand_dims(jnp.where(jnp.isneginf(largest), 0, largest), axis), largest
 
@@ -81,14 +87,30 @@ def run(
       move: `(v [*B, K], step) -> v`; it must take further axes of v in front of the batch's, and, in parallel, between
         the batch's and K, by `jax.vmap`.
       start: `v_0` `[*B, K]`.
-      steps: a pytree of arrays `[T, ...]`.
+      steps: a pytree of arrays `[T, ...]`; in parallel `[T, *B, ...]`, with 1s for batch axes where all rows are alike.
       mask: bool `[T, *B]`: on a False step v is held; None: all are real.
       reverse: run from the last step to the first; results stay in the order of `steps`.
       parallel: in blocks of time, side by side.
 
     Returns:
       `Messages`, those of a False step held, and 0 taken off.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit, or `move` does not return a v like the one it is given.
     """
+    if not isinstance(semiring, Semiring):
+        raise TypeError(f"`semiring` must be a Semiring, such as semiring.log; got {check.short(semiring)}")
+    check.function_taking("move", move, 2)
+    check.direction(reverse)
+    check.switch("parallel", parallel)
+    start, steps = check.floating("start", "B, K", start), check.as_jax(steps, "steps")
+    if start.ndim < 1 or start.shape[-1] == 0:
+        raise ValueError(f"`start` must be [B, K], with at least one state; got {check.shaped(start)}")
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(steps)}
+    if len(lengths) != 1 or lengths == {()}:
+        shapes = check.short(jax.tree.map(check.shaped, steps))
+        raise ValueError(f"`steps` must be arrays [T, ...], at least one, and all of one T; got {shapes}")
+    mask = check.flags("mask", mask, (*lengths.pop(), *start.shape[:-1]))
 
     def compiled(start, steps, mask):
         return _run(semiring, move, start, steps, mask, reverse, parallel)
@@ -99,7 +121,7 @@ def run(
 def _run(semiring, move, start, steps, mask, reverse, parallel):
     def body(v, step):
         mask, inputs = step
-        new, scale = scaled(move(v, inputs))
+        new, scale = scaled(_moved(move, v, inputs))
         if mask is not None:
             new, scale = jnp.where(mask[..., None], new, v), jnp.where(mask, scale, 0)
         return new, (new, scale)
@@ -114,6 +136,30 @@ def _run(semiring, move, start, steps, mask, reverse, parallel):
     return Messages(v[::-1], scale[::-1], v[-1]) if reverse else Messages(v, scale, v[-1])
 
 
+def _moved(move, v, step):
+    """What `move` returns, which is like v."""
+    shapes = lambda: f"a v {check.shaped(v)} and a step of `steps`, {check.short(jax.tree.map(check.shaped, step))}"
+    try:
+        new = move(v, step)
+    except Exception as error:  # a user's function, whatever it raises: it is told what it was given, and raised on
+        error.add_note(f"`move` was given {shapes()}")
+        raise
+    if jnp.shape(new) != v.shape or jnp.result_type(new) != v.dtype:
+        raise ValueError(f"`move` must return a v like that of `start`; of {shapes()}, it made {check.shaped(new)}")
+    return new
+
+
+def _axes(axis, x):
+    """The axes as a tuple."""
+    try:
+        axes = tuple(map(operator.index, axis if isinstance(axis, tuple) else (axis,)))
+    except TypeError:
+        raise TypeError(f"`axis` must be an int, or a tuple of them; got {check.short(axis)}") from None
+    if not all(-x.ndim <= one < x.ndim for one in axes):
+        raise ValueError(f"`axis` must be one of the {x.ndim} axes of {check.shaped(x)}; got {check.short(axis)}")
+    return axes
+
+
 def _in_blocks(semiring, move, body, start, steps, mask, T):
     length = math.isqrt(T - 1) + 1
     count = -(-T // length)
@@ -123,7 +169,7 @@ def _in_blocks(semiring, move, body, start, steps, mask, T):
 
     def multiply(product, step):
         mask, inputs = step
-        new = jax.vmap(lambda v: move(v, inputs), -2, -2)(product)
+        new = jax.vmap(lambda v: _moved(move, v, inputs), -2, -2)(product)
         new, _ = scaled(new, (-2, -1))
         return new if mask is None else jnp.where(mask[..., None, None], new, product), None
 

@@ -19,6 +19,7 @@ SCORES = jax.nn.log_softmax(XS[..., :K])
 STATES = np.array([[0, 1], [1, 1], [0, 0], [1, 0]])
 IDS = np.array([[1, 2], [3, 1], [2, 2], [1, 3]])
 LOGITS = jnp.linspace(0, 1, B * V).reshape(B, V)
+ROWS = jnp.zeros((B, 2))
 SGD = optax.sgd(0.1)
 LISTED = [{"x": np.ones((2, 1), np.float32)}]
 
@@ -64,7 +65,7 @@ def _structured():
         "structured.hmm.fit_supervised": {"emission": poisson, "states": STATES, "K": K, "xs": IDS[..., None]}
         | {"key": KEY, "mask": MASK, "missing": missing, "pseudocount": 1.0, "iterations": 2},
         "structured.hmm.categorical": {"symbols": 4, "pseudocount": 0.1},
-        "structured.hmm.gaussian": {"floor": 1e-3},
+        "structured.hmm.gaussian": {"covariance": "full", "floor": 1e-3, "prior": hmm.GaussianPrior((0.0,) * D, 1.0)},
         "structured.hmm.full_gaussian": {"floor": 1e-3},
         "structured.hmm.gaussian_mixture": {"components": 2, "floor": 1e-3},
         "structured.hmm.poisson": {"floor": 1e-3},
@@ -81,13 +82,14 @@ def _structured():
         "structured.ctc.greedy": {"log_probs": log_probs, "mask": MASK, "blank": 0},
         "structured.ctc.collapse": {"tokens": IDS, "mask": MASK, "blank": 0},
         "structured.ctc.beam_search": {"log_probs": log_probs, "size": 2, "mask": MASK, "blank": 0, "bonus": 0.0}
-        | {"expand": 2},
+        | {"expand": 2, "language_model": lambda carry, tokens: (carry, jnp.zeros((len(tokens), V)))}
+        | {"carry": ROWS, "start": 1, "weight": 0.5},
         **{f"structured.kalman.{name}": seen for name in ("filter", "smooth", "pairs", "log_likelihood")},
         "structured.kalman.predict": seen | {"steps": 2},
         "structured.kalman.sample_posterior": seen | {"key": KEY},
         "structured.kalman.sample": {"key": KEY, "params": model, "T": T, "batch_shape": (B,)},
         "structured.kalman.fit": seen | {"learn": ["transition"], "max_iterations": 2, "tolerance": 1e-3},
-        "structured.kalman.discretise": {"drift": -o, "diffusion": o, "gaps": jnp.array([0.5, 2.0]), "bias": None},
+        "structured.kalman.discretise": {"drift": -o, "diffusion": o, "gaps": jnp.array([0.5, 2.0]), "bias": -o[0]},
         "structured.markov.count": {"ids": IDS, "V": V, "order": 2, "mask": MASK},
         "structured.markov.fit": {"ids": IDS, "V": V, "order": 2, "mask": MASK, "smoothing": markov.witten_bell},
         "structured.markov.log_prob": {"params": grams, "ids": IDS, "mask": MASK},
@@ -109,18 +111,27 @@ def _move(v, step):
 
 def _decoding():
     step = lambda carry, token: (carry, jnp.tile(LOGITS[:1], (token.shape[0], 1)))
-    filters = {"temperature": 1.0, "top_k": 2, "top_p": 0.9, "typical": None}
-    start = {"carry": (), "start": np.zeros(B, int), "max_length": 3, "end": 1}
+    filters = {"temperature": 1.0, "top_k": 2, "top_p": 0.9, "typical": 0.9}
+    start = {"carry": ROWS, "start": np.zeros(B, int), "max_length": 3, "end": 1}
+    allowed = {"allowed": lambda tokens, t: jnp.ones((tokens.shape[1], V), bool)}
     return {
-        "decoding.greedy": {"step": step, **start},
-        "decoding.sample": {"key": KEY, "step": step, **start, **filters},
-        "decoding.beam_search": {"step": step, **start, "size": 2, "length_penalty": 0.5},
+        "decoding.greedy": {"step": step, **start, **allowed},
+        "decoding.sample": {"key": KEY, "step": step, **start, **filters, **allowed},
+        "decoding.beam_search": {
+            "step": step,
+            **start,
+            "size": 2,
+            "length_penalty": 0.5,
+            "penalty": "power",
+            **allowed,
+        },
         "decoding.speculative": {
             "key": KEY,
             "step": step,
             "draft": step,
-            "draft_carry": (),
+            "draft_carry": ROWS,
             "ahead": 2,
+            "read": lambda carry, tokens: (jnp.tile(LOGITS[:1], (*tokens.shape, 1)), lambda count: carry),
             **start,
             **filters,
         },

@@ -458,10 +458,10 @@ def test_same_options_are_the_same_object():
             TypeError,
             "`pseudocount` must be a number of at least 0; got '1'",
         ),
-        (lambda: hmm.gaussian(floor=0), ValueError, "`floor` must be a positive number; got 0"),
-        (lambda: hmm.full_gaussian(floor=None), TypeError, "`floor` must be a positive number; got None"),
+        (lambda: hmm.gaussian(floor=0), ValueError, "`floor` must be a positive, finite number; got 0"),
+        (lambda: hmm.full_gaussian(floor=None), TypeError, "`floor` must be a positive, finite number; got None"),
         (lambda: hmm.gaussian_mixture(1.5), TypeError, "`components` must be a positive int; got 1.5"),
-        (lambda: hmm.poisson(floor=-1), ValueError, "`floor` must be a positive number; got -1"),
+        (lambda: hmm.poisson(floor=-1), ValueError, "`floor` must be a positive, finite number; got -1"),
         (
             lambda: hmm.observe(hmm.gaussian, params_of("gaussian"), data("gaussian", 3)),
             TypeError,
@@ -471,6 +471,27 @@ def test_same_options_are_the_same_object():
             lambda: hmm.observe(None, params_of("gaussian"), data("gaussian", 3)),
             TypeError,
             "`emission` must be an hmm.Emission; got NoneType.$",
+        ),
+        (lambda: hmm.poisson(floor=math.inf), ValueError, "`floor` must be a positive, finite number; got inf"),
+        (
+            lambda: hmm.observe(hmm.gaussian(), {"mean": np.ones(2)}, data("gaussian", 3)),
+            TypeError,
+            r"`params` must be the emission's, hmm.GaussianParams\(mean, variance\); got dict",
+        ),
+        (
+            lambda: hmm.observe(hmm.gaussian(), hmm.GaussianParams(np.ones((3, 2)), np.ones((2, 2))), np.ones((4, 2))),
+            ValueError,
+            r"`params.variance` must be \[K, D\] = \(3, 2\); got float\d\d \(2, 2\)",
+        ),
+        (
+            lambda: hmm.observe(hmm.poisson(), hmm.PoissonParams(np.ones((3, 2), complex)), np.ones((4, 2))),
+            TypeError,
+            r"`params.rate` must be floating \[K, D\]; got complex",
+        ),
+        (
+            lambda: hmm.observe(hmm.categorical(V + 1), params_of("categorical"), data("categorical", 3)),
+            ValueError,
+            rf"`params.log_probs` must be \[K, V\] = \({K}, {V + 1}\)",
         ),
         (
             lambda: hmm.observe(hmm.gaussian(), params_of("gaussian"), np.ones((3, 2), np.int32)),

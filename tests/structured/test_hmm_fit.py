@@ -498,18 +498,25 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
             TypeError,
             r"`params` must be hmm.Params\(log_initial, log_transition, emission\); got tuple",
         ),
-        (lambda: hmm.fit(GAUSSIAN, 3, XS, params=FIRST), ValueError, "must be of `states` = 3 states; got 2"),
+        (lambda: hmm.fit(GAUSSIAN, 3, XS, params=FIRST), ValueError, r"`params.log_initial` must be \[K\] = \(3,\)"),
+        (
+            lambda: hmm.fit(
+                GAUSSIAN, 3, XS, params=FIRST._replace(log_initial=np.zeros(3), log_transition=np.zeros((3, 3)))
+            ),
+            ValueError,
+            "`params.emission` must be of `states` = 3 states; got 2",
+        ),
         (
             lambda: hmm.fit(GAUSSIAN, K, XS, params=FIRST._replace(log_initial=np.zeros(3))),
             ValueError,
-            r"`log_initial` must be \[K\] = \(2,\); got float32 \(3,\)",
+            r"`params.log_initial` must be \[K\] = \(2,\); got float32 \(3,\)",
         ),
         (lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, mask=np.ones((3, 4), bool)), ValueError, "Did you pass batch-major"),
         (lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, missing=np.ones(4, bool)), ValueError, "`missing` must be bool"),
         (
             lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, mask=np.zeros((4, 3), bool)),
             ValueError,
-            r"there is nothing to fit to: of the steps \[T, B\] = \(4, 3\) none is real and observed",
+            r"`xs` hold nothing to fit to: of the steps \[T, B\] = \(4, 3\) none is real and observed",
         ),
         (lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, missing=np.ones((4, 3), bool)), ValueError, "nothing to fit to"),
         (lambda: hmm.fit(GAUSSIAN, K, XS[:0], params=FIRST), ValueError, "nothing to fit to"),
@@ -525,6 +532,24 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
             lambda: hmm.sample(KEY, np.zeros(2), np.zeros((2, 2)), 1, batch_shape=(1.5,)),
             TypeError,
             "`batch_shape` must be an int, 0 or more; got 1.5",
+        ),
+        (lambda: hmm.simulate(KEY, GAUSSIAN, 3, 3), TypeError, r"`params` must be hmm.Params\(.*\); got int"),
+        (
+            lambda: hmm.simulate(KEY, GAUSSIAN, FIRST._replace(log_initial=np.zeros(0, np.float32)), 3),
+            ValueError,
+            r"`params.log_initial` must be \[K\], with at least one state",
+        ),
+        (
+            lambda: hmm.simulate(
+                KEY, GAUSSIAN, FIRST._replace(emission=jax.tree.map(lambda x: x[:1], FIRST.emission)), 3
+            ),
+            ValueError,
+            f"`params.emission` must lead with the K = {K} states of `params.log_initial`",
+        ),
+        (
+            lambda: hmm.fit(GAUSSIAN, K, XS, params=FIRST._replace(log_transition=np.zeros((K, K), complex))),
+            TypeError,
+            r"`params.log_transition` must be real numbers \[K, K\]; got complex",
         ),
         (lambda: hmm.simulate(KEY, hmm.gaussian, FIRST, 3), TypeError, "`emission` must be an hmm.Emission"),
         (

@@ -298,6 +298,7 @@ GOOD, XS = PARAMS["regular"], np.ones((4, 2, 3))
             r"`bias` must be \[Z\] = \(2,\) or \[T-1, B, Z\] = \(3, 2\)",
         ),
         (lambda: kalman.discretise(np.eye(2, dtype=int), np.eye(2), np.ones(3)), TypeError, "`drift` must be float32"),
+        (lambda: kalman.filter(GOOD, XS, parallel="no"), TypeError, "`parallel` must be True or False; got 'no'"),
         (lambda: kalman.predict(GOOD, XS, 0), ValueError, "`steps` must be a positive int"),
         (lambda: kalman.sample(0, GOOD, 3), TypeError, "`key` must be"),
         (lambda: kalman.sample(jax.random.key(0), GOOD, -1), ValueError, "`T` must be an int, 0 or more"),

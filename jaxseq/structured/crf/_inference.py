@@ -47,12 +47,12 @@ def log_likelihood(
     >>> print(f"{jnp.exp(log_likelihood(params, jnp.zeros((3, 2)), jnp.array([0, 1, 1]))):.3f}")
     0.125
     """
-    chain, mask = enter(params, scores, mask)
+    chain, mask = enter(params, scores, mask, parallel)
     tags = _tags(tags, chain.scores)
     # The same taken off all scores of a step changes nothing, and what is near 0 rounds little.
     chain = chain._replace(scores=semiring.scaled(chain.scores)[0])
     along = _score(chain, tags, mask)
-    total = _partition.log_partition(chain, mask, parallel=bool(parallel))
+    total = _partition.log_partition(chain, mask, parallel=parallel)
     return jnp.where(jnp.isneginf(along) & ~jnp.isnan(total), -jnp.inf, along - total)
 
 
@@ -63,8 +63,8 @@ def log_partition(
 
     Its gradients are the marginals. Arguments as for `log_likelihood`.
     """
-    chain, mask = enter(params, scores, mask)
-    return _partition.log_partition(chain, mask, parallel=bool(parallel))
+    chain, mask = enter(params, scores, mask, parallel)
+    return _partition.log_partition(chain, mask, parallel=parallel)
 
 
 def score(params: Params, scores: jax.Array, tags: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
@@ -81,7 +81,7 @@ def marginals(params: Params, scores: jax.Array, *, mask: jax.Array | None = Non
 
     Arguments as for `log_likelihood`.
     """
-    chain, mask = enter(params, scores, mask)
+    chain, mask = enter(params, scores, mask, parallel)
     return jnp.exp(_chain.log_marginals(*_chain.both_ways(chain, mask, parallel=parallel), mask))
 
 
@@ -90,7 +90,7 @@ def pairs(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, p
 
     The tag before is that of the real step before. Arguments as for `log_likelihood`.
     """
-    chain, mask = enter(params, scores, mask)
+    chain, mask = enter(params, scores, mask, parallel)
     return jnp.exp(_chain.log_pairs(chain, *_chain.both_ways(chain, mask, parallel=parallel), mask))
 
 
@@ -100,7 +100,7 @@ def viterbi(params: Params, scores: jax.Array, *, mask: jax.Array | None = None,
     Among equals it is that of the lower tags, compared from the last step back. A row without a step has the score 0;
     where no path is possible the score is -inf, and the tags are -1. Arguments as for `log_likelihood`.
     """
-    chain, mask = enter(params, scores, mask)
+    chain, mask = enter(params, scores, mask, parallel)
     return _chain.best(chain, mask, parallel=parallel)
 
 
@@ -114,8 +114,9 @@ def sample(key: jax.Array, params: Params, scores: jax.Array, *, mask: jax.Array
     return _chain.draw(key, chain, mask)
 
 
-def enter(params: Params, scores: Any, mask: Any) -> tuple[Chain, jax.Array | None]:
-    """Returns the field and its scores as a chain, and the mask, checked."""
+def enter(params: Params, scores: Any, mask: Any, parallel: Any = False) -> tuple[Chain, jax.Array | None]:
+    """Returns the field and its scores as a chain, and the mask; all arguments are checked."""
+    check.switch("parallel", parallel)
     check_params(params)
     scores = check_scores.scores("scores", scores)
     check_scores.same_states("scores", scores, **{f"params.{name}": x for name, x in params._asdict().items()})

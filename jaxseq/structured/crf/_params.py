@@ -1,6 +1,6 @@
 """What a conditional random field knows beside the scores: its params, and which tags may follow which."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -63,8 +63,8 @@ def bio(labels: Sequence[str], scheme: str = "BIO") -> Allowed:
     [[1, 1, 0], [1, 1, 1], [1, 1, 1]]
     """
     check.one_of("scheme", scheme, tuple(_LETTERS))
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-        raise TypeError(f"`labels` must be a sequence of names, such as ['O', 'B-PER', 'I-PER']; got {labels!r}")
+    if not isinstance(labels, Iterable) or isinstance(labels, str) or not all(isinstance(x, str) for x in labels):
+        raise TypeError(f"`labels` must be a sequence of names, such as ['O', 'B-PER']; got {check.short(labels)}")
     labels = list(labels)
     if not labels or len(set(labels)) < len(labels):
         raise ValueError(f"`labels` must be different names, at least one; got {labels}")
@@ -110,7 +110,7 @@ def constrain(params: Params, allowed: Allowed) -> Params:
     limited = []
     for name, values, flags in zip(Params._fields, params, allowed, strict=True):
         axes = "K, K" if name == "transition" else "K"
-        values = check.array(f"params.{name}", axes, values)
+        values = check.real(f"params.{name}", axes, values)
         flags = check.array(f"allowed.{name}", axes, flags)
         check.flags(f"allowed.{name}", flags, values.shape, axes)
         limited.append(jnp.where(flags, values, -jnp.inf))

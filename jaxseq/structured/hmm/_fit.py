@@ -30,7 +30,7 @@ from jaxseq import check, masking
 from jaxseq.structured._climb import climb, finished
 from jaxseq.structured.hmm._inference import log_likelihood
 from jaxseq.structured.hmm.emissions import Emission, Params
-from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
+from jaxseq.structured.hmm.emissions._emission import is_emission, model, observed, steps_of
 from jaxseq.structured.hmm.emissions._rows import log_shares
 
 
@@ -117,7 +117,7 @@ def fit(
     )
     xs = check.as_jax(xs, "xs")
     if params is not None:
-        params = _given(params)
+        params = jax.tree.map(jnp.asarray, model(params, states))
     elif key is None:
         raise ValueError("`key` must be a jax.random.key, to draw a start from; only `params` alone go without")
     if key is None and restarts > 1:
@@ -130,7 +130,7 @@ def fit(
     if not (nothing or seen is None or isinstance(seen, Tracer)):
         nothing = not np.any(seen)
     if nothing:
-        raise ValueError(f"there is nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
+        raise ValueError(f"`xs` hold nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
     enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask, dtype=float))
     return finished(
         _fit(emission, states, restarts, max_iterations, names, key, params, xs, mask, seen, enough, pseudocounts)
@@ -199,14 +199,6 @@ def _names(emission, states, xs, learn):
             raise ValueError(f"`learn` must hold names of params, {', '.join((*Params._fields, *own))}; got {name!r}")
     of_emission = None if "emission" in learn else tuple(name for name in own if name in learn)
     return _Learned("log_initial" in learn, "log_transition" in learn, of_emission)
-
-
-def _given(params):
-    if not isinstance(params, Params):
-        raise TypeError(
-            f"`params` must be hmm.Params(log_initial, log_transition, emission); got {type(params).__name__}"
-        )
-    return jax.tree.map(jnp.asarray, check.as_jax(params, "params"))
 
 
 def _log_probs(counts, old, pseudocount):

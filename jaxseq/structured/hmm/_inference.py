@@ -52,7 +52,7 @@ def log_likelihood(
     >>> print(f"{jnp.exp(log_likelihood(half, stay, log_obs)):.4f}")
     0.1135
     """
-    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask, parallel)
     return _partition.log_partition(chain, mask, parallel=parallel)
 
 
@@ -65,7 +65,7 @@ def filter(
     parallel: bool = False,
 ) -> jax.Array:
     """Returns log p(s_t | x_1 … x_t) `[T, B, K]`; -inf on False steps. Arguments as for `log_likelihood`."""
-    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask, parallel)
     alphas = _chain.forward(semiring.log, chain, mask, parallel=parallel)[0].v
     return _chain.log_marginals(alphas, jnp.zeros_like(alphas), mask)
 
@@ -79,7 +79,7 @@ def smooth(
     parallel: bool = False,
 ) -> jax.Array:
     """Returns log p(s_t | x) `[T, B, K]`; -inf on False steps. Arguments as for `log_likelihood`."""
-    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask, parallel)
     return _chain.log_marginals(*_chain.both_ways(chain, mask, parallel=parallel), mask)
 
 
@@ -95,7 +95,7 @@ def pairs(
 
     The state before is that of the real step before. Arguments as for `log_likelihood`.
     """
-    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask, parallel)
     return _chain.log_pairs(chain, *_chain.both_ways(chain, mask, parallel=parallel), mask)
 
 
@@ -112,7 +112,7 @@ def viterbi(
     A row without a step has the score 0; where no path is possible the score is -inf, and the states are -1.
     Arguments as for `log_likelihood`.
     """
-    chain, mask = _enter(log_initial, log_transition, log_obs, mask)
+    chain, mask = _enter(log_initial, log_transition, log_obs, mask, parallel)
     return _chain.best(chain, mask, parallel=parallel)
 
 
@@ -159,8 +159,9 @@ def predict(
     return _chain.log_marginals(alphas, jnp.zeros_like(alphas), None)
 
 
-def _enter(log_initial, log_transition, log_obs, mask):
-    """The model and observations as a chain, checked."""
+def _enter(log_initial, log_transition, log_obs, mask, parallel=False):
+    """The model and observations as a chain, and the mask; all arguments are checked."""
+    check.switch("parallel", parallel)
     log_obs = check_scores.scores("log_obs", log_obs)
     check_scores.same_states("log_obs", log_obs, log_initial=log_initial, log_transition=log_transition)
     mask = check_scores.real_steps(mask, log_obs)

@@ -11,7 +11,7 @@ from jaxseq.masking import choose
 from jaxseq.structured import _chain
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured.hmm.emissions import Emission, Params
-from jaxseq.structured.hmm.emissions._emission import is_emission
+from jaxseq.structured.hmm.emissions._emission import is_emission, model
 from jaxseq.typing import Shape
 
 
@@ -35,7 +35,7 @@ def sample(
     [1, 2, 0, 1]
     """
     check.given_key(key)
-    log_initial = check_scores.scores("log_initial", check.array("log_initial", "K", log_initial)[None])[0]
+    log_initial = check_scores.initial("log_initial", log_initial)
     log_transition = check_scores.states("log_transition", log_transition, log_initial, "K, K")
     T, batch = check.natural("T", T), check.shape("batch_shape", batch_shape)
     return _sample(key, log_initial, log_transition, T, batch)
@@ -67,9 +67,16 @@ def simulate(
     ((100, 3), (100, 3, 1))
     """
     is_emission(emission)
-    params = Params(*check.as_jax(tuple(params), [f"params.{name}" for name in Params._fields]))
+    check.given_key(key)
+    params = model(params)
     key_states, key_xs = jax.random.split(key)
     states = sample(key_states, params.log_initial, params.log_transition, T, batch_shape=batch_shape)
+    for leaf in jax.tree.leaves(params.emission):
+        if jnp.shape(leaf)[:1] != params.log_initial.shape:
+            raise ValueError(
+                f"`params.emission` must lead with the K = {len(params.log_initial)} states of `params.log_initial`; "
+                f"got {check.shaped(leaf)}"
+            )
     xs = emission.sample(key_xs, params.emission, jnp.maximum(states, 0))
     return states, jax.tree.map(functools.partial(_of_states, states), xs)
 

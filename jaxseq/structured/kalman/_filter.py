@@ -47,7 +47,7 @@ def log_likelihood(
     >>> print(f"{log_likelihood(level, jnp.array([[0.2], [0.4]])):.4f}")
     -2.4576
     """
-    return _log_likelihood(*enter(params, xs, mask, missing), bool(parallel))
+    return _log_likelihood(*enter(params, xs, mask, missing, parallel), parallel)
 
 
 def filter(
@@ -62,7 +62,7 @@ def filter(
 
     Arguments as for `log_likelihood`.
     """
-    return _filter(*enter(params, xs, mask, missing), bool(parallel))
+    return _filter(*enter(params, xs, mask, missing, parallel), parallel)
 
 
 def predict(
@@ -81,7 +81,7 @@ def predict(
     start: its first state is the initial one. Arguments as for `log_likelihood`.
     """
     ahead = check.positive_int("steps", steps)
-    return _predict(*enter(params, xs, mask, missing, ahead=ahead), ahead, bool(parallel))
+    return _predict(*enter(params, xs, mask, missing, parallel, ahead=ahead), ahead, parallel)
 
 
 def _forward(model, steps, parallel):

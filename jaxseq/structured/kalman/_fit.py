@@ -83,14 +83,14 @@ def fit(
       TypeError, ValueError: an argument does not fit the others, or nothing is observed; traced flags are not
         looked at.
     """
-    model, steps = enter(params, xs, mask, missing)
+    model, steps = enter(params, xs, mask, missing, parallel)
     learn = _names(learn, params)
     max_iterations = check.positive_int("max_iterations", max_iterations)
     tolerance = check.at_least_zero("tolerance", tolerance)
     seen = steps.real if steps.seen is None else steps.seen
     if steps.xs.size == 0 or not (isinstance(seen, Tracer) or np.any(seen)):
-        raise ValueError(f"there is nothing to fit to: of the steps {steps.xs.shape[:-1]} none is real and observed")
-    run = finished(_fit(learn, max_iterations, bool(parallel), model, steps, tolerance))
+        raise ValueError(f"`xs` hold nothing to fit to: of the steps {steps.xs.shape[:-1]} none is real and observed")
+    run = finished(_fit(learn, max_iterations, parallel, model, steps, tolerance))
     params = jax.tree.map(jnp.asarray, params)._replace(**run.params)
     return Fit(params, run.log_likelihoods, run.iterations, run.converged)
 

@@ -1,7 +1,7 @@
 """What the public functions are given, checked and brought into one form."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +37,10 @@ class Steps(NamedTuple):
 
 
 def enter(
-    params: Params, xs: jax.Array, mask: jax.Array | None, missing: jax.Array | None, *, ahead: int = 0
+    params: Params, xs: jax.Array, mask: Any, missing: Any, parallel: Any, *, ahead: int = 0
 ) -> tuple[Model, Steps]:
     """Returns the arguments of the public functions, checked, with as many steps ahead, of which none is seen."""
+    check.switch("parallel", parallel)
     given = _arrays(params)
     xs = check.inputs("xs", "T, B, X", xs, list(given.values()))
     T, *batch, features = xs.shape

@@ -44,7 +44,7 @@ def sample_posterior(
     as for `log_likelihood`; for several draws map over keys.
     """
     check.given_key(key)
-    return _sample_posterior(key, *enter(params, xs, mask, missing), bool(parallel))
+    return _sample_posterior(key, *enter(params, xs, mask, missing, parallel), parallel)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))

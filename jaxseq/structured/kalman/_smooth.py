@@ -20,7 +20,7 @@ def smooth(
     parallel: bool = False,
 ) -> Gaussians:
     """Returns p(z_t | x), `Gaussians` of `[T, *B, Z]`; zeros on False steps. Arguments as for `log_likelihood`."""
-    return _smooth(*enter(params, xs, mask, missing), bool(parallel))
+    return _smooth(*enter(params, xs, mask, missing, parallel), parallel)
 
 
 def pairs(
@@ -36,7 +36,7 @@ def pairs(
     The state before, in the rows, is that of the real step before. With the results of `smooth` this is
     p(z_{t-1}, z_t | x). Arguments as for `log_likelihood`.
     """
-    return _pairs(*enter(params, xs, mask, missing), bool(parallel))
+    return _pairs(*enter(params, xs, mask, missing, parallel), parallel)
 
 
 def posterior(model: Model, steps: Steps, parallel: bool) -> tuple[jax.Array, Gaussians, jax.Array]:

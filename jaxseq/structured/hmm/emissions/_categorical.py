@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxseq import check
 from jaxseq._factory import factory
 from jaxseq.structured._chain import draw_states
+from jaxseq.structured.hmm.emissions._check import fields
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import begin, log_shares, rows
 
@@ -47,6 +48,9 @@ def _ids(xs):
 
 @factory
 def _categorical(symbols, pseudocount):
+    def own(params):
+        return fields(params, CategoricalParams, "K, V", V=symbols)
+
     def init(key, states, xs, mask):
         xs, seen = begin(_ids(xs)[..., None], mask)
         counts = _counts(xs, seen)[0]
@@ -54,16 +58,19 @@ def _categorical(symbols, pseudocount):
         return CategoricalParams(log_shares((counts + 1)[None] * draws, counts[None]))
 
     def log_prob(params, xs):
+        params = own(params)
         xs = _ids(xs)
         known = (xs >= 0) & (xs < symbols)
         return jnp.where(known[..., None], params.log_probs.T[jnp.where(known, xs, 0)], jnp.nan)
 
     def maximise(params, xs, weights):
+        params = own(params)
         counts = _counts(*rows(_ids(xs)[..., None], weights))
         seen = jnp.any(counts > 0, -1, keepdims=True)
         return CategoricalParams(log_shares(jnp.where(seen, counts + pseudocount, 0), params.log_probs))
 
     def sample(key, params, states):
+        params = own(params)
         return draw_states(key, params.log_probs[states], states.shape)
 
     def _counts(xs, weights):

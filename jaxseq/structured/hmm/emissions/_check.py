@@ -1,12 +1,14 @@
-"""The errors of emissions: observations that do not fit the params."""
+"""The errors of emissions: params that are another's, and observations that do not fit them."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxseq import check
+
+_P = TypeVar("_P", bound=tuple)
 
 
 class Partial(NamedTuple):
@@ -17,6 +19,23 @@ class Partial(NamedTuple):
 
     xs: jax.Array
     seen: jax.Array
+
+
+def fields(params: Any, kind: type[_P], *axes: str, **sizes: int) -> _P:
+    """Returns an emission's params, a NamedTuple `kind` of float arrays with `axes`, of which `sizes` says some."""
+    names = kind._fields  # pyright: ignore[reportAttributeAccessIssue]
+    if not isinstance(params, kind):
+        expected = f"hmm.{kind.__name__}({', '.join(names)})"
+        raise TypeError(f"`params` must be the emission's, {expected}; got {type(params).__name__}")
+    arrays = [check.floating(f"params.{name}", of, x) for name, of, x in zip(names, axes, params, strict=True)]
+    for name, of, x in zip(names, axes, arrays, strict=True):
+        letters = of.split(", ")
+        if x.ndim != len(letters) or x.size == 0:
+            raise ValueError(f"`params.{name}` must be [{of}], none of them 0; got {check.shaped(x)}")
+        expected = tuple(sizes.setdefault(letter, size) for letter, size in zip(letters, x.shape, strict=True))
+        if x.shape != expected:
+            raise ValueError(f"`params.{name}` must be [{of}] = {expected}; got {check.shaped(x)}")
+    return kind(*arrays)
 
 
 def features(xs: Any, D: int | None = None) -> tuple[jax.Array, jax.Array | None]:

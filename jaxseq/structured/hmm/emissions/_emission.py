@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, masking
 from jaxseq._factory import by_its_call
-from jaxseq.structured._check import no_nan
+from jaxseq.structured._check import initial, no_nan, states
 from jaxseq.structured.hmm.emissions._check import Partial
 from jaxseq.typing import Shape
 
@@ -126,6 +126,17 @@ def is_emission(emission: Any) -> None:
     if not isinstance(emission, Emission):
         hint = " Did you pass the factory itself? Call it: hmm.gaussian()." if callable(emission) else ""
         raise TypeError(f"`emission` must be an hmm.Emission; got {type(emission).__name__}.{hint}")
+
+
+def model(params: Any, K: int | None = None) -> Params:
+    """Returns a model of JAX arrays, of K states, or of any where K is None; the emission's params are its to check."""
+    if not isinstance(params, Params):
+        raise TypeError(
+            f"`params` must be hmm.Params(log_initial, log_transition, emission); got {type(params).__name__}"
+        )
+    log_initial = initial("params.log_initial", params.log_initial, K)
+    log_transition = states("params.log_transition", params.log_transition, log_initial, "K, K")
+    return Params(log_initial, log_transition, check.as_jax(params.emission, "params.emission"))
 
 
 def steps_of(emission: Emission, states: int, xs: Any, params: Any = None) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxseq import check
 from jaxseq._factory import factory
 from jaxseq.structured.hmm.emissions import _prior
-from jaxseq.structured.hmm.emissions._check import features, learned
+from jaxseq.structured.hmm.emissions._check import features, fields, learned
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._prior import GaussianPrior
 from jaxseq.structured.hmm.emissions._rows import PRECISE, rows_seen, shares, spread, start
@@ -49,7 +49,7 @@ def full_gaussian(*, floor: float = 1e-3) -> Emission:
     Raises:
       TypeError, ValueError: an argument does not fit.
     """
-    return _full_gaussian(check.positive("floor", floor))
+    return _full_gaussian(check.positive_finite("floor", floor))
 
 
 @factory
@@ -60,6 +60,9 @@ def _full_gaussian(floor):
 @functools.cache
 def full_covariance(tied: bool, floor: float, prior: GaussianPrior) -> Emission:
     """Returns the emission of checked options."""
+
+    def own(params):
+        return fields(params, FullGaussianParams, "K, D", "K, D, D")
 
     def init(key, states, xs, mask):
         xs, seen = features(xs)
@@ -72,6 +75,7 @@ def full_covariance(tied: bool, floor: float, prior: GaussianPrior) -> Emission:
         return FullGaussianParams(means, jnp.tile(covariance, (states, 1, 1)))
 
     def log_prob(params, xs):
+        params = own(params)
         xs, seen = features(xs, params.mean.shape[-1])
         flat, steps = xs.reshape(math.prod(xs.shape[:-1]), xs.shape[-1]), xs.shape[:-1]
         if seen is None:
@@ -81,6 +85,7 @@ def full_covariance(tied: bool, floor: float, prior: GaussianPrior) -> Emission:
         return each.T.reshape(*steps, each.shape[0])
 
     def maximise(params, xs, weights, learn=None):
+        params = own(params)
         xs, seen = features(xs, params.mean.shape[-1])
         xs, weights, seen = rows_seen(xs, weights, seen)
         total, share = shares(weights)
@@ -107,6 +112,7 @@ def full_covariance(tied: bool, floor: float, prior: GaussianPrior) -> Emission:
         return params
 
     def sample(key, params, states):
+        params = own(params)
         factor = jnp.linalg.cholesky(params.covariance)[states]
         mean = params.mean[states]
         noise = jax.random.normal(key, mean.shape, mean.dtype)

@@ -17,7 +17,7 @@ from jaxseq import check
 from jaxseq._factory import factory
 from jaxseq._promote import beside
 from jaxseq.structured.hmm.emissions import _prior
-from jaxseq.structured.hmm.emissions._check import features, learned
+from jaxseq.structured.hmm.emissions._check import features, fields, learned
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._full_gaussian import full_covariance
 from jaxseq.structured.hmm.emissions._prior import GaussianPrior
@@ -52,7 +52,9 @@ def gaussian(*, covariance: str = "diagonal", floor: float = 1e-3, prior: Gaussi
     ['-0.9189', '-2.7371']
     """
     check.one_of("covariance", covariance, ("diagonal", "spherical", "full", "tied"))
-    return _gaussian(covariance, check.positive("floor", floor), None if prior is None else _prior.checked(prior))
+    return _gaussian(
+        covariance, check.positive_finite("floor", floor), None if prior is None else _prior.checked(prior)
+    )
 
 
 @factory
@@ -62,6 +64,9 @@ def _gaussian(covariance, floor, prior):
         return full_covariance(covariance == "tied", floor, prior)
     spherical = covariance == "spherical"
 
+    def own(params):
+        return fields(params, GaussianParams, "K, D", "K, D")
+
     def init(key, states, xs, mask):
         xs, seen = features(xs)
         xs, weights, _, variance = start(xs, mask, seen)
@@ -70,9 +75,11 @@ def _gaussian(covariance, floor, prior):
         return GaussianParams(mean, jnp.tile(jnp.maximum(variance, floor), (states, 1)))
 
     def log_prob(params, xs):
+        params = own(params)
         return log_density(*features(xs, params.mean.shape[-1]), *params)
 
     def maximise(params, xs, weights, learn=None):
+        params = own(params)
         xs, seen = features(xs, params.mean.shape[-1])
         xs, weights, seen = rows_seen(xs, weights, seen)
         total, share = shares(weights, seen)
@@ -89,6 +96,7 @@ def _gaussian(covariance, floor, prior):
         return GaussianParams(mean, variance)
 
     def sample(key, params, states):
+        params = own(params)
         mean, variance = params.mean[states], params.variance[states]
         return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape, mean.dtype)
 

@@ -17,7 +17,7 @@ from jaxseq import check
 from jaxseq._factory import factory
 from jaxseq._promote import beside
 from jaxseq.structured._chain import draw_states
-from jaxseq.structured.hmm.emissions._check import features, learned
+from jaxseq.structured.hmm.emissions._check import features, fields, learned
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._gaussian import log_density
 from jaxseq.structured.hmm.emissions._rows import (
@@ -54,11 +54,14 @@ def gaussian_mixture(components: int, *, floor: float = 1e-3) -> Emission:
     Raises:
       TypeError, ValueError: an argument does not fit.
     """
-    return _gaussian_mixture(check.positive_int("components", components), check.positive("floor", floor))
+    return _gaussian_mixture(check.positive_int("components", components), check.positive_finite("floor", floor))
 
 
 @factory
 def _gaussian_mixture(components, floor):
+    def own(params):
+        return fields(params, GaussianMixtureParams, "K, M", "K, M, D", "K, M, D")
+
     def init(key, states, xs, mask):
         xs, seen = features(xs)
         xs, weights, _, variance = start(xs, mask, seen)
@@ -82,9 +85,11 @@ def _gaussian_mixture(components, floor):
         return beside(params.log_weights, density) + density
 
     def log_prob(params, xs):
+        params = own(params)
         return log_sum(log_joint(params, *features(xs, params.mean.shape[-1])), -1)
 
     def maximise(params, xs, weights, learn=None):
+        params = own(params)
         xs, seen = features(xs, params.mean.shape[-1])
         xs, weights, seen = rows_seen(xs, weights, seen)
         responsible = weights[..., None] * jax.nn.softmax(log_joint(params, xs, seen), -1)
@@ -102,6 +107,7 @@ def _gaussian_mixture(components, floor):
         )
 
     def sample(key, params, states):
+        params = own(params)
         key_component, key_noise = jax.random.split(key)
         component = draw_states(key_component, params.log_weights[states], states.shape)
         mean, variance = params.mean[states, component], params.variance[states, component]

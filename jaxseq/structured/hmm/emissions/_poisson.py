@@ -13,7 +13,7 @@ from jax.scipy.special import gammaln
 from jaxseq import check
 from jaxseq._factory import factory
 from jaxseq._promote import beside
-from jaxseq.structured.hmm.emissions._check import counts
+from jaxseq.structured.hmm.emissions._check import counts, fields
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import PRECISE, means, rows_seen, shares, spread, start
 
@@ -39,11 +39,14 @@ def poisson(*, floor: float = 1e-6) -> Emission:
     >>> [f"{p:.4f}" for p in jnp.exp(poisson().log_prob(params, jnp.array([[2]])))[0]]
     ['0.1839', '0.1465']
     """
-    return _poisson(check.positive("floor", floor))
+    return _poisson(check.positive_finite("floor", floor))
 
 
 @factory
 def _poisson(floor):
+    def own(params):
+        return fields(params, PoissonParams, "K, D")
+
     def init(key, states, xs, mask):
         xs, seen = counts(xs)
         xs, weights, mean, variance = start(xs, mask, seen)
@@ -51,6 +54,7 @@ def _poisson(floor):
         return PoissonParams(jnp.maximum((drawn + mean[None]) / 2, floor))
 
     def log_prob(params, xs):
+        params = own(params)
         xs, seen = counts(xs, params.rate.shape[-1])
         possible = jnp.where(params.rate > 0, params.rate, 1)
         powers = jnp.einsum("...d,kd->...k", xs, jnp.log(possible), precision=PRECISE)
@@ -63,12 +67,14 @@ def _poisson(floor):
         return powers - expected - jnp.sum(gammaln(xs + 1), -1, keepdims=True)
 
     def maximise(params, xs, weights):
+        params = own(params)
         xs, seen = counts(xs, params.rate.shape[-1])
         xs, weights, seen = rows_seen(xs, weights, seen)
         total, share = shares(weights, seen)
         return PoissonParams(jnp.where(total > 0, jnp.maximum(means(xs, share), floor), params.rate))
 
     def sample(key, params, states):
+        params = own(params)
         return jax.random.poisson(key, params.rate[states])
 
     return Emission(init, log_prob, maximise, sample, by_feature=True)
