@@ -7,8 +7,8 @@ import jax
 
 from jaxseq import check
 from jaxseq.train._batches import as_loader, remaining
+from jaxseq.train._loss import LossFn, apply_loss, check_arguments, check_loss
 from jaxseq.train._report import evaluation_sums, numbers
-from jaxseq.train._step import LossFn, apply_loss, check_arguments, check_loss
 from jaxseq.train.metrics import merge
 from jaxseq.typing import Params
 

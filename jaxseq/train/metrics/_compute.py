@@ -21,6 +21,11 @@ class Metric(Protocol):
         ...
 
 
+def is_metric(value: Any) -> bool:
+    """Whether it is a metric; told by its type, since the value itself may cost a computation."""
+    return hasattr(type(value), "value")
+
+
 def merge(a: T, b: T) -> T:
     """Returns the metric, or the pytree of metrics, of both batches at once.
 
