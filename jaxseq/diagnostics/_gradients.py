@@ -137,6 +137,8 @@ def plot_gradient_norms(norms: Carry, *, ax: Axes | None = None) -> Axes:
     check.representable(norms, "norms")
     if not jax.tree.leaves(norms) or not all(jnp.ndim(leaf) for leaf in jax.tree.leaves(norms)):
         raise ValueError("`norms` must be a pytree of arrays [T, B]; got none, or a number in it")
+    if any(map(jnp.iscomplexobj, jax.tree.leaves(norms))):
+        raise TypeError("`norms` must be real; got complex numbers")
     ax = axes_or_new(ax)
     for path, leaf in jax.tree_util.tree_leaves_with_path(norms):
         label = jax.tree_util.keystr(path, simple=True, separator=".") or "carry"

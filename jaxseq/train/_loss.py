@@ -38,11 +38,13 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
     arguments, results = (4, "(loss, aux, carry)") if carry is not None else (3, "(loss, aux)")
     try:
         result = loss_fn(*(params, batch, key, carry)[:arguments])
-    except KeyError as error:
-        if isinstance(batch, Mapping) and error.args and error.args[0] not in batch:
+    except Exception as error:  # a user's function, whatever it raises: it is told where, and raised on
+        if isinstance(error, KeyError) and isinstance(batch, Mapping) and error.args and error.args[0] not in batch:
             hint = " (data.batches makes it where `last` is pad)" if error.args[0] == "real" else ""
             there = check.short(", ".join(map(str, batch)))
             raise KeyError(f"`loss_fn` reads {error.args[0]} of the batch{hint}, which has {there}") from error
+        and_carry = "" if carry is None else f" and a `carry` of {_shapes(carry)}"
+        error.add_note(f"raised in `loss_fn`, which was given a `batch` of {_shapes(batch)}{and_carry}")
         raise
     if type(result) is not tuple or len(result) != arguments - 1:
         kind = f"a tuple of {len(result)}" if type(result) is tuple else type(result).__name__
@@ -65,6 +67,9 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
 
 def _check_carry(new, old):
     """A carry of another shape would compile a program a step, and could not be stored."""
-    shapes = [jax.tree.map(lambda leaf: f"{jnp.result_type(leaf)} {jnp.shape(leaf)}", tree) for tree in (new, old)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"`loss_fn` must return a carry like the one it was given, {shapes[1]}; got {shapes[0]}")
+    if jax.tree.map(check.shaped, new) != jax.tree.map(check.shaped, old):
+        raise ValueError(f"`loss_fn` must return a carry like the one it was given, {_shapes(old)}; got {_shapes(new)}")
+
+
+def _shapes(tree):
+    return check.brief(jax.tree.map(check.shaped, tree))

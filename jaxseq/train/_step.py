@@ -254,6 +254,7 @@ def _check_optimizer_state(optimizer, state):
         expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
     if jax.tree.structure(state.opt_state) != expected:
         raise ValueError(
-            f"`state` must be of the step's own optimizer, {expected}; got {jax.tree.structure(state.opt_state)}. "
+            f"`state` must be of the step's own optimizer, {check.brief(expected)}; "
+            f"got {check.brief(jax.tree.structure(state.opt_state))}. "
             "Give train.init and make_step the same."
         )
