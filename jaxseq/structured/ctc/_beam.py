@@ -12,7 +12,6 @@ one begins which. From that of the frame before it follows without a look at mor
 """
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -86,9 +85,8 @@ def beam_search(
     *batch, V = log_probs.shape[1:]
     size = check.positive_int("size", size)
     expand = V if expand is None else min(check.positive_int("expand", expand), V)
-    for name, value in (("weight", 1.0 if weight is None else weight), ("bonus", bonus)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real | jax.Array):
-            raise TypeError(f"`{name}` must be a number; got {value!r}")
+    weight = None if weight is None else check.number("weight", weight, "that is finite", math.isfinite)
+    bonus = check.number("bonus", bonus, "that is finite", math.isfinite)
     if language_model is None:  # after each prefix the better labels are the same, but for the one that it ends with
         expand = min(expand, size + 1)
     listen, carry, gains = _listener(language_model, carry, start, weight, bonus, batch, size, log_probs, blank)
@@ -208,6 +206,7 @@ def _listener(language_model: LanguageModel | None, carry, start, weight, bonus,
         raise TypeError(
             f"`language_model` must be (carry, tokens [N]) -> (carry, logits [N, V]); got {language_model!r}"
         )
+    check.function_taking("language_model", language_model, 2)
     start = blank if start is None else check.natural("start", start)
     weight = 1.0 if weight is None else weight
     carry = check.as_jax(carry, "carry")
