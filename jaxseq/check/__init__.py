@@ -25,6 +25,7 @@ from jaxseq.check._backward import by_project as by_project
 from jaxseq.check._backward import gradients as gradients
 from jaxseq.check._nets import batch_leads as batch_leads
 from jaxseq.check._nets import blame as blame
+from jaxseq.check._nets import brief as brief
 from jaxseq.check._nets import carry as carry
 from jaxseq.check._nets import causal as causal
 from jaxseq.check._nets import inside as inside

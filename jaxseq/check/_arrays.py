@@ -182,6 +182,8 @@ def _representable(name, x):
     if np.issubdtype(dtype, np.integer):
         bounds = np.iinfo(dtype)
         beyond = x.min() < bounds.min or x.max() > bounds.max
+    elif np.issubdtype(dtype, np.floating) and np.fmax.reduce(np.abs(x), None) <= jnp.finfo(dtype).max:
+        return  # nothing large but NaN, the common case
     else:
         with np.errstate(over="ignore"):
             beyond = np.any(np.isfinite(x) & ~np.isfinite(x.astype(dtype)))

@@ -57,8 +57,8 @@ def parameters(cell: Cell | Composite, params: Params, in_size: int) -> None:
     expected = expected_parameters(cell, in_size)
     if jax.tree.structure(params) != jax.tree.structure(expected):
         raise ValueError(
-            f"`params` must be what cell.init(key, in_size) returns, {_brief(jax.tree.structure(expected))}; "
-            f"got {_brief(jax.tree.structure(params))}. Are they another cell's?"
+            f"`params` must be what cell.init(key, in_size) returns, {brief(jax.tree.structure(expected))}; "
+            f"got {brief(jax.tree.structure(params))}. Are they another cell's?"
         )
     for (path, leaf), (_, want) in zip(_leaves(params), _leaves(expected), strict=True):
         if jnp.shape(leaf) != want.shape:
@@ -84,8 +84,8 @@ def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) ->
     expected = jax.eval_shape(lambda params: cell.carry(params, batch), params)
     if jax.tree.structure(carry) != jax.tree.structure(expected):
         raise ValueError(
-            f"`carry` must be like cell.carry(params, {batch}), {_brief(jax.tree.structure(expected))}; "
-            f"got {_brief(jax.tree.structure(carry))}. Is it another cell's?"
+            f"`carry` must be like cell.carry(params, {batch}), {brief(jax.tree.structure(expected))}; "
+            f"got {brief(jax.tree.structure(carry))}. Is it another cell's?"
         )
     for (path, leaf), (_, want) in zip(_leaves(carry), _leaves(expected), strict=True):
         if jnp.shape(leaf) != want.shape:
@@ -129,14 +129,14 @@ def blame(error: Exception, cell: Cell, params: Params, carry: Carry, x: Any) ->
         error.add_note(f"`cell.{function}` was given {shapes}")
         return
     if not isinstance(result, tuple) or len(result) != 2:
-        got = _brief(jax.tree.map(shaped, result))
+        got = brief(jax.tree.map(shaped, result))
         raise TypeError(f"`cell.step` must return (carry, y); got {got}") from None
     shapes, expected = (jax.tree.map(shaped, tree) for tree in (result[0], carry))
     if jax.tree.structure(result[0]) != jax.tree.structure(carry) or shapes != expected:
         _blame_carry(cell, params, carry, result[0], jax.tree.leaves(x)[0].shape[:-1])
         raise TypeError(
             "`cell.step` must return (carry, y), with a carry like the one it was given, "
-            f"{_brief(expected)}; got {_brief(shapes)}"
+            f"{brief(expected)}; got {brief(shapes)}"
         ) from None
     if cell.backward is not None:
         blame_forward(error, cell, params, carry, u, result)
@@ -160,8 +160,8 @@ def expected_parameters(cell: Cell | Composite, in_size: int) -> Params:
     return jax.eval_shape(lambda key: cell.init(key, in_size), jax.eval_shape(lambda: jax.random.key(0)))
 
 
-def _brief(tree):
-    """What stands for a tree in an error, cut where it is long."""
+def brief(tree: Any) -> str:
+    """What stands for a tree in an error: its text, cut where it is long."""
     text = str(tree)
     return text if len(text) <= 120 else f"{text[:117]}..."
 

@@ -32,10 +32,15 @@ def given(dtype: DType, param_dtype: DType, rngs: nnx.Rngs) -> Given:
     """Returns the arguments that all layers have, checked.
 
     Raises:
-      TypeError: one of them does not fit.
+      TypeError, ValueError: one of them does not fit.
     """
     if not callable(getattr(rngs, "params", None)):
         raise TypeError(f"`rngs` must be an nnx.Rngs, such as nnx.Rngs(0); got {type(rngs).__name__}")
+    if isinstance(rngs, nnx.Rngs):
+        check.representable(rngs.params, "rngs.params")
+        for leaf in jax.tree.leaves(rngs.params):
+            if jnp.shape(leaf):
+                raise ValueError(f"`rngs` must hold one key, as nnx.Rngs(0) does; got {check.shaped(leaf)}")
     dtype, param_dtype = check.float_dtype("dtype", dtype), check.float_dtype("param_dtype", param_dtype)
     return Given(dtype, jnp.result_type(float) if param_dtype is None else param_dtype, rngs)
 
@@ -63,9 +68,9 @@ def linear(in_features: int, out_features: int, given: Given, *, use_bias: bool 
     return nnx.Linear(in_features, out_features, use_bias=use_bias, **given._asdict())
 
 
-def embedding(vocabulary: int, features: int, given: Given) -> Embed:
-    """Returns an embedding of `vocabulary` ids."""
-    return Embed(check.positive_int("vocabulary", vocabulary), features, **given._asdict())
+def embedding(vocabulary: int, features: int, given: Given, name: str = "vocabulary") -> Embed:
+    """Returns an embedding of `vocabulary` ids; `name` is the argument's."""
+    return Embed(check.positive_int(name, vocabulary), features, **given._asdict())
 
 
 def optional_embedding(vocabulary: int | None, features: int, given: Given) -> Embed | None:

@@ -88,22 +88,25 @@ def asked(layer: Layer, name: str) -> Any:
     return getattr(layer, name, _LEFT_OUT[name])
 
 
-def layer_of(cell: Cell | Composite | Layer, in_features: int, *, kernel: Kernel | None, given: Given) -> Layer:
-    """Returns the recurrent layer of a cell; a layer as it is."""
+def layer_of(
+    cell: Cell | Composite | Layer, in_features: int, *, kernel: Kernel | None, given: Given, name: str = "cell"
+) -> Layer:
+    """Returns the recurrent layer of a cell; a layer as it is. `name` is the argument's."""
     if not isinstance(cell, nnx.Module):
+        check.net(cell, name)
         net = cast("Cell | Composite", cell)
         return cast("Layer", Recurrent(net, in_features, kernel=kernel, **given._asdict()))
     names = ("in_features", "size", "causal", "__call__", "unroll", "step", "initial_carry")
     missing = [name for name in names if not hasattr(cell, name)]
     if missing:
         raise TypeError(
-            f"`cell` must be a Cell, a Composite, or a layer such as nn.TCN; {type(cell).__name__} has no "
+            f"`{name}` must be a Cell, a Composite, or a layer such as nn.TCN; {type(cell).__name__} has no "
             + ", ".join(f"`{name}`" for name in missing)
         )
     layer = cast("Layer", cell)
     if layer.in_features != in_features:
         raise ValueError(
-            f"`cell` must be a layer for the {in_features} features that the model feeds it; got {layer.in_features}"
+            f"`{name}` must be a layer for the {in_features} features that the model feeds it; got {layer.in_features}"
         )
     if given.dtype is not None and getattr(layer, "dtype", given.dtype) is None:
         raise ValueError(
@@ -123,14 +126,17 @@ def causal(layer: Layer, name: str = "cell") -> None:
         )
 
 
-def check_carry(carry: Carry, initial_carry: Callable[[Shape], Carry], batch: Shape) -> None:
-    """Raises unless `carry` is like the one that sequences of this batch start from, which is not made for that."""
+def checked_carry(carry: Carry, initial_carry: Callable[[Shape], Carry], batch: Shape) -> Carry:
+    """Returns `carry` of JAX's arrays; raises unless it is like the one that sequences of this batch start from."""
+    carry = check.as_jax(carry, "carry")
     expected = jax.eval_shape(lambda: initial_carry(batch))
     is_array = lambda leaf: isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
     told = lambda leaf: check.shaped(leaf) if is_array(leaf) else type(leaf).__name__
     got, expected = (jax.tree.map(told, tree) for tree in (carry, expected))
     if got != expected:
-        raise ValueError(f"`carry` must be what this layer returned for this batch, {expected}; got {got}")
+        wanted, given = check.brief(expected), check.brief(got)
+        raise ValueError(f"`carry` must be what this layer returned for this batch, {wanted}; got {given}")
+    return carry
 
 
 def some_steps(name: str, steps: int) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from jaxseq import check
+
 Batch = Any
 """A pytree of arrays."""
 
@@ -57,7 +59,8 @@ def remaining(loader: Loader, position: int, total: int) -> Iterator[Batch]:
     """The batches of all epochs, from the one at `position` to the one before `total`.
 
     Raises:
-      ValueError: an epoch of the loader is not of as many batches as its `len` says.
+      TypeError: a batch is not of arrays.
+      ValueError: an epoch of the loader is not of as many batches as its `len` says, or JAX cannot hold its numbers.
     """
     while position < total:
         epoch, index = divmod(position, len(loader))
@@ -66,6 +69,7 @@ def remaining(loader: Loader, position: int, total: int) -> Iterator[Batch]:
             position += 1
             if position > end:
                 break
+            check.representable(batch, "batches")
             yield batch
         if position != end:
             given = "more" if position > end else position - epoch * len(loader)

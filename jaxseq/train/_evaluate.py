@@ -6,9 +6,10 @@ from typing import Any
 import jax
 
 from jaxseq import check
+from jaxseq.train import _params
 from jaxseq.train._batches import as_loader, remaining
+from jaxseq.train._loss import LossFn, apply_loss, check_arguments, check_loss
 from jaxseq.train._report import evaluation_sums, numbers
-from jaxseq.train._step import LossFn, apply_loss, check_arguments, check_loss
 from jaxseq.train.metrics import merge
 from jaxseq.typing import Params
 
@@ -42,6 +43,8 @@ def evaluator(
             "mask by batch['real'], or last='keep'; or partial=True for the numbers of the others."
         )
     check_arguments(loss_fn, carry)
+    if carry is not None:
+        _params.numbers("carry", carry)
 
     def measure(params, batch, carry):
         loss, aux, carry = apply_loss(loss_fn, params, batch, None, carry)

@@ -95,10 +95,13 @@ def fit(
     every = len(loader) if every is None else check.positive_int("every", every)
     check.switch("progress", progress)
     best, shown = _best(validate, monitor, better, patience), shown_by(progress)
-    if not callable(step):
-        raise TypeError(f"`step` must be what make_step returns; got {check.short(step)}")
+    if not (callable(step) and check.takes(step, 2)):
+        raise TypeError(
+            f"`step` must be what make_step returns, (state, batch) -> (state, report); got {check.short(step)}"
+        )
     if not isinstance(state, TrainState):
         raise TypeError(f"`state` must be what train.init returns; got {type(state).__name__}")
+    check.representable(state, "state")
     if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
         raise TypeError(f"`sharding` must be a jax.sharding.Sharding; got {check.short(sharding)}")
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
@@ -119,7 +122,7 @@ def fit(
         total = epochs * len(loader)
         if checkpoints:
             run, before = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best)
-            first = next(iter(loader.epoch(0)))
+            first = next(remaining(loader, 0, total))
             made_of = fingerprint(step, state, first if sharding is None else jax.device_put(first, sharding))
             if run.position:
                 tell(checkpoints, before, made_of, _ended(run, total, best, patience))
@@ -169,7 +172,7 @@ def _best(validate, monitor, better, patience):
     if not isinstance(monitor, str):
         raise TypeError(f"`monitor` must be the name of a number that `validate` gives; got {check.short(monitor)}")
     monitor = monitor.removeprefix("validation/")
-    if validate is not None and not callable(validate):
+    if validate is not None and not (callable(validate) and check.takes(validate, 1)):
         raise TypeError(f"`validate` must be a function such as train.evaluator returns; got {type(validate).__name__}")
     if validate is None:
         if patience is not None or monitor != "loss" or better is not None:
@@ -177,8 +180,9 @@ def _best(validate, monitor, better, patience):
         return None
     if better is None and monitor != "loss":
         raise ValueError(f"`better` must say whether a 'lower' or a 'higher' {monitor!r} is better")
-    check.one_of("better", better or "lower", ("lower", "higher"))
-    return Best(monitor, better or "lower")
+    better = "lower" if better is None else better
+    check.one_of("better", better, ("lower", "higher"))
+    return Best(monitor, better)
 
 
 def _ended(run, total, best, patience):
@@ -210,7 +214,8 @@ def _validated(params, validate, best):
     if not isinstance(given, Mapping):
         raise TypeError(f"`validate` must return a dict of numbers by name; got {type(given).__name__}")
     if best.monitor not in given:
-        raise ValueError(f"`monitor` must be a number that `validate` gives: {', '.join(given)}; got {best.monitor!r}")
+        there = check.brief(", ".join(given))
+        raise ValueError(f"`monitor` must be a number that `validate` gives: {there}; got {check.short(best.monitor)}")
     return {f"validation/{name}": float(value) for name, value in given.items()}
 
 
@@ -235,7 +240,7 @@ def _on_mesh(state, sharding):
 
 def _sums_like(step, state, loader):
     """Sums of nothing, to tell their shapes."""
-    _, report = jax.eval_shape(step, state, next(iter(loader.epoch(0))))
+    _, report = jax.eval_shape(step, state, next(remaining(loader, 0, len(loader))))
     return sums([jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), report)])
 
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.train._elementwise import wide
-from jaxseq.train._step import Report, is_metric
+from jaxseq.train._step import Report
 from jaxseq.train.metrics import Mean, compute
+from jaxseq.train.metrics._compute import is_metric
 
 
 class Count(NamedTuple):

@@ -41,7 +41,8 @@ class Selection:
                     break
         if self._part and not names:
             parts = {_path("".join(_STEP.findall(name)[:depth])) for name in found for depth in (1, 2)}
-            raise ValueError(f"`part` must be in {version}: {', '.join(sorted(parts))}, ...; got {self._part!r}")
+            there = check.brief(", ".join(sorted(parts)))
+            raise ValueError(f"`part` must be in {version}: {there}, ...; got {check.short(self._part)}")
         return names
 
     def fresh(self, wanted: Mapping[str, Any], stored: Mapping[str, str]) -> set[str]:
@@ -56,7 +57,10 @@ class Selection:
         for pattern in self._patterns:
             taken = {name for name in paths if _matches(name, pattern)}
             if not taken:
-                raise ValueError(f"`fresh` {pattern!r} matches no leaf; the paths are {', '.join(paths.values())}")
+                there = check.brief(", ".join(paths.values()))
+                raise ValueError(
+                    f"`fresh` {check.short(pattern)} matches no leaf; the paths are {there}, by `part` {self._part!r}"
+                )
             matched |= taken
         for name in matched & wanted.keys():
             if isinstance(wanted[name], jax.ShapeDtypeStruct):

@@ -13,7 +13,7 @@ state too.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -23,12 +23,11 @@ import optax
 from jaxseq import check
 from jaxseq._promote import allowed
 from jaxseq.train._elementwise import wide
+from jaxseq.train._loss import LossFn, apply_loss, check_loss
 from jaxseq.train._params import numbers, trainable
-from jaxseq.train.metrics import Mean, merge
+from jaxseq.train.metrics import merge
+from jaxseq.train.metrics._compute import is_metric
 from jaxseq.typing import Params
-
-LossFn = Callable[..., tuple]
-"""`(params, batch, key) -> (loss, aux)`, or with a carry `(params, batch, key, carry) -> (loss, aux, carry)`."""
 
 
 class TrainState(NamedTuple):
@@ -198,60 +197,6 @@ def make_step(
     return jax.jit(members(step) if ensemble else step, donate_argnums=0)
 
 
-def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | None, carry: Any) -> tuple[Mean, Any, Any]:
-    """Calls `loss_fn` and returns its loss as a Mean, its aux and its carry; raises where they are no such things."""
-    check_arguments(loss_fn, carry)
-    arguments, results = (4, "(loss, aux, carry)") if carry is not None else (3, "(loss, aux)")
-    try:
-        result = loss_fn(*(params, batch, key, carry)[:arguments])
-    except KeyError as error:
-        if isinstance(batch, Mapping) and error.args and error.args[0] not in batch:
-            hint = " (data.batches makes it where `last` is pad)" if error.args[0] == "real" else ""
-            there = check.short(", ".join(map(str, batch)))
-            raise KeyError(f"`loss_fn` reads {error.args[0]} of the batch{hint}, which has {there}") from error
-        raise
-    if type(result) is not tuple or len(result) != arguments - 1:
-        kind = f"a tuple of {len(result)}" if type(result) is tuple else type(result).__name__
-        raise TypeError(f"`loss_fn` must return {results}; got {kind}. An aux of nothing is {{}}.")
-    loss, aux, *rest = result
-    new_carry = rest[0] if rest else None
-    _check_carry(new_carry, carry)
-    if isinstance(loss, Mean):
-        return loss, aux, new_carry
-    if is_metric(loss):
-        raise TypeError(f"the loss of `loss_fn` must be a floating scalar or a metrics.Mean; got {type(loss).__name__}")
-    if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-        raise TypeError(
-            f"the loss of `loss_fn` must be a floating scalar or a metrics.Mean; got {jnp.result_type(loss)} "
-            f"{jnp.shape(loss)}. Reduce it: losses.mean(values, mask)."
-        )
-    loss = jnp.asarray(loss)
-    return Mean(loss.astype(wide(loss)), jnp.ones((), int)), aux, new_carry
-
-
-def check_loss(loss_fn: LossFn) -> None:
-    """Raises unless `loss_fn` may be called as one."""
-    if not callable(loss_fn):
-        raise TypeError(f"`loss_fn` must be (params, batch, key) -> (loss, aux); got {check.short(loss_fn)}")
-    if not check.takes(loss_fn, 3) and not check.takes(loss_fn, 4):
-        raise TypeError("`loss_fn` must take (params, batch, key), or with a carry (params, batch, key, carry)")
-
-
-def check_arguments(loss_fn: LossFn, carry: Any) -> None:
-    """Raises where `loss_fn` takes a carry and there is none, or the other way round."""
-    if carry is None and not check.takes(loss_fn, 3) and check.takes(loss_fn, 4):
-        raise TypeError("`loss_fn` takes a carry; give `train.init`, or `train.evaluator`, one: carry=...")
-    if carry is not None and not check.takes(loss_fn, 4) and check.takes(loss_fn, 3):
-        raise TypeError("`loss_fn` takes no carry; leave `carry` out, or take it as the fourth argument")
-
-
-def _check_carry(new, old):
-    """A carry of another shape would compile a program a step, and could not be stored."""
-    shapes = [jax.tree.map(lambda leaf: f"{jnp.result_type(leaf)} {jnp.shape(leaf)}", tree) for tree in (new, old)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"`loss_fn` must return a carry like the one it was given, {shapes[1]}; got {shapes[0]}")
-
-
 def _check_microbatches(batches, accumulate):
     for path, leaf in jax.tree_util.tree_leaves_with_path(batches):
         if jnp.shape(leaf)[:1] != (accumulate,):
@@ -263,11 +208,6 @@ def _check_microbatches(batches, accumulate):
 
 def _sum_dtype(leaf):
     return wide(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype
-
-
-def is_metric(value: Any) -> bool:
-    """Whether it is a metric; told by its type, since the value itself may cost a computation."""
-    return hasattr(type(value), "value")
 
 
 def _add_up(value):
@@ -314,6 +254,7 @@ def _check_optimizer_state(optimizer, state):
         expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
     if jax.tree.structure(state.opt_state) != expected:
         raise ValueError(
-            f"`state` must be of the step's own optimizer, {expected}; got {jax.tree.structure(state.opt_state)}. "
+            f"`state` must be of the step's own optimizer, {check.brief(expected)}; "
+            f"got {check.brief(jax.tree.structure(state.opt_state))}. "
             "Give train.init and make_step the same."
         )

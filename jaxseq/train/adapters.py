@@ -88,6 +88,7 @@ def apply(params: Params, adapters: Any, *, scale: float = 1.0) -> Params:
     True
     """
     numbers("params", params)
+    numbers("adapters", adapters)
     if not isinstance(scale, int | float | np.generic | np.ndarray | jax.Array) or isinstance(scale, bool):
         raise TypeError(f"`scale` must be a number; got {check.short(scale)}")
     if np.ndim(scale) or not (isinstance(scale, jax.Array) or math.isfinite(scale)):
@@ -110,6 +111,9 @@ def apply(params: Params, adapters: Any, *, scale: float = 1.0) -> Params:
                 f"`params` must have a matrix {shape} where that is its adapter's shape; got "
                 f"{getattr(w, 'shape', type(w).__name__)}. Are the adapters another model's, or the params quantised?"
             )
+        for name, x in (("params", w), ("adapters", adapter.a), ("adapters", adapter.b)):
+            if not jnp.issubdtype(x.dtype, jnp.floating):
+                raise TypeError(f"`{name}` must be floating where a matrix is adapted; got {check.shaped(x)}")
         return (w + scale * (adapter.a @ adapter.b)).astype(w.dtype)
 
     return structure.unflatten(map(adapted, leaves, ws))

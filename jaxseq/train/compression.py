@@ -60,7 +60,9 @@ def quantize(
     chosen = _finite_matrices(params, where)
     by_row = jax.tree.map(lambda _: False, params) if rows is None else matrices(params, rows, "rows")
     if any(row and not taken for row, taken in zip(*map(jax.tree.leaves, (by_row, chosen)), strict=True)):
-        raise ValueError(f"`rows` must be among the matrices that `where` selects; got {rows!r} and {where!r}")
+        raise ValueError(
+            f"`rows` must be among the matrices that `where` selects; got {check.short(rows)} and {check.short(where)}"
+        )
 
     def small(w, taken, row):
         if not taken:

@@ -39,6 +39,7 @@ def average(predict: Callable[..., Any]) -> Callable[..., Any]:
         raise TypeError(f"`predict` must be a function (params, *inputs) -> probabilities; got {check.short(predict)}")
 
     def mean(members, *inputs):
+        check.function_taking("predict", predict, 1 + len(inputs))
         outputs = jax.vmap(lambda params: predict(params, *inputs))(members)
         return jax.tree.map(lambda output: jnp.mean(output, axis=0), outputs)
 

@@ -51,6 +51,11 @@ def by_path(params: Params, rules: Mapping[str, Any], *, default: Any) -> Any:
     RnnParams(w_x='decayed', w_h='decayed', b='plain')
     """
     _check_mapping("rules", rules, "labels")
+    return _labelled("rules", params, rules, default)
+
+
+def _labelled(name, params, rules, default):
+    """What `by_path` returns; `name` is what errors call the patterns."""
     named = paths(params)
     names = jax.tree.leaves(named)
     taken = {name: pattern for pattern in reversed(list(rules)) for name in names if fnmatch.fnmatchcase(name, pattern)}
@@ -62,8 +67,10 @@ def by_path(params: Params, rules: Mapping[str, Any], *, default: Any) -> Any:
             cause = 'A pattern is held against the whole path; "*" stands for any part of it, "/" too.'
         told = ", ".join(names)
         told = told if len(told) <= 200 else f"{told[:197]}..."
-        raise ValueError(f"the pattern {idle[0]!r} takes no leaf; the paths of `params` are {told}. {cause}")
-    return jax.tree.map(lambda name: rules[taken[name]] if name in taken else default, named)
+        raise ValueError(
+            f"`{name}`: the pattern {check.short(idle[0])} takes no leaf; the paths of `params` are {told}. {cause}"
+        )
+    return jax.tree.map(lambda path: rules[taken[path]] if path in taken else default, named)
 
 
 def per_group(
@@ -99,7 +106,7 @@ def per_group(
     rules = dict(zip(groups, members, strict=False))
     return optax.partition(
         {name: optax.set_to_zero() if member is None else member for name, member in members.items()},
-        lambda params: by_path(params, rules, default="default"),
+        lambda params: _labelled("groups", params, rules, "default"),
     )
 
 
@@ -121,11 +128,11 @@ def matrices(params: Params, where: str | Sequence[str] | None, name: str = "whe
     )
     if where is None:
         return eligible
-    chosen = by_path(params, dict.fromkeys(patterns(name, where), True), default=False)
+    chosen = _labelled(name, params, dict.fromkeys(patterns(name, where), True), False)
     for path, leaf, wanted, fits in zip(*map(jax.tree.leaves, (paths(params), params, chosen, eligible)), strict=True):
         if wanted and not fits:
             raise ValueError(
-                f"`{name}` must select floating matrices [in, out]; {path} is {jnp.result_type(leaf)} {leaf.shape}. "
+                f"`{name}` must select floating matrices [in, out] of `params`; {path} is {check.shaped(leaf)}. "
                 "Give patterns that leave it out."
             )
     return chosen

@@ -52,6 +52,8 @@ def cross_entropy(
         raise ValueError(
             f"`logits` must be [..., K], one axis more than `labels` [...] = {labels.shape}; got {logits.shape}"
         )
+    if not logits.shape[-1]:
+        raise ValueError(f"`logits` must be [..., K] of K labels, at least one; got {logits.shape}")
     mask = check.flags("mask", mask, labels.shape, "...")
     logits, labels = masking.keep(mask, (logits.astype(wide(logits)), labels))
     labels = jnp.where(labels < 0, logits.shape[-1], labels)  # JAX would count a negative index from the end
@@ -162,7 +164,7 @@ def gaussian_nll(mean: jax.Array, std: jax.Array, targets: jax.Array, *, mask: j
 
     Args:
       mean: float `[...]`.
-      std: `[...]`, positive, such as a softplus gives.
+      std: `[...]`, positive, such as a softplus gives; a negative one gives NaN.
       targets: `[...]`.
       mask: bool `[...]`.
 

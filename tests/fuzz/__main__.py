@@ -16,7 +16,8 @@ import jax
 import matplotlib
 from matplotlib import pyplot
 
-from tests.fuzz import core_calls, fuzzer, other_calls
+from tests.fuzz import fuzzer
+from tests.fuzz.calls import all_calls
 from tests.fuzz.spoils import SPOILS
 
 
@@ -32,8 +33,7 @@ def main():
     jax.config.update("jax_disable_most_optimizations", True)
     faults, started = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        calls = core_calls.calls(Path(folder)) | other_calls.calls(Path(folder))
-        calls = {name: arguments for name, arguments in calls.items() if name.startswith(args.only)}
+        calls = {name: arguments for name, arguments in all_calls(Path(folder)).items() if name.startswith(args.only)}
         chosen = fuzzer.cases(calls, SPOILS)
         random.Random(args.seed).shuffle(chosen)
         total = len(chosen)

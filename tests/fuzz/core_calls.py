@@ -30,7 +30,7 @@ LOADER = data.batches({"xs": np.arange(6)}, 2)
 
 
 def calls(folder):
-    """The arguments by name; those of a method also hold `of`, which makes the object."""
+    """The arguments by name; see `calls.all_calls`."""
     wav = folder / "sound.wav"
     scipy.io.wavfile.write(wav, 8000, np.zeros(80, np.int16))
     VOCABULARY.save(folder / "vocabulary.json")
@@ -173,5 +173,7 @@ def _data(folder):
         "data.Vocabulary.encode": {"of": lambda: VOCABULARY, "tokens": ["a", "b"], "specials": "read"},
         "data.Vocabulary.decode": {"of": lambda: VOCABULARY, "ids": [1, 2]},
         "data.Vocabulary.from_dict": {"of": lambda: data.Vocabulary, "stored": VOCABULARY.to_dict()},
+        "data.Vocabulary.to_dict": {"of": lambda: VOCABULARY},
+        "data.Vocabulary.save": {"of": lambda: VOCABULARY, "path": folder / "saved.json"},
         "data.Vocabulary.load": {"of": lambda: data.Vocabulary, "path": folder / "vocabulary.json"},
     }

@@ -6,7 +6,8 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from tests.fuzz import core_calls, fuzzer, other_calls
+from tests.fuzz import fuzzer
+from tests.fuzz.calls import all_calls
 from tests.fuzz.spoils import REFUSED, SPOILS
 
 SOME = 400
@@ -14,25 +15,32 @@ SOME = 400
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fuzz")
-    return core_calls.calls(folder) | other_calls.calls(folder)
+    return all_calls(tmp_path_factory.mktemp("fuzz"))
 
 
 def test_every_public_function_has_a_valid_call(calls):
-    public = fuzzer.public_functions()
-    called = {name for name, arguments in calls.items() if "of" not in arguments}
+    public = fuzzer.public_functions() | fuzzer.public_methods()
+    called = {name.split(" ")[0] for name in calls}
     assert public - called == set(fuzzer.NOT_CALLED) & public
-    assert called <= public
+    assert {name.split(" ")[0] for name, arguments in calls.items() if "of" not in arguments} <= public
+
+
+def test_every_argument_of_nn_and_train_is_spoiled(calls):
+    spoiled = {}
+    for name, arguments in calls.items():
+        spoiled.setdefault(name.split(" ")[0], set()).update(arguments)
+    for name, arguments in spoiled.items():
+        if name.startswith(("nn.", "train.")):
+            function = fuzzer.function_of(name, calls[name])
+            assert set(fuzzer.parameters_of(function)) <= arguments, name
 
 
 def test_a_spoiled_argument_is_refused_by_its_name(calls):
     """Some of the calls that are wrong of kind: most end at the public edge, before anything is compiled.
 
-    Of all but `nn` and `train`; `make fuzz` calls all.
+    Of all public functions; `make fuzz` makes all the calls.
     """
-    around = ("nn", "train")
-    cases = [case for case in fuzzer.cases(calls, REFUSED) if not case.function.startswith(around)]
-    chosen = random.Random(0).sample(cases, SOME)
+    chosen = random.Random(0).sample(fuzzer.cases(calls, REFUSED), SOME)
     faults = [fault for case in chosen if (fault := fuzzer.run(case, calls[case.function], 30))]
     assert not faults, "\n".join(map(str, faults))
 

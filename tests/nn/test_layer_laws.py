@@ -117,6 +117,15 @@ def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_a_carry_of_numpy_arrays_as_from_a_file_is_one(name):
+    carry, xs = layer(name).initial_carry((2,)), inputs()[:2, 0]
+    got = layer(name).step(jax.tree.map(np.asarray, carry), xs)
+    same(got, layer(name).step(carry, xs), atol=0)
+    with pytest.raises((TypeError, ValueError), match="`carry"):
+        layer(name).step(jax.tree.map(lambda leaf: np.full(leaf.shape, "a"), carry), xs)
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_padding_reaches_no_gradient(name):
     graph, params = nnx.split(layer(name))
 

@@ -390,7 +390,7 @@ class Short:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"step": None}, TypeError, "`step` must be what make_step returns; got None"),
+        ({"step": None}, TypeError, r"`step` must be what make_step returns, .* got None"),
         ({"state": {"w": 1}}, TypeError, r"`state` must be what train\.init returns; got dict"),
         ({"progress": "no"}, TypeError, "`progress` must be True or False; got 'no'"),
         ({"sharding": "d"}, TypeError, r"`sharding` must be a jax\.sharding\.Sharding; got 'd'"),

@@ -118,6 +118,8 @@ class Attention(nnx.Module):
         """
         if not isinstance(memory, Memory):
             raise TypeError(f"`memory` must be what `remember` returns; got {type(memory).__name__}")
+        values, keys = (check.inputs("memory", "B, S, M", x, None) for x in memory[:2])
+        memory = Memory(values, keys, check.flags("memory", memory.mask, values.shape[:-1], "B, S"))
         queries = floats("queries", "B, Q", queries, self._weights(), self.dtype)
         batch = memory.values.shape[:-2]
         expected = queries.ndim - len(batch) in (1, 2) and queries.shape[: len(batch)] == batch

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxseq import check, masking
 from jaxseq.nn._flax import Embed, dropout, floats, given, linear
-from jaxseq.nn._layer import check_carry
+from jaxseq.nn._layer import checked_carry
 from jaxseq.nn.attention._block import Block, KeyValues, Shape, Sight
 from jaxseq.nn.attention._cache import TransformerCarry, carry_after, places_of, sight
 from jaxseq.nn.attention._positions import sinusoidal
@@ -186,9 +186,9 @@ class Transformer(nnx.Module):
         xs = self._checked("xs", "B, T, D", xs)
         mask, reset = (check.flags(name, f, xs.shape[:-1], "B, T") for name, f in (("mask", mask), ("reset", reset)))
         check.random_key(key)
-        self._check_memory(memory, xs.shape[:-2])
+        memory = self._checked_memory(memory, xs.shape[:-2])
         if carry is not None:
-            check_carry(carry, self.initial_carry, xs.shape[:-2])
+            carry = checked_carry(carry, self.initial_carry, xs.shape[:-2])
         xs = masking.keep(mask, xs)
         places = places_of(xs, carry, mask, reset)
         ys, new = self._run(xs, carry, places, key, memory)
@@ -232,6 +232,7 @@ class Transformer(nnx.Module):
         """Returns the carry as it was before each row's last steps, int `[B]`, of its sequence; nothing is copied."""
         if not isinstance(carry, TransformerCarry):
             raise TypeError(f"`carry` must be what this layer returned; got {type(carry).__name__}")
+        carry = checked_carry(carry, self.initial_carry, jnp.shape(carry.length))
         steps = check.array("steps", "B", steps)
         if not jnp.issubdtype(steps.dtype, jnp.integer) or steps.shape != carry.length.shape:
             raise ValueError(f"`steps` must be int [B] = {carry.length.shape}; got {check.shaped(steps)}")
@@ -261,17 +262,22 @@ class Transformer(nnx.Module):
         check.features(name, xs, self.in_features)
         return xs
 
-    def _check_memory(self, memory, batch):
+    def _checked_memory(self, memory, batch):
         if self.memory_features is None and memory is None:
-            return
+            return None
         is_one = isinstance(memory, CrossMemory) and len(memory.layers) == len(self.blocks)
         if self.memory_features is None or not is_one:
             raise ValueError(
                 "`memory` must be what `remember` returns for this layer, if it has `memory_features`, else None; got "
                 f"{type(memory).__name__}"
             )
+        memory = check.as_jax(memory, "memory")
         if memory.layers[0].keys.shape[:-3] != batch:
             raise ValueError(f"`memory` must have the batch {batch} of `xs`; got {memory.layers[0].keys.shape[:-3]}")
+        for leaf in jax.tree.leaves(memory.layers):
+            check.inputs("memory", "B, K, S, F", leaf, None)
+        check.flags("memory", memory.mask, (*batch, memory.layers[0].keys.shape[-2]), "B, S")
+        return memory
 
     def _example(self):
         return self.blocks[0].wide.kernel[...]

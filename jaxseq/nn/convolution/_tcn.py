@@ -24,7 +24,7 @@ from jaxseq._cast import cast
 from jaxseq._promote import beside
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import Given, dropout, floats, given, linear
-from jaxseq.nn._layer import check_carry
+from jaxseq.nn._layer import checked_carry
 from jaxseq.typing import Shape
 
 
@@ -202,10 +202,7 @@ class TCN(nnx.Module):
     def _run(self, xs, carry, steps, key):
         check.random_key(key)
         batch = xs.shape[:-2]
-        if carry is None:
-            carry = self.initial_carry(batch)
-        else:
-            check_carry(carry, self.initial_carry, batch)
+        carry = self.initial_carry(batch) if carry is None else checked_carry(carry, self.initial_carry, batch)
         keys = [None] * len(self.convs) if key is None else jax.random.split(key, len(self.convs))
         after = []
         for block, shortcut in enumerate(self.shortcuts):

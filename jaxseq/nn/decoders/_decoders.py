@@ -53,7 +53,8 @@ class RecurrentDecoder(nnx.Module):
         if input_feeding and attention is None:
             raise ValueError("`input_feeding` feeds what attention has made of a step; there is no `attention`")
         size = getattr(cell, "size", 0)  # layer_of checks the cell
-        self.layer = layer_of(cell, features + (size if input_feeding else 0), kernel=kernel, given=given)
+        features += size if input_feeding else 0
+        self.layer = layer_of(cell, features, kernel=kernel, given=given, name="decoder")
         causal(self.layer, "decoder")
         self.input_feeding, self.size = input_feeding, self.layer.size
         self.summarise, summary = last_of(encoder)
@@ -121,7 +122,7 @@ class MemoryDecoder(nnx.Module):
                 f"a Transformer as `decoder` must have memory_features={encoder.size}, the encoder's size, and no "
                 f"input feeding; got memory_features={layer.memory_features}, input_feeding={input_feeding}"
             )
-        layer_of(layer, features, kernel=None, given=given)  # raises if it does not fit
+        layer_of(layer, features, kernel=None, given=given, name="decoder")  # raises if it does not fit
         causal(layer, "decoder")
         self.layer, self.size, self.attention = layer, layer.size, None
 

@@ -78,11 +78,11 @@ class Seq2Seq(nnx.Module):
                 raise ValueError(f"`{name}` must be one of the V = {V} ids of the target, 0 to {V - 1}; got {token}")
         check.one_of("input_feeding", input_feeding, (True, False))
         self.start, self.end = start, end
-        own = given(dtype, param_dtype, rngs)
-        self.encoder = layer_of(encoder, features, kernel=kernel, given=own)
+        own, features = given(dtype, param_dtype, rngs), check.positive_int("features", features)
+        self.encoder = layer_of(encoder, features, kernel=kernel, given=own, name="encoder")
         if asked(self.encoder, "memory_features") is not None:
             raise ValueError("`encoder` reads the source alone; it must have no `memory_features`")
-        self.source_embedding = embedding(source_vocabulary, features, own)
+        self.source_embedding = embedding(source_vocabulary, features, own, "source_vocabulary")
         self.target_embedding = embedding(V, features, own)
         feeds = {"input_feeding": bool(input_feeding), "given": own}
         if hasattr(decoder, "memory_features"):
@@ -122,8 +122,8 @@ class Seq2Seq(nnx.Module):
         """Returns -log p(target, end | source) `[B]`, in nats, summed over the L + 1 ids of a row.
 
         Args:
-          source: int `[B, S]`.
-          target: int `[B, L]`, without start and end.
+          source: int `[B, S]`; a row with an id out of range gives NaN.
+          target: int `[B, L]`, without start and end; as for `source`.
           source_mask, target_mask: bool `[B, S]`, `[B, L]`, True on real ids, of any pattern.
           key: a key for dropout, and for `sampled`; None: no noise.
           sampled: scheduled sampling (Bengio et al. 2015): how probable it is that a step is fed what the model itself
@@ -194,8 +194,8 @@ class Seq2Seq(nnx.Module):
           TypeError, ValueError: an argument does not fit.
         """
         check_room(self.decoder.layer, "max_length", check.positive_int("max_length", max_length))
-        if not callable(decode):
-            raise TypeError(f"`decode` must be a function such as decoding.greedy; got {type(decode).__name__}")
+        if not (callable(decode) and check.takes(decode, 3, ("max_length", "end"))):
+            raise TypeError(f"`decode` must be a function such as decoding.greedy; got {check.short(decode)}")
         carry = self._encoded(source, source_mask)
         start = jnp.full(jnp.shape(source)[:-1], self.start, jnp.int32)
         found = decode(self.step, carry, start, max_length=max_length, end=self.end)

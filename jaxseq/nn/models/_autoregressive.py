@@ -47,7 +47,7 @@ class AutoregressiveForecaster(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.head = checked_head(head)
-        own = given(dtype, param_dtype, rngs)
+        own, features = given(dtype, param_dtype, rngs), check.positive_int("features", features)
         self.recurrent = layer_of(cell, features, kernel=kernel, given=own)
         causal(self.recurrent)
         self.output = linear(self.recurrent.size, features * head.size, own)

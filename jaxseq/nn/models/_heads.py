@@ -99,10 +99,10 @@ class Quantiles:
 
     def __post_init__(self):
         if not isinstance(self.levels, tuple | list) or not all(isinstance(n, numbers.Real) for n in self.levels):
-            raise TypeError(f"`levels` must be a sequence of numbers; got {self.levels!r}")
+            raise TypeError(f"`levels` must be a sequence of numbers; got {check.short(self.levels)}")
         levels = tuple(map(float, self.levels))
         if not all(a < b for a, b in zip((0.0, *levels), (*levels, 1.0), strict=True)) or 0.5 not in levels:
-            raise ValueError(f"`levels` must rise, lie in (0, 1) and contain 0.5, the point; got {levels}")
+            raise ValueError(f"`levels` must rise, lie in (0, 1) and contain 0.5, the point; got {check.short(levels)}")
         object.__setattr__(self, "levels", levels)
 
     @property
@@ -187,7 +187,9 @@ class Gaussian:
 def checked_head(head: Head) -> Head:
     """Returns `head`; raises unless it is one."""
     if isinstance(head, type) or not isinstance(head, Head):
-        raise TypeError(f"`head` must be a head such as nn.Point(), nn.Quantiles() or nn.Gaussian(); got {head!r}")
+        raise TypeError(
+            f"`head` must be a head such as nn.Point(), nn.Quantiles() or nn.Gaussian(); got {check.short(head)}"
+        )
     return head
 
 

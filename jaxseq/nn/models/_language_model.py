@@ -65,7 +65,7 @@ class LanguageModel(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check.one_of("tied", tied, (True, False))
-        own = given(dtype, param_dtype, rngs)
+        own, features = given(dtype, param_dtype, rngs), check.positive_int("features", features)
         self.ngrams = None if ngrams is None else NGramEmbedding(ngrams, own)
         extra = 0 if self.ngrams is None else self.ngrams.size
         self.recurrent = layer_of(cell, features + extra, kernel=kernel, given=own)
@@ -105,7 +105,7 @@ class LanguageModel(nnx.Module):
         """Returns the last carry, and the logits after each step, `[B, T, V]`.
 
         Args:
-          ids: int `[B, T]`; on padding they may be anything.
+          ids: int `[B, T]`; on padding they may be anything, elsewhere one out of range gives NaN from there on.
           carry, mask, reset, key: as in `nn.Recurrent.unroll`.
 
         Raises:
@@ -119,7 +119,7 @@ class LanguageModel(nnx.Module):
 
         Args:
           carry: the carry so far; None starts a sequence.
-          ids: int `[B]`.
+          ids: int `[B]`; one out of range gives NaN.
           reset: bool `[B]`, True where a new sequence starts with this step.
 
         Raises:

@@ -41,11 +41,11 @@ class NGramEmbedding(nnx.Module):
 
     def __init__(self, ngrams: NGrams, given: Given):
         if not isinstance(ngrams, NGrams):
-            raise TypeError(f"`ngrams` must be nn.NGrams(orders) or None; got {ngrams!r}")
+            raise TypeError(f"`ngrams` must be nn.NGrams(orders) or None; got {check.short(ngrams)}")
         orders = check.sequence("ngrams.orders", ngrams.orders)
         self.orders = tuple(check.positive_int("ngrams.orders", order) for order in orders)
         if not self.orders or min(self.orders) < 2:
-            raise ValueError(f"`ngrams.orders` must be numbers of 2 or more; got {ngrams.orders!r}")
+            raise ValueError(f"`ngrams.orders` must be numbers of 2 or more; got {check.short(ngrams.orders)}")
         self.buckets = check.positive_int("ngrams.buckets", ngrams.buckets)
         rows, features = len(self.orders) * self.buckets, check.positive_int("ngrams.features", ngrams.features)
         zeros = jax.nn.initializers.zeros

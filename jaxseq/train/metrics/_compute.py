@@ -21,6 +21,11 @@ class Metric(Protocol):
         ...
 
 
+def is_metric(value: Any) -> bool:
+    """Whether it is a metric; told by its type, since the value itself may cost a computation."""
+    return hasattr(type(value), "value")
+
+
 def merge(a: T, b: T) -> T:
     """Returns the metric, or the pytree of metrics, of both batches at once.
 
@@ -32,12 +37,11 @@ def merge(a: T, b: T) -> T:
     >>> float(merged.value)
     3.0
     """
+    check.representable((a, b), ("a", "b"))
     shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
     if jax.tree.structure(a) != jax.tree.structure(b) or shapes[0] != shapes[1]:
-        raise ValueError(
-            f"`a` and `b` must be the same metrics; got {jax.tree.structure(a)} of {shapes[0]} and "
-            f"{jax.tree.structure(b)} of {shapes[1]}"
-        )
+        got = " and ".join(check.brief(jax.tree.map(check.shaped, tree)) for tree in (a, b))
+        raise ValueError(f"`a` and `b` must be the same metrics; got {got}")
     return jax.tree.map(jnp.add, a, b)
 
 
@@ -59,10 +63,16 @@ def compute(metrics: Mapping[str, Any]) -> dict[str, float]:
     for name, x in flat.items():
         if jnp.shape(x) != ():
             raise TypeError(f"`metrics` must be metrics or scalars; {name!r} is of shape {jnp.shape(x)}")
+        if jnp.iscomplexobj(x):
+            raise TypeError(f"`metrics` must be real; {name!r} is {check.shaped(x)}")
     return {name: float(x) for name, x in zip(flat, jax.device_get(list(flat.values())), strict=True)}
 
 
 def _flat(name: str, x: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(x, Mapping):
+        for leaf in jax.tree.leaves(x):
+            if isinstance(leaf, np.ndarray):
+                check.representable(leaf, f"metrics[{name!r}]")
     x = getattr(x, "value", x)
     if isinstance(x, Mapping):
         for key, part in x.items():

@@ -21,7 +21,7 @@ class Mean(NamedTuple):
         """The mean; NaN where nothing was counted."""
         counted = self.count > 0
         total = jnp.asarray(self.total)
-        total = total if jnp.issubdtype(total.dtype, jnp.floating) else total.astype(float)
+        total = total if jnp.issubdtype(total.dtype, jnp.inexact) else total.astype(float)
         return jnp.where(counted, total / jnp.where(counted, self.count, 1).astype(total.dtype), jnp.nan)
 
 
