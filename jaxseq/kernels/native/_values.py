@@ -10,19 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from jaxseq.kernels.native._ir import Code
 
-BITS = {
-    "i1": 1,
-    "i8": 8,
-    "i16": 16,
-    "i32": 32,
-    "i64": 64,
-    "ptr": 64,
-    "half": 16,
-    "bfloat": 16,
-    "float": 32,
-    "double": 64,
-}
-INTRINSIC_NAMES = {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16"}
+BYTES = {"i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "ptr": 8, "half": 2, "bfloat": 2, "float": 4, "double": 8}
+INTRINSIC_NAMES = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}
 
 
 class Type(NamedTuple):
