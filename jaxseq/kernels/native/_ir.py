@@ -13,7 +13,7 @@ module.text()
 import contextlib
 import dataclasses
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from jaxseq.kernels.native._values import INTRINSIC_NAMES, Type, Value
 
@@ -37,8 +37,9 @@ class Module:
     """Functions, and the declarations of what they call."""
 
     def __init__(self):
-        self.functions: dict[str, str] = {}
+        self.globals: dict[str, str] = {}
         self.declarations: dict[str, str] = {}
+        self.functions: dict[str, str] = {}
 
     def declare(self, name: str, result: "Type | None", arguments: Sequence[Type]):
         """Declares a function that is defined elsewhere; intrinsics need none of it, `Code.call` does it for them."""
@@ -46,7 +47,8 @@ class Module:
 
     def text(self) -> str:
         """The module as LLVM parses it."""
-        return "\n".join([*self.declarations.values(), *self.functions.values(), ""])
+        parts = (self.globals, self.declarations, self.functions)
+        return "\n".join([*(text for part in parts for text in part.values()), ""])
 
 
 class Code:
@@ -236,6 +238,27 @@ class Code:
         yield
         self.do(f"br label %{done}")
         self.block(done)
+
+    @contextlib.contextmanager
+    def while_true(self) -> Iterator[Callable[[Value], None]]:
+        """Writes a body that runs until a condition holds that it hands to what it is given."""
+        head, done = self.new_label("loop"), self.new_label("done")
+
+        def leave_if(condition: Value):
+            rest = self.new_label("rest")
+            self.do(f"br {condition}, label %{done}, label %{rest}")
+            self.block(rest)
+
+        self.do(f"br label %{head}")
+        self.block(head)
+        yield leave_if
+        self.do(f"br label %{head}")
+        self.block(done)
+
+    def leave(self, value: Value | None = None):
+        """Returns before the end."""
+        self.do(f"ret {value}" if value is not None else "ret void")
+        self.block(self.new_label("never"))
 
     def ret(self, value: Value | None = None):
         """Ends the function, and puts it into the module."""

@@ -1,0 +1,152 @@
+"""Machine code of a program, and its call through XLA's FFI.
+
+A program is a `Module` that defines `void @run(ptr buffers, ptr pool)`, with the addresses of arguments and results in
+`buffers`. It may call
+
+    void @jaxseq_parallel(ptr pool, ptr work, ptr context, i64 units)      work(context, unit) for each, and wait
+    ptr  @jaxseq_allocate(i64 bytes)       void @jaxseq_free(ptr)          memory for the time of a call
+
+It is compiled when JAX lowers the call, and known to XLA by a number made of its text and the processor. So one text is
+compiled once, and a program that XLA finds in its persistent cache finds it again. It lives while JAX's lowering or one
+of XLA's executables holds it.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import sys
+import threading
+import weakref
+from pathlib import Path
+
+import jax
+
+from jaxseq.kernels.native._ir import Module, i64, ptr
+from jaxseq.kernels.native._machine import Machine, host, llvm, machine
+from jaxseq.kernels.native._runtime import ENTRY_BYTES, KNOWN_VERSIONS, RUN, USERS, runtime
+
+TARGET = "jaxseq_native"
+_known: "weakref.WeakValueDictionary[int, Program]" = weakref.WeakValueDictionary()
+_held: "dict[int, Program]" = {}  # those that executables have asked for
+_lock = threading.RLock()
+
+
+def why_not() -> str | None:
+    """Returns why no program can be called here, None where one can."""
+    if os.environ.get("JAXSEQ_NATIVE") == "0":
+        return "the environment has JAXSEQ_NATIVE=0"
+    if llvm() is None:
+        return "llvmlite is not installed"
+    if sys.platform not in ("linux", "darwin"):
+        return f"native loops are for Linux and macOS; this is {sys.platform}"
+    if host() is None:
+        return f"the processor {llvm().get_host_cpu_name()} has neither AVX2 nor NEON"
+    if _version() not in KNOWN_VERSIONS:
+        return f"the version {_version()} of XLA's FFI is not known; known are {sorted(KNOWN_VERSIONS)}"
+    return None
+
+
+class Program:
+    """Machine code of a module; `number` is what XLA knows it by."""
+
+    def __init__(self, number: int, text: str, processor: Machine):
+        self.number = number
+        self._engine = _compile(text, processor)
+        self._entry = (ctypes.c_int64 * (ENTRY_BYTES // 8))()
+        self._entry[RUN // 8] = self._engine.get_function_address("run")
+
+    @property
+    def address(self) -> int:
+        """Where its entry is."""
+        return ctypes.addressof(self._entry)
+
+    @property
+    def users(self) -> int:
+        """How many executables of XLA's hold it."""
+        return self._entry[USERS // 8]
+
+
+def program(module: Module) -> Program:
+    """Returns a module's program, compiled if there is none; keep it until XLA has made an executable with it."""
+    _register()
+    module.declare("jaxseq_parallel", None, [ptr, ptr, ptr, i64])
+    module.declare("jaxseq_allocate", ptr, [i64])
+    module.declare("jaxseq_free", None, [ptr])
+    text, processor = module.text(), machine()
+    digest = hashlib.sha256(repr((text, processor)).encode()).digest()
+    number = int.from_bytes(digest[:8], "little", signed=True)
+    with _lock:
+        for unused in [held for held, program in _held.items() if not program.users]:
+            del _held[unused]
+        found = _known.get(number)
+        if found is None:
+            found = _known[number] = Program(number, text, processor)
+    return found
+
+
+def _compile(text: str, processor: Machine):
+    """An engine with the code of a module, which is optimised a little: what is written is near what shall run."""
+    module = llvm().parse_assembly(text)
+    module.verify()
+    options = llvm().create_pipeline_tuning_options(speed_level=1)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    target = processor.target()
+    module.triple, module.data_layout = target.triple, str(target.target_data)
+    passes = llvm().create_pass_builder(target, options)
+    passes.getModulePassManager().run(module, passes)
+    code = llvm().ObjectFileRef.from_data(target.emit_object(module))
+    engine = llvm().create_mcjit_compiler(llvm().parse_assembly(""), processor.target())
+    engine.add_object_file(code)
+    engine.finalize_object()
+    return engine
+
+
+@functools.cache
+def _version() -> tuple[int, int]:
+    """The version of the FFI that this jaxlib speaks, of its own header."""
+    header = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+    major, minor = (re.search(rf"#define XLA_FFI_API_{part} (\d+)", header) for part in ("MAJOR", "MINOR"))
+    return (int(major[1]), int(minor[1])) if major and minor else (-1, -1)
+
+
+@ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)
+def _find(number):
+    """XLA makes an executable with the program of this number: its entry, null where there is none."""
+    found = _known.get(number)
+    if found is None:
+        return None
+    _held[number] = found
+    return found.address
+
+
+@functools.cache
+def _register():
+    """Compiles the handlers, and makes them known to XLA."""
+    libc = ctypes.CDLL(None)
+    symbols = {
+        "jaxseq_malloc": ctypes.pythonapi.PyMem_RawMalloc,
+        "jaxseq_release": ctypes.pythonapi.PyMem_RawFree,
+        "jaxseq_yield": libc.sched_yield,
+        "jaxseq_find": _find,
+    }
+    for name, function in symbols.items():
+        llvm().add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
+    engine = _compile(runtime(_version()).text(), machine())
+    for name in ("jaxseq_parallel", "jaxseq_allocate", "jaxseq_free"):
+        llvm().add_symbol(name, engine.get_function_address(name))
+    info = (ctypes.c_int64 * 3)(24, 0, engine.get_function_address("forget"))
+    type_id = engine.get_global_value_address("type_id")
+    jax.ffi.register_ffi_type(
+        TARGET, {"type_id": _capsule(type_id), "type_info": _capsule(ctypes.addressof(info))}, platform="cpu"
+    )
+    stages = {stage: _capsule(engine.get_function_address(stage)) for stage in ("instantiate", "execute")}
+    jax.ffi.register_ffi_target(TARGET, stages, platform="cpu")
+    return engine, info
+
+
+def _capsule(address: int):
+    make = ctypes.pythonapi.PyCapsule_New
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    return make(address, None, None)
