@@ -203,6 +203,8 @@ class Code:
 
         n is at least 1 where it is a number, and a multiple of `step`. One round alone is written without a loop.
         """
+        if isinstance(n, int) and (n < 1 or n % step):
+            raise ValueError(f"a loop of {n} in steps of {step}")
         if isinstance(n, int) and n <= step:
             loop = Loop(0, list(values), [])
             yield loop
