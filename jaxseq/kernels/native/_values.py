@@ -5,7 +5,7 @@ type i64 are indices: they may be Python's ints, are folded where they are, and 
 is right whether a row is counted by a loop or known.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from jaxseq.kernels.native._ir import Code
@@ -71,7 +71,7 @@ class Value:
     def __rsub__(self, other):
         return self.code.binary("sub", other, self)
 
-    def __mul__(self, other):
+    def __mul__(self, other) -> Any:
         if self._is_index_and(other, 0):
             return 0
         return self if self._is_index_and(other, 1) else self.code.binary("mul", self, other)
