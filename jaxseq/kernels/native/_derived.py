@@ -14,7 +14,7 @@ from jaxseq.typing import Backward, Cell
 def backward_of(cell: Cell) -> Backward:
     """Returns the cell's own backward, or one by JAX, for rows and steps that lead as `[T, B, ...]`.
 
-    What JAX's `bwd` gives for δu is more: `(d_u, what came in)`, from which `collect` takes the gradient of the weights.
+    JAX's `bwd` gives for δu also what came in, from which `collect` takes the gradient of the weights.
     """
     return _Derived(cell).functions() if cell.backward is None else cell.backward
 
@@ -47,7 +47,9 @@ class _Derived:
 
         start = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if _is_float(leaf) else None, wide)
         total, _ = jax.lax.scan(add, start, (saved, d_us[1]))
-        return jax.tree.map(lambda d, leaf: None if d is None else d.astype(leaf.dtype), total, params, is_leaf=_is_none)
+        return jax.tree.map(
+            lambda d, leaf: None if d is None else d.astype(leaf.dtype), total, params, is_leaf=_is_none
+        )
 
     def project(self, params, xs, d_us):
         return _cotangents.pull_back(self.cell.project, (params, xs), d_us[0])

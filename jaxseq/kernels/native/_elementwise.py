@@ -223,7 +223,9 @@ OPERATIONS: dict[str, Callable[[Code, Node, list[Value], Type], Value]] = {
     "integer_pow": _power,
     "max": _extreme("maximum", "smax"),
     "min": _extreme("minimum", "smin"),
-    "clamp": _plain(lambda code, low, x, high: code.intrinsic("minimum", code.intrinsic("maximum", x, low), high), of_floats=True),
+    "clamp": _plain(
+        lambda code, low, x, high: code.intrinsic("minimum", code.intrinsic("maximum", x, low), high), of_floats=True
+    ),
     "abs": _plain(_magnitude),
     "sign": _plain(_sign),
     "sqrt": _intrinsic("sqrt"),

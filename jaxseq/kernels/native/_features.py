@@ -102,7 +102,9 @@ class Block:
     def alike(self, part, at):
         place = self.places[part.node]
         memory = format_of(place.dtype).memory
-        return self.code.splat(read(self.code, place.dtype, self.code.at(at[place], memory, part.offset), 0), self.lanes)
+        return self.code.splat(
+            read(self.code, place.dtype, self.code.at(at[place], memory, part.offset), 0), self.lanes
+        )
 
     def row_of(self, place, row):
         return self.code.at(place.pointer, format_of(place.dtype).memory, row * place.stride)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
@@ -44,7 +45,9 @@ class Node:
 
     __slots__ = ("args", "dtype", "facts", "op", "row", "shape", "size", "value")
 
-    def __init__(self, op: str, args: Sequence["Node"], shape: tuple, dtype: Any, row: bool, value: Any = None, **facts):
+    def __init__(
+        self, op: str, args: Sequence["Node"], shape: tuple, dtype: Any, row: bool, value: Any = None, **facts
+    ):
         self.op, self.args, self.row, self.value, self.facts = op, tuple(args), row, value, facts
         self.shape, self.dtype, self.size = tuple(shape), dtype, math.prod(shape)
 
@@ -62,7 +65,9 @@ class Traced:
         except (TypeError, ValueError) as error:
             raise Unsupported(f"its functions do not take one row alone: {str(error)[:120]}") from error
         flags = [*is_of_row, *[True] * (len(closed.in_avals) - len(is_of_row))]
-        leaves = [Node("leaf", (), aval.shape, aval.dtype, row) for aval, row in zip(closed.in_avals, flags, strict=True)]
+        leaves = [
+            Node("leaf", (), aval.shape, aval.dtype, row) for aval, row in zip(closed.in_avals, flags, strict=True)
+        ]
         self.params, self.rows = leaves[: len(flags) - len(jax.tree.leaves(rows))], leaves[len(is_of_row) :]
         self.results = _inlined(closed.jaxpr, closed.consts, leaves)
         self.structure = jax.tree.structure(results)
@@ -108,12 +113,12 @@ _CALLS = {
 }
 
 
-def _inlined(jaxpr, consts, arguments):
+def _inlined(jaxpr: Any, consts: Sequence, arguments: Sequence[Node]) -> list[Node]:
     """The nodes of a jaxpr's results."""
     nodes = dict(zip(jaxpr.constvars, map(_known, consts), strict=True))
     nodes |= zip(jaxpr.invars, arguments, strict=True)
 
-    def read(atom):
+    def read(atom: Any) -> Node:
         return _known(atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else nodes[atom]
 
     for equation in jaxpr.eqns:
@@ -142,17 +147,16 @@ def _node(equation, args, place):
     name = primitive.name
     if name in _IDENTITIES:
         return args[place]
-    if name in _MOVES and (not args[0].row or all(arg.row or arg.op == "const" for arg in args)):
-        if any(arg.row for arg in args) or all(arg.op == "const" for arg in args):
-            return _moved(args, lambda *index: _MOVES[name](options, *index), aval, place)
-    if not any(arg.row for arg in args):
+    of_row = any(arg.row for arg in args)
+    if name in _MOVES and (of_row or all(arg.op == "const" for arg in args)):
+        return _moved(args, lambda *index: _MOVES[name](options, *index), aval, place)
+    if not of_row:
         return _folded(name, args, aval) or _of_params(primitive, options, args, aval, place)
     if name == "dot_general":
-        return _product(*args, options, aval)
+        left, right = args
+        return _product(left, right, options, aval)
     if name in _REDUCTIONS:
         return _reduction(_REDUCTIONS[name], args[0], options["axes"], aval)
-    if name in _MOVES:
-        return _moved(args, lambda *index: _MOVES[name](options, *index), aval, place)
     if name == "convert_element_type" and args[0].dtype == aval.dtype:
         return args[0]
     return Node(_NAMES.get(name, name), args, aval.shape, aval.dtype, True, **_facts(options))

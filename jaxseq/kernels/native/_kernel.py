@@ -8,10 +8,11 @@ On other platforms than a CPU, in `jax.export`, and for second derivatives the l
 """
 
 import functools
+from typing import Any
 
 import jax
 
-from jaxseq import _cotangents, check
+from jaxseq import _cotangents
 from jaxseq._factory import named
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._plan import register
@@ -43,7 +44,7 @@ def _in_segments(params, carry, xs, *, cell, reverse):
     plan = plan_native(cell, params, xs)
     lead = batch_axes(cell, params, carry, xs)
 
-    def run(params, carry, xs, _is_first):
+    def run(params, carry, xs, _is_first) -> Any:
         return _loop(cell, reverse, params, carry, xs)
 
     arguments = flattened(params, carry, xs, lead)

@@ -211,7 +211,7 @@ class _Writer:
 
     def step(self, index, pointers, rooms, turns):
         """Writes one step; returns the pointers by which the next one finds its carry."""
-        code, loop, block = self.code, self.loop, self.block
+        loop, block = self.loop, self.block
         step = (loop.T - 1) - index if loop.reverse else index
         known = dict(block.places)
         for leaf, place in zip(loop.streams, self.streams, strict=True):

@@ -28,7 +28,7 @@ Function = Callable[[Any, Any, Any], tuple[Any, Any]]
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("first", "after"), meta_fields=("reverse",))
 @dataclasses.dataclass(frozen=True)
 class Before:
-    """What a loop handed to each step: `first [B, ...]` to its first, then what it got of the last, `after [T, B, ...]`."""
+    """What a loop handed to each step: `first [B, ...]`, then what the last one left, `after [T, B, ...]`."""
 
     first: jax.Array
     after: jax.Array
@@ -152,10 +152,8 @@ class _Scan:
             elif node in self.carry_in:
                 place = self.carry_in.index(node)
                 after = base(self.carry_out[place])
-                if after in self.inputs_in:
-                    array = whole(inputs[self.inputs_in.index(after)])
-                else:
-                    array = arrays[after]
+                is_input = after in self.inputs_in
+                array = whole(inputs[self.inputs_in.index(after)]) if is_input else arrays[after]
                 out = Before(first[place], array.reshape(self.T, *first[place].shape), self.reverse)
             else:
                 out = arrays[node]

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxseq.kernels.native._graph import Node, base
+from jaxseq.kernels.native._mathematics import FUNCTIONS
 
 _PIECES = 16  # chunks of one node in the body of a loop, at most
-_COSTLY = {"tanh", "logistic", "exp", "exp2", "log", "log1p", "expm1", "erf", "sin", "cos", "div", "sqrt", "rsqrt", "pow"}
+_COSTLY = {*FUNCTIONS, "div", "sqrt", "rsqrt"}
 
 
 class Part(NamedTuple):
@@ -176,16 +177,16 @@ class _Planner:
         """Loops for roots; those that share what is computed are in one loop where their sizes allow it."""
         groups = []
         for together in _components(roots, lambda root: self.closure(root, ready)):
-            by_size = {}
+            by_size: dict[int, list[Node]] = {}
             for root in together:
                 by_size.setdefault(root.size, []).append(root)
-            for attempt in ([together], list(by_size.values())):
-                found = [self.extent(some, ready) for some in attempt]
-                if all(found):
-                    groups += [Group(n, some) for n, some in zip(found, attempt, strict=True)]
+            for attempt in ([together], [*by_size.values()]):
+                found = [Group(n, some) for some in attempt if (n := self.extent(some, ready)) is not None]
+                if len(found) == len(attempt):
+                    groups += found
                     break
             else:
-                groups += [Group(self.extent([root], ready, must=True), [root]) for root in together]
+                groups += [Group(self.own_extent(root, ready), [root]) for root in together]
         return groups
 
     def closure(self, root, ready):
@@ -199,23 +200,36 @@ class _Planner:
             todo += node.args
         return {node for node in found if node.op != "move"}
 
-    def extent(self, roots, ready, must=False):
+    def extent(self, roots, ready):
         """The longest chunk by which roots can be computed; None: there is none."""
-        sizes = {root.size for root in roots}
-        shared, longest, scattered = math.gcd(*sizes), max(sizes), None
-        for n in (n for n in range(shared, 0, -1) if shared % n == 0 and longest // n <= _PIECES):
+        for n in self.lengths(roots):
             try:
-                seen = set()
-                for root in roots:
-                    for offset in range(0, root.size, n):
-                        self.check(Part(root, offset, False), n, ready, seen)
-                return n
-            except _Scattered as error:
-                scattered = error
-        if not must:
-            return None
-        assert scattered is not None
-        raise scattered
+                self.check_all(roots, n, ready)
+            except _Scattered:
+                continue
+            return n
+        return None
+
+    def own_extent(self, root, ready):
+        """That of one root; raises _Scattered where there is none."""
+        *_, shortest = self.lengths([root])
+        n = self.extent([root], ready)
+        if n is None:
+            self.check_all([root], shortest, ready)
+            raise AssertionError
+        return n
+
+    def lengths(self, roots):
+        """Lengths of chunks, the longest first."""
+        sizes = [root.size for root in roots]
+        shared, longest = math.gcd(*sizes), max(sizes)
+        return [n for n in range(shared, 0, -1) if shared % n == 0 and longest // n <= _PIECES]
+
+    def check_all(self, roots, n, ready):
+        seen = set()
+        for root in roots:
+            for offset in range(0, root.size, n):
+                self.check(Part(root, offset, False), n, ready, seen)
 
     def check(self, part, n, ready, seen):
         """Raises _Scattered where a chunk cannot be made from chunks."""
