@@ -98,7 +98,8 @@ def evaluate(node: Node, memo: dict[Node, Any]) -> jax.Array:
     return memo[node]
 
 
-_IDENTITIES = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "pvary", "reduce_precision"}
+_IDENTITIES = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision"}
+_IDENTITIES |= {"pvary", "pcast", "reshard", "mesh_cast", "sharding_constraint"}  # of one row nothing is split
 _CALLS = {
     "pjit": "jaxpr",
     "jit": "jaxpr",
@@ -119,7 +120,8 @@ def _inlined(jaxpr: Any, consts: Sequence, arguments: Sequence[Node]) -> list[No
     nodes |= zip(jaxpr.invars, arguments, strict=True)
 
     def read(atom: Any) -> Node:
-        return _known(atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else nodes[atom]
+        is_known = isinstance(atom, core.Literal)
+        return _known(atom.val, _dtype(atom)) if is_known else nodes[atom]
 
     for equation in jaxpr.eqns:
         args, primitive = [read(atom) for atom in equation.invars], equation.primitive
@@ -131,6 +133,10 @@ def _inlined(jaxpr: Any, consts: Sequence, arguments: Sequence[Node]) -> list[No
             results = [_node(equation, args, place) for place in range(len(equation.outvars))]
         nodes |= zip(equation.outvars, results, strict=True)
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _dtype(atom: Any) -> Any:
+    return atom.aval.dtype
 
 
 def _known(value, dtype=None):
