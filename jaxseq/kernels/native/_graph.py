@@ -143,7 +143,10 @@ def _known(value, dtype=None):
     """The node of a constant; one that is traced, as a function may close over it, is like a param."""
     if isinstance(value, jax.core.Tracer) or jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key):
         return Node("param", (), value.shape, value.dtype, False, lambda: value)
-    value = np.asarray(value, dtype)
+    return _const(np.asarray(value, dtype))
+
+
+def _const(value):
     return Node("const", (), value.shape, value.dtype, False, value.ravel())
 
 
@@ -153,6 +156,9 @@ def _node(equation, args, place):
     name = primitive.name
     if name in _IDENTITIES:
         return args[place]
+    is_sum = name in ("dot_general", "reduce_sum")
+    if math.prod(aval.shape) == 0 or (is_sum and any(arg.size == 0 for arg in args)):
+        return _const(np.zeros(aval.shape, aval.dtype))
     of_row = any(arg.row for arg in args)
     if name in _MOVES and (of_row or all(arg.op == "const" for arg in args)):
         return _moved(args, lambda *index: _MOVES[name](options, *index), aval, place)
@@ -199,8 +205,7 @@ def _folded(name, args, aval):
     if name not in _ARITHMETIC or not all(arg.op == "const" for arg in args):
         return None
     value = _ARITHMETIC[name](*(arg.value.reshape(arg.shape) for arg in args))
-    value = np.broadcast_to(value, aval.shape).astype(aval.dtype)
-    return Node("const", (), aval.shape, aval.dtype, False, value.ravel())
+    return _const(np.broadcast_to(value, aval.shape).astype(aval.dtype))
 
 
 # Moves: what they do to the indices of their arguments
@@ -248,10 +253,12 @@ def _moved(args, move, aval, place=0):
     result = move(*index)
     flat = np.ravel(result[place] if isinstance(result, list) else result)
     if all(arg.op == "const" for arg in args):
-        value = np.concatenate([arg.value for arg in args])[flat].astype(aval.dtype)
-        return Node("const", (), aval.shape, aval.dtype, False, value)
+        value = np.concatenate([arg.value for arg in args])[flat]
+        return _const(value.astype(aval.dtype).reshape(aval.shape))
     which = np.searchsorted(starts, flat, "right") - 1
     at = flat - starts[which]
+    read, which = np.unique(which, return_inverse=True)
+    args = [args[place] for place in read]
     if len(args) == 1 and flat.size == args[0].size and (at == np.arange(flat.size)).all():
         return Node("view", args, aval.shape, aval.dtype, args[0].row)
     return Node("move", args, aval.shape, aval.dtype, any(arg.row for arg in args), which=which, at=at)
