@@ -11,6 +11,7 @@ compiled once, and a program that XLA finds in its persistent cache finds it aga
 of XLA's executables holds it.
 """
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -44,7 +45,8 @@ def why_not() -> str | None:
     if host() is None:
         return f"the processor {llvm().get_host_cpu_name()} has neither AVX2 nor NEON"
     if _version() not in KNOWN_VERSIONS:
-        return f"the version {_version()} of XLA's FFI is not known; known are {sorted(KNOWN_VERSIONS)}"
+        given, *known = ("{}.{}".format(*version) for version in (_version(), *sorted(KNOWN_VERSIONS)))
+        return f"the version {given} of XLA's FFI is not known; known are {', '.join(known)}"
     return None
 
 
@@ -94,8 +96,11 @@ def _compile(text: str, processor: Machine):
     options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
     target = processor.target()
     module.triple, module.data_layout = target.triple, str(target.target_data)
-    passes = llvm().create_pass_builder(target, options)
-    passes.getModulePassManager().run(module, passes)
+    builder = llvm().create_pass_builder(target, options)
+    passes = builder.getModulePassManager()
+    passes.run(module, builder)
+    llvm().newpassmanagers.NewPassManager._dispose(passes)  # llvmlite forgets it: another base's method comes first
+    passes.detach()
     code = llvm().ObjectFileRef.from_data(target.emit_object(module))
     engine = llvm().create_mcjit_compiler(llvm().parse_assembly(""), processor.target())
     engine.add_object_file(code)
@@ -143,7 +148,9 @@ def _register():
     )
     stages = {stage: _capsule(engine.get_function_address(stage)) for stage in ("instantiate", "execute")}
     jax.ffi.register_ffi_target(TARGET, stages, platform="cpu")
-    return engine, info
+    # An executable may be dropped after Python is gone: then what it calls and counts in must still be there.
+    for kept in (_held, engine, info):
+        atexit.register(ctypes.pythonapi.Py_IncRef, ctypes.py_object(kept))
 
 
 def _capsule(address: int):

@@ -45,9 +45,7 @@ ERF_LARGE = (
     *(-1.06777877e-1, -6.34846687e-1, -1.28717512e-1),
 )
 BY_LANE = ("erfc", "cbrt", "asinh", "acosh", "atanh", "lgamma")
-INTRINSICS = {
-    name: name for name in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "exp2", "atan2", "pow")
-}
+INTRINSICS = ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "exp2", "atan2", "pow")
 Function = Callable[..., Value]
 
 
@@ -203,7 +201,7 @@ FUNCTIONS: dict[str, Function] = {
     name: _once(name, function)
     for name, function in {
         **{function.__name__: function for function in (exp, expm1, tanh, logistic, log, log1p, erf)},
-        **{name: _intrinsic(symbol) for name, symbol in INTRINSICS.items()},
+        **{name: _intrinsic(name) for name in INTRINSICS},
         **{name: _by_lane(name) for name in BY_LANE},
     }.items()
 }
