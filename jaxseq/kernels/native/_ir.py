@@ -164,7 +164,7 @@ class Code:
             return pointer
         return self.op(ptr, f"getelementptr inbounds {scalar.scalar}, {pointer}, {self.constant(i64, index)}")
 
-    def load(self, kind: Type, pointer: Value, live: int | None = None, other=0) -> Value:
+    def load(self, kind: Type, pointer: Value, live: int | None = None, other: float = 0) -> Value:
         """Reads a scalar or a vector; with `live` the first so many lanes, and `other` in the rest."""
         if live is None or live == kind.lanes:
             return self.op(kind, f"load {kind}, {pointer}, align {kind.bytes}")

@@ -1,0 +1,52 @@
+"""Whether and how a cell runs natively, in words."""
+
+import math
+from typing import Any
+
+import jax
+
+from jaxseq._meshes import step_output
+from jaxseq.kernels._bptt_plan import plan_bptt
+from jaxseq.kernels._plan import Plan
+from jaxseq.kernels.native import _call
+from jaxseq.kernels.native._scan import of_rows
+from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
+
+
+def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    """Returns how `native` runs a cell.
+
+    Raises:
+      ValueError: native loops do not run here; the message says why.
+    """
+    reason = _call.why_not()
+    if reason is not None:
+        raise ValueError(f"`kernels.native` does not run here: {reason}")
+    plan = plan_bptt(cell, params, xs)
+    gradient = "the vjp of its step, compiled" if cell.backward is None else plan.gradient
+    return plan._replace(kernel="kernels.native", gradient=gradient, direct=False)
+
+
+def batch_axes(cell: Cell, params: Params, carry: Carry, xs: Inputs) -> Shape:
+    """Returns the batch axes, any number of them."""
+    y = step_output(cell, params, carry, xs)
+    return y.shape[:-1]
+
+
+def flattened(params: Params, carry: Carry, xs: Inputs, batch: Shape) -> tuple[Params, Carry, Inputs]:
+    """Returns the arguments with one batch axis in place of all."""
+    n, rows = len(batch), math.prod(batch)
+
+    def flat(leaf: Any, lead: int) -> Any:
+        return leaf.reshape(*leaf.shape[:lead], rows, *leaf.shape[lead + n :])
+
+    leaves, tree = jax.tree.flatten(params)
+    params = [flat(leaf, 0) if flag else leaf for leaf, flag in zip(leaves, of_rows(params), strict=True)]
+    carry = jax.tree.map(lambda leaf: flat(leaf, 0), carry)
+    return jax.tree.unflatten(tree, params), carry, jax.tree.map(lambda leaf: flat(leaf, 1), xs)
+
+
+def unflattened(carry: Carry, ys: jax.Array, batch: Shape) -> tuple[Carry, jax.Array]:
+    """Returns results of one batch axis with all axes that it stands for."""
+    carry = jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), carry)
+    return carry, ys.reshape(ys.shape[0], *batch, *ys.shape[2:])
