@@ -28,7 +28,7 @@ def drawn(cell, T, B, D, dtype):
     return params, jnp.asarray(generator.normal(size=(T, B, D)).astype(dtype))
 
 
-@hypothesis.settings(max_examples=24)
+@hypothesis.settings(max_examples=12)
 @hypothesis.given(
     seed=st.integers(0, 10**6),
     size=st.integers(1, 33),

@@ -172,3 +172,17 @@ def test_x64_changes_nothing_in_narrower_dtypes(dtype):
         got = run(cell, kernels.native, params, xs)
     assert jax.tree.map(lambda leaf: leaf.dtype, got) == jax.tree.map(lambda leaf: leaf.dtype, want)
     zoo.assert_close(got, want, 0)
+
+
+def test_what_has_no_native_form_is_told():
+    cell = jaxseq.conv_lstm((4, 4), 2)
+    params = cell.init(jax.random.key(0), 16)
+    with pytest.raises(ValueError, match=r"kernels\.native.*conv_general_dilated"):
+        run(cell, kernels.native, params, jnp.ones([T, B, 16]))
+
+
+def test_it_is_turned_off_by_the_environment(monkeypatch):
+    monkeypatch.setenv("JAXSEQ_NATIVE", "0")
+    cell = jaxseq.lstm(H + 2)
+    with pytest.raises(ValueError, match="JAXSEQ_NATIVE=0"):
+        run(cell, kernels.native, *problem(cell))

@@ -2,7 +2,7 @@
 
 From a cell's functions to a result, in the order in which the files are best read:
 
-    _graph        a function of one row, traced by JAX, as nodes of few kinds
+    _graph        a function of one row, traced by JAX, as a graph of `_nodes`; `_moves` those that only move numbers
     _stages       in which order nodes are computed: barriers, and fused loops between them
     _elementwise  JAX's elementwise primitives on vectors; `_mathematics` those that are not one instruction
     _products     products of rows with weights, in tiles of registers

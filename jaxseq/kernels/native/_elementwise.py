@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxseq.kernels.native import _mathematics
-from jaxseq.kernels.native._graph import Node, Unsupported
 from jaxseq.kernels.native._ir import Code, Module
+from jaxseq.kernels.native._nodes import Node, Unsupported
 from jaxseq.kernels.native._values import Type, Value, f16, f32, f64, i1, i8, i16, i32, i64
 
 

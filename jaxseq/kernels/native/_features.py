@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxseq.kernels.native import _products
 from jaxseq.kernels.native._elementwise import compute, format_of, read, write
-from jaxseq.kernels.native._graph import Node, base
 from jaxseq.kernels.native._ir import Code
+from jaxseq.kernels.native._nodes import Node, base
 from jaxseq.kernels.native._products import Tile
 from jaxseq.kernels.native._stages import Group, Part, Stage, parts
 from jaxseq.kernels.native._values import Type, Value, f32, i32, i64, ptr

@@ -1,15 +1,7 @@
 """A function of one row as a graph of few kinds of nodes.
 
-A cell's functions treat the rows of a batch alike, so JAX traces them for one row, and calls are inlined. What is left
-of JAX's primitives, on numbers in flat order:
-
-    leaf      an argument: of the row, or a param
-    const     known numbers
-    param     computed from params alone: JAX evaluates it once, before the loop
-    move      numbers in another order: slices, splits, concatenations, transposes, broadcasts, as one index map
-    product   x [b, m, K] of the row by weights [b, K, G], params alone
-    reduce    sum, max or min of [m, n] over n
-    others    a JAX primitive of that name, element by element
+A cell's functions treat the rows of a batch alike, so JAX traces them for one row. Calls are inlined; what moves
+numbers becomes index maps, and products by weights and reductions take one form each.
 
 Sums and products of 16-bit floats are in float32, as in JAX on a CPU; so are all elementwise operations on them.
 """
@@ -25,34 +17,8 @@ import numpy as np
 from jax.extend import core
 
 from jaxseq._promote import widen
-
-
-class Unsupported(Exception):  # noqa: N818 - an answer, which becomes the reason of a plan
-    """Why a function does not run natively, in words."""
-
-
-class Node:
-    """Numbers of one step of one row, or of the params.
-
-    Attributes:
-      op: the kind, as above.
-      args: the nodes it is made of.
-      size, shape, dtype: of the result; `shape` only tells how JAX saw it.
-      row: it depends on the row.
-      value: of a const, its numbers in flat order; of a param, the function of its args' values.
-      facts: of a move the index map `(which arg, place in it)`; of others what their kind needs.
-    """
-
-    __slots__ = ("args", "dtype", "facts", "op", "row", "shape", "size", "value")
-
-    def __init__(
-        self, op: str, args: Sequence["Node"], shape: tuple, dtype: Any, row: bool, value: Any = None, **facts
-    ):
-        self.op, self.args, self.row, self.value, self.facts = op, tuple(args), row, value, facts
-        self.shape, self.dtype, self.size = tuple(shape), dtype, math.prod(shape)
-
-    def __repr__(self):
-        return f"{self.op}{list(self.shape)}"
+from jaxseq.kernels.native._moves import INDEXED, MOVES, arranged, converted, indexed, moved
+from jaxseq.kernels.native._nodes import Node, Unsupported, constant
 
 
 class Traced:
@@ -75,27 +41,6 @@ class Traced:
     def parts(self) -> Any:
         """The results as the function returned them."""
         return jax.tree.unflatten(self.structure, self.results)
-
-
-def reached(results: Sequence[Node]) -> list[Node]:
-    """All nodes that results are made of, but for what params alone are made of."""
-    found, todo = {}, list(results)
-    while todo:
-        node = todo.pop()
-        if node not in found:
-            found[node] = None
-            todo += node.args if node.row else ()
-    return list(found)
-
-
-def evaluate(node: Node, memo: dict[Node, Any]) -> jax.Array:
-    """The value of a node that depends on params alone; `memo` begins with those of the leaves."""
-    if node not in memo:
-        if node.op == "const":
-            memo[node] = jnp.asarray(node.value.reshape(node.shape))
-        else:
-            memo[node] = node.value(*(evaluate(arg, memo) for arg in node.args))
-    return memo[node]
 
 
 _IDENTITIES = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision"}
@@ -143,11 +88,7 @@ def _known(value, dtype=None):
     """The node of a constant; one that is traced, as a function may close over it, is like a param."""
     if isinstance(value, jax.core.Tracer) or jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key):
         return Node("param", (), value.shape, value.dtype, False, lambda: value)
-    return _const(np.asarray(value, dtype))
-
-
-def _const(value):
-    return Node("const", (), value.shape, value.dtype, False, value.ravel())
+    return constant(np.asarray(value, dtype))
 
 
 def _node(equation, args, place):
@@ -158,10 +99,12 @@ def _node(equation, args, place):
         return args[place]
     is_sum = name in ("dot_general", "reduce_sum")
     if math.prod(aval.shape) == 0 or (is_sum and any(arg.size == 0 for arg in args)):
-        return _const(np.zeros(aval.shape, aval.dtype))
+        return constant(np.zeros(aval.shape, aval.dtype))
     of_row = any(arg.row for arg in args)
-    if name in _MOVES and (of_row or all(arg.op == "const" for arg in args)):
-        return _moved(args, lambda *index: _MOVES[name](options, *index), aval, place)
+    if name in MOVES and (of_row or all(arg.op == "const" for arg in args)):
+        return moved(args, lambda *index: MOVES[name](options, *index), aval, place)
+    if name in INDEXED and of_row:
+        return indexed(primitive, options, args, aval)
     if not of_row:
         return _folded(name, args, aval) or _of_params(primitive, options, args, aval, place)
     if name == "dot_general":
@@ -205,89 +148,7 @@ def _folded(name, args, aval):
     if name not in _ARITHMETIC or not all(arg.op == "const" for arg in args):
         return None
     value = _ARITHMETIC[name](*(arg.value.reshape(arg.shape) for arg in args))
-    return _const(np.broadcast_to(value, aval.shape).astype(aval.dtype))
-
-
-# Moves: what they do to the indices of their arguments
-
-
-def _padded(options, index, other):
-    low, high, interior = zip(*options["padding_config"], strict=True)
-    spread = [size + max(size - 1, 0) * gap for size, gap in zip(index.shape, interior, strict=True)]
-    whole = np.full(spread, other.item())
-    whole[tuple(slice(None, None, gap + 1) for gap in interior)] = index
-    whole = whole[tuple(slice(max(-a, 0), n - max(-b, 0)) for a, b, n in zip(low, high, spread, strict=True))]
-    return np.pad(whole, [(max(a, 0), max(b, 0)) for a, b in zip(low, high, strict=True)], constant_values=other.item())
-
-
-def _broadcast(options, index):
-    shape = [1] * len(options["shape"])
-    for axis, place in enumerate(options["broadcast_dimensions"]):
-        shape[place] = index.shape[axis]
-    return np.broadcast_to(index.reshape(shape), options["shape"])
-
-
-def _sliced(options, index):
-    strides = options["strides"] or [1] * index.ndim
-    return index[tuple(map(slice, options["start_indices"], options["limit_indices"], strides))]
-
-
-_MOVES: dict[str, Callable] = {
-    "broadcast_in_dim": _broadcast,
-    "reshape": lambda options, index: index.reshape(options["new_sizes"]),
-    "squeeze": lambda options, index: np.squeeze(index, tuple(options["dimensions"])),
-    "expand_dims": lambda options, index: np.expand_dims(index, tuple(options["dimensions"])),
-    "slice": _sliced,
-    "split": lambda options, index: np.split(index, np.cumsum(options["sizes"])[:-1], options["axis"]),
-    "transpose": lambda options, index: index.transpose(options["permutation"]),
-    "rev": lambda options, index: np.flip(index, options["dimensions"]),
-    "concatenate": lambda options, *index: np.concatenate(index, options["dimension"]),
-    "pad": _padded,
-}
-
-
-def _moved(args, move, aval, place=0):
-    """The node of a move, `move` being what it does to arrays; of constants, a constant; of all in order, a view."""
-    starts = np.cumsum([0, *(arg.size for arg in args)])
-    index = [start + np.arange(arg.size).reshape(arg.shape) for start, arg in zip(starts, args, strict=False)]
-    result = move(*index)
-    flat = np.ravel(result[place] if isinstance(result, list) else result)
-    if all(arg.op == "const" for arg in args):
-        value = np.concatenate([arg.value for arg in args])[flat]
-        return _const(value.astype(aval.dtype).reshape(aval.shape))
-    which = np.searchsorted(starts, flat, "right") - 1
-    at = flat - starts[which]
-    read, which = np.unique(which, return_inverse=True)
-    args = [args[place] for place in read]
-    if len(args) == 1 and flat.size == args[0].size and (at == np.arange(flat.size)).all():
-        return Node("view", args, aval.shape, aval.dtype, args[0].row)
-    return Node("move", args, aval.shape, aval.dtype, any(arg.row for arg in args), which=which, at=at)
-
-
-def base(node: Node) -> Node:
-    """The node whose numbers these are, in the same order."""
-    while node.op == "view":
-        node = node.args[0]
-    return node
-
-
-def _arranged(node, order, shape):
-    """A node transposed to `order` of its axes, and reshaped."""
-    aval = jax.ShapeDtypeStruct(shape, node.dtype)
-    if node.row or node.op == "const":
-        return _moved([node], lambda index: index.transpose(order), aval)
-    return Node("param", [node], shape, node.dtype, False, lambda value: value.transpose(order).reshape(shape))
-
-
-def _converted(node, dtype):
-    if node.dtype == dtype:
-        return node
-    if not node.row:
-        return Node("param", [node], node.shape, dtype, False, lambda value: value.astype(dtype))
-    return Node("convert_element_type", [node], node.shape, dtype, True)
-
-
-# Products and reductions
+    return constant(np.broadcast_to(value, aval.shape).astype(aval.dtype))
 
 
 def _product(left, right, options, aval):
@@ -302,25 +163,25 @@ def _product(left, right, options, aval):
     b = math.prod(left.shape[axis] for axis in left_batch)
     m, n = (math.prod(node.shape[a] for a in axes) for node, axes in ((left, left_free), (right, right_free)))
     K, wide = math.prod(left.shape[axis] for axis in left_sum), widen(aval.dtype)
-    left_wide, right_wide = _converted(left, wide), _converted(right, wide)
+    left_wide, right_wide = converted(left, wide), converted(right, wide)
     if left.row and right.row:
-        x = _arranged(left_wide, (*left_batch, *left_free, *left_sum), (b, m, 1, K))
-        z = _arranged(right_wide, (*right_batch, *right_free, *right_sum), (b, 1, n, K))
+        x = arranged(left_wide, (*left_batch, *left_free, *left_sum), (b, m, 1, K))
+        z = arranged(right_wide, (*right_batch, *right_free, *right_sum), (b, 1, n, K))
         shape = b, m, n, K
         whole = jax.ShapeDtypeStruct(shape, wide)
-        pair = [_moved([one], lambda index: np.broadcast_to(index, shape), whole) for one in (x, z)]
+        pair = [moved([one], lambda index: np.broadcast_to(index, shape), whole) for one in (x, z)]
         result = Node("mul", pair, shape, wide, True)
         result = _reduced("sum", result, (b * m * n, K))
     elif left.row:
-        x = _arranged(left_wide, (*left_batch, *left_free, *left_sum), (b, m, K))
-        w = _arranged(right_wide, (*right_batch, *right_sum, *right_free), (b, K, n))
+        x = arranged(left_wide, (*left_batch, *left_free, *left_sum), (b, m, K))
+        w = arranged(right_wide, (*right_batch, *right_sum, *right_free), (b, K, n))
         result = Node("product", [x, w], (b, m, n), wide, True)
     else:
-        x = _arranged(right_wide, (*right_batch, *right_free, *right_sum), (b, n, K))
-        w = _arranged(left_wide, (*left_batch, *left_sum, *left_free), (b, K, m))
+        x = arranged(right_wide, (*right_batch, *right_free, *right_sum), (b, n, K))
+        w = arranged(left_wide, (*left_batch, *left_sum, *left_free), (b, K, m))
         result = Node("product", [x, w], (b, n, m), wide, True)
-        result = _arranged(result, (0, 2, 1), (b, m, n))
-    return _converted(_moved([result], lambda index: index, jax.ShapeDtypeStruct(aval.shape, wide)), aval.dtype)
+        result = arranged(result, (0, 2, 1), (b, m, n))
+    return converted(moved([result], lambda index: index, jax.ShapeDtypeStruct(aval.shape, wide)), aval.dtype)
 
 
 _REDUCTIONS = {"reduce_sum": "sum", "reduce_max": "max", "reduce_min": "min"}
@@ -336,11 +197,11 @@ def _reduction(kind, node, axes, aval):
     n = math.prod(node.shape[axis] for axis in axes)
     if n == 0:
         raise Unsupported(f"a {kind} of no numbers")
-    x = _arranged(_converted(node, wide), (*kept, *axes), (node.size // n, n))
+    x = arranged(converted(node, wide), (*kept, *axes), (node.size // n, n))
     result = _reduced(kind, x, (node.size // n, n))
-    return _converted(_moved([result], lambda index: index, jax.ShapeDtypeStruct(aval.shape, wide)), aval.dtype)
+    return converted(moved([result], lambda index: index, jax.ShapeDtypeStruct(aval.shape, wide)), aval.dtype)
 
 
 def _reduced(kind, node, shape):
-    x = _moved([node], lambda index: index, jax.ShapeDtypeStruct(shape, node.dtype))
+    x = moved([node], lambda index: index, jax.ShapeDtypeStruct(shape, node.dtype))
     return Node("reduce", [x], shape[:1], node.dtype, True, kind=kind, n=shape[1])

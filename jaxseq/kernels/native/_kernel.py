@@ -19,7 +19,7 @@ from jaxseq.kernels._plan import register
 from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._segments import by_segments
 from jaxseq.kernels.native._derived import backward_of
-from jaxseq.kernels.native._graph import Unsupported
+from jaxseq.kernels.native._nodes import Unsupported
 from jaxseq.kernels.native._plan import batch_axes, flattened, plan_native, unflattened
 from jaxseq.kernels.native._scan import scan, whole
 from jaxseq.typing import Carry, Cell, Inputs, Params
@@ -47,11 +47,7 @@ def _in_segments(params, carry, xs, *, cell, reverse):
     def run(params, carry, xs, _is_first) -> Any:
         return _loop(cell, reverse, params, carry, xs)
 
-    arguments = flattened(params, carry, xs, lead)
-    try:
-        carry, ys = by_segments(run, *arguments, plan.segment, reverse)
-    except Unsupported as reason:
-        raise ValueError(f"`kernels.native` does not run this cell: {reason}") from reason
+    carry, ys = by_segments(run, *flattened(params, carry, xs, lead), plan.segment, reverse)
     return unflattened(carry, ys, lead)
 
 
@@ -60,7 +56,7 @@ def _loop(cell, reverse, params, carry, xs):
     def step(params, carry, x):
         return cell.step(params, carry, cell.project(params, x))
 
-    last, ys = scan(step, params, carry, xs, reverse)
+    last, ys = _run(step, params, carry, xs, reverse)
     return last, whole(ys)
 
 
@@ -71,7 +67,7 @@ def _forward(cell, reverse, params, carry, xs):
         after, y, saved = fwd(params, carry, cell.project(params, x))
         return after, (y, saved)
 
-    last, (ys, saved) = scan(step, params, carry, xs, reverse)
+    last, (ys, saved) = _run(step, params, carry, xs, reverse)
     return (last, whole(ys)), (params, xs, saved)
 
 
@@ -82,13 +78,21 @@ def _backward(cell, reverse, residuals, cotangents):
     def step(params, d_carry, of_step):
         return backward.bwd(params, of_step[0], d_carry, of_step[1])
 
-    d_carry, d_us = scan(step, params, d_carry, (saved, d_ys), not reverse)
+    d_carry = jax.tree.map(lambda d: None if d.dtype == jax.dtypes.float0 else d, d_carry)
+    d_carry, d_us = _run(step, params, d_carry, (saved, d_ys), not reverse)
     saved, d_us = whole((saved, d_us))
     if backward.project is None:
         d_params, d_xs = _cotangents.pull_back(cell.project, (params, xs), d_us)
     else:
         d_params, d_xs = backward.project(params, xs, d_us)
     return _cotangents.add(backward.collect(params, saved, d_us), d_params), d_carry, d_xs
+
+
+def _run(step, params, carry, inputs, reverse):
+    try:
+        return scan(step, params, carry, inputs, reverse)
+    except Unsupported as reason:
+        raise ValueError(f"`kernels.native` does not run this cell: {reason}") from reason
 
 
 _loop.defvjp(_forward, _backward)

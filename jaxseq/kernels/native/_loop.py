@@ -20,9 +20,9 @@ from typing import NamedTuple
 from jaxseq.kernels.native import _products
 from jaxseq.kernels.native._elementwise import format_of
 from jaxseq.kernels.native._features import Block, Place, scratch_dtype, scratch_stride
-from jaxseq.kernels.native._graph import Node, base
 from jaxseq.kernels.native._ir import Code, Module
 from jaxseq.kernels.native._machine import machine
+from jaxseq.kernels.native._nodes import Node, base
 from jaxseq.kernels.native._stages import Order, order
 from jaxseq.kernels.native._values import Value, f32, i8, i64, ptr
 

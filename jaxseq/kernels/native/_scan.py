@@ -18,7 +18,8 @@ import numpy as np
 from jaxseq._around import Augmented
 from jaxseq.kernels.native import _call, _loop
 from jaxseq.kernels.native._elementwise import check
-from jaxseq.kernels.native._graph import Node, Traced, Unsupported, base, evaluate, reached
+from jaxseq.kernels.native._graph import Traced
+from jaxseq.kernels.native._nodes import Node, Unsupported, base, evaluate, reached
 from jaxseq.kernels.native._products import pack
 from jaxseq.kernels.native._two_forms import in_two_forms
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxseq.kernels.native._graph import Node, base
 from jaxseq.kernels.native._mathematics import FUNCTIONS
+from jaxseq.kernels.native._nodes import Node, base
 
 _PIECES = 16  # chunks of one node in the body of a loop, at most
 _COSTLY = {*FUNCTIONS, "div", "sqrt", "rsqrt"}
