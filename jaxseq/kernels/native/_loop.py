@@ -89,7 +89,7 @@ def write(loop: Loop) -> Text:
         float_flags="contract",
     )
     _Writer(loop, stages, code, lanes, rows, params, tiles).write()
-    _write_units(module, buffers, loop.B, rows)
+    _write_units(module, buffers, loop, rows)
     return Text(module, params, tiles, lanes)
 
 
@@ -125,8 +125,9 @@ def _needs(loop, stages):
     return list(params), list(products), dict.fromkeys(node.dtype for node in seen)
 
 
-def _write_units(module, buffers, B, rows):
+def _write_units(module, buffers, loop, rows):
     """`run`, and the work of one unit: a block of rows. The last block begins early rather than being short."""
+    B = loop.B
     unit = Code(module, "unit", [ptr, i64])
     addresses = [unit.load(ptr, unit.at(unit.args[0], ptr, place)) for place in range(buffers)]
     row = unit.args[1] * rows
@@ -134,6 +135,9 @@ def _write_units(module, buffers, B, rows):
     unit.call("block", None, *addresses, row)
     unit.ret()
     run = Code(module, "run", [ptr, ptr], internal=False)
+    for place, node in enumerate(loop.outs, buffers - len(loop.outs)):
+        size = run.constant(i64, loop.T * B * node.size * format_of(node.dtype).memory.bytes)
+        run.call("jaxseq_huge_pages", None, run.load(ptr, run.at(run.args[0], ptr, place)), size)
     work, units = Value(run, ptr, "@unit"), run.constant(i64, -(-B // rows))
     run.call("jaxseq_parallel", None, run.args[1], work, run.args[0], units)
     run.ret()
