@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxseq.kernels.native import _call
+from jaxseq.kernels.native import _call, _machine
 from jaxseq.kernels.native._ir import f32, i64
 from jaxseq.kernels.native._machine import forced, host, llvm, machine
 from tests.native.programs import compiled
@@ -206,7 +206,7 @@ def test_the_processor(monkeypatch):
     with forced(4) as narrow:
         assert machine() is narrow
         assert narrow.lanes(f32) == 4
-    monkeypatch.setattr("jaxseq.kernels.native._machine.host", lambda: None)
+    monkeypatch.setattr(_machine, "host", lambda: None)
     with pytest.raises(ValueError, match="neither AVX2 nor NEON"):
         machine()
 

@@ -163,6 +163,28 @@ def test_on_each_of_several_devices():
         zoo.assert_close(got, want, 0)
 
 
+def test_rows_that_the_compiler_splits_over_devices():
+    """They stay split: that loop is XLA's, which nothing is gathered for. In `shard_map` the loops are native."""
+    cell = jaxseq.lstm(H)
+    params, xs = problem(cell)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("rows",))
+    split, alike = (jax.NamedSharding(mesh, spec) for spec in (jax.P(None, "rows"), jax.P()))
+    arguments = jax.device_put(params, alike), jax.device_put(xs, split)
+    compiled = jax.jit(lambda *a: run(cell, kernels.native, *a)[1]).lower(*arguments).compile()
+    assert "all-gather" not in compiled.as_text()
+    zoo.assert_close(compiled(*arguments), run(cell, kernels.bptt, params, xs)[1], 1e-5)
+    assert compiled(*arguments).sharding.is_equivalent_to(split, 3)
+
+    def local(params, xs):
+        return run(cell, kernels.native, params, xs)[1]
+
+    mapped = jax.jit(
+        jax.shard_map(local, mesh=mesh, in_specs=(jax.P(), jax.P(None, "rows")), out_specs=jax.P(None, "rows"))
+    )
+    assert _call.TARGET in mapped.lower(*arguments).as_text()
+    zoo.assert_close(mapped(*arguments), run(cell, kernels.bptt, params, xs)[1], 1e-5)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_x64_changes_nothing_in_narrower_dtypes(dtype):
     cell = jaxseq.lstm(H)

@@ -5,6 +5,7 @@ A program is a `Module` that defines `void @run(ptr buffers, ptr pool)`, with th
 
     void @jaxseq_parallel(ptr pool, ptr work, ptr context, i64 units)      work(context, unit) for each, and wait
     ptr  @jaxseq_allocate(i64 bytes)       void @jaxseq_free(ptr)          memory for the time of a call
+    void @jaxseq_huge_pages(ptr memory, i64 bytes)                         before a large array is written
 
 It is compiled when JAX lowers the call, and known to XLA by a number made of its text and the processor. So one text is
 compiled once, and a program that XLA finds in its persistent cache finds it again. It lives while JAX's lowering or one
@@ -76,6 +77,7 @@ def program(module: Module) -> Program:
     module.declare("jaxseq_parallel", None, [ptr, ptr, ptr, i64])
     module.declare("jaxseq_allocate", ptr, [i64])
     module.declare("jaxseq_free", None, [ptr])
+    module.declare("jaxseq_huge_pages", None, [ptr, i64])
     text, processor = module.text(), machine()
     digest = hashlib.sha256(repr((text, processor)).encode()).digest()
     number = int.from_bytes(digest[:8], "little", signed=True)
@@ -89,16 +91,16 @@ def program(module: Module) -> Program:
 
 
 def _compile(text: str, processor: Machine):
-    """An engine with the code of a module, which is optimised a little: what is written is near what shall run."""
+    """An engine with the code of a module. What is written is near what shall run: few of LLVM's passes improve it."""
     module = llvm().parse_assembly(text)
     module.verify()
-    options = llvm().create_pipeline_tuning_options(speed_level=1)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
     target = processor.target()
     module.triple, module.data_layout = target.triple, str(target.target_data)
-    builder = llvm().create_pass_builder(target, options)
-    passes = builder.getModulePassManager()
-    passes.run(module, builder)
+    passes = llvm().create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_new_gvn_pass()
+    passes.run(module, llvm().create_pass_builder(target, llvm().create_pipeline_tuning_options()))
     llvm().newpassmanagers.NewPassManager._dispose(passes)  # llvmlite forgets it: another base's method comes first
     passes.detach()
     code = llvm().ObjectFileRef.from_data(target.emit_object(module))
@@ -135,11 +137,12 @@ def _register():
         "jaxseq_release": ctypes.pythonapi.PyMem_RawFree,
         "jaxseq_yield": libc.sched_yield,
         "jaxseq_find": _find,
+        "jaxseq_advise": libc.madvise,
     }
     for name, function in symbols.items():
         llvm().add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     engine = _compile(runtime(_version()).text(), machine())
-    for name in ("jaxseq_parallel", "jaxseq_allocate", "jaxseq_free"):
+    for name in ("jaxseq_parallel", "jaxseq_allocate", "jaxseq_free", "jaxseq_huge_pages"):
         llvm().add_symbol(name, engine.get_function_address(name))
     info = (ctypes.c_int64 * 3)(24, 0, engine.get_function_address("forget"))
     type_id = engine.get_global_value_address("type_id")

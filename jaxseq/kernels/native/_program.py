@@ -112,5 +112,8 @@ def _write_units(module, loop, buffers, rows, blocks, units, lanes):
         unit.call("block", None, *arrays, first, row - first)
     unit.ret()
     run = Code(module, "run", [ptr, ptr], internal=False)
+    for place, node in enumerate(loop.outs, buffers - len(loop.sums) - len(loop.outs)):
+        size = run.constant(i64, loop.T * loop.B * node.size * format_of(node.dtype).memory.bytes)
+        run.call("jaxseq_huge_pages", None, run.load(ptr, run.at(run.args[0], ptr, place)), size)
     run.call("jaxseq_parallel", None, run.args[1], Value(run, ptr, "@unit"), run.args[0], run.constant(i64, units))
     run.ret()

@@ -1,8 +1,10 @@
 """A function in two forms that give the same: JAX's own, and one for the CPU that JAX knows nothing of.
 
 It is a primitive of JAX's. Lowered for a CPU it is the native form, made then and not while it is traced; for any other
-platform, for `jax.export`, whose artefacts run on other machines, and for `jax.disable_jit` it is the plain form. Its
-derivatives, and `jax.vmap` of it, are those of the plain form.
+platform, for `jax.export`, whose artefacts run on other machines, and for `jax.disable_jit` it is the plain form. So it
+is where the compiler splits arrays over several devices, which it cannot do with what it does not know; in
+`jax.shard_map`, where that is done already, it is native. Its derivatives, and `jax.vmap` of it, are those of the plain
+form.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,12 +40,20 @@ def _plain(*arguments, plain, native, shapes):
 
 def _lower(context, *arguments, plain, native, shapes):
     module, form = context.module_context, plain
-    if not module.lowering_parameters.for_export:
+    if not module.lowering_parameters.for_export and not _is_split(module.axis_context):
 
         def form(*arguments):
             return native(module.add_keepalive, *arguments)
 
     return mlir.lower_fun(form, multiple_results=True)(context, *arguments)
+
+
+def _is_split(context):
+    """Whether the compiler may split arrays: among several devices, but for those of axes that are manual."""
+    manual = getattr(context, "manual_axes", None)
+    if manual is None:
+        return (getattr(context, "num_devices", None) or 1) > 1
+    return any(size > 1 for name, size in context.mesh.shape.items() if name not in manual)
 
 
 def _derivative(primals, tangents, *, plain, native, shapes):
