@@ -66,7 +66,7 @@ class Writer:
         *arguments, self.first_row, self.done_rows = code.args
         given = iter(arguments)
         places = {node: Place(next(given), 0, node.dtype) for node in params}
-        weights = {node: next(given) for node in tiles}
+        weights = {node: [next(given) for _ in node.args[1::2]] for node in tiles}
         self.block = Block(code, lanes, rows, places, weights, tiles)
         self.firsts = [self.of_rows(leaf, next(given)) for leaf, _ in loop.carry]
         self.before_first = [self.of_rows(leaf, next(given)) for leaf in loop.before]

@@ -49,6 +49,10 @@ class Node:
             self._args = self._args()
         return self._args
 
+    def become(self, op: str, args: Sequence["Node"], value: Any = None):
+        """Changes how the node comes about, not what it is."""
+        self.op, self._args, self.value = op, args, value
+
     def __repr__(self):
         return f"{self.op}{list(self.shape)}"
 

@@ -45,7 +45,7 @@ def write(loop: Loop) -> Text:
     rows = _rows_of_block(loop.B)
     tiles = {node: _products.tile(host, lanes, rows, node.shape[-1]) for node in products}
     module = Module()
-    buffers = len(params) + len(products) + 2 * len(loop.carry) + 2 * len(loop.before)
+    buffers = len(params) + sum(len(node.args) // 2 for node in products) + 2 * len(loop.carry) + 2 * len(loop.before)
     buffers += len(loop.fixed) + len(loop.streams) + len(loop.outs) + len(loop.sums)
     code = Code(
         module,
@@ -87,7 +87,7 @@ def _needs(loop, stages):
         args = [base(arg) for arg in node.args]
         if node.op == "product":
             products[node] = None
-            args = args[:1]
+            args = args[::2]
         for arg in args:
             read(arg, node in stages.tables)
         todo += args

@@ -18,6 +18,7 @@ import numpy as np
 from jaxseq._around import Augmented
 from jaxseq.kernels.native import _call, _program
 from jaxseq.kernels.native._elementwise import check
+from jaxseq.kernels.native._fuse import fuse_products
 from jaxseq.kernels.native._graph import Traced
 from jaxseq.kernels.native._loop import Loop
 from jaxseq.kernels.native._nodes import Node, Unsupported, base, evaluate, reached
@@ -121,16 +122,17 @@ class Scan:
             if (leaf.shape, leaf.dtype) != (after.shape, after.dtype):
                 raise Unsupported(f"a carry of {leaf.shape} {leaf.dtype} becomes {after.shape} {after.dtype}")
         self.find_sums(traced)
-        for node in self.reached():
+        fuse_products(self.roots())
+        for node in reached(self.roots()):
             check(node)
 
     def find_sums(self, traced: Traced):
         """Of a plain scan there are none."""
 
-    def reached(self) -> list[Node]:
-        """All nodes that the loop computes or reads."""
+    def roots(self) -> list[Node]:
+        """The nodes that the loop must compute or read."""
         factors = [node for term in self.terms for node in (term.x, term.d) if node is not None]
-        return reached([*self.results, *(result for _, result in self.added), *factors])
+        return [*self.results, *(result for _, result in self.added), *factors]
 
     def shapes_of_step(self, lead):
         return jax.tree.unflatten(self.inputs_tree, [_shape(leaf, lead) for leaf in self.inputs])
@@ -199,7 +201,7 @@ class Scan:
         if not (self.T and self.B):
             return self.plain(*arguments)
         params, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
-        needed = set(self.reached())
+        needed = set(reached(self.roots()))
         given = [(leaf, array) for leaf, array in zip(self.inputs_in, inputs, strict=True) if leaf in needed]
         before = [(leaf, array) for leaf, array in given if _is_before(array)]
         streams = [(leaf, array) for leaf, array in given if not _is_before(array)]
@@ -229,7 +231,8 @@ class Scan:
         keep(program)
         memo = dict(params)
         first = [evaluate(node, memo) for node in text.params]
-        first += [pack(evaluate(node.args[1], memo), tile, text.lanes) for node, tile in text.products.items()]
+        weights = [(weight, tile) for node, tile in text.products.items() for weight in node.args[1::2]]
+        first += [pack(evaluate(weight, memo), tile, text.lanes) for weight, tile in weights]
         shapes = [jax.ShapeDtypeStruct((self.B, *leaf.shape), leaf.dtype) for leaf, _ in loop.carry]
         shapes += [jax.ShapeDtypeStruct((self.T, self.B, *node.shape), node.dtype) for node in loop.outs]
         shapes += [jax.ShapeDtypeStruct(slabs, term.d.dtype) for slabs, term in zip(text.sums, self.terms, strict=True)]
