@@ -123,6 +123,7 @@ class Scan:
                 raise Unsupported(f"a carry of {leaf.shape} {leaf.dtype} becomes {after.shape} {after.dtype}")
         self.find_sums(traced)
         fuse_products(self.roots())
+        self.terms = [term.of_bases() for term in self.terms]  # a sum of one product has become a view of it
         for node in reached(self.roots()):
             check(node)
 

@@ -30,6 +30,10 @@ class Term(NamedTuple):
         b, m, n, _ = self.node.shape
         return b, m, n
 
+    def of_bases(self) -> "Term":
+        """The same, with what its factors are views of."""
+        return Term(self.node, None if self.x is None else base(self.x), base(self.d))
+
 
 def terms_of(result: Node) -> list[Term]:
     """Returns what must be summed, so that `summed` can make the sum of `result` of it.
