@@ -47,7 +47,7 @@ class Block:
     lanes: int
     rows: int
     places: dict[Node, Place]
-    weights: dict[Node, Value]
+    weights: dict[Node, list[Value]]
     tiles: dict[Node, Tile]
 
     def run(self, stage: Stage, rooms: dict[Node, Place], targets: dict[Node, list[Place]]):
@@ -118,22 +118,25 @@ class Block:
     def barrier(self, node, room):
         match node.op:
             case "product":
-                self.product(node, self.places[base(node.args[0])], room)
+                self.product(node, room)
             case "reduce":
                 self.reduce(node, self.places[base(node.args[0])], room)
             case _:
                 self.rearrange(node, room)
 
-    def product(self, node, x, out):
-        (b, m, K), G = node.args[0].shape, node.shape[-1]
+    def product(self, node, out):
+        b, m, G = node.shape
         code, scalar = self.code, format_of(node.dtype).register
         kind = Type(scalar.scalar, self.lanes)
         with code.loop(b) as batch, code.loop(m) as each:
-            at = batch.index * m + each.index
-            weight = code.at(self.weights[node], scalar, batch.index * _products.packed_size(K, G, self.lanes))
-            factor = _products.Factor(code.at(x.pointer, scalar, at * K), x.stride, weight, K)
+            at, factors = batch.index * m + each.index, []
+            for x, weight in zip(node.args[::2], self.weights[node], strict=True):
+                place, K = self.places[base(x)], x.shape[-1]
+                packed = code.at(weight, scalar, batch.index * _products.packed_size(K, G, self.lanes))
+                row = code.at(place.pointer, scalar, at * K)
+                factors.append(_products.Factor(row, place.stride, packed, K))
             target = code.at(out.pointer, scalar, at * G)
-            _products.product(code, kind, self.tiles[node], self.rows, G, [factor], target, out.stride)
+            _products.product(code, kind, self.tiles[node], self.rows, G, factors, target, out.stride)
 
     def reduce(self, node, x, out):
         """A sum, maximum or minimum of each row's [m, n] over n."""

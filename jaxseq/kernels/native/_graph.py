@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxseq._promote import widen
-from jaxseq.kernels.native._moves import INDEXED, MOVES, arranged, converted, indexed, moved
+from jaxseq.kernels.native._moves import INDEXED, MOVES, arranged, converted, indexed, moved, reshaped
 from jaxseq.kernels.native._nodes import Node, Unsupported, constant
 
 
@@ -28,7 +28,7 @@ class Traced:
         """Traces `function(params, *rows)`, of shapes; `is_of_row` says which leaves of params are of the row too."""
         try:
             closed, results = jax.make_jaxpr(function, return_shape=True)(params, *rows)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, IndexError) as error:
             raise Unsupported(f"its functions do not take one row alone: {str(error)[:120]}") from error
         flags = [*is_of_row, *[True] * (len(closed.in_avals) - len(is_of_row))]
         leaves = [
@@ -102,11 +102,13 @@ def _node(equation, args, place):
         return constant(np.zeros(aval.shape, aval.dtype))
     of_row = any(arg.row for arg in args)
     if name in MOVES and (of_row or all(arg.op == "const" for arg in args)):
-        return moved(args, lambda *index: MOVES[name](options, *index), aval, place)
+        move = lambda *index: MOVES[name](options, *index)
+        return moved(args, move, aval, place, _bound(primitive, options, place))
     if name in INDEXED and of_row:
         return indexed(primitive, options, args, aval)
     if not of_row:
-        return _folded(name, args, aval) or _of_params(primitive, options, args, aval, place)
+        value = _bound(primitive, options, place)
+        return _folded(name, args, aval) or Node("param", args, aval.shape, aval.dtype, False, value)
     if name == "dot_general":
         left, right = args
         return _product(left, right, options, aval)
@@ -114,7 +116,8 @@ def _node(equation, args, place):
         return _reduction(_REDUCTIONS[name], args[0], options["axes"], aval)
     if name == "convert_element_type" and args[0].dtype == aval.dtype:
         return args[0]
-    return Node(_NAMES.get(name, name), args, aval.shape, aval.dtype, True, **_facts(options))
+    value = _bound(primitive, options, place)
+    return Node(_NAMES.get(name, name), args, aval.shape, aval.dtype, True, value, **_facts(options))
 
 
 _NAMES = {"add_any": "add"}
@@ -124,12 +127,14 @@ def _facts(options):
     return {key: options[key] for key in ("y", "accuracy", "rounding_method") if key in options}
 
 
-def _of_params(primitive, options, args, aval, place):
+def _bound(primitive, options, place):
+    """The function of values that a primitive is."""
+
     def value(*values):
         results = primitive.bind(*values, **options)
         return results[place] if primitive.multiple_results else results
 
-    return Node("param", args, aval.shape, aval.dtype, False, value)
+    return value
 
 
 _ARITHMETIC = {
@@ -167,21 +172,29 @@ def _product(left, right, options, aval):
     if left.row and right.row:
         x = arranged(left_wide, (*left_batch, *left_free, *left_sum), (b, m, 1, K))
         z = arranged(right_wide, (*right_batch, *right_free, *right_sum), (b, 1, n, K))
-        shape = b, m, n, K
-        whole = jax.ShapeDtypeStruct(shape, wide)
-        pair = [moved([one], lambda index: np.broadcast_to(index, shape), whole) for one in (x, z)]
-        result = Node("mul", pair, shape, wide, True)
-        result = _reduced("sum", result, (b * m * n, K))
+        result = _multiplied(x, z, (b, m, n, K))
     elif left.row:
         x = arranged(left_wide, (*left_batch, *left_free, *left_sum), (b, m, K))
         w = arranged(right_wide, (*right_batch, *right_sum, *right_free), (b, K, n))
-        result = Node("product", [x, w], (b, m, n), wide, True)
+        result = Node("product", [x, w], (b, m, n), wide, True, jnp.matmul)
     else:
         x = arranged(right_wide, (*right_batch, *right_free, *right_sum), (b, n, K))
         w = arranged(left_wide, (*left_batch, *left_sum, *left_free), (b, K, m))
-        result = Node("product", [x, w], (b, n, m), wide, True)
-        result = arranged(result, (0, 2, 1), (b, m, n))
-    return converted(moved([result], lambda index: index, jax.ShapeDtypeStruct(aval.shape, wide)), aval.dtype)
+        result = arranged(Node("product", [x, w], (b, n, m), wide, True, jnp.matmul), (0, 2, 1), (b, m, n))
+    return converted(reshaped(result, aval.shape), aval.dtype)
+
+
+def _multiplied(x, z, shape):
+    """The product of two that both depend on the row, `[b, m, 1, K]` and `[b, 1, n, K]`, summed over K."""
+    *lead, K = shape
+
+    def pair():
+        whole = jax.ShapeDtypeStruct(shape, x.dtype)
+        return [moved([one], lambda index: np.broadcast_to(index, shape), whole) for one in (x, z)]
+
+    if K == 1:
+        return Node("mul", pair, shape, x.dtype, True, jnp.multiply, outer=(x, z))
+    return _reduced("sum", Node("mul", pair(), shape, x.dtype, True), (math.prod(lead), K))
 
 
 _REDUCTIONS = {"reduce_sum": "sum", "reduce_max": "max", "reduce_min": "min"}
@@ -198,10 +211,11 @@ def _reduction(kind, node, axes, aval):
     if n == 0:
         raise Unsupported(f"a {kind} of no numbers")
     x = arranged(converted(node, wide), (*kept, *axes), (node.size // n, n))
-    result = _reduced(kind, x, (node.size // n, n))
-    return converted(moved([result], lambda index: index, jax.ShapeDtypeStruct(aval.shape, wide)), aval.dtype)
+    return converted(reshaped(_reduced(kind, x, (node.size // n, n)), aval.shape), aval.dtype)
 
 
 def _reduced(kind, node, shape):
-    x = moved([node], lambda index: index, jax.ShapeDtypeStruct(shape, node.dtype))
-    return Node("reduce", [x], shape[:1], node.dtype, True, kind=kind, n=shape[1])
+    def value(x):
+        return {"sum": jnp.sum, "max": jnp.max, "min": jnp.min}[kind](x, -1)
+
+    return Node("reduce", [reshaped(node, shape)], shape[:1], node.dtype, True, value, kind=kind, n=shape[1])

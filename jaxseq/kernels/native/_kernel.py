@@ -8,20 +8,22 @@ On other platforms than a CPU, in `jax.export`, and for second derivatives the l
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
-from jaxseq import _cotangents
 from jaxseq._factory import named
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._plan import register
 from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._segments import by_segments
-from jaxseq.kernels.native._derived import backward_of
+from jaxseq.kernels.native._gradient import gradient_of
 from jaxseq.kernels.native._nodes import Unsupported
-from jaxseq.kernels.native._plan import batch_axes, flattened, plan_native, unflattened
+from jaxseq.kernels.native._plan import batch_axes, flattened, plan_native, sums_inside, unflattened
 from jaxseq.kernels.native._scan import scan, whole
+from jaxseq.kernels.native._scan_sum import scan_and_sum
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
@@ -61,31 +63,51 @@ def _loop(cell, reverse, params, carry, xs):
 
 
 def _forward(cell, reverse, params, carry, xs):
-    fwd = backward_of(cell).fwd
+    wants_xs = any(leaf.perturbed for leaf in jax.tree.leaves(xs))
+    params, carry, xs = jax.tree.map(lambda leaf: leaf.value, (params, carry, xs))
+    fwd = gradient_of(cell).fwd
 
     def step(params, carry, x):
         after, y, saved = fwd(params, carry, cell.project(params, x))
         return after, (y, saved)
 
     last, (ys, saved) = _run(step, params, carry, xs, reverse)
-    return (last, whole(ys)), (params, xs, saved)
+    return (last, whole(ys)), (params, xs, saved, _Wanted(wants_xs))
+
+
+@jax.tree_util.register_static
+class _Wanted(NamedTuple):
+    """What of the gradient is asked for."""
+
+    xs: bool
 
 
 def _backward(cell, reverse, residuals, cotangents):
-    (params, xs, saved), (d_carry, d_ys) = residuals, cotangents
-    backward = backward_of(cell)
+    (params, xs, saved, wanted), (d_carry, d_ys) = residuals, jax.tree.map(_filled_in, cotangents)
+    gradient = gradient_of(cell)
+    if sums_inside(params):
+        by_step = functools.partial(gradient.of_step, wants_xs=wanted.xs)
+        by_all = functools.partial(gradient.of_all, reverse=reverse, wants_xs=wanted.xs)
+        try:
+            d_carry, d_xs, d_params = scan_and_sum(by_step, by_all, params, d_carry, (saved, xs, d_ys), not reverse)
+            return d_params, d_carry, d_xs
+        except Unsupported:
+            pass
 
     def step(params, d_carry, of_step):
-        return backward.bwd(params, of_step[0], d_carry, of_step[1])
+        return gradient.bwd(params, of_step[0], d_carry, of_step[1])
 
-    d_carry = jax.tree.map(lambda d: None if d.dtype == jax.dtypes.float0 else d, d_carry)
     d_carry, d_us = _run(step, params, d_carry, (saved, d_ys), not reverse)
     saved, d_us = whole((saved, d_us))
-    if backward.project is None:
-        d_params, d_xs = _cotangents.pull_back(cell.project, (params, xs), d_us)
-    else:
-        d_params, d_xs = backward.project(params, xs, d_us)
-    return _cotangents.add(backward.collect(params, saved, d_us), d_params), d_carry, d_xs
+    d_params, d_xs = gradient.of_params(params, saved, xs, d_us)
+    return d_params, d_carry, d_xs if wanted.xs else None
+
+
+def _filled_in(d):
+    """A cotangent as an array; None for what has no gradient."""
+    if d.dtype == jax.dtypes.float0:
+        return None
+    return jnp.zeros(d.shape, d.dtype) if isinstance(d, SymbolicZero) else d
 
 
 def _run(step, params, carry, inputs, reverse):
@@ -95,5 +117,5 @@ def _run(step, params, carry, inputs, reverse):
         raise ValueError(f"`kernels.native` does not run this cell: {reason}") from reason
 
 
-_loop.defvjp(_forward, _backward)
+_loop.defvjp(_forward, _backward, symbolic_zeros=True)
 register(native, plan_native)

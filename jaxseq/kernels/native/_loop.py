@@ -10,23 +10,19 @@ for another. What a step reads and writes:
     before     of the row and the step before this one, in the order of the loop's own steps after it: what a forward
                loop handed on, as the backward loop reads it
     outs       of the row and the step: written once, straight to the results
+    sums       over rows and steps, of products whose factors are kept for as many steps as a cache holds
 """
 
 import dataclasses
 import itertools
-import os
-from typing import NamedTuple
 
-from jaxseq.kernels.native import _products
 from jaxseq.kernels.native._elementwise import format_of
 from jaxseq.kernels.native._features import Block, Place, scratch_dtype, scratch_stride
-from jaxseq.kernels.native._ir import Code, Module
-from jaxseq.kernels.native._machine import machine
-from jaxseq.kernels.native._nodes import Node, base
+from jaxseq.kernels.native._nodes import Node
+from jaxseq.kernels.native._ring import Ring, factors
 from jaxseq.kernels.native._stages import Order, order
-from jaxseq.kernels.native._values import Value, f32, i8, i64, ptr
-
-_ROWS = 32  # in a block, at most
+from jaxseq.kernels.native._sums import Term
+from jaxseq.kernels.native._values import i8, i64, ptr
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,6 +35,7 @@ class Loop:
       carry: of each leaf of the carry, its node in a step and the node that is handed on.
       fixed, streams, before: the leaves that are read, as above.
       outs: the nodes that are written at every step.
+      sums: what is summed over rows and steps.
     """
 
     T: int
@@ -49,109 +46,27 @@ class Loop:
     streams: list[Node]
     before: list[Node]
     outs: list[Node]
+    sums: list[Term] = dataclasses.field(default_factory=list)
+
+    def results(self) -> list[Node]:
+        """The nodes that a step must compute."""
+        return [*self.outs, *(result for _, result in self.carry), *factors(self.sums, self.streams)]
 
     def order(self) -> Order:
         """Returns the stages of a step."""
-        return order([*self.outs, *(result for _, result in self.carry)])
+        return order(self.results())
 
 
-class Text(NamedTuple):
-    """The program of a loop, and what comes before the rows' arrays in its arguments.
-
-    The arguments are the values of `params`, packed weights of the `products`, the first of each carry, the first of
-    each `before`, then the arrays of `before`, `fixed` and `streams`; the results are the last carry and the outs.
-    """
-
-    module: Module
-    params: list[Node]
-    products: dict[Node, _products.Tile]
-    lanes: int
-
-
-def write(loop: Loop) -> Text:
-    """Returns a loop's program for this machine."""
-    host, stages = machine(), loop.order()
-    assert host is not None
-    params, products, dtypes = _needs(loop, stages)
-    kinds = [format_of(dtype).register for dtype in dtypes]
-    lanes = min([host.lanes(kind) for kind in kinds if kind.is_float], default=host.lanes(f32))
-    rows = _rows_of_block(loop.B)
-    tiles = {node: _products.tile(host, lanes, rows, node.shape[-1]) for node in products}
-    module = Module()
-    buffers = len(params) + len(products) + 2 * len(loop.carry) + 2 * len(loop.before)
-    buffers += len(loop.fixed) + len(loop.streams) + len(loop.outs)
-    code = Code(
-        module,
-        "block",
-        [*[ptr] * buffers, i64],
-        attributes=host.attributes,
-        of_pointers="noalias",
-        float_flags="contract",
-    )
-    _Writer(loop, stages, code, lanes, rows, params, tiles).write()
-    _write_units(module, buffers, loop, rows)
-    return Text(module, params, tiles, lanes)
-
-
-def _rows_of_block(B):
-    rows = min(_ROWS, -(-B // (os.cpu_count() or 1)))
-    return -(-B // -(-B // rows))
-
-
-def _needs(loop, stages):
-    """The nodes of params alone that rows read, the products, whose weights are packed, and the dtypes of all nodes."""
-    params, products, seen = {}, {}, {}
-
-    def read(node, is_table=False):
-        known = node.op == "const" and not is_table and (node.value == node.value[0]).all()
-        if not node.row and not known:
-            params[node] = None
-
-    todo = [*loop.outs, *(result for _, result in loop.carry)]
-    for node in map(base, todo):
-        read(node)
-    while todo:
-        node = base(todo.pop())
-        if node in seen or not node.row:
-            continue
-        seen[node] = None
-        args = [base(arg) for arg in node.args]
-        if node.op == "product":
-            products[node] = None
-            args = args[:1]
-        for arg in args:
-            read(arg, node in stages.tables)
-        todo += args
-    return list(params), list(products), dict.fromkeys(node.dtype for node in seen)
-
-
-def _write_units(module, buffers, loop, rows):
-    """`run`, and the work of one unit: a block of rows. The last block begins early rather than being short."""
-    B = loop.B
-    unit = Code(module, "unit", [ptr, i64])
-    addresses = [unit.load(ptr, unit.at(unit.args[0], ptr, place)) for place in range(buffers)]
-    row = unit.args[1] * rows
-    row = unit.select(row < B - rows, row, B - rows) if isinstance(row, Value) else unit.constant(i64, row)
-    unit.call("block", None, *addresses, row)
-    unit.ret()
-    run = Code(module, "run", [ptr, ptr], internal=False)
-    for place, node in enumerate(loop.outs, buffers - len(loop.outs)):
-        size = run.constant(i64, loop.T * B * node.size * format_of(node.dtype).memory.bytes)
-        run.call("jaxseq_huge_pages", None, run.load(ptr, run.at(run.args[0], ptr, place)), size)
-    work, units = Value(run, ptr, "@unit"), run.constant(i64, -(-B // rows))
-    run.call("jaxseq_parallel", None, run.args[1], work, run.args[0], units)
-    run.ret()
-
-
-class _Writer:
+class Writer:
     """Writes the function of a block."""
 
     def __init__(self, loop, stages, code, lanes, rows, params, tiles):
+        """The arguments of `code` are all arrays, the first row, and how many rows from there others have done."""
         self.loop, self.stages, self.code, self.lanes, self.rows = loop, stages, code, lanes, rows
-        *arguments, self.first_row = code.args
+        *arguments, self.first_row, self.done_rows = code.args
         given = iter(arguments)
         places = {node: Place(next(given), 0, node.dtype) for node in params}
-        weights = {node: next(given) for node in tiles}
+        weights = {node: [next(given) for _ in node.args[1::2]] for node in tiles}
         self.block = Block(code, lanes, rows, places, weights, tiles)
         self.firsts = [self.of_rows(leaf, next(given)) for leaf, _ in loop.carry]
         self.before_first = [self.of_rows(leaf, next(given)) for leaf in loop.before]
@@ -160,6 +75,7 @@ class _Writer:
         self.streams = [self.of_rows(leaf, next(given)) for leaf in loop.streams]
         self.lasts = [self.of_rows(leaf, next(given)) for leaf, _ in loop.carry]
         self.outs = [self.of_rows(node, next(given)) for node in loop.outs]
+        self.ring = Ring(code, loop, lanes, rows, given)
 
     def of_rows(self, node, pointer):
         """The place of this block's rows in an array `[..., B, *node]`."""
@@ -188,7 +104,7 @@ class _Writer:
     def write(self):
         code, loop = self.code, self.loop
         inner = [node for stage in self.stages.stages for node in stage.barriers]
-        inner += [node for node in self.stages.kept if node not in loop.outs]
+        inner += [node for node in self.stages.kept if node not in loop.outs and node not in self.ring.nodes]
         turning = [leaf for leaf, result in loop.carry if result not in loop.outs]
         places, scratch = self.rooms([*inner, *turning, *turning])
         rooms, places = dict(zip(inner, places, strict=False)), places[len(inner) :]
@@ -201,22 +117,48 @@ class _Writer:
             [place.pointer for place in turns[leaf]] if leaf in turns else [first.pointer]
             for (leaf, _), first in zip(loop.carry, self.firsts, strict=True)
         ]
-        with code.loop(loop.T, 1, list(itertools.chain(*pointers))) as steps:
-            handed = iter(steps.values)
-            handed_on = self.step(steps.index, [[next(handed) for _ in some] for some in pointers], rooms, turns)
-            steps.next.extend(itertools.chain(*handed_on))
-        handed = iter(steps.next)
-        for (leaf, result), some, last in zip(loop.carry, pointers, self.lasts, strict=True):
-            pointer, *_ = [next(handed) for _ in some]
+        self.ring.allocate()
+        last = self.steps(pointers, rooms, turns)
+        for (leaf, result), (pointer, *_), target in zip(loop.carry, last, self.lasts, strict=True):
             like = turns[leaf][0] if leaf in turns else self.outs[loop.outs.index(result)]
-            self.block.copy(leaf, like._replace(pointer=pointer), last)
+            self.block.copy(leaf, like._replace(pointer=pointer), target)
+        self.ring.free()
         code.call("jaxseq_free", None, scratch)
         code.ret()
 
-    def step(self, index, pointers, rooms, turns):
+    def steps(self, pointers, rooms, turns):
+        """Writes all steps, and after each time block its share of the sums; returns the pointers of the last carry."""
+        code, T = self.code, self.loop.T
+        together = self.ring.steps
+        counts = [len(some) for some in pointers]
+
+        def apart(values):
+            values = iter(values)
+            return [[next(values) for _ in range(count)] for count in counts]
+
+        with code.loop(-(-T // together), 1, [*itertools.chain(*pointers)]) as blocks:
+            first = blocks.index * together
+            left = T - first
+            n = together if T % together == 0 else code.call("llvm.smin.i64", i64, left, code.constant(i64, together))
+            with code.loop(n, 1, blocks.values) as steps:
+                handed_on = self.step(first + steps.index, steps.index, apart(steps.values), rooms, turns)
+                steps.next.extend(itertools.chain(*handed_on))
+            blocks.next.extend(steps.next)
+            self.ring.sum_up(n, self.done_rows, lambda leaf: self.first_of_block(leaf, first))
+        return apart(blocks.next)
+
+    def first_of_block(self, leaf, first):
+        """The place of a stream's rows at a time block's first step."""
+        return self.at_step(self.streams[self.loop.streams.index(leaf)], leaf, self.at_time(first))
+
+    def at_time(self, index):
+        """The step in the order of the arrays."""
+        return (self.loop.T - 1) - index if self.loop.reverse else index
+
+    def step(self, index, slot, pointers, rooms, turns):
         """Writes one step; returns the pointers by which the next one finds its carry."""
         loop, block = self.loop, self.block
-        step = (loop.T - 1) - index if loop.reverse else index
+        step = self.at_time(index)
         known = dict(block.places)
         for leaf, place in zip(loop.streams, self.streams, strict=True):
             block.places[leaf] = self.at_step(place, leaf, step)
@@ -224,9 +166,11 @@ class _Writer:
             block.places[leaf] = self.step_before(leaf, first, place, step)
         outs = {node: self.at_step(place, node, step) for node, place in zip(loop.outs, self.outs, strict=True)}
         targets = {node: [place] for node, place in outs.items()}
+        for node in self.ring.nodes:
+            targets.setdefault(node, []).append(self.ring.place(node, slot))
         for node in self.stages.kept:
-            if node not in outs:
-                targets.setdefault(node, []).append(rooms[node])
+            if node not in targets:
+                targets[node] = [rooms[node]]
         handed_on = []
         for (leaf, result), some in zip(loop.carry, pointers, strict=True):
             if leaf in turns:

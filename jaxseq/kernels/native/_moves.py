@@ -50,39 +50,51 @@ MOVES: dict[str, Callable] = {
 }
 
 
-def moved(args: Sequence[Node], move: Callable, aval: Any, place: int = 0) -> Node:
-    """The node of a move, `move` being what it does to arrays; of constants, a constant; of all in order, a view."""
+def moved(args: Sequence[Node], move: Callable, aval: Any, place: int = 0, value: Callable | None = None) -> Node:
+    """The node of a move, `move` being what it does to arrays, `value` to JAX's.
+
+    Of constants it is a constant, of all of one operand in order a view. Operands that are not read are left out.
+    """
     starts = np.cumsum([0, *(arg.size for arg in args)])
     index = [start + np.arange(arg.size).reshape(arg.shape) for start, arg in zip(starts, args, strict=False)]
     result = move(*index)
     flat = np.ravel(result[place] if isinstance(result, list) else result)
     if all(arg.op == "const" for arg in args):
-        value = np.concatenate([arg.value for arg in args])[flat]
-        return constant(value.astype(aval.dtype).reshape(aval.shape))
+        numbers = np.concatenate([arg.value for arg in args])[flat]
+        return constant(numbers.astype(aval.dtype).reshape(aval.shape))
     which = np.searchsorted(starts, flat, "right") - 1
     at = flat - starts[which]
     read, which = np.unique(which, return_inverse=True)
+    value = value if len(read) == len(args) else None
     args = [args[place] for place in read]
     if len(args) == 1 and flat.size == args[0].size and (at == np.arange(flat.size)).all():
-        return Node("view", args, aval.shape, aval.dtype, args[0].row)
-    return Node("move", args, aval.shape, aval.dtype, any(arg.row for arg in args), which=which, at=at)
+        return Node("view", args, aval.shape, aval.dtype, args[0].row, value)
+    return Node("move", args, aval.shape, aval.dtype, any(arg.row for arg in args), value, which=which, at=at)
 
 
 def arranged(node: Node, order: Sequence[int], shape: tuple) -> Node:
     """A node transposed to `order` of its axes, and reshaped."""
-    aval = jax.ShapeDtypeStruct(shape, node.dtype)
+
+    def value(array):
+        return array.transpose(order).reshape(shape)
+
     if node.row or node.op == "const":
-        return moved([node], lambda index: index.transpose(order), aval)
-    return Node("param", [node], shape, node.dtype, False, lambda value: value.transpose(order).reshape(shape))
+        aval = jax.ShapeDtypeStruct(shape, node.dtype)
+        return moved([node], lambda index: index.transpose(order), aval, value=value)
+    return Node("param", [node], shape, node.dtype, False, value)
+
+
+def reshaped(node: Node, shape: tuple) -> Node:
+    """A node seen as another shape."""
+    return arranged(node, range(len(node.shape)), shape)
 
 
 def converted(node: Node, dtype: Any) -> Node:
     """A node in another dtype."""
     if node.dtype == dtype:
         return node
-    if not node.row:
-        return Node("param", [node], node.shape, dtype, False, lambda value: value.astype(dtype))
-    return Node("convert_element_type", [node], node.shape, dtype, True)
+    op = "convert_element_type" if node.row else "param"
+    return Node(op, [node], node.shape, dtype, node.row, lambda value: value.astype(dtype))
 
 
 INDEXED = {
@@ -108,8 +120,9 @@ def indexed(primitive: Any, options: dict, args: Sequence[Node], aval: Any) -> N
         with jax.ensure_compile_time_eval():
             operands = [jnp.asarray(operand) for operand in operands]
             if primitive.name == "scatter-add":  # whose own function adds floats
-                facts = {"dimension_numbers": options["dimension_numbers"], "mode": options["mode"]}
-                return np.asarray(jax.lax.scatter_add(*operands, **facts))
+                into, at, numbers = operands
+                of_axes, mode = options["dimension_numbers"], options["mode"]
+                return np.asarray(jax.lax.scatter_add(into, at, numbers, of_axes, mode=mode))
             return np.asarray(primitive.bind(*operands, **options))
 
     moving = [args[place] for place in data]

@@ -28,20 +28,30 @@ class Node:
 
     Attributes:
       op: the kind, as above.
-      args: the nodes it is made of.
+      args: the nodes it is made of; they may be given as a function, for many of them are never asked for.
       size, shape, dtype: of the result; `shape` only tells how JAX saw it.
       row: it depends on the row.
-      value: of a const, its numbers in flat order; of a param, the function of its args' values.
-      facts: of a move the index map `(which arg, place in it)`; of others what their kind needs.
+      value: of a const, its numbers in flat order; else the function of its args' values, None where it is not known.
+      facts: of a move the index map, `which` arg and place in it, `at`; of an `outer` product its two factors; of
+        others what their kind needs.
     """
 
-    __slots__ = ("args", "dtype", "facts", "op", "row", "shape", "size", "value")
+    __slots__ = ("_args", "dtype", "facts", "op", "row", "shape", "size", "value")
 
-    def __init__(
-        self, op: str, args: Sequence["Node"], shape: tuple, dtype: Any, row: bool, value: Any = None, **facts
-    ):
-        self.op, self.args, self.row, self.value, self.facts = op, tuple(args), row, value, facts
+    def __init__(self, op: str, args: Any, shape: tuple, dtype: Any, row: bool, value: Any = None, **facts):
+        self.op, self._args, self.row, self.value, self.facts = op, args, row, value, facts
         self.shape, self.dtype, self.size = tuple(shape), dtype, math.prod(shape)
+
+    @property
+    def args(self) -> Sequence["Node"]:
+        """The nodes it is made of."""
+        if not isinstance(self._args, (list, tuple)):
+            self._args = self._args()
+        return self._args
+
+    def become(self, op: str, args: Sequence["Node"], value: Any = None):
+        """Changes how the node comes about, not what it is."""
+        self.op, self._args, self.value = op, args, value
 
     def __repr__(self):
         return f"{self.op}{list(self.shape)}"

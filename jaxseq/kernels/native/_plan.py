@@ -7,10 +7,13 @@ import jax
 
 from jaxseq._meshes import step_output
 from jaxseq.kernels._bptt_plan import plan_bptt
+from jaxseq.kernels._bytes import array_bytes
 from jaxseq.kernels._plan import Plan
 from jaxseq.kernels.native import _call
 from jaxseq.kernels.native._scan import of_rows
 from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
+
+_SUMS = 4 * 2**20  # bytes
 
 
 def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
@@ -24,7 +27,17 @@ def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
         raise ValueError(f"`kernels.native` does not run here: {reason}")
     plan = plan_bptt(cell, params, xs)
     gradient = "the vjp of its step, compiled" if cell.backward is None else plan.gradient
-    return plan._replace(kernel="kernels.native", gradient=gradient, direct=False)
+    plan = plan._replace(kernel="kernels.native", gradient=gradient, direct=False)
+    if sums_inside(params):
+        return plan._replace(
+            segment=plan.steps, reason="its loops write neither the projected inputs nor their gradients"
+        )
+    return plan
+
+
+def sums_inside(params: Params) -> bool:
+    """Whether gradients of weights are summed in the loop: each thread has sums of its own, so they must be small."""
+    return array_bytes(params) <= _SUMS
 
 
 def batch_axes(cell: Cell, params: Params, carry: Carry, xs: Inputs) -> Shape:

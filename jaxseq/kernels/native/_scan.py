@@ -16,11 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq._around import Augmented
-from jaxseq.kernels.native import _call, _loop
+from jaxseq.kernels.native import _call, _program
 from jaxseq.kernels.native._elementwise import check
+from jaxseq.kernels.native._fuse import fuse_products
 from jaxseq.kernels.native._graph import Traced
+from jaxseq.kernels.native._loop import Loop
 from jaxseq.kernels.native._nodes import Node, Unsupported, base, evaluate, reached
 from jaxseq.kernels.native._products import pack
+from jaxseq.kernels.native._sums import Term
 from jaxseq.kernels.native._two_forms import in_two_forms
 
 Function = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -60,7 +63,7 @@ def scan(function: Function, params: Any, carry: Any, inputs: Any, reverse: bool
     Raises:
       Unsupported: the function has no native form.
     """
-    return _Scan(function, params, carry, inputs, reverse).run()
+    return Scan(function, params, carry, inputs, reverse).run()
 
 
 def of_rows(params: Any) -> list[bool]:
@@ -86,13 +89,17 @@ def _shape(leaf, lead):
     return jax.ShapeDtypeStruct(leaf.shape[lead:], leaf.dtype)
 
 
-class _Scan:
+class Scan:
+    """One call of `scan`."""
+
     def __init__(self, function, params, carry, inputs, reverse):
         self.function, self.params, self.carry, self.reverse = function, params, carry, reverse
         self.inputs, self.inputs_tree = jax.tree.flatten(inputs, is_leaf=_is_before)
         first = self.inputs[0].after if _is_before(self.inputs[0]) else self.inputs[0]
         self.T, self.B = first.shape[:2]
         self.of_rows = of_rows(params)
+        self.added: list[tuple[Node, Node]] = []  # beside the carry: from 0, what is handed on; see `scan_and_sum`
+        self.terms: list[Term] = []
         self.trace()
         self.find_outs()
 
@@ -103,19 +110,29 @@ class _Scan:
         rows = jax.tree.map(lambda leaf: _shape(leaf, 1), self.carry), self.shapes_of_step(2)
         traced = Traced(self.function, jax.tree.unflatten(tree, one), rows, self.of_rows)
         many = jax.tree.map(lambda leaf: _shape(leaf, 0), (self.params, self.carry))
-        after, outs = jax.eval_shape(self.function, *many, self.shapes_of_step(1))
-        for node, shape in zip(traced.results, jax.tree.leaves((after, outs)), strict=True):
+        after, outs, *_ = jax.eval_shape(self.function, *many, self.shapes_of_step(1))
+        n, m = len(jax.tree.leaves(after)), len(jax.tree.leaves(outs))
+        self.params_in, self.carry_in, self.inputs_in = traced.params, traced.rows[:n], traced.rows[n:]
+        self.results, self.outs_tree = traced.results[: n + m], jax.tree.structure(outs)
+        self.carry_out, self.outs_out = self.results[:n], self.results[n:]
+        for node, shape in zip(self.results, jax.tree.leaves((after, outs)), strict=True):
             if (self.B, *node.shape) != shape.shape or node.dtype != shape.dtype:
                 raise Unsupported(f"a result is {shape.shape} for {self.B} rows, {node.shape} for one")
-        n = len(jax.tree.leaves(self.carry))
-        self.params_in, self.carry_in, self.inputs_in = traced.params, traced.rows[:n], traced.rows[n:]
-        self.results, self.outs_tree = traced.results, jax.tree.structure(outs)
-        self.carry_out, self.outs_out = self.results[:n], self.results[n:]
         for leaf, after in zip(self.carry_in, self.carry_out, strict=True):
             if (leaf.shape, leaf.dtype) != (after.shape, after.dtype):
                 raise Unsupported(f"a carry of {leaf.shape} {leaf.dtype} becomes {after.shape} {after.dtype}")
-        for node in reached(self.results):
+        self.find_sums(traced)
+        fuse_products(self.roots())
+        for node in reached(self.roots()):
             check(node)
+
+    def find_sums(self, traced: Traced):
+        """Of a plain scan there are none."""
+
+    def roots(self) -> list[Node]:
+        """The nodes that the loop must compute or read."""
+        factors = [node for term in self.terms for node in (term.x, term.d) if node is not None]
+        return [*self.results, *(result for _, result in self.added), *factors]
 
     def shapes_of_step(self, lead):
         return jax.tree.unflatten(self.inputs_tree, [_shape(leaf, lead) for leaf in self.inputs])
@@ -131,37 +148,43 @@ class _Scan:
             if node not in self.inputs_in:
                 self.written.setdefault(node, place)
 
-    def run(self):
-        shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(self.carry)]
+    def shapes(self) -> list[jax.ShapeDtypeStruct]:
+        """Those of the last carry, and of what is written."""
+        shapes = [jax.ShapeDtypeStruct((self.B, *leaf.shape), leaf.dtype) for leaf in self.carry_in]
         for place in self.written.values():
             result = self.results[place]
             shapes.append(jax.ShapeDtypeStruct((self.T, self.B, *result.shape), result.dtype))
+        return shapes
+
+    def run(self) -> Any:
+        """The results, as `scan` returns them."""
         arguments, self.arguments_tree = jax.tree.flatten((self.params, self.carry, self.inputs))
         del self.params, self.carry, self.inputs  # this object outlives the trace they may be of
-        results = in_two_forms(self.plain, self.native, shapes, *arguments)
-        return self.returned(arguments, results)
+        return self.returned(arguments, in_two_forms(self.plain, self.native, self.shapes(), *arguments))
 
-    def returned(self, arguments, results):
+    def returned(self, arguments, results) -> Any:
+        """The last carry and the outs from the arrays of `shapes`."""
         _, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
         first, n = jax.tree.leaves(carry), len(self.carry_in)
-        arrays = dict(zip(self.written, results[n:], strict=True))
+        arrays = dict(zip(self.written, results[n:], strict=False))
         outs = []
         for result in self.outs_out:
             node = base(result)
-            if node in self.inputs_in:
+            if node in arrays:
+                out = arrays[node]
+            elif node in self.inputs_in:
                 out = inputs[self.inputs_in.index(node)]
-            elif node in self.carry_in:
+            else:
                 place = self.carry_in.index(node)
                 after = base(self.carry_out[place])
                 is_input = after in self.inputs_in
                 array = whole(inputs[self.inputs_in.index(after)]) if is_input else arrays[after]
                 out = Before(first[place], array.reshape(self.T, *first[place].shape), self.reverse)
-            else:
-                out = arrays[node]
             outs.append(_reshaped(out, (self.T, self.B), result.shape))
         return jax.tree.unflatten(jax.tree.structure(carry), results[:n]), jax.tree.unflatten(self.outs_tree, outs)
 
     def plain(self, *arguments):
+        """The arrays of `shapes`, by JAX."""
         params, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
 
         def step(carry, inputs):
@@ -174,45 +197,56 @@ class _Scan:
         return [*jax.tree.leaves(last), *outs]
 
     def native(self, keep, *arguments):
+        """The arrays of `shapes`, by a program."""
         if not (self.T and self.B):
             return self.plain(*arguments)
         params, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
-        needed = set(reached(self.results))
+        needed = set(reached(self.roots()))
         given = [(leaf, array) for leaf, array in zip(self.inputs_in, inputs, strict=True) if leaf in needed]
         before = [(leaf, array) for leaf, array in given if _is_before(array)]
         streams = [(leaf, array) for leaf, array in given if not _is_before(array)]
-        fixed = [
-            (leaf, array)
-            for leaf, array, flag in zip(self.params_in, jax.tree.leaves(params), self.of_rows, strict=True)
-            if flag and leaf in needed
-        ]
-        loop = _loop.Loop(
+        of_params = zip(self.params_in, jax.tree.leaves(params), self.of_rows, strict=True)
+        fixed = [(leaf, array) for leaf, array, flag in of_params if flag and leaf in needed]
+        loop = Loop(
             self.T,
             self.B,
             self.reverse,
-            carry=[(leaf, base(after)) for leaf, after in zip(self.carry_in, self.carry_out, strict=True)],
+            carry=[*zip(self.carry_in, map(base, self.carry_out), strict=True), *self.added],
             fixed=[leaf for leaf, _ in fixed],
             streams=[leaf for leaf, _ in streams],
             before=[leaf for leaf, _ in before],
             outs=list(self.written),
+            sums=self.terms,
         )
-        text = _loop.write(loop)
+        arrays = [*jax.tree.leaves(carry), *(jnp.zeros((self.B, *leaf.shape), leaf.dtype) for leaf, _ in self.added)]
+        arrays += [array.first for _, array in before] + [array.after for _, array in before]
+        arrays += [array for _, array in (*fixed, *streams)]
+        memo = dict(zip(self.params_in, jax.tree.leaves(params), strict=True))
+        return self.called(keep, loop, memo, arrays)
+
+    def called(self, keep, loop, params, arrays):
+        """The arrays of `shapes`, by a loop's program."""
+        text = _program.write(loop)
         program = _call.program(text.module)
         keep(program)
-        memo = dict(zip(self.params_in, jax.tree.leaves(params), strict=True))
-        operands = [evaluate(node, memo) for node in text.params]
-        operands += [pack(evaluate(node.args[1], memo), tile, text.lanes) for node, tile in text.products.items()]
-        operands += jax.tree.leaves(carry)
-        operands += [array.first for _, array in before] + [array.after for _, array in before]
-        operands += [array for _, array in fixed] + [array for _, array in streams]
-        shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(carry)]
-        shapes += [jax.ShapeDtypeStruct((self.T, self.B, *node.shape), node.dtype) for node in self.written]
-        results = jax.ffi.ffi_call(_call.TARGET, shapes)(*operands, program=np.int64(program.number))
+        memo = dict(params)
+        first = [evaluate(node, memo) for node in text.params]
+        weights = [(weight, tile) for node, tile in text.products.items() for weight in node.args[1::2]]
+        first += [pack(evaluate(weight, memo), tile, text.lanes) for weight, tile in weights]
+        shapes = [jax.ShapeDtypeStruct((self.B, *leaf.shape), leaf.dtype) for leaf, _ in loop.carry]
+        shapes += [jax.ShapeDtypeStruct((self.T, self.B, *node.shape), node.dtype) for node in loop.outs]
+        shapes += [jax.ShapeDtypeStruct(slabs, term.d.dtype) for slabs, term in zip(text.sums, self.terms, strict=True)]
+        results = jax.ffi.ffi_call(_call.TARGET, shapes)(*first, *arrays, program=np.int64(program.number))
+        n, m, k = len(self.carry_in), len(loop.carry), len(loop.carry) + len(loop.outs)
         outs = [
             array.reshape(self.T, self.B, *self.results[place].shape)
-            for array, place in zip(results[len(self.carry_in) :], self.written.values(), strict=True)
+            for array, place in zip(results[m:k], self.written.values(), strict=True)
         ]
-        return [*results[: len(self.carry_in)], *outs]
+        return [*results[:n], *outs, *self.gradients(params, results[n:m], results[k:])]
+
+    def gradients(self, params, added, slabs) -> list[jax.Array]:
+        """Of a plain scan there are none."""
+        return []
 
 
 def _reshaped(out, lead, shape):
