@@ -103,7 +103,8 @@ def test_special_values_as_xla_has_them(dtype, lanes):
             )(x)
             with np.errstate(all="ignore"):
                 want = jax.jit(BY_XLA.get(name) or getattr(jnp, name))(x)
-            np.testing.assert_allclose(got, want, rtol=2e-6 if dtype == "float32" else 1e-14, err_msg=name)
+            rtol = (500 if name == "exp2" else 20) * np.finfo(dtype).eps  # XLA's exp2 x is e to a rounded x log 2
+            np.testing.assert_allclose(got, want, rtol=rtol, err_msg=name)
             np.testing.assert_array_equal(np.signbit(got)[:2], np.signbit(want)[:2], err_msg=name)
 
 
