@@ -55,23 +55,20 @@ def _in_segments(params, carry, xs, *, cell, reverse):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _loop(cell, reverse, params, carry, xs):
-    def step(params, carry, x):
-        return cell.step(params, carry, cell.project(params, x))
-
-    last, ys = _run(step, params, carry, xs, reverse)
+    last, ys = _run(cell.step, cell.project, params, carry, xs, reverse)
     return last, whole(ys)
 
 
 def _forward(cell, reverse, params, carry, xs):
     wants_xs = any(leaf.perturbed for leaf in jax.tree.leaves(xs))
     params, carry, xs = jax.tree.map(lambda leaf: leaf.value, (params, carry, xs))
-    fwd = gradient_of(cell).fwd
+    gradient = gradient_of(cell)
 
-    def step(params, carry, x):
-        after, y, saved = fwd(params, carry, cell.project(params, x))
+    def step(params, carry, u):
+        after, y, saved = gradient.fwd(params, carry, u)
         return after, (y, saved)
 
-    last, (ys, saved) = _run(step, params, carry, xs, reverse)
+    last, (ys, saved) = _run(step, cell.project, params, carry, xs, reverse)
     return (last, whole(ys)), (params, xs, saved, _Wanted(wants_xs))
 
 
@@ -97,7 +94,7 @@ def _backward(cell, reverse, residuals, cotangents):
     def step(params, d_carry, of_step):
         return gradient.bwd(params, of_step[0], d_carry, of_step[1])
 
-    d_carry, d_us = _run(step, params, d_carry, (saved, d_ys), not reverse)
+    d_carry, d_us = _run(step, lambda params, inputs: inputs, params, d_carry, (saved, d_ys), not reverse)
     saved, d_us = whole((saved, d_us))
     d_params, d_xs = gradient.of_params(params, saved, xs, d_us)
     return d_params, d_carry, d_xs if wanted.xs else None
@@ -110,9 +107,9 @@ def _filled_in(d):
     return jnp.zeros(d.shape, d.dtype) if isinstance(d, SymbolicZero) else d
 
 
-def _run(step, params, carry, inputs, reverse):
+def _run(step, prepare, params, carry, inputs, reverse):
     try:
-        return scan(step, params, carry, inputs, reverse)
+        return scan(step, prepare, params, carry, inputs, reverse)
     except Unsupported as reason:
         raise ValueError(f"`kernels.native` does not run this cell: {reason}") from reason
 

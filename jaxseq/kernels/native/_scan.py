@@ -50,12 +50,15 @@ def whole(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.whole() if _is_before(leaf) else leaf, tree, is_leaf=_is_before)
 
 
-def scan(function: Function, params: Any, carry: Any, inputs: Any, reverse: bool) -> tuple[Any, Any]:
+def scan(
+    function: Function, prepare: Callable[[Any, Any], Any], params: Any, carry: Any, inputs: Any, reverse: bool
+) -> tuple[Any, Any]:
     """Returns the last carry and the outs of all steps, leaves of which may be `Before`; there is one batch axis.
 
     Args:
       function: as above, for one step of one row or of many; it is traced for one, with the leaves of params that are
-        in an `Augmented`'s `extra` its own.
+        in an `Augmented`'s `extra` its own. Its inputs are what `prepare` made of them.
+      prepare: `(params, inputs) -> inputs`, pointwise in time: inside the loop, but in plain JAX for all steps at once.
       params, carry: pytrees of arrays; carry `[B, ...]`.
       inputs: a pytree of arrays `[T, B, ...]` and `Before`.
       reverse: run from the last step to the first.
@@ -63,7 +66,7 @@ def scan(function: Function, params: Any, carry: Any, inputs: Any, reverse: bool
     Raises:
       Unsupported: the function has no native form.
     """
-    return Scan(function, params, carry, inputs, reverse).run()
+    return Scan(function, prepare, params, carry, inputs, reverse).run()
 
 
 def of_rows(params: Any) -> list[bool]:
@@ -92,8 +95,9 @@ def _shape(leaf, lead):
 class Scan:
     """One call of `scan`."""
 
-    def __init__(self, function, params, carry, inputs, reverse):
-        self.function, self.params, self.carry, self.reverse = function, params, carry, reverse
+    def __init__(self, function, prepare, params, carry, inputs, reverse):
+        self.after_prepare, self.prepare = function, prepare
+        self.params, self.carry, self.reverse = params, carry, reverse
         self.inputs, self.inputs_tree = jax.tree.flatten(inputs, is_leaf=_is_before)
         first = self.inputs[0].after if _is_before(self.inputs[0]) else self.inputs[0]
         self.T, self.B = first.shape[:2]
@@ -102,6 +106,10 @@ class Scan:
         self.terms: list[Term] = []
         self.trace()
         self.find_outs()
+
+    def function(self, params, carry, inputs):
+        """One step, from the inputs as they are."""
+        return self.after_prepare(params, carry, self.prepare(params, inputs))
 
     def trace(self):
         """Traces the function for one row, and holds it against what it says of many."""
@@ -189,11 +197,11 @@ class Scan:
         params, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
 
         def step(carry, inputs):
-            after, outs = self.function(params, carry, inputs)
+            after, outs = self.after_prepare(params, carry, inputs)
             results = jax.tree.leaves((after, outs))
             return after, [results[place] for place in self.written.values()]
 
-        inputs = jax.tree.unflatten(self.inputs_tree, whole(inputs))
+        inputs = self.prepare(params, jax.tree.unflatten(self.inputs_tree, whole(inputs)))
         last, outs = jax.lax.scan(step, carry, inputs, reverse=self.reverse)
         return [*jax.tree.leaves(last), *outs]
 

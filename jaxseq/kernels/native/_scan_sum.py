@@ -36,7 +36,7 @@ def scan_and_sum(
 class _ScanAndSum(Scan):
     def __init__(self, at_once: Callable, function: Function, *arguments: Any):
         self.at_once = at_once
-        super().__init__(function, *arguments)
+        super().__init__(function, lambda params, inputs: inputs, *arguments)
 
     def find_sums(self, traced):
         """Finds what the loop must sum for each leaf of params that has a gradient."""
