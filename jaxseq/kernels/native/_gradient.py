@@ -27,6 +27,11 @@ class Gradient:
         """A step, its output, and what it saves."""
         return self.backward.fwd(params, carry, u)
 
+    def saving(self, params: Any, carry: Any, u: Any) -> Any:
+        """A step as a scan takes it, whose outs are its output and what it saves."""
+        after, y, saved = self.fwd(params, carry, u)
+        return after, (y, saved)
+
     def bwd(self, params: Any, saved: Any, d_carry: Any, d_y: jax.Array) -> Any:
         """The cotangents of a step's carry and, for `of_params`, of its input."""
         return self.backward.bwd(params, saved, d_carry, d_y)

@@ -62,13 +62,7 @@ def _loop(cell, reverse, params, carry, xs):
 def _forward(cell, reverse, params, carry, xs):
     wants_xs = any(leaf.perturbed for leaf in jax.tree.leaves(xs))
     params, carry, xs = jax.tree.map(lambda leaf: leaf.value, (params, carry, xs))
-    gradient = gradient_of(cell)
-
-    def step(params, carry, u):
-        after, y, saved = gradient.fwd(params, carry, u)
-        return after, (y, saved)
-
-    last, (ys, saved) = _run(step, cell.project, params, carry, xs, reverse)
+    last, (ys, saved) = _run(gradient_of(cell).saving, cell.project, params, carry, xs, reverse)
     return (last, whole(ys)), (params, xs, saved, _Wanted(wants_xs))
 
 
@@ -100,11 +94,12 @@ def _backward(cell, reverse, residuals, cotangents):
     return d_params, d_carry, d_xs if wanted.xs else None
 
 
-def _filled_in(d):
+def _filled_in(d: Any) -> jax.Array | None:
     """A cotangent as an array; None for what has no gradient."""
     if d.dtype == jax.dtypes.float0:
         return None
-    return jnp.zeros(d.shape, d.dtype) if isinstance(d, SymbolicZero) else d
+    aval: Any = d
+    return jnp.zeros(aval.shape, aval.dtype) if isinstance(d, SymbolicZero) else d
 
 
 def _run(step, prepare, params, carry, inputs, reverse):

@@ -39,15 +39,17 @@ class Node:
     __slots__ = ("_args", "dtype", "facts", "op", "row", "shape", "size", "value")
 
     def __init__(self, op: str, args: Any, shape: tuple, dtype: Any, row: bool, value: Any = None, **facts):
-        self.op, self._args, self.row, self.value, self.facts = op, args, row, value, facts
+        self._args: Any = args
+        self.op, self.row, self.value, self.facts = op, row, value, facts
         self.shape, self.dtype, self.size = tuple(shape), dtype, math.prod(shape)
 
     @property
     def args(self) -> Sequence["Node"]:
         """The nodes it is made of."""
-        if not isinstance(self._args, (list, tuple)):
+        if callable(self._args):
             self._args = self._args()
-        return self._args
+        args: Any = self._args
+        return args
 
     def become(self, op: str, args: Sequence["Node"], value: Any = None):
         """Changes how the node comes about, not what it is."""

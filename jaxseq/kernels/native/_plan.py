@@ -1,6 +1,8 @@
 """Whether and how a cell runs natively, in words."""
 
+import functools
 import math
+import os
 from typing import Any
 
 import jax
@@ -10,7 +12,8 @@ from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import array_bytes
 from jaxseq.kernels._plan import Plan
 from jaxseq.kernels.native import _call
-from jaxseq.kernels.native._scan import of_rows
+from jaxseq.kernels.native._gradient import gradient_of
+from jaxseq.kernels.native._scan import Scan, of_rows
 from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
 
 _SUMS = 4 * 2**20  # bytes
@@ -29,10 +32,33 @@ def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
     gradient = "the vjp of its step, compiled" if cell.backward is None else plan.gradient
     plan = plan._replace(kernel="kernels.native", gradient=gradient, direct=False)
     if sums_inside(params):
-        return plan._replace(
-            segment=plan.steps, reason="its loops write neither the projected inputs nor their gradients"
-        )
-    return plan
+        reason = "its loops write neither the projected inputs nor their gradients"
+        plan = plan._replace(segment=plan.steps, reason=reason)
+    return plan._replace(held=functools.partial(_held, plan.segment, cell, params, xs))
+
+
+def _held(segment, cell, params, xs):
+    """What the forward loop writes, and the cotangents of ys; packed weights, and the sums of each thread.
+
+    Where the sums are JAX's, in their place the cotangents of a segment's projected inputs.
+    """
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    batch = jax.tree.leaves(x)[0].shape[:-1]
+    carry = jax.eval_shape(lambda params: cell.carry(params, batch), params)
+    T, y = jax.tree.leaves(xs)[0].shape[0], step_output(cell, params, carry, xs)
+
+    def rows(leaf, lead):
+        shape = *leaf.shape[:lead], math.prod(batch), *leaf.shape[lead + len(batch) :]
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+    leaves, tree = jax.tree.flatten(params)
+    of_one_axis = [rows(leaf, 0) if flag else leaf for leaf, flag in zip(leaves, of_rows(params), strict=True)]
+    carry, xs = jax.tree.map(lambda leaf: rows(leaf, 0), carry), jax.tree.map(lambda leaf: rows(leaf, 1), xs)
+    forward = Scan(gradient_of(cell).saving, cell.project, jax.tree.unflatten(tree, of_one_axis), carry, xs, False)
+    written = array_bytes(forward.shapes()) + T * array_bytes(y)
+    if sums_inside(params):
+        return written + (2 + (os.cpu_count() or 1)) * array_bytes(params)
+    return written + 2 * array_bytes(params) + segment * array_bytes(jax.eval_shape(cell.project, params, x))
 
 
 def sums_inside(params: Params) -> bool:
