@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -10,7 +11,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.experimental import serialize_executable
 
+import jaxseq
+from jaxseq import kernels
 from jaxseq.kernels.native import _call, _machine
 from jaxseq.kernels.native._ir import f32, i64
 from jaxseq.kernels.native._machine import forced, host, llvm, machine
@@ -36,11 +40,16 @@ def numbers():
     return np.arange(UNITS, dtype=np.float32)
 
 
-def run(code, **environment):
+def run(code, *arguments, **environment):
     """Runs code in a process of its own, which must end by itself in time."""
     environment = {**os.environ, **environment}
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120, check=False
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
@@ -166,9 +175,36 @@ def test_thousands_of_programs_take_no_memory():
 
 
 def test_a_number_that_is_no_programs():
+    _call.register()
     call = jax.jit(lambda x: jax.ffi.ffi_call(_call.TARGET, SHAPE)(x, program=np.int64(12345)))
     with pytest.raises(jax.errors.JaxRuntimeError, match="this program is unknown"):
         call(numbers())
+
+
+LOADED = """
+import pickle, sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.experimental import serialize_executable
+from jaxseq.kernels.native import _call
+_call.register()
+with open(sys.argv[1], "rb") as file:
+    serialised, arguments, want = pickle.load(file)
+call = serialize_executable.deserialize_and_load(*serialised, execution_devices=jax.devices()[:1])
+print(np.array_equal(call(*arguments), want), len(_call._known))
+"""
+
+
+def test_an_executable_is_loaded_in_another_process(tmp_path):
+    """With its program, whose text is compiled there; and in this one, where it is known."""
+    cell = jaxseq.rnn(4)
+    arguments = cell.init(jax.random.key(0), 3), jax.random.normal(jax.random.key(1), (5, 2, 3))
+    unroll = jax.jit(lambda params, xs: jaxseq.unroll(cell, params, xs, kernel=kernels.native)[1])
+    compiled = unroll.lower(*arguments).compile()
+    serialised = serialize_executable.serialize(compiled)
+    (tmp_path / "executable").write_bytes(pickle.dumps((serialised, arguments, compiled(*arguments))))
+    assert run(LOADED, tmp_path / "executable") == ["True", "1"]
+    again = serialize_executable.deserialize_and_load(*serialised, execution_devices=jax.devices()[:1])
+    np.testing.assert_array_equal(again(*arguments), compiled(*arguments))
 
 
 CACHED = """

@@ -52,13 +52,25 @@ def why_not() -> str | None:
 
 
 class Program:
-    """Machine code of a module; `number` is what XLA knows it by."""
+    """Machine code of a module; `number` is what XLA knows it by.
 
-    def __init__(self, number: int, text: str, processor: Machine):
-        self.number = number
-        self._engine = _compile(text, processor)
+    It pickles as its text, since JAX pickles what an executable holds, and is compiled where it is loaded. JAX loads
+    the executable first, so that there may be a number and no code yet: to call it then is an error of XLA's.
+    """
+
+    def __init__(self, number: int):
+        self.number, self.text = number, None
         self._entry = (ctypes.c_int64 * (ENTRY_BYTES // 8))()
-        self._entry[RUN // 8] = self._engine.get_function_address("run")
+
+    def compile(self, text: str):
+        """Compiles it, if it is not yet."""
+        if self.text is None:
+            self._engine = _compile(text, machine())
+            self._entry[RUN // 8] = self._engine.get_function_address("run")
+            self.text = text
+
+    def __reduce__(self):
+        return _program, (self.number, self.text)
 
     @property
     def address(self) -> int:
@@ -73,20 +85,29 @@ class Program:
 
 def program(module: Module) -> Program:
     """Returns a module's program, compiled if there is none; keep it until XLA has made an executable with it."""
-    _register()
     module.declare("jaxseq_parallel", None, [ptr, ptr, ptr, i64])
     module.declare("jaxseq_allocate", ptr, [i64])
     module.declare("jaxseq_free", None, [ptr])
     module.declare("jaxseq_huge_pages", None, [ptr, i64])
-    text, processor = module.text(), machine()
-    digest = hashlib.sha256(repr((text, processor)).encode()).digest()
-    number = int.from_bytes(digest[:8], "little", signed=True)
+    text = module.text()
+    digest = hashlib.sha256(repr((text, machine())).encode()).digest()
+    return _program(int.from_bytes(digest[:8], "little", signed=True), text)
+
+
+def _program(number: int, text: str) -> Program:
+    register()
     with _lock:
-        for unused in [held for held, program in _held.items() if not program.users]:
+        for unused in [held for held, program in _held.items() if program.text and not program.users]:
             del _held[unused]
-        found = _known.get(number)
-        if found is None:
-            found = _known[number] = Program(number, text, processor)
+        found = _numbered(number)
+        found.compile(text)
+    return found
+
+
+def _numbered(number: int) -> Program:
+    found = _known.get(number)
+    if found is None:
+        found = _known[number] = Program(number)
     return found
 
 
@@ -120,17 +141,15 @@ def _version() -> tuple[int, int]:
 
 @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)
 def _find(number):
-    """XLA makes an executable with the program of this number: its entry, null where there is none."""
-    found = _known.get(number)
-    if found is None:
-        return None
-    _held[number] = found
+    """XLA makes an executable with the program of this number: its entry."""
+    with _lock:
+        _held[number] = found = _numbered(number)
     return found.address
 
 
 @functools.cache
-def _register():
-    """Compiles the handlers, and makes them known to XLA."""
+def register():
+    """Compiles the handlers, and makes them known to XLA: before it loads an executable of another process, too."""
     libc = ctypes.CDLL(None)
     symbols = {
         "jaxseq_malloc": ctypes.pythonapi.PyMem_RawMalloc,

@@ -220,6 +220,7 @@ OPERATIONS: dict[str, Callable[[Code, Node, list[Value], Type], Value]] = {
     "div": _divided,
     "neg": _plain(lambda code, x: -x),
     "square": _plain(lambda code, x: x * x),
+    "one_minus_square": _plain(lambda code, x: (1 + x) * (1 - x)),
     "integer_pow": _power,
     "max": _extreme("maximum", "smax"),
     "min": _extreme("minimum", "smin"),

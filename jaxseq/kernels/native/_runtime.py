@@ -133,9 +133,6 @@ def _instantiate(module: Module, version: tuple[int, int]):
     attribute = _field(code, _field(code, frame, ATTRS + ATTR_ITEMS), 0)
     number = code.load(i64, _field(code, attribute, SCALAR_VALUE))
     entry = code.call("jaxseq_find", ptr, number)
-    with code.when(entry.equals(code.constant(ptr, None))):
-        error, _ = _ask_xla(code, frame, ERROR_CREATE, _name(code, "unknown"), code.constant(i64, NOT_FOUND))
-        code.leave(error)
     _add(code, entry, USERS, 1)
     stage, context = code.constant(i64, 0), _field(code, frame, CONTEXT)
     error, _ = _ask_xla(code, frame, STATE_SET, context, stage, _name(code, "type_id"), entry)
@@ -159,6 +156,9 @@ def _execute(module: Module, version: tuple[int, int]):
             buffer = code.load(ptr, code.at(items, ptr, loop.index))
             code.store(_field(code, buffer, BUFFER_DATA), code.at(buffers, ptr, loop.index + start))
     run = _field(code, _field(code, state, 40), RUN)
+    with code.when(run.equals(null)):
+        error, _ = _ask_xla(code, frame, ERROR_CREATE, _name(code, "unknown"), code.constant(i64, NOT_FOUND))
+        code.leave(error)
     code.do(f"call void {run.name}({buffers}, {frame})")
     code.ret(null)
 
