@@ -16,4 +16,29 @@ From a cell's functions to a result, in the order in which the files are best re
     _kernel       the kernel; `_gradient` that of a cell, of one step and of all; `_plan` how it runs, in words
 """
 
-from jaxseq.kernels.native._kernel import native as native
+from typing import Any
+
+from jaxseq.kernels._plan import Plan, register
+from jaxseq.typing import Carry, Cell, Inputs, Params
+
+
+def native(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, Any]:
+    """Runs `cell` by loops of machine code, made from its equations by LLVM; rows are shared among XLA's threads.
+
+    Reverse mode, to any order. For forward mode use `scan`.
+
+    Raises:
+      ValueError: the cell, or this machine, has no native loop; the message says why.
+    """
+    from jaxseq.kernels.native._kernel import native  # when it is first used, for it is a third of `import jaxseq`
+
+    return native(cell, params, carry, xs, reverse=reverse)
+
+
+def _plan(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    from jaxseq.kernels.native._plan import plan_native
+
+    return plan_native(cell, params, xs)
+
+
+register(native, _plan)

@@ -14,9 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from jaxseq._factory import named
 from jaxseq._meshes import on_meshes
-from jaxseq.kernels._plan import register
 from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._segments import by_segments
 from jaxseq.kernels.native._gradient import gradient_of
@@ -27,17 +25,10 @@ from jaxseq.kernels.native._scan_sum import scan_and_sum
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
-@named
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 @on_meshes
 def native(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
-    """Runs `cell` by loops of machine code, made from its equations by LLVM; rows are shared among XLA's threads.
-
-    Reverse mode, to any order. For forward mode use `scan`.
-
-    Raises:
-      ValueError: the cell, or this machine, has no native loop; the message says why.
-    """
+    """See `jaxseq.kernels.native`."""
     return _in_segments(params, carry, xs, cell=cell, reverse=reverse)
 
 
@@ -110,4 +101,3 @@ def _run(step, prepare, params, carry, inputs, reverse):
 
 
 _loop.defvjp(_forward, _backward, symbolic_zeros=True)
-register(native, plan_native)
