@@ -1,13 +1,12 @@
 """Products and gradients of weights in tiles, at every width, with nothing written beside them."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxseq.kernels.native._ir import Type
 from jaxseq.kernels.native._machine import forced
-from jaxseq.kernels.native._products import Factor, Rows, Tile, accumulate, pack, packed_size, product, tile
+from jaxseq.kernels.native._products import Factor, Rows, Tile, accumulate, packed_size, product, tile, write_packed
 from tests.native.programs import SCALARS, compiled
 
 SIZES = [(1, 1, 1), (1, 33, 5), (3, 4, 40), (5, 13, 33), (17, 32, 100)]
@@ -32,11 +31,14 @@ def test_two_products_are_added_up(size, dtype, lanes):
         stride = packed_size(1, G, vector.lanes)
 
         def write(code, x, h, w, v, out):
-            product(code, vector, tiles, rows, G, [Factor(x, K, w, K), Factor(h, 3, v, 3)], out, stride)
+            factors = []
+            for rows_of, weight, depth in ((x, w, K), (h, v, 3)):
+                packed = code.room(packed_size(depth, G, vector.lanes) * scalar.bytes)
+                write_packed(code, vector, tiles, (1, depth, G), weight, packed)
+                factors.append(Factor(rows_of, depth, packed, depth))
+            product(code, vector, tiles, rows, G, factors, out, stride)
 
-        packed = jax.jit(lambda *weights: [pack(weight, tiles, vector.lanes) for weight in weights])(w, v)
-        assert packed[0].shape == (packed_size(K, G, vector.lanes),)
-        arrays = (x, h, *packed)
+        arrays = (x, h, w, v)
         out = np.asarray(compiled(write, arrays, jax.ShapeDtypeStruct((rows, stride), dtype))(*arrays))
     wide = np.longdouble
     want = x.astype(wide) @ w.astype(wide) + h.astype(wide) @ v.astype(wide)
@@ -85,7 +87,26 @@ def test_tiles_fit_the_registers():
                     assert sums + chosen.vectors + 1 <= machine.registers
 
 
-def test_weights_are_packed_in_panels_of_columns():
-    w = jnp.arange(2 * 5).reshape(2, 5)
-    np.testing.assert_array_equal(pack(w, Tile(1, 2), 2), [0, 1, 2, 3, 5, 6, 7, 8, 4, 0, 9, 0])
-    np.testing.assert_array_equal(pack(jnp.stack([w, w]), Tile(1, 2), 2)[1], pack(w, Tile(1, 2), 2))
+@pytest.mark.parametrize(
+    ("G", "expected"),
+    [
+        (5, [0, 1, 2, 3, 5, 6, 7, 8, 4, 0, 9, 0]),
+        (4, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (3, [0, 1, 2, 0, 3, 4, 5, 0]),
+        (1, [0, 0, 1, 0]),
+    ],
+)
+def test_weights_are_packed_in_panels_of_columns(G, expected):
+    """Two weights, of K = 2 rows, in panels of two vectors of two numbers each."""
+    kind = Type("float", 2)
+    weights = np.arange(2 * 2 * G, dtype=np.float32).reshape(2, 2, G)
+    size = packed_size(2, G, 2)
+
+    def write(code, weight, packed):
+        write_packed(code, kind, Tile(1, 2), weights.shape, weight, packed)
+
+    packed = np.asarray(compiled(write, [weights], jax.ShapeDtypeStruct((2, size), np.float32))(weights))
+    np.testing.assert_array_equal(packed[0], expected)
+    np.testing.assert_array_equal(
+        packed[1], [number + 2 * G if number or not k else 0 for k, number in enumerate(expected)]
+    )

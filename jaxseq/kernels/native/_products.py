@@ -14,9 +14,6 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from jaxseq.kernels.native._ir import Code, Type, Value
 from jaxseq.kernels.native._machine import Machine
 
@@ -85,15 +82,28 @@ def packed_size(K: int, G: int, lanes: int) -> int:
     return K * math.ceil(G / lanes) * lanes
 
 
-def pack(weight: jax.Array, tile: Tile, lanes: int) -> jax.Array:
-    """Returns a weight `[..., K, G]` as tiles read it, `[..., packed_size]`."""
-    *lead, K, G = weight.shape
-    width = tile.vectors * lanes
-    whole = G // width * width
-    weight = jnp.pad(weight, [(0, 0)] * (len(lead) + 1) + [(0, -G % lanes)])
-    panels = weight[..., :whole].reshape(*lead, K, whole // width, width)
-    panels = jnp.moveaxis(panels, -2, -3).reshape(*lead, K * whole)
-    return jnp.concatenate([panels, weight[..., whole:].reshape(*lead, -1)], axis=-1)
+def write_packed(code: Code, kind: Type, tile: Tile, shape: tuple[int, int, int], weight: Value, packed: Value):
+    """Writes weights `[b, K, G]` as tiles read them, `packed_size` numbers each, in vectors `kind`."""
+    (b, K, G), scalar, lanes = shape, Type(kind.scalar), kind.lanes
+    whole = G // lanes // tile.vectors * tile.vectors
+    rest = math.ceil(G / lanes) - whole
+
+    def panel(batch, vector, width, live):
+        """Of the last vector, so many lanes are live."""
+        source = code.at(weight, scalar, batch * (K * G) + vector * lanes)
+        target = code.at(packed, scalar, batch * packed_size(K, G, lanes) + vector * (lanes * K))
+        with code.loop(K) as k:
+            for v in range(width):
+                row = code.at(source, scalar, k.index * G + v * lanes)
+                value = code.load(kind, row, live if v == width - 1 else lanes)
+                code.store(value, code.at(target, scalar, k.index * (width * lanes) + v * lanes))
+
+    with code.loop(b) as batch:
+        if whole:
+            with code.loop(whole, tile.vectors) as vector:
+                panel(batch.index, vector.index, tile.vectors, lanes)
+        if rest:
+            panel(batch.index, whole, rest, G % lanes or lanes)
 
 
 def product(code: Code, kind: Type, tile: Tile, rows: int, G: int, factors: Sequence[Factor], out: Value, stride: int):

@@ -15,15 +15,16 @@ from jaxseq.kernels.native._loop import Loop, Writer
 from jaxseq.kernels.native._machine import machine
 from jaxseq.kernels.native._nodes import Node, base
 from jaxseq.kernels.native._ring import slab
-from jaxseq.kernels.native._values import Value, f32, i1, i8, i64, ptr
+from jaxseq.kernels.native._values import Type, Value, f32, i1, i8, i64, ptr
 
 _ROWS = 32  # in a block, at most
+_SHARED = 2**18  # bytes of weights whose packing is worth a second thread
 
 
 class Text(NamedTuple):
     """The program of a loop, and what comes before the rows' arrays in its arguments.
 
-    The arguments are the values of `params`, packed weights of the `products`, the first of each carry, the first of
+    The arguments are the values of `params`, weights of the `products`, the first of each carry, the first of
     each `before`, then the arrays of `before`, `fixed` and `streams`. The results are the last carry, the outs and the
     sums, of `sums` shapes: a slab a unit of work.
     """
@@ -58,6 +59,8 @@ def write(loop: Loop) -> Text:
     Writer(loop, stages, code, lanes, rows, params, tiles).write()
     blocks = -(-loop.B // rows)
     units = min(blocks, os.cpu_count() or 1) if loop.sums else blocks
+    weights = [(weight, tiles[node]) for node in products for weight in node.args[1::2]]
+    _write_packing(module, weights, len(params), lanes)
     _write_units(module, loop, buffers, rows, blocks, units, lanes)
     return Text(module, params, tiles, lanes, [(units, *slab(term, lanes)) for term in loop.sums])
 
@@ -94,6 +97,37 @@ def _needs(loop, stages):
     return list(params), list(products), dict.fromkeys(node.dtype for node in seen)
 
 
+def _write_packing(module, weights, first, lanes):
+    """Writes `packed`, which puts packed weights in place of those from the buffer `first` on, and returns them."""
+    unit = Code(module, "pack", [ptr, i64])
+    run = Code(module, "packed", [ptr, ptr], ptr)
+    addresses, sizes = run.args[0], []
+    for weight, _ in weights:
+        b, K, G = weight.shape
+        memory = b * _products.packed_size(K, G, lanes) * format_of(weight.dtype).register.bytes
+        sizes.append(-(-memory // 64) * 64)
+    table = run.room(8 * max(2 * len(weights), 1))
+    memory = run.call("jaxseq_allocate", ptr, run.constant(i64, sum(sizes)))
+    for place, (weight, tile) in enumerate(weights):
+        scalar = format_of(weight.dtype).register
+        with unit.when(unit.args[1].equals(place)):
+            given, target = (unit.load(ptr, unit.at(unit.args[0], ptr, 2 * place + k)) for k in range(2))
+            _products.write_packed(unit, Type(scalar.scalar, lanes), tile, weight.shape, given, target)
+        slot = run.at(addresses, ptr, first + place)
+        packed = run.at(memory, i8, sum(sizes[:place]))
+        run.store(run.load(ptr, slot), run.at(table, ptr, 2 * place))
+        run.store(packed, run.at(table, ptr, 2 * place + 1))
+        run.store(packed, slot)
+    unit.ret()
+    if sum(sizes) >= _SHARED:
+        count = run.constant(i64, len(weights))
+        run.call("jaxseq_parallel", None, run.args[1], Value(run, ptr, "@pack"), table, count)
+    elif weights:
+        with run.loop(len(weights)) as each:
+            run.call("pack", None, table, run.constant(i64, each.index))
+    run.ret(memory)
+
+
 def _write_units(module, loop, buffers, rows, blocks, units, lanes):
     """Writes `run`, and the work of one unit: every `units`-th block."""
     unit = Code(module, "unit", [ptr, i64])
@@ -115,5 +149,7 @@ def _write_units(module, loop, buffers, rows, blocks, units, lanes):
     for place, node in enumerate(loop.outs, buffers - len(loop.sums) - len(loop.outs)):
         size = run.constant(i64, loop.T * loop.B * node.size * format_of(node.dtype).memory.bytes)
         run.call("jaxseq_huge_pages", None, run.load(ptr, run.at(run.args[0], ptr, place)), size)
+    packed = run.call("packed", ptr, *run.args)
     run.call("jaxseq_parallel", None, run.args[1], Value(run, ptr, "@unit"), run.args[0], run.constant(i64, units))
+    run.call("jaxseq_free", None, packed)
     run.ret()

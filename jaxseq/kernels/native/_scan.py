@@ -22,7 +22,6 @@ from jaxseq.kernels.native._fuse import fuse_products
 from jaxseq.kernels.native._graph import Traced
 from jaxseq.kernels.native._loop import Loop
 from jaxseq.kernels.native._nodes import Node, Unsupported, base, evaluate, reached
-from jaxseq.kernels.native._products import pack
 from jaxseq.kernels.native._sums import Term
 from jaxseq.kernels.native._two_forms import in_two_forms
 
@@ -240,8 +239,7 @@ class Scan:
         keep(program)
         memo = dict(params)
         first = [evaluate(node, memo) for node in text.params]
-        weights = [(weight, tile) for node, tile in text.products.items() for weight in node.args[1::2]]
-        first += [pack(evaluate(weight, memo), tile, text.lanes) for weight, tile in weights]
+        first += [evaluate(weight, memo) for node in text.products for weight in node.args[1::2]]
         shapes = [jax.ShapeDtypeStruct((self.B, *leaf.shape), leaf.dtype) for leaf, _ in loop.carry]
         shapes += [jax.ShapeDtypeStruct((self.T, self.B, *node.shape), node.dtype) for node in loop.outs]
         shapes += [jax.ShapeDtypeStruct(slabs, term.d.dtype) for slabs, term in zip(text.sums, self.terms, strict=True)]
