@@ -92,8 +92,10 @@ def guarded_call(target, shapes):
 def one_after_the_other(module, units):
     """Puts a `run` in place of a module's that does its units itself."""
     code = Code(module, "run", [ptr, ptr], internal=False)
+    packed = code.call("packed", ptr, *code.args)
     with code.loop(units) as unit:
         code.call("unit", None, code.args[0], code.constant(i64, unit.index))
+    code.call("jaxseq_free", None, packed)
     code.ret()
     return module
 
