@@ -1,6 +1,7 @@
 """Random cells of random sizes: native loops give what XLA's do, and touch no memory but their own."""
 
 import ctypes
+import itertools
 import os
 
 import hypothesis
@@ -28,8 +29,7 @@ def drawn(cell, T, B, D, dtype):
     return params, jnp.asarray(generator.normal(size=(T, B, D)).astype(dtype))
 
 
-@hypothesis.settings(max_examples=12)
-@hypothesis.given(
+DRAWS = hypothesis.given(
     seed=st.integers(0, 10**6),
     size=st.integers(1, 33),
     B=st.integers(1, 13),
@@ -38,7 +38,22 @@ def drawn(cell, T, B, D, dtype):
     reverse=st.booleans(),
     has_flags=st.booleans(),
 )
-def test_values_and_gradients_are_xlas(seed, size, B, T, lanes, reverse, has_flags):
+
+
+@hypothesis.settings(max_examples=3)
+@DRAWS
+def test_values_and_gradients_are_xlas(**drawn):
+    of_random_cell(**drawn)
+
+
+@pytest.mark.learn
+@hypothesis.settings(max_examples=100)
+@DRAWS
+def test_those_of_many_cells_are(**drawn):
+    of_random_cell(**drawn)
+
+
+def of_random_cell(seed, size, B, T, lanes, reverse, has_flags):
     cell = random_cell(seed, size, has_flags)
     with jax.enable_x64(True):
         hold_against_xla(cell, *drawn(cell, T, B, 3, np.float64), lanes, reverse)
@@ -100,9 +115,19 @@ def one_after_the_other(module, units):
     return module
 
 
-@pytest.mark.parametrize("lanes", [4, 8, 16])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, jnp.bfloat16, np.float16], ids=lambda d: np.dtype(d).name)
-@pytest.mark.parametrize("name", ["lstm", "gru", "layer_norm_lstm", "slstm", "own"])
+NAMES, DTYPES = ["lstm", "gru", "layer_norm_lstm", "slstm", "own"], [np.float32, np.float64, jnp.bfloat16, np.float16]
+SOME = [
+    ("lstm", np.float32, 16),
+    ("layer_norm_lstm", jnp.bfloat16, 8),
+    ("own", np.float64, 4),
+    ("slstm", np.float32, 8),
+]
+OTHERS = [row for row in itertools.product(NAMES, DTYPES, [4, 8, 16]) if row not in SOME]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "lanes"), [*SOME, *(pytest.param(*row, marks=pytest.mark.learn) for row in OTHERS)]
+)
 def test_no_memory_but_its_own_is_touched(name, dtype, lanes, x64, monkeypatch):
     cell, (T, B, D) = zoo.find(name).cell, (3, 5, 3)
     params, xs = drawn(cell, T, B, D, dtype)

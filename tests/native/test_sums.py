@@ -12,7 +12,14 @@ from tests import zoo
 
 T, B, D = 5, 7, 3
 MASK = jnp.arange(T)[:, None] < jnp.array([5, 1, 3, 4, 2, 5, 0])
-CELLS = [name for name in zoo.CELLS if zoo.runs("native", name)]
+SOME = ["lstm", "own", "zoneout(lstm)"]
+OTHERS = [name for name in zoo.CELLS if zoo.runs("native", name)]
+OTHERS += ["recurrent_dropout(gru)", "learned_carry(lstm)"]
+
+
+def seldom(*row):
+    """A parameter of `make learn`."""
+    return pytest.param(*row, marks=pytest.mark.learn)
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def trace_gradient(cell, params, xs, **options):
     return jax.jit(jax.grad(loss)).trace(params, xs)
 
 
-@pytest.mark.parametrize("name", [*CELLS, "zoneout(lstm)", "recurrent_dropout(gru)", "learned_carry(lstm)"])
+@pytest.mark.parametrize("name", [*SOME, *(seldom(name) for name in OTHERS if name not in SOME)])
 def test_of_every_cell(name, summed_inside):
     cell = zoo.find(name).cell
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
@@ -67,8 +74,10 @@ def test_what_only_sums_whole_sequences_is_summed_by_jax(summed_inside):
     zoo.assert_close(got, jax.grad(loss)(params, kernels.bptt, lstm), 1e-5)
 
 
-@pytest.mark.parametrize("rows", [1, 31, 33, 70])
-@pytest.mark.parametrize("steps", [1, 9, 300])
+@pytest.mark.parametrize(
+    ("rows", "steps"),
+    [(33, 9), (1, 300), *(seldom(rows, steps) for rows in (1, 31, 33, 70) for steps in (1, 8, 301))],
+)
 def test_blocks_of_rows_and_of_time(rows, steps, x64):
     """Of any number, the last of each short: no step of no row is counted twice, or left out."""
     cell = jaxseq.slstm(6, heads=2)
