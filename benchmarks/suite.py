@@ -38,6 +38,7 @@ CONTENDERS = {  # module:function in benchmarks.contenders
     "jaxseq": "jaxseq_kernels:default",
     "jaxseq_scan": "jaxseq_kernels:scan",
     "jaxseq_bptt": "jaxseq_kernels:bptt",
+    "jaxseq_native": "jaxseq_kernels:native",
     "jaxseq_remat": "jaxseq_kernels:remat",
     "jaxseq_masked": "jaxseq_kernels:masked",
     "jaxseq_vmapped": "jaxseq_kernels:vmapped",

@@ -117,7 +117,7 @@ class _Parts(NamedTuple):
 
 @jax.tree_util.register_static
 class _Frame(NamedTuple):
-    """What the backward has to know of a step's arguments beside their values: of `extra`, the shapes."""
+    """What the backward has to know of a step's arguments beside their values: of `extra`, one row's shapes."""
 
     leaves: tuple[Any, ...]
     tree: Any
@@ -254,14 +254,16 @@ class _OuterBackward:
         parts, u, stepwise, given, extra = self.outer.at_step(params, u)
         new, y, saved = check.by_fwd(self.inner.fwd(parts.inner, self.outer.enter(given, extra, carry), u))
         leaves, tree = jax.tree.flatten(jax.tree.map(_shape, extra))
-        frame = _Frame(tuple(leaves), tree, isinstance(carry, Heard))
+        rows = [leaf.update(shape=leaf.shape[y.ndim - 1 :]) for leaf in leaves]
+        frame = _Frame(tuple(rows), tree, isinstance(carry, Heard))
         after, y = self.outer.leave(given, extra, carry, new, y)
         return after, y, (saved, stepwise, frame)
 
     def bwd(self, params, saved, d_carry, d_y):
         outer, parts, (saved, stepwise, frame) = self.outer, self.outer.parts(params), saved
         given = parts.given if stepwise is None else stepwise
-        extra, carry = jax.tree.unflatten(frame.tree, frame.leaves), jax.tree.map(_shape, d_carry)
+        leaves = [leaf.update(shape=(*d_y.shape[:-1], *leaf.shape)) for leaf in frame.leaves]
+        extra, carry = jax.tree.unflatten(frame.tree, leaves), jax.tree.map(_shape, d_carry)
 
         d_extra = d_before = None
         if outer.own_leave is not None:

@@ -88,7 +88,7 @@ def pairwise(axes):
 
 FULL = os.environ.get("JAXSEQ_LAWS") == "full"
 PLAIN = ["rnn", "lstm", "gru", "gru_before", "own"]
-KERNELS = ["scan", "bptt", "remat"]  # those that each law is held against; all of them meet the oracle
+KERNELS = ["scan", "bptt", "native", "remat"]  # those that each law is held against; all of them meet the oracle
 
 
 def grouped(name, *others):
@@ -114,20 +114,24 @@ def combinations():
     """The cells by pairs of all choices, the wrapped cells by pairs of a wrapper and the rest; every kernel by some."""
     chosen = [Combination(*row) for row in pairwise([list(zoo.CELLS), ["scan", "bptt"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([PLAIN, ["remat"], *FLAGS])]
+    compiled = [name for name in zoo.CELLS if zoo.runs("native", name)]
+    chosen += [Combination(*row) for row in pairwise([compiled, ["native"], *FLAGS])]
     others = [name for name in zoo.KERNELS if name not in KERNELS]
     chosen += [Combination(*row) for row in pairwise([["lstm", "own"], others, *FLAGS])]
     wrapped = {wrapper: itertools.cycle(zoo.wrapped(wrapper)[place:]) for place, wrapper in enumerate(zoo.WRAPPERS)}
-    for wrapper, *rest in pairwise([list(zoo.WRAPPERS), ["scan", "bptt"], *FLAGS]):
-        chosen.append(Combination(next(wrapped[wrapper]), *rest))
+    for wrapper, kernel, *rest in pairwise([list(zoo.WRAPPERS), ["scan", "bptt", "native"], *FLAGS]):
+        name = next(name for name in wrapped[wrapper] if zoo.runs(kernel, name))
+        chosen.append(Combination(name, kernel, *rest))
     chosen += [Combination(*row) for row in pairwise([["deep(gru)", "zoneout(lstm)"], ["remat"], *FLAGS])]
     if FULL:
         chosen += map(Combination._make, itertools.product(zoo.CELLS, ["scan", "bptt"], *FLAGS))
+        chosen += map(Combination._make, itertools.product(compiled, ["native"], *FLAGS))
         chosen += map(Combination._make, itertools.product(PLAIN, zoo.KERNELS, *FLAGS))
         chosen += [Combination(*row) for row in pairwise([list(zoo.CELLS), ["remat"], *FLAGS])]
         names = itertools.chain.from_iterable(map(zoo.wrapped, zoo.WRAPPERS))
-        choices = itertools.cycle(itertools.product(KERNELS, *FLAGS))  # 24, while a wrapper has 22 or 23 cells
+        choices = itertools.cycle(itertools.product(KERNELS, *FLAGS))  # 32, while a wrapper has 22 or 23 cells
         chosen += [Combination(name, *next(choices)) for name in names]
-    return sorted(set(chosen))
+    return sorted(row for row in set(chosen) if zoo.runs(row.kernel, row.net))
 
 
 COMBINATIONS = combinations()
@@ -156,7 +160,8 @@ def each_net(nets=ANY):
 
 def each_net_and_kernel(nets=ANY):
     names = some(nets)
-    pairs = [*zip(names, itertools.cycle(KERNELS), strict=False)]
+    chosen = itertools.cycle(KERNELS)
+    pairs = [(name, next(kernel for kernel in chosen if zoo.runs(kernel, name))) for name in names]
     pairs += [pair for pair in itertools.product(PLAIN, KERNELS) if FULL and pair not in pairs]
     return pytest.mark.parametrize(("name", "kernel_name"), [grouped(*pair) for pair in pairs])
 

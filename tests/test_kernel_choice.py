@@ -64,8 +64,8 @@ def test_explain_says_what_unroll_runs(monkeypatch):
 )
 @pytest.mark.parametrize(
     ("turn", "kernel"),
-    [*enumerate([kernels.bptt, kernels.scan, kernels.remat(), kernels.remat(20)])],
-    ids=["bptt", "scan", "remat()", "remat(20)"],
+    [*enumerate([kernels.bptt, kernels.scan, kernels.remat(), kernels.remat(20), kernels.native])],
+    ids=["bptt", "scan", "remat()", "remat(20)", "native"],
 )
 def test_peak_bytes_is_within_a_fifth_of_what_is_measured(place, size, turn, kernel):
     """The cells take turns, so that each meets every size and every kernel."""

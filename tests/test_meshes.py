@@ -18,11 +18,18 @@ T, B, D = 5, 4, 3
 FULL = os.environ.get("JAXSEQ_LAWS") == "full"
 SOME = [
     ("lstm", "bptt", False),
+    ("lstm", "native", False),
+    ("gru", "native", True),
     ("own", "scan", True),
     ("zoneout(gru)", "remat", True),
     ("learned_carry(rnn)", "bptt", True),
 ]
-ALL = [(name, kernel, True) for name in zoo.CELLS for kernel in ("scan", "bptt", "remat")]
+ALL = [
+    (name, kernel, True)
+    for name in zoo.CELLS
+    for kernel in ("scan", "bptt", "remat", "native")
+    if zoo.runs(kernel, name)
+]
 
 MASK = np.arange(T)[:, None] < np.array([3, 5, 1, 4])
 AXES = (P(), P(None, "b"), P(None, "b"))  # params are everywhere, sequences split by the batch

@@ -126,7 +126,20 @@ def by_hand(cell, params, carry, xs, *, reverse=False):
     return carry, jnp.stack(ys)
 
 
-KERNELS = {"scan": kernels.scan, "bptt": kernels.bptt, "remat": kernels.remat(3), "by_hand": by_hand}
+KERNELS = {
+    "scan": kernels.scan,
+    "bptt": kernels.bptt,
+    "remat": kernels.remat(3),
+    "native": kernels.native,
+    "by_hand": by_hand,
+}
+
+
+def runs(kernel_name, net_name):
+    """Whether a kernel runs a net: there is no native loop of a convolution."""
+    return kernel_name != "native" or "conv_lstm" not in net_name
+
+
 OTHER_KERNELS = {"truncated": kernels.truncated(3)}  # its gradients are others, see tests/test_kernels.py
 
 

@@ -35,6 +35,10 @@ def bptt(case: Case, params, xs) -> Call | None:
     return with_kernel(jaxseq.kernels.bptt, case, params, xs)
 
 
+def native(case: Case, params, xs) -> Call | None:
+    return with_kernel(jaxseq.kernels.native, case, params, xs)
+
+
 def remat(case: Case, params, xs) -> Call | None:
     """Segments of √T steps."""
     return with_kernel(jaxseq.kernels.remat(math.isqrt(case.T)), case, params, xs)

@@ -15,6 +15,7 @@ from tests.modes.table import Call, of
 
 WRAPPERS = ("stack", "residual", "bidirectional", "dropout", "learned_carry", "zoneout")
 KERNELS = {"bptt": kernels.bptt, "scan": kernels.scan, "remat": kernels.remat(2), "truncated": kernels.truncated(2)}
+KERNELS |= {"native": kernels.native}
 
 
 def drawn(cell):

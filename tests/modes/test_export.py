@@ -50,7 +50,7 @@ def test_cells_with_masks_and_resets(name):
     holds(lambda xs, mask, reset: (run(xs), run(xs, mask=mask, reset=reset)), floats(3, 2, D), mask(2).T, RESETS)
 
 
-@pytest.mark.parametrize("kernel", [jaxseq.kernels.scan, jaxseq.kernels.bptt])
+@pytest.mark.parametrize("kernel", [jaxseq.kernels.scan, jaxseq.kernels.bptt, jaxseq.kernels.native])
 def test_gradients(kernel):
     cell = jaxseq.gru(H)
     loss = lambda params, xs: jnp.sum(jaxseq.unroll(cell, params, xs, kernel=kernel)[1] ** 2)

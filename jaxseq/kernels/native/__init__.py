@@ -1,0 +1,44 @@
+"""Time loops on a CPU as machine code of their own, from a cell's equations, by LLVM.
+
+From a cell's functions to a result, in the order in which the files are best read:
+
+    _graph        a function of one row, traced by JAX, as a graph of `_nodes`; `_moves` those that only move numbers
+    _fuse, _sums  products that are added up, as one; what is summed over rows and steps
+    _stages       in which order nodes are computed: barriers, and fused loops between them
+    _elementwise  JAX's elementwise primitives on vectors; `_mathematics` those that are not one instruction
+    _products     products of rows with weights, in tiles of registers
+    _features     one step of a block of rows, written out by all of these
+    _loop         all steps of a block; `_ring` its sums, by time block; `_program` all blocks
+    _ir, _values  the text of LLVM IR; `_machine` what processor it is for
+    _call         machine code, and its call through XLA's FFI; `_runtime` XLA's side of it, and its threads
+    _scan         `jax.lax.scan` of a function of one row, by such a program; `_scan_sum` with sums of gradients
+    _two_forms    where that is run, and where XLA's loop is
+    _kernel       the kernel; `_gradient` that of a cell, of one step and of all; `_plan` how it runs, in words
+"""
+
+from typing import Any
+
+from jaxseq.kernels._plan import Plan, register
+from jaxseq.typing import Carry, Cell, Inputs, Params
+
+
+def native(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, Any]:
+    """Runs `cell` by loops of machine code, made from its equations by LLVM; rows are shared among XLA's threads.
+
+    Reverse mode, to any order. For forward mode use `scan`.
+
+    Raises:
+      ValueError: the cell, or this machine, has no native loop; the message says why.
+    """
+    from jaxseq.kernels.native._kernel import native  # when it is first used, for it is a third of `import jaxseq`
+
+    return native(cell, params, carry, xs, reverse=reverse)
+
+
+def _plan(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    from jaxseq.kernels.native._plan import plan_native
+
+    return plan_native(cell, params, xs)
+
+
+register(native, _plan)

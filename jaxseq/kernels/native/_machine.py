@@ -1,0 +1,83 @@
+"""The processor that loops are compiled for: how wide its vectors are, how many it holds, what LLVM knows of it."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from jaxseq.kernels.native._values import Type
+
+AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")
+AVX2 = ("avx2", "fma")
+
+
+@functools.cache
+def llvm() -> Any:
+    """Returns `llvmlite.binding`, imported when it is first needed; None where it is not installed."""
+    try:
+        from llvmlite import binding
+    except ImportError:
+        return None
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    return binding
+
+
+class Machine(NamedTuple):
+    """A processor: LLVM's name and features of it, bytes of a vector register, and how many there are."""
+
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+
+    def lanes(self, scalar: Type) -> int:
+        """How many numbers a vector register holds."""
+        return self.vector_bytes // scalar.bytes
+
+    @property
+    def attributes(self) -> str:
+        """Those of a function, without which LLVM halves the vectors of some processors."""
+        bits = 8 * self.vector_bytes
+        return f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
+
+    def target(self):
+        """LLVM's target machine, which may be used once as the owner of an engine."""
+        triple = llvm().Target.from_default_triple()
+        return triple.create_target_machine(self.cpu, self.features, opt=2, reloc="pic", codemodel="default")
+
+
+@functools.cache
+def host() -> Machine | None:
+    """Returns this machine's processor, None where its vectors are not known."""
+    has = llvm().get_host_cpu_features()
+    name, features = llvm().get_host_cpu_name(), has.flatten()
+    if all(has.get(feature) for feature in AVX512):
+        return Machine(name, features, 64, 32)
+    if all(has.get(feature) for feature in AVX2):
+        return Machine(name, features, 32, 16)
+    if has.get("neon"):
+        return Machine(name, features, 16, 32)
+    return None
+
+
+def machine() -> Machine:
+    """Returns the processor that is compiled for, this machine's unless another is `forced`."""
+    processor = _forced[-1] if _forced else host()
+    if processor is None:
+        raise ValueError(f"the processor {llvm().get_host_cpu_name()} has neither AVX2 nor NEON")
+    return processor
+
+
+@contextlib.contextmanager
+def forced(lanes: int) -> Iterator[Machine]:
+    """Compiles for vectors of 16, 8 or 4 floats while it is entered; what is compiled already stays. For tests."""
+    haswell = {8: Machine("haswell", "", 32, 16), 4: Machine("haswell", "", 16, 16)}
+    _forced.append(machine() if lanes == machine().vector_bytes // 4 else haswell[lanes])
+    try:
+        yield _forced[-1]
+    finally:
+        _forced.pop()
+
+
+_forced: list[Machine] = []

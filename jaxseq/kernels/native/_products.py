@@ -1,0 +1,194 @@
+"""Products of rows with a weight, `out[row, g] = Σ_k x[row, k] w[k, g]`, whose sums stay in registers.
+
+A tile is some rows by some vectors of columns. Its sums live in registers while k runs: at each k it reads one vector
+of the weight per column vector and one number of x per row. So the weight is laid out beforehand as tiles read it:
+panels of as many column vectors as a tile has, K rows of each, one behind the other; the last panel may be narrower.
+
+The gradient of a weight, `d_w[k, g] += Σ_m x[m, k] δ[m, g]` over steps and rows m, is the same tile, with k for rows
+and m for k: see `accumulate`.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from jaxseq.kernels.native._ir import Code, Type, Value
+from jaxseq.kernels.native._machine import Machine
+
+CHAINS = 8  # multiply-adds that can be under way at once: two units, four cycles each
+MOST_ROWS, MOST_VECTORS, MOST_UNROLLED = 14, 8, 4
+
+
+class Tile(NamedTuple):
+    """Rows, and vectors of columns, of the sums that are held in registers."""
+
+    rows: int
+    vectors: int
+
+
+class Factor(NamedTuple):
+    """One of the products that are added up: rows of K numbers, `stride` elements apart, and a packed weight."""
+
+    x: Value
+    stride: int
+    weight: Value
+    K: int
+
+
+class Rows(NamedTuple):
+    """Rows at several steps: the elements from one step to the next, and from one row to the next."""
+
+    start: Value
+    of_step: "int | Value"
+    of_row: int
+
+
+def tile(machine: Machine, lanes: int, rows: int, G: int) -> Tile:
+    """Returns the tile that takes the fewest cycles for so many rows and columns, by a count of what a step needs."""
+    vectors = math.ceil(G / lanes)
+    tiles = [
+        Tile(r, v)
+        for v in range(1, min(vectors, MOST_VECTORS) + 1)
+        for r in range(1, min(rows, MOST_ROWS) + 1)
+        if r * v + v + 1 <= machine.registers
+    ]
+    return min(tiles, key=lambda tile: _cycles(tile, rows, vectors))
+
+
+def _cycles(tile: Tile, rows: int, vectors: int) -> float:
+    """Cycles of one k, for all rows and columns: two multiply-adds or two loads a cycle, and no chain too long."""
+
+    def parts(whole, part):
+        return [(part, whole // part), (whole % part, 1)]
+
+    def cycles(r, v):
+        under_way = r * v * _chains(r * v)
+        return max(r * v / 2, (r + v) / 2, r * v * CHAINS / 2 / under_way) + 1 / 8
+
+    return sum(
+        n * m * cycles(r, v) for r, n in parts(rows, tile.rows) for v, m in parts(vectors, tile.vectors) if r and v
+    )
+
+
+def _chains(sums: int) -> int:
+    """How many partial sums each sum is split into, so that additions do not wait for each other."""
+    return max(1, min(4, CHAINS // sums))
+
+
+def packed_size(K: int, G: int, lanes: int) -> int:
+    """How many numbers a packed weight has."""
+    return K * math.ceil(G / lanes) * lanes
+
+
+def write_packed(code: Code, kind: Type, tile: Tile, shape: tuple[int, int, int], weight: Value, packed: Value):
+    """Writes weights `[b, K, G]` as tiles read them, `packed_size` numbers each, in vectors `kind`."""
+    (b, K, G), scalar, lanes = shape, Type(kind.scalar), kind.lanes
+    whole = G // lanes // tile.vectors * tile.vectors
+    rest = math.ceil(G / lanes) - whole
+
+    def panel(batch, vector, width, live):
+        """Of the last vector, so many lanes are live."""
+        source = code.at(weight, scalar, batch * (K * G) + vector * lanes)
+        target = code.at(packed, scalar, batch * packed_size(K, G, lanes) + vector * (lanes * K))
+        with code.loop(K) as k:
+            for v in range(width):
+                row = code.at(source, scalar, k.index * G + v * lanes)
+                value = code.load(kind, row, live if v == width - 1 else lanes)
+                code.store(value, code.at(target, scalar, k.index * (width * lanes) + v * lanes))
+
+    with code.loop(b) as batch:
+        if whole:
+            with code.loop(whole, tile.vectors) as vector:
+                panel(batch.index, vector.index, tile.vectors, lanes)
+        if rest:
+            panel(batch.index, whole, rest, G % lanes or lanes)
+
+
+def product(code: Code, kind: Type, tile: Tile, rows: int, G: int, factors: Sequence[Factor], out: Value, stride: int):
+    """Writes the sum of products of rows with weights to `out`, rows `stride` elements apart, in whole vectors."""
+    scalar, lanes = Type(kind.scalar), kind.lanes
+
+    def write_tile(row, count, vector, width):
+        sums = [code.constant(kind, 0)] * (count * width)
+        for x, x_stride, weight, K in factors:
+            left = _Left(code.at(x, scalar, row * x_stride), x_stride, 1)
+            right = code.at(weight, scalar, vector * (lanes * K))
+            sums = _multiply(code, kind, left, right, width * lanes, K, count, width, sums)
+        for r in range(count):
+            for v in range(width):
+                at = (row + r) * stride + (vector + v) * lanes
+                code.store(sums[r * width + v], code.at(out, scalar, at))
+
+    for_each_tile(code, tile, rows, math.ceil(G / lanes), write_tile)
+
+
+def accumulate(
+    code: Code, kind: Type, tile: Tile, steps: "int | Value", rows: int, K: int, G: int, x: Rows, d: Rows, out: Value
+):
+    """Adds `Σ x[step, row, k] d[step, row, g]` to `out[k, g]`, whose rows are whole vectors, as those of d are."""
+    scalar, lanes = Type(kind.scalar), kind.lanes
+    stride = packed_size(1, G, lanes)
+
+    def add_tile(k, count, vector, width):
+        places = [
+            code.at(out, scalar, (k + r) * stride + (vector + v) * lanes) for r in range(count) for v in range(width)
+        ]
+        with code.loop(steps, 1, [code.load(kind, place) for place in places]) as loop:
+            left = _Left(code.at(x.start, scalar, loop.index * x.of_step + k), 1, x.of_row)
+            right = code.at(d.start, scalar, loop.index * d.of_step + vector * lanes)
+            loop.next += _multiply(code, kind, left, right, d.of_row, rows, count, width, loop.values)
+        for place, value in zip(places, loop.next, strict=True):
+            code.store(value, place)
+
+    for_each_tile(code, tile, K, math.ceil(G / lanes), add_tile)
+
+
+def for_each_tile(code: Code, tile: Tile, rows: int, vectors: int, body: Callable):
+    """Writes `body(row, how many, vector, how many)` for all tiles, those that are narrower at the edges too."""
+
+    def blocks(total, step, body):
+        whole = total - total % step
+        if whole:
+            with code.loop(whole, step) as loop:
+                body(loop.index, step)
+        if total % step:
+            body(whole, total % step)
+
+    blocks(vectors, tile.vectors, lambda v, width: blocks(rows, tile.rows, lambda r, count: body(r, count, v, width)))
+
+
+class _Left(NamedTuple):
+    """Numbers by row and k: the elements from one row to the next, and from one k to the next."""
+
+    start: Value
+    of_row: int
+    of_k: int
+
+
+def _multiply(code: Code, kind: Type, left: _Left, right: Value, of_k, K: int, rows: int, vectors: int, sums) -> list:
+    """Returns sums + left right for a tile; a k of `right` is vectors side by side, `of_k` elements from the last k."""
+    scalar, lanes, n = Type(kind.scalar), kind.lanes, rows * vectors
+    chains = min(_chains(n), K)
+    unrolled = chains * max(1, min(MOST_UNROLLED, CHAINS // n, K) // chains)
+    sums = [*sums, *[code.constant(kind, 0)] * (n * (chains - 1))]
+
+    def step(k, chain, sums):
+        weights = [code.load(kind, code.at(right, scalar, k * of_k + v * lanes)) for v in range(vectors)]
+        for r in range(rows):
+            x = code.splat(code.load(scalar, code.at(left.start, scalar, k * left.of_k + r * left.of_row)), lanes)
+            for v, weight in enumerate(weights):
+                at = chain * n + r * vectors + v
+                sums[at] = code.fma(x, weight, sums[at])
+
+    whole = K - K % unrolled
+    with code.loop(whole, unrolled, sums) as loop:
+        sums = list(loop.values)
+        for u in range(unrolled):
+            step(loop.index + u, u % chains, sums)
+        loop.next += sums
+    sums = list(loop.next)
+    for k in range(whole, K):
+        step(k, k % chains, sums)
+    return [functools.reduce(operator.add, sums[at::n]) for at in range(n)]

@@ -1,0 +1,81 @@
+"""A function in two forms that give the same: JAX's own, and one for the CPU that JAX knows nothing of.
+
+It is a primitive of JAX's. Lowered for a CPU it is the native form, made then and not while it is traced; for any other
+platform, for `jax.export`, whose artefacts run on other machines, and for `jax.disable_jit` it is the plain form. So it
+is where the compiler splits arrays over several devices, which it cannot do with what it does not know; in
+`jax.shard_map`, where that is done already, it is native. Its derivatives, and `jax.vmap` of it, are those of the plain
+form.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from jaxseq._meshes import zeros_types
+
+
+def in_two_forms(
+    plain: Callable[..., list[jax.Array]],
+    native: Callable[..., list[jax.Array]],
+    shapes: Sequence[jax.ShapeDtypeStruct],
+    *arguments: jax.Array,
+) -> list[jax.Array]:
+    """Returns `plain(*arguments)`, arrays of `shapes`, on a CPU by `native(keep, *arguments)`.
+
+    `keep(object)` has JAX hold an object as long as it holds what was compiled.
+    """
+    return _two_forms.bind(*arguments, plain=plain, native=native, shapes=tuple(shapes))
+
+
+def _types(*arguments: Any, plain, native, shapes):
+    return zeros_types(shapes, like=arguments)
+
+
+def _plain(*arguments, plain, native, shapes):
+    return plain(*arguments)
+
+
+def _lower(context, *arguments, plain, native, shapes):
+    module, form = context.module_context, plain
+    if not module.lowering_parameters.for_export and not _is_split(module.axis_context):
+
+        def form(*arguments):
+            return native(module.add_keepalive, *arguments)
+
+    return mlir.lower_fun(form, multiple_results=True)(context, *arguments)
+
+
+def _is_split(context):
+    """Whether the compiler may split arrays: among several devices, but for those of axes that are manual."""
+    manual = getattr(context, "manual_axes", None)
+    if manual is None:
+        return (getattr(context, "num_devices", None) or 1) > 1
+    return any(size > 1 for name, size in context.mesh.shape.items() if name not in manual)
+
+
+def _derivative(primals, tangents, *, plain, native, shapes):
+    varied = [place for place, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
+
+    def of_varied(*leaves):
+        at = dict(enumerate(primals)) | dict(zip(varied, leaves, strict=True))
+        return plain(*at.values())
+
+    return jax.jvp(of_varied, [primals[place] for place in varied], [tangents[place] for place in varied])
+
+
+def _mapped(arguments, axes, *, plain, native, shapes):
+    results = jax.vmap(plain, in_axes=axes)(*arguments)
+    return results, [0] * len(results)
+
+
+_two_forms = Primitive("native_loop")
+_two_forms.multiple_results = True
+_two_forms.def_impl(_plain)
+_two_forms.def_abstract_eval(_types)
+mlir.register_lowering(_two_forms, mlir.lower_fun(_plain, multiple_results=True))
+mlir.register_lowering(_two_forms, _lower, platform="cpu")
+ad.primitive_jvps[_two_forms] = _derivative
+batching.primitive_batchers[_two_forms] = _mapped
