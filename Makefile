@@ -18,7 +18,7 @@ demo: $(VENV)/examples.installed ## Train a sentiment classifier (two to three m
 	$(BIN)/python -m examples.sentiment $(ARGS)
 
 test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests (about five minutes on two cores)
-	$(PYTEST) --ignore jaxseq --ignore tests/examples --ignore tests/benchmarks $(ARGS)
+	$(PYTEST) --ignore tests/examples --ignore tests/benchmarks $(ARGS)
 
 learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that take long: training, sweeps
 	$(PYTEST) -m learn $(ARGS)

@@ -18,9 +18,12 @@ BY_HAND = {name: entry.cell for name, entry in zoo.CELLS.items() if entry.cell.b
 DIFFERENT = [
     name for name in BY_HAND if name.split("_")[-1] not in ("relu", "sigmoid", "writes", "tanh", "exponential")
 ]
+EACH = [
+    name if name in ("rnn", "lstm", "gru", "own") else pytest.param(name, marks=pytest.mark.learn) for name in DIFFERENT
+]
 
 
-@pytest.mark.parametrize("name", DIFFERENT)
+@pytest.mark.parametrize("name", EACH)
 def test_the_stock_cells_pass(name):
     params = zoo.random_like(jax.eval_shape(lambda: BY_HAND[name].init(jax.random.key(0), 3)), 0)
     shapes = jax.eval_shape(lambda params: BY_HAND[name].carry(params, (2,)), params)

@@ -27,6 +27,7 @@ PACKAGES = ("", "data", "decoding", "nn", "structured", "train")
 NOT_CALLED = {
     "data.Batch": "a type",
     "kernels.bptt": "run by unroll, with arguments that it has checked",
+    "kernels.native": "run by unroll, with arguments that it has checked",
     "kernels.scan": "run by unroll, with arguments that it has checked",
     "kernels.register": "changes the process",
     "kernels.compile_loops_whole": "changes the process",

@@ -41,9 +41,9 @@ def usual(call):
 
 
 def first_of_all(call):
-    """A parameter of `make test` where it is of the core or of data, of `make learn` where it compiles for long."""
-    is_long = call.names[0].split(".")[0] in ("decoding", "linen", "nn", "structured", "train")
-    return pytest.param(call, marks=pytest.mark.learn if is_long else ())
+    """A parameter of `make test` where it is of kernels, masks or `unroll`, of `make learn` where it is of the rest."""
+    is_core = call.names[0].split(".")[0] in ("kernels", "masking", "unroll", "step", "stream")
+    return pytest.param(call, marks=() if is_core else pytest.mark.learn)
 
 
 @pytest.mark.parametrize("call", list(map(first_of_all, CALLS)), ids=str)

@@ -141,6 +141,7 @@ def test_the_likelihood_never_falls_and_is_that_of_the_params(name, x64):
     np.testing.assert_allclose(found, max(last), rtol=1e-12)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("name", TRUTHS)
 def test_the_truth_is_found(name, x64):
     truth, _, fit, _, of_truth = fitted(name)
