@@ -59,9 +59,10 @@ def _plan(segment, cell, params, xs):
     if segment is None:
         step = step_bytes(cell, params, xs)
         if not all(isinstance(size, int) for size in (T, *step)):
+            got = check.shaped(jax.tree.leaves(xs)[0])
             raise ValueError(
-                "`xs` must be of fixed sizes: remat() chooses its segment by them; got "
-                f"{check.shaped(jax.tree.leaves(xs)[0])}, with symbols. Give remat(n), for a fixed T, or export for fixed sizes"
+                f"`xs` must be of fixed sizes: remat() chooses its segment by them; got {got}, with symbols. Give "
+                "remat(n), for a fixed T, or export for fixed sizes"
             )
         segment = even(T, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))
         reason = "the carries of all segments and the saved values of one balance"

@@ -67,6 +67,6 @@ def holds_all(segment: int, T: int) -> bool:
 def _unknown(segment, T):
     return ValueError(
         f"`xs` must be of a fixed number of steps to be cut into segments of {segment}; got {T}, a symbol. Export "
-        f"for a fixed T or one that {segment} divides, such as T = {segment}*n with n >= 2, or unroll without segments, "
-        "with kernel=jaxseq.kernels.bptt"
+        f"for a fixed T or one that {segment} divides, T = {segment}*n with n >= 2, or unroll without segments, with "
+        "kernel=jaxseq.kernels.bptt"
     )
