@@ -29,12 +29,17 @@ from jaxseq.typing import Params
 
 
 class Fit(NamedTuple):
-    """What came of a run, or has so far."""
+    """What came of a run, or has so far.
+
+    Attributes:
+      state: after the last step. What a loss learns in its carry, such as statistics of batches, is that of this step
+        alone, in `state.carry`.
+      params: those of the best row, by the number of `validate` that `monitor` names; without validation, the last.
+      history: the rows, a dict of numbers each.
+    """
 
     state: TrainState
     params: Params
-    """Those of the best row by validation; without validation, the last. What a loss learns in its carry, such as
-    statistics of batches, is that of the last step alone, in `state.carry`."""
     history: list[Row]
 
 
