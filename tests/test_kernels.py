@@ -340,10 +340,27 @@ def test_segments_are_positive_ints(kernel):
         kernel(2.5)
 
 
-@pytest.mark.parametrize("push", [jax.jvp, lambda *call: jax.jit(lambda: jax.jvp(*call))()], ids=["eager", "jit"])
+@pytest.mark.parametrize(
+    "push",
+    [
+        jax.jvp,
+        lambda *call: jax.jit(lambda: jax.jvp(*call))(),
+        lambda run, primals, _: jax.jacfwd(run)(*primals),
+        lambda run, primals, tangents: jax.vmap(lambda row: jax.jvp(run, primals, (row,)))(tangents[0][None]),
+    ],
+    ids=["eager", "jit", "jacfwd", "vmap"],
+)
 def test_forward_mode_of_bptt_names_scan(push):
     with pytest.raises(TypeError, match=r"For forward mode, .* unroll with kernel=jaxseq.kernels.scan"):
         push(lambda xs: jaxseq.unroll(CELL, PARAMS, xs)[1], (inputs(3, 8),), (inputs(3, 8),))
+
+
+def test_forward_over_reverse_mode_of_bptt():
+    def hessian(kernel):
+        loss = lambda b: jnp.sum(jaxseq.unroll(CELL, PARAMS._replace(b=b), inputs(3, 8), kernel=kernel)[1] ** 2)
+        return jax.jit(jax.hessian(loss))(PARAMS.b)
+
+    zoo.assert_close(hessian(kernels.bptt), hessian(kernels.scan), 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -444,6 +461,43 @@ def test_one_object_twice_in_a_carry_step_by_step():
     want = jax.jit(jax.grad(total), static_argnums=1)(params, kernels.scan)
     with jax.disable_jit():
         zoo.assert_close(jax.grad(total)(params, kernels.bptt), want, 1e-5)
+
+
+def exported_gradient(kernel, T, B):
+    """The program of a net's gradient, under a mask; and its results beside those of `scan`, where T is fixed."""
+    net = jaxseq.stack(jaxseq.lstm(3), jaxseq.gru(3))
+    params = net.init(jax.random.key(0), 2)
+
+    def run(params, xs, mask, kernel):
+        return jax.grad(lambda params: jaxseq.unroll(net, params, xs, mask=mask, kernel=kernel)[1].sum())(params)
+
+    like = params, jax.ShapeDtypeStruct((T, B, 2), jnp.float32), jax.ShapeDtypeStruct((T, B), bool)
+    program = jax.export.export(jax.jit(functools.partial(run, kernel=kernel)))(*like)
+    T = T if isinstance(T, int) else 8
+    inputs = jnp.linspace(-1, 1, T * 6).reshape(T, 3, 2), jnp.arange(T)[:, None] < jnp.array([T, 2, 0])
+    return program.call(params, *inputs), jax.jit(functools.partial(run, kernel=kernels.scan))(params, *inputs)
+
+
+def test_segments_of_symbolic_batches_are_exported():
+    (B,) = jax.export.symbolic_shape("B")
+    zoo.assert_close(*exported_gradient(kernels.remat(4), 9, B), 1e-5)
+    n, B = jax.export.symbolic_shape("n, B", constraints=["n >= 2"])
+    zoo.assert_close(*exported_gradient(kernels.remat(4), 4 * n, B), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "T", "told"),
+    [
+        (kernels.remat(), 9, r"`xs` must be of fixed sizes: remat\(\) .* got float32 \(9, B, 2\), .* Give remat\(n\)"),
+        (kernels.remat(4), "T", r"`xs` must be of a fixed number of steps to be cut into segments of 4; got T"),
+        (kernels.truncated(4), "T", r"`xs` must be of a fixed number of steps to be cut into segments of 4; got T"),
+    ],
+)
+def test_segments_of_unknown_sizes_are_refused(kernel, T, told):
+    symbolic_T, B = jax.export.symbolic_shape("T, B", constraints=["T >= 8"])
+    with pytest.raises(ValueError, match=told) as raised:
+        exported_gradient(kernel, symbolic_T if T == "T" else T, B)
+    assert len(str(raised.value)) < 400
 
 
 def test_masks_of_symbolic_sizes_are_exported():

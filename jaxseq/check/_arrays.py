@@ -109,7 +109,9 @@ def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
     ndim = len([axis for axis in axes.split(", ") if axis != "B"])
     dtype = _float_dtype(params)
     if not jnp.issubdtype(xs.dtype, jnp.floating):
-        hint = " Embed ids first; cast numbers." if jnp.issubdtype(xs.dtype, jnp.integer) else ""
+        hint = ""
+        if jnp.issubdtype(xs.dtype, jnp.integer):
+            hint = " Embed ids first; cast numbers." if axes.endswith("D") else f" Cast it: {name}.astype(float)."
         raise TypeError(f"`{name}` must be floating [{axes}]; got {shaped(xs)}.{hint}")
     if xs.ndim < ndim:
         raise ValueError(f"`{name}` must be [{axes}], of at least {ndim} axes; got {shaped(xs)}")

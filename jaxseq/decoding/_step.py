@@ -22,16 +22,19 @@ class Decoded(NamedTuple):
     """Sequences of tokens.
 
     A mask of them is `jaxseq.lengths_to_mask(lengths, T)`.
+
+    Attributes:
+      tokens: int32 `[T, B]`, -1 after the end; of a beam search `[T, B, size]`, best first.
+      lengths: int32 `[B]`, or `[B, size]`: how many, with the end token.
+      scores: float `[B]`, or `[B, size]`: what ranks sequences. `log_probs`, but of a beam search with a
+        `length_penalty` those divided by what `penalty` makes of the length.
+      log_probs: float `[B]`, or `[B, size]`: the model's log-probability of the tokens, in nats.
     """
 
     tokens: jax.Array
-    """Int32 `[T, B]`, -1 after the end; of a beam search `[T, B, size]`, best first."""
     lengths: jax.Array
-    """Int32 `[B]`, or `[B, size]`: how many, with the end token."""
     scores: jax.Array
-    """Float `[B]`, or `[B, size]`: what ranks sequences. `log_probs`, but of a beam search with a `length_penalty`."""
     log_probs: jax.Array
-    """Float `[B]`, or `[B, size]`: the model's log-probability of the tokens, in nats."""
 
 
 def check_functions(**named: tuple[Any, int]) -> None:

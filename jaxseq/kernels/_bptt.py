@@ -32,7 +32,7 @@ from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` with the gradient of its hand-written `backward`; a cell without one runs by `scan`.
 
-    Reverse mode, to any order. For forward mode use `scan`.
+    Reverse mode, to any order, and forward over reverse, as in `jax.hessian`. For forward mode use `scan`.
     """
     if cell.backward is None:
         plan = plan_bptt(cell, params, xs)

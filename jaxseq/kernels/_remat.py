@@ -21,7 +21,7 @@ from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import array_bytes, step_bytes
 from jaxseq.kernels._plan import register
-from jaxseq.kernels._segments import by_segments, even
+from jaxseq.kernels._segments import by_segments, even, holds_all
 from jaxseq.typing import Kernel
 
 
@@ -58,9 +58,15 @@ def _plan(segment, cell, params, xs):
     T = whole.steps
     if segment is None:
         step = step_bytes(cell, params, xs)
+        if not all(isinstance(size, int) for size in (T, *step)):
+            got = check.shaped(jax.tree.leaves(xs)[0])
+            raise ValueError(
+                f"`xs` must be of fixed sizes: remat() chooses its segment by them; got {got}, with symbols. Give "
+                "remat(n), for a fixed T, or export for fixed sizes"
+            )
         segment = even(T, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))
         reason = "the carries of all segments and the saved values of one balance"
-    if segment >= T:
+    if holds_all(segment, T):
         return whole._replace(kernel="kernels.remat")
 
     def held():

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.errors import InconclusiveDimensionOperation
 
 from jaxseq.kernels._wide import widened
 from jaxseq.typing import Carry, Inputs, Params
@@ -23,10 +24,12 @@ def by_segments(
     16-bit params are added up in float32.
     """
     T = jax.tree.leaves(xs)[0].shape[0]
-    if segment >= T:
+    if holds_all(segment, T):
         return run(params, carry, xs, True)
     wide, narrow = widened(params)
     count, rest = divmod(T, segment)
+    if not isinstance(rest, int):
+        raise _unknown(segment, T)
     border = rest if reverse else T - rest
     early, late = jax.tree.map(lambda x: x[:border], xs), jax.tree.map(lambda x: x[border:], xs)
     whole, short = (late, early) if reverse else (early, late)
@@ -47,3 +50,23 @@ def even(T: int, steps: int) -> int:
     steps = max(steps, 1)
     divisors = (n for n in range(steps // 2 + 1, 2 * steps) if T % n == 0)
     return min(divisors, key=lambda n: abs(n - steps), default=steps)
+
+
+def holds_all(segment: int, T: int) -> bool:
+    """Returns whether a segment holds all T steps.
+
+    Raises:
+      ValueError: T is a symbol of `jax.export` of which that is not known.
+    """
+    try:
+        return segment >= T
+    except InconclusiveDimensionOperation:
+        raise _unknown(segment, T) from None
+
+
+def _unknown(segment, T):
+    return ValueError(
+        f"`xs` must be of a fixed number of steps to be cut into segments of {segment}; got {T}, a symbol. Export "
+        f"for a fixed T or one that {segment} divides, T = {segment}*n with n >= 2, or unroll without segments, with "
+        "kernel=jaxseq.kernels.bptt"
+    )

@@ -16,7 +16,7 @@ from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import kernel_bytes, step_bytes
 from jaxseq.kernels._plan import register
-from jaxseq.kernels._segments import by_segments
+from jaxseq.kernels._segments import by_segments, holds_all
 from jaxseq.typing import Kernel
 
 
@@ -54,7 +54,7 @@ def _truncated(segment):
     def plan(cell, params, xs):
         whole = plan_bptt(cell, params, xs)
         reason = "no gradient crosses a border"
-        if segment >= whole.steps:
+        if holds_all(segment, whole.steps):
             reason = f"not truncated, as a segment has {segment} steps"
 
         def held():

@@ -17,9 +17,9 @@ import numpy as np
 from jaxseq.train._step import TrainState
 
 _WORDS = {
-    "program": "the loss, the optimizer or a rate of it",
-    "start": "the params, the key or the carry to start from",
-    "batch": "the first batch",
+    "program": "another loss, optimizer or rate",
+    "start": "other params, optimizer state, key or carry to start from",
+    "batch": "another first batch",
 }
 
 

@@ -21,20 +21,25 @@ from jaxseq.train._batches import Loader, as_loader, remaining
 from jaxseq.train._fingerprint import fingerprint
 from jaxseq.train._lock import writing
 from jaxseq.train._progress import progress as shown_by
-from jaxseq.train._report import numbers, sums
-from jaxseq.train._run import Best, Checkpoints, Row, Run, checked, resume, store, tell
+from jaxseq.train._report import no_sums, numbers
+from jaxseq.train._run import Best, Checkpoints, Ended, Row, Run, checked, resume, store, tell
 from jaxseq.train._step import Report, TrainState
 from jaxseq.train._watch import NonFiniteError, Watch
 from jaxseq.typing import Params
 
 
 class Fit(NamedTuple):
-    """What came of a run, or has so far."""
+    """What came of a run, or has so far.
+
+    Attributes:
+      state: after the last step. What a loss learns in its carry, such as statistics of batches, is that of this step
+        alone, in `state.carry`.
+      params: those of the best row, by the number of `validate` that `monitor` names; without validation, the last.
+      history: the rows, a dict of numbers each.
+    """
 
     state: TrainState
     params: Params
-    """Those of the best row by validation; without validation, the last. What a loss learns in its carry, such as
-    statistics of batches, is that of the last step alone, in `state.carry`."""
     history: list[Row]
 
 
@@ -75,7 +80,8 @@ def fit(
       callbacks: functions of the `Fit` so far, called after each row; one that returns True ends the run.
       checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder. It warns where
         nothing is left to do, and where the run there was begun with another loss, optimizer, rate, start or first
-        batch. Other batches, `validate` and callbacks it cannot see: name what matters in their `settings`.
+        batch; from there on those of this call are used, but for the start. An optimizer whose state has other parts is
+        refused. Other batches, `validate` and callbacks it cannot see: name what matters in their `settings`.
       sharding: where batches go, as in `data.prefetch`; None: JAX's default device. Where it is of a mesh with explicit
         axes, what the state has elsewhere goes to all devices of that mesh.
       progress: shows a bar, by tqdm, where standard error is a terminal; elsewhere, as in logs and notebooks, a line
@@ -88,7 +94,8 @@ def fit(
       BlockingIOError: another process trains or saves in the checkpoints' folder.
       OSError: a checkpoint cannot be written, as where the disk is full; those before it stay.
       TypeError, ValueError: an argument does not fit, the monitored number is not there, or the checkpoints are of
-        another run: other shapes, other batches to an epoch, another monitor, other settings.
+        another run: other shapes, an optimizer of other parts, other batches to an epoch, another monitor, other
+        settings.
     """
     loader, checkpoints = as_loader(batches), checked(checkpoints)
     epochs = check.positive_int("epochs", epochs)
@@ -188,10 +195,12 @@ def _best(validate, monitor, better, patience):
 def _ended(run, total, best, patience):
     """Why nothing is left to do; None where something is."""
     if run.stopped:
-        return "by a callback"
+        return Ended("by a callback")
     if patience and run.history and len(run.history) - 1 - (best.of(run.history) or 0) >= patience:
-        return f"since no row was better than one {patience} before"
-    return f"after {run.position} steps of {total}" if run.position >= total else None
+        return Ended(f"since no row was better than one {patience} before", ", or this one more `patience`")
+    if run.position >= total:
+        return Ended(f"after {run.position} steps of {total}", ", or this one more `epochs`")
+    return None
 
 
 def _add(sums, more):
@@ -241,7 +250,7 @@ def _on_mesh(state, sharding):
 def _sums_like(step, state, loader):
     """Sums of nothing, to tell their shapes."""
     _, report = jax.eval_shape(step, state, next(remaining(loader, 0, len(loader))))
-    return sums([jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), report)])
+    return no_sums(report)
 
 
 def _is_true(answer):

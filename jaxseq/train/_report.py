@@ -42,6 +42,11 @@ def sums(reports: Sequence[Report]) -> dict[str, Any]:
     return {**jax.tree.map(lambda leaf: _total(leaf[each.finite]), metrics), "skipped": Count(_total(~each.finite))}
 
 
+def no_sums(report: Any) -> dict[str, Any]:
+    """The sums of nothing, of the shapes that a report has; raises as `sums` does."""
+    return sums([jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), report)])
+
+
 def evaluation_sums(loss: Mean, aux: Any) -> dict[str, Any]:
     """The metrics of one batch of an evaluation; raises as `sums` does."""
     return {"loss": loss, **_as_metrics(aux, 0, taken=("loss",))}

@@ -20,7 +20,7 @@ from jaxseq import check
 from jaxseq.train._fingerprint import differing
 from jaxseq.train._json import as_json
 from jaxseq.train._step import TrainState
-from jaxseq.train._store import as_stored, load, load_info, write
+from jaxseq.train._store import OtherTreeError, as_stored, load, load_info, write
 from jaxseq.train._versions import foreign, place, versions
 from jaxseq.typing import Params
 
@@ -61,6 +61,13 @@ class Best(NamedTuple):
         values = values if self.better == "lower" else -values
         values = np.where(np.isnan(values), np.inf, values)
         return int(np.argmin(values)) if np.any(values < np.inf) else None
+
+
+class Ended(NamedTuple):
+    """Why nothing is left to do, and what makes a run go on, as the end of a sentence."""
+
+    why: str
+    remedy: str = ""
 
 
 class Run(NamedTuple):
@@ -142,13 +149,16 @@ def resume(
         )
     best_like = run.state.params if info["best"] == "own" else None
     like = {"state": run.state, "best": best_like, "sums": sums_like() if info["sums"] else None}
-    tree = load(checkpoints.folder, like).tree
+    try:
+        tree = load(checkpoints.folder, like).tree
+    except OtherTreeError as error:
+        raise ValueError(_otherwise(checkpoints.folder, error)) from None
     params = jax.tree.map(jnp.copy, tree["state"].params) if info["best"] == "last" else tree["best"]
     run = Run(tree["state"], params, tree["sums"], info["history"], info["position"], info["stopped"])
     return run, info["made of"]
 
 
-def tell(checkpoints: Checkpoints, before: Any, made_of: dict[str, str | None], ended: str | None) -> None:
+def tell(checkpoints: Checkpoints, before: Any, made_of: dict[str, str | None], ended: Ended | None) -> None:
     """Warns where a run that is gone on with was another, as far as that is seen, or had ended.
 
     Args:
@@ -157,12 +167,31 @@ def tell(checkpoints: Checkpoints, before: Any, made_of: dict[str, str | None], 
       made_of: that of the run which is asked for.
       ended: why nothing is left to do; None: something is.
     """
-    told = [] if ended is None else [f"has ended, {ended}: nothing is trained, and its result is returned"]
-    if others := differing(before, made_of):
-        told.append(f"was begun with another: {'; '.join(others)}")
-    if told:
-        hint = "Give another run a folder of its own, or this one more epochs."
-        warnings.warn(f"the run in {checkpoints.folder} {', and '.join(told)}. {hint}", RuntimeWarning, stacklevel=3)
+    run, own, others = f"the run in {checkpoints.folder}", "another run a folder of its own", differing(before, made_of)
+    begun = f"was begun with {', and with '.join(others)}"
+    if ended is not None:
+        told = f"{run} has ended, {ended.why}: nothing is trained, and its result is returned."
+        told = f"{told} It {begun}: give {own}." if others else f"{told} Give {own}{ended.remedy}."
+    elif others:
+        told = (
+            f"{run} {begun}. It goes on from where it stands, with the loss, optimizer, rate and batches of this call: "
+            f"give {own} if that is not meant."
+        )
+    else:
+        return
+    warnings.warn(told, RuntimeWarning, stacklevel=3)
+
+
+def _otherwise(folder, error):
+    """What is said where the arrays of a run do not fit the state that is to go on."""
+    if all(name.startswith("['state'].opt_state") for name in error.names):
+        return (
+            f"the run in {folder} was begun with another optimizer: its state has other parts. Give another run a "
+            "folder of its own, or start one from the params there: "
+            'train.load(folder, params, part="state/params").tree'
+        )
+    listed = error.listed.replace("`like`", "this run")
+    return f"the run in {folder} is another: {listed}. Give another run a folder of its own."
 
 
 def _equal(before, now):

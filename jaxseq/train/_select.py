@@ -45,6 +45,11 @@ class Selection:
             raise ValueError(f"`part` must be in {version}: {there}, ...; got {check.short(self._part)}")
         return names
 
+    def hint(self, found: Iterable[str]) -> str:
+        """Returns how to read the params alone, where all of a run was asked for; else nothing."""
+        is_run = any(name.startswith("['state'].params") for name in found)
+        return '. To read its params, give part="state/params"' if is_run and not self._part else ""
+
     def fresh(self, wanted: Mapping[str, Any], stored: Mapping[str, str]) -> set[str]:
         """Returns the names that a pattern of `fresh` matches.
 

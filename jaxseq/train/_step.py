@@ -115,8 +115,8 @@ def make_step(
 
     Args:
       loss_fn: `(params, batch, key) -> (loss, aux)`. The loss is a scalar, or a `metrics.Mean`, whose total and count
-        make the mean exact over batches of different size. aux is any pytree; `fit` reports those of its leaves that
-        are metrics or scalars. The key is None in evaluation.
+        make the mean exact over batches of different size. aux is any pytree for a loop of your own; `fit` reports it,
+        and takes a dict of metrics, scalars and such dicts alone. The key is None in evaluation.
       optimizer: of optax, the one that `init` was given. It gets the loss as `value`, for those that look at it; line
         searches, which call the loss themselves, are not supported.
       accumulate: n > 1 takes batches whose leaves are `[n, ...]`, n microbatches of equal shape, and makes one update

@@ -10,6 +10,7 @@ folder holds numbered versions, each written beside its place, with the checksum
 """
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -31,9 +32,25 @@ from jaxseq.train._lock import writing
 from jaxseq.train._select import Selection
 from jaxseq.train._versions import checksums, damage, drop, foreign, place, set_aside, version_at, versions
 
+_LISTED = 180
+"""The characters of an error that list leaves."""
+
 
 class TornError(ValueError):
     """Nothing that is stored is whole: every version is torn, which is to say incomplete or changed since."""
+
+
+class OtherTreeError(ValueError):
+    """What is stored is another tree than the one that was asked for.
+
+    Attributes:
+      names: of the leaves that differ.
+      listed: in what they do; the first of them.
+    """
+
+    def __init__(self, version: Path, faults: dict[str, str], hint: str):
+        self.names, self.listed = list(faults), _listed(list(faults.values()))
+        super().__init__(f"{version} holds another tree than `like`: {self.listed}{hint}")
 
 
 class Stored(NamedTuple):
@@ -127,7 +144,8 @@ def load(folder: str | os.PathLike, like: Any, *, part: str = "", fresh: str | S
       like: a tree of the structure that was saved, of arrays or of what `jax.eval_shape` gives. Where it holds
         `jax.Array`s that are committed to devices, the new ones are put there.
       part: the path of the part of what was saved that `like` is; "": all of it. Paths are as `groups.paths` tells
-        them: of what `fit` stores, "state/params" are the params after the last step.
+        them: of what `fit` stores, "state/params" are the params after the last step, and "best" the best params, where
+        `load_info(folder)["best"]` is "own": where it is "last", those are the best.
       fresh: a pattern of paths, or several, as in `groups.by_path`: leaves of `like` that are not read but stay as they
         are, such as those of a new head; and leaves of the part that was saved which `like` need not have.
 
@@ -135,7 +153,7 @@ def load(folder: str | os.PathLike, like: Any, *, part: str = "", fresh: str | S
       FileNotFoundError: nothing was saved in `folder`.
       TornError: no version is whole.
       ValueError: there is no such part, a pattern matches nothing, or a leaf that is not fresh is missing, left over,
-        or of another shape or dtype; all are named.
+        or of another shape or dtype; the first ones are named.
       TypeError: `like` is no tree of arrays, or a fresh leaf of it is no array.
     """
     selection, wanted = Selection(part, fresh), _named(like, "like")
@@ -193,7 +211,8 @@ def _tree(version, like, wanted, selection):
         stored = selection.of(version, found)
         fresh = selection.fresh(wanted, stored)
         wanted = {name: leaf for name, leaf in wanted.items() if leaf.size and name not in fresh}
-        _compare(version, {name: found[place] for name, place in stored.items() if name not in fresh}, wanted)
+        there = {name: found[place] for name, place in stored.items() if name not in fresh}
+        _compare(version, there, wanted, selection.hint(found))
         if wanted:
             items = {stored[name]: leaf for name, leaf in wanted.items()}
             placement = ocp.checkpoint_utils.construct_restore_args(items)
@@ -261,13 +280,21 @@ def _key_impl(like):
     return found[0]
 
 
-def _compare(version, found, wanted):
-    """Raises, naming every leaf, unless what was found is what is wanted."""
-    faults = [f"{name} is not in it" for name in wanted if name not in found]
-    faults += [f"{name} is in it and not in `like`" for name in found if name not in wanted]
+def _compare(version, found, wanted, hint):
+    """Raises unless what was found is what is wanted."""
+    faults = {name: f"{name} is not in it" for name in wanted if name not in found}
+    faults |= {name: f"{name} is in it and not in `like`" for name in found if name not in wanted}
     for name in wanted.keys() & found.keys():
         stored, leaf = found[name], wanted[name]
         if (tuple(stored.shape), stored.dtype) != (tuple(leaf.shape), leaf.dtype):
-            faults.append(f"{name} is {stored.dtype} {stored.shape}, `like` has {leaf.dtype} {leaf.shape}")
+            faults[name] = f"{name} is {stored.dtype} {stored.shape}, `like` has {leaf.dtype} {leaf.shape}"
     if faults:
-        raise ValueError(f"{version} holds another tree than `like`: " + "; ".join(sorted(faults)))
+        raise OtherTreeError(version, dict(sorted(faults.items())), hint)
+
+
+def _listed(faults):
+    """As many as are short together, at least a part of the first, and how many are left out."""
+    ends = itertools.accumulate(len(fault) + 2 for fault in faults)
+    shown = [fault for fault, end in zip(faults, ends, strict=True) if end <= _LISTED] or [faults[0][:_LISTED] + "..."]
+    rest = len(faults) - len(shown)
+    return "; ".join(shown) + (f"; and {rest} more" if rest else "")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseq.train._report import sums
+from jaxseq.train._report import no_sums, sums
 from jaxseq.train._step import Report, TrainState
 
 CHUNK = 64
@@ -43,6 +43,7 @@ class Watch:
     def __init__(self, epoch_size: int):
         self._epoch_size = epoch_size
         self._unseen = None
+        self._reportable = False
         self._seen = []
         self._told = set()  # the names in aux that were NaN
 
@@ -51,8 +52,12 @@ class Watch:
 
         Raises:
           NonFiniteError: that one was not finite, and the run has stopped; if it goes on, a warning is given.
+          TypeError, ValueError: this is the first one, and no row can tell its aux.
         """
         before, self._unseen = self._unseen, (position, batch, report)
+        if not self._reportable:
+            no_sums(report)
+            self._reportable = True
         self._look(before, state)
 
     def look(self, state: TrainState) -> None:

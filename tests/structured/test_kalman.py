@@ -286,6 +286,11 @@ GOOD, XS = PARAMS["regular"], np.ones((4, 2, 3))
             "the noise of 'transition_bias', `params.transition_cov`, is given for each step",
         ),
         (lambda: kalman.discretise(np.ones((2, 3)), np.eye(2), np.ones(3)), ValueError, r"`drift` must be \[Z, Z\]"),
+        (
+            lambda: kalman.discretise(np.eye(2), np.eye(2), np.array([1, 2])),
+            TypeError,
+            r"`gaps` must be floating \[T-1, B\]; got int64 \(2,\)\. Cast it: gaps\.astype\(float\)\.$",
+        ),
         (lambda: kalman.discretise(np.eye(2), np.eye(3), np.ones(3)), ValueError, r"`diffusion` must be \[Z, Z\]"),
         (
             lambda: kalman.discretise(np.eye(2), np.eye(2), -np.ones(3)),

@@ -180,11 +180,13 @@ def test_a_run_that_has_ended_is_returned_and_may_go_on_for_longer(tmp_path):
     patient = {"epochs": 5, "validate": lambda params: {"loss": next(validations)}, "patience": 1}
     folder = train.Checkpoints(tmp_path / "patient")
     train.fit(STEP, start(), LOADER, checkpoints=folder, **patient)
-    with pytest.warns(RuntimeWarning, match="has ended, since no row was better than one 1 before"):
+    with pytest.warns(
+        RuntimeWarning, match="has ended, since no row was better than one 1 before.* one more `patience`"
+    ):
         assert len(train.fit(STEP, start(), LOADER, checkpoints=folder, **patient).history) == 2
     stopping = {"epochs": 5, "callbacks": [lambda fit: True], "checkpoints": train.Checkpoints(tmp_path / "stopped")}
     train.fit(STEP, start(), LOADER, **stopping)
-    with pytest.warns(RuntimeWarning, match="has ended, by a callback"):
+    with pytest.warns(RuntimeWarning, match=r"has ended, by a callback: .* Give another run a folder of its own\.$"):
         assert len(train.fit(STEP, start(), LOADER, **stopping).history) == 1
 
 
@@ -203,9 +205,22 @@ def test_another_runs_checkpoints_are_refused(tmp_path):
     train.fit(STEP, start(), LOADER, epochs=1, checkpoints=checkpoints)
     with pytest.raises(ValueError, match=r"is another: batches an epoch: 6 before, 11 now\. Give another run a folder"):
         train.fit(STEP, start(), data.batches(ARRAYS, 2), epochs=1, checkpoints=checkpoints)
-    other = train.init({"w": jnp.zeros(3)}, optax.sgd(0.1), jax.random.key(1))
-    with pytest.raises(ValueError, match="holds another tree than `like`"):
+    other = train.init({"w": jnp.zeros(4)}, OPTIMIZER, jax.random.key(1))
+    with pytest.raises(ValueError, match=r"is another: .*\['w'\] is float32 \(\d+,\), this run has float32 \(4,\)"):
         train.fit(STEP, other, LOADER, epochs=1, checkpoints=checkpoints)
+
+
+def test_an_aux_that_no_row_can_tell_is_refused_at_the_first_step():
+    steps = []
+    step = train.make_step(lambda params, batch, key: (jnp.sum(params["w"] ** 2), {"vec": params["w"]}), OPTIMIZER)
+
+    def counting(state, batch):
+        steps.append(1)
+        return step(state, batch)
+
+    with pytest.raises(TypeError, match=r"aux\['vec'\] must be a metric or a scalar; got float32 \(\d+,\)"):
+        train.fit(counting, start(), LOADER, epochs=1)
+    assert len(steps) == 1
 
 
 def spoilt(at, value):

@@ -75,13 +75,13 @@ def changed(**change):
     ("change", "told"),
     [
         ({}, None),
-        ({"rate": 0.2}, "the loss, the optimizer or a rate of it"),
-        ({"weight": 2.0}, "the loss, the optimizer or a rate of it"),
-        ({"seed": 1}, "the params, the key or the carry to start from"),
-        ({"batches": [jnp.ones(2) / 2, jnp.zeros(2)]}, "the first batch"),
+        ({"rate": 0.2}, "another loss, optimizer or rate"),
+        ({"weight": 2.0}, "another loss, optimizer or rate"),
+        ({"seed": 1}, "other params, optimizer state, key or carry to start from"),
+        ({"batches": [jnp.ones(2) / 2, jnp.zeros(2)]}, "another first batch"),
         (
             {"seed": 1, "rate": 0.2},
-            "the loss, the optimizer or a rate of it; the params, the key or the carry to start",
+            "another loss, optimizer or rate, and with other params, optimizer state, key or carry to start from",
         ),
     ],
 )
@@ -96,8 +96,29 @@ def test_a_run_that_is_another_is_told(tmp_path, change, told):
         assert len(result.history) == epochs
         text = "\n".join(str(warning.message) for warning in warned)
         assert ("has ended, after 2 steps of 2: nothing is trained" in text) == ends
-        assert (f"was begun with another: {told}" in text) == (told is not None and epochs < 3)
+        assert (f"was begun with {told}" in text) == (told is not None and epochs < 3)
+        assert ("folder of its own, or this one more `epochs`." in text) == (ends and told is None)
+        used = "It goes on from where it stands, with the loss, optimizer, rate and batches of this call"
+        assert (used in text) == (told is not None and epochs == 2)
         assert len(warned) == (ends or (told is not None and epochs < 3))
+
+
+@pytest.mark.parametrize("other", [optax.sgd(0.1), optax.adam(optax.constant_schedule(0.1))], ids=["sgd", "schedule"])
+def test_an_optimizer_of_other_parts_is_refused(tmp_path, other):
+    loss = lambda params, batch, key: (jnp.sum((params - batch) ** 2), {})
+
+    def run(folder, optimizer, params):
+        state = train.init(params, optimizer, jax.random.key(0))
+        checkpoints = train.Checkpoints(folder)
+        return train.fit(train.make_step(loss, optimizer), state, BATCHES, epochs=1, checkpoints=checkpoints)
+
+    first = run(tmp_path / "run", optax.adam(0.1), jnp.zeros(2))
+    with pytest.raises(ValueError, match="was begun with another optimizer: its state has other parts") as raised:
+        run(tmp_path / "run", other, jnp.zeros(2))
+    assert len(str(raised.value)) < 400
+    params = train.load(tmp_path / "run", jnp.zeros(2), part="state/params").tree
+    assert jnp.array_equal(params, first.state.params)
+    run(tmp_path / "other", other, params)
 
 
 def test_programs_of_two_versions_of_jax_are_not_compared(tmp_path, monkeypatch):

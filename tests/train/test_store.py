@@ -345,7 +345,19 @@ def test_nothing_whole_is_an_error_that_says_so(tmp_path):
         train.load_info(tmp_path / "model")
 
 
-def test_another_tree_is_refused_and_every_leaf_named(tmp_path):
+def test_all_of_a_run_in_place_of_its_params_is_refused_shortly(tmp_path):
+    params = {f"weight_{i}": jnp.zeros(2) for i in range(40)}
+    state = train.init(params, optax.adam(0.1), jax.random.key(0))
+    train.save(tmp_path, {"state": state, "best": None, "sums": None})
+    with pytest.raises(ValueError, match=r"and \d+ more\. To read its params, give part=\"state/params\"") as raised:
+        train.load(tmp_path, params)
+    assert len(str(raised.value)) - len(str(tmp_path)) < 300
+    with pytest.raises(ValueError, match=r"\['A+\.\.\.; and \d+ more$") as raised:
+        train.load(tmp_path, {"A" * 1000: jnp.zeros(2)}, part="state/params")
+    assert len(str(raised.value)) - len(str(tmp_path)) < 300
+
+
+def test_another_tree_is_refused_and_its_leaves_named(tmp_path):
     train.save(tmp_path, {"a": jnp.zeros(2), "b": jnp.zeros(3), "c": jnp.zeros(1), "z": jnp.zeros(1)})
     like = {"a": jnp.zeros(3), "b": jnp.zeros(3, jnp.int32), "d": jnp.zeros(1), "z": jnp.zeros(1)}
     with pytest.raises(ValueError, match="holds another tree than `like`") as raised:

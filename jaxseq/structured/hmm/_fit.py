@@ -35,18 +35,22 @@ from jaxseq.structured.hmm.emissions._rows import log_shares
 
 
 class Fit(NamedTuple):
-    """What came of `fit`, of R restarts."""
+    """What came of `fit`, of R restarts.
+
+    Attributes:
+      params: those of the best restart.
+      log_likelihoods: `[R, 1 + max_iterations]`, in nats, of all rows, without the logarithm of a prior: at the start,
+        and after each iteration; NaN after the last.
+      iterations: int `[R]`: how many were made.
+      converged: bool `[R]`: whether the last one changed the log-likelihood by no more than the tolerance.
+      best: int: which restart `params` are of, the one whose last log-likelihood is highest, a prior left out.
+    """
 
     params: Params
-    """Those of the restart that ended with the highest log-likelihood."""
     log_likelihoods: jax.Array
-    """`[R, 1 + max_iterations]`, in nats, of all rows: at the start, and after each iteration; NaN after the last."""
     iterations: jax.Array
-    """Int `[R]`: how many were made."""
     converged: jax.Array
-    """Bool `[R]`: whether the last one gained less than the tolerance."""
     best: jax.Array
-    """Int: which restart `params` are of."""
 
 
 class _Learned(NamedTuple):

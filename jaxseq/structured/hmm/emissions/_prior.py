@@ -21,12 +21,19 @@ from jaxseq._promote import beside
 
 
 class GaussianPrior(NamedTuple):
-    """What the mean and variance of each state are held to, and how many observations that counts as; 0: not at all."""
+    """What the mean and variance of each state are held to, and how many observations that counts as.
 
-    mean: float | Sequence[float] = 0.0  # m, of all features or of each
-    mean_count: float = 0.0  # κ
-    variance: float | Sequence[float] = 1.0  # v, of all features or of each
-    variance_count: float = 0.0  # ν
+    Attributes:
+      mean: m, one number for all features, or one for each; the same for all states.
+      mean_count: κ, the observations that it counts as, one number for all features; 0: it holds nothing.
+      variance: v, one number for all features, or one for each; the same for all states.
+      variance_count: ν, the observations that it counts as, one number for all features; 0: it holds nothing.
+    """
+
+    mean: float | Sequence[float] = 0.0
+    mean_count: float = 0.0
+    variance: float | Sequence[float] = 1.0
+    variance_count: float = 0.0
 
 
 def checked(prior: Any) -> GaussianPrior:
