@@ -5,7 +5,9 @@ the start, also where it begins as a constant; and what is alike on all devices,
 a loop that has a gradient of its own, not in it: the transpose of that step is the sum over the devices.
 
 On a mesh of explicit axes, which `jax.make_mesh` makes, a value's type says how it is split. A kernel runs with these
-axes left to the compiler, so that a cell needs no word about them; its results are split as its inputs are.
+axes left to the compiler, so that a cell needs no word about them; its results are split as its inputs are. So
+does a function whose gradient sums over the batch. Elsewhere the carry of a loop starts split as the loop's body makes
+it, and rows of a table are split as the ids are.
 """
 
 import functools
@@ -26,20 +28,48 @@ def vary_alike(tree: Tree) -> Tree:
     return _vary(tree, _varied(tree))
 
 
+def split_as(tree: Tree, made: Any) -> Tree:
+    """Returns the tree on explicit axes as what is made of it; `made` are types, maybe those of all steps of a loop."""
+
+    def split(leaf, made):
+        if made.sharding is None or not made.sharding.mesh.explicit_axes:
+            return leaf
+        spec = PartitionSpec(*made.sharding.spec[len(made.shape) - leaf.ndim :])
+        return jax.sharding.reshard(leaf, NamedSharding(made.sharding.mesh, spec))
+
+    return jax.tree.map(lambda leaf, made: split(jnp.asarray(leaf), made), tree, made)
+
+
 def scan(
     body: Callable, start: Tree, xs: Any = None, length: int | None = None, reverse: bool = False
 ) -> tuple[Tree, Any]:
-    """Runs `jax.lax.scan`, also where `start` is constant and what the body makes of it varies over a mesh."""
+    """Runs `jax.lax.scan`, also where what the body makes of a constant `start` varies over a mesh, or is split."""
+    of_steps = jax.vmap(body, (None, 0)) if jax.tree.leaves(xs) else body
+
+    def run(start: Any, xs: Any) -> Any:
+        return jax.lax.scan(body, start, xs, length, reverse)
+
+    def run_split(start, xs):
+        made = jax.eval_shape(of_steps, start, xs)[0]
+        return run(split_as(start, made), xs)
+
     if _is_manual():
-        of_steps = jax.vmap(body, (None, 0)) if jax.tree.leaves(xs) else body
         start = _vary(start, _varied((start, xs, jax.eval_shape(of_steps, start, xs)[0])))
-    return jax.lax.scan(body, start, xs, length, reverse)
+    elif _explicit_mesh((start, xs)) is not None:
+        return jax.jit(run_split)(start, xs)
+    return run(start, xs)
 
 
 def while_loop(goes_on: Callable[[Any], jax.Array], body: Callable[[Any], Any], start: Any) -> Any:
-    """Runs `jax.lax.while_loop`, also where `start` is constant and what the body makes of it varies over a mesh."""
+    """Runs `jax.lax.while_loop`, also where `start` is constant and what the body makes of it is not, as in `scan`."""
+
+    def run_split(start):
+        return jax.lax.while_loop(goes_on, body, split_as(start, jax.eval_shape(body, start)))
+
     if _is_manual():
         start = _vary(start, _varied((start, jax.eval_shape(body, start))))
+    elif _explicit_mesh(start) is not None:
+        return jax.jit(run_split)(start)
     return jax.lax.while_loop(goes_on, body, start)
 
 
@@ -64,15 +94,42 @@ def on_meshes(kernel: Kernel) -> Kernel:
     @functools.wraps(kernel)
     def run(cell, params, carry, xs, *, reverse=False):
         params, carry, xs = vary_alike((params, carry, xs))
-        mesh = _explicit_mesh((params, carry, xs))
-        of_cell = functools.partial(kernel, cell, reverse=reverse)
-        if mesh is None:
-            return of_cell(params, carry, xs)
-        split = _split(mesh, cell, params, carry, xs)
-        left_to_compiler: Any = jax.sharding.auto_axes(of_cell, axes=mesh.explicit_axes, out_sharding=split)
-        return left_to_compiler(params, carry, xs)
+        split = lambda mesh: _split(mesh, cell, params, carry, xs)
+        return _left_to_compiler(functools.partial(kernel, cell, reverse=reverse), split, params, carry, xs)
 
     return run
+
+
+def of_rows(run: Callable[..., jax.Array], like: jax.Array, *arguments: Any) -> jax.Array:
+    """Returns `run(*arguments)`, `[*B]`, with explicit axes left to the compiler, and split as `like`, `[T, *B, K]`."""
+    split = lambda mesh: NamedSharding(mesh, PartitionSpec(*_spec(like)[1:-1]))
+    return _left_to_compiler(run, split, *arguments)
+
+
+def _left_to_compiler(run, split, *arguments):
+    """Runs with explicit axes of a mesh, where there are any, left to the compiler; `split(mesh)` is of the results."""
+    mesh = _explicit_mesh(arguments)
+    if mesh is None:
+        return run(*arguments)
+    left: Any = jax.sharding.auto_axes(run, axes=mesh.explicit_axes, out_sharding=split(mesh))
+    return left(*arguments)
+
+
+def rows(table: jax.Array, *ids: jax.Array, out_sharding: Any = None, **options: Any) -> jax.Array:
+    """Returns `table[ids]`, `[*B, ...]`, of arrays of ids `[*B]`, split as they are; `options` are of `at[].get`."""
+    mesh = _explicit_mesh((table, ids))
+    if out_sharding is None and mesh is not None:
+        spec = _first_named(*map(_spec, ids))
+        out_sharding = NamedSharding(mesh, PartitionSpec(*spec, *_spec(table)[len(ids) :]))
+    return table.at[ids].get(out_sharding=out_sharding, **options)
+
+
+def beside_rows(x: jax.Array, like: jax.Array) -> jax.Array:
+    """Returns x `[K]` for each row, `[*B, K]`, split as `like`, `[T, *B, K]`."""
+    wide, mesh = jnp.broadcast_to(x, like.shape[1:]), _explicit_mesh((x, like))
+    if mesh is None:
+        return wide
+    return jax.sharding.reshard(wide, NamedSharding(mesh, PartitionSpec(*_spec(like)[1:])))
 
 
 def _is_manual():

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxseq
-from jaxseq import kernels, train
+from jaxseq import _meshes, kernels, nn, train
+from jaxseq.structured import crf, hmm
 from tests import zoo
 
 T, B, D = 5, 4, 3
@@ -93,6 +95,111 @@ def test_fit_with_batches_over_devices(axis_type):
         return train.fit(train.make_step(loss, optimizer), state, batches, epochs=2, sharding=sharding).params
 
     zoo.assert_close(fitted(NamedSharding(mesh_of(axis_type), P("b"))), fitted(None), 1e-5)
+
+
+def test_fit_splits_a_carry_as_the_step_makes_it():
+    """From the start, else JAX would warn that the first step cannot give the carry's buffers away."""
+    cell, optimizer = jaxseq.gru(2), optax.sgd(0.1)
+    batches = list(np.random.default_rng(0).normal(size=(3, T, B, D)).astype(np.float32))
+
+    def loss(params, xs, key, carry):
+        carry, ys = jaxseq.unroll(cell, params, xs, carry)
+        return train.metrics.mean(ys**2), {}, carry
+
+    def fitted(sharding, accumulate=1):
+        params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D)), 0)
+        state = train.init(params, optimizer, jax.random.key(0), carry=np.zeros((B, 2), np.float32))
+        step = train.make_step(loss, optimizer, accumulate=accumulate)
+        some = batches if accumulate == 1 else [np.stack(batches)]
+        return train.fit(step, state, some, epochs=2, sharding=sharding).state
+
+    explicit = mesh_of(AxisType.Explicit)
+    want, got = fitted(None), fitted(NamedSharding(explicit, P(None, "b")))
+    zoo.assert_close((got.params, got.carry), (want.params, want.carry), 1e-5)
+    assert got.carry.sharding.spec == P("b", None)
+    want, got = fitted(None, 3), fitted(NamedSharding(explicit, P(None, None, "b")), 3)
+    zoo.assert_close((got.params, got.carry), (want.params, want.carry), 1e-5)
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_fit_names_the_leaf_that_a_sharding_does_not_fit(axis_type):
+    cell, optimizer = jaxseq.gru(2), optax.sgd(0.1)
+    step = train.make_step(lambda params, batch, key: (jnp.sum(batch["x"]), {}), optimizer)
+    state = train.init(cell.init(jax.random.key(0), D), optimizer, jax.random.key(0))
+    batch = {"x": np.ones((3, 4)), "real": np.ones(3)}
+    mesh = mesh_of(axis_type)
+    too_many = r"`batch\['real'\]` is \(3,\), and `sharding` splits it by .*None, 'b'.*of 2 axes"
+    with pytest.raises(ValueError, match=too_many):
+        train.fit(step, state, [batch], epochs=1, sharding=NamedSharding(mesh, P(None, "b")))
+    with pytest.raises(ValueError, match=r"`batch\['real'\]` is \(3,\).*axis 0 must be a multiple of the 2 devices"):
+        train.fit(step, state, [batch], epochs=1, sharding=NamedSharding(mesh, P("b")))
+
+
+IDS = np.random.default_rng(2).integers(0, 7, (B, T)).astype(np.int32)
+
+
+def rngs():
+    return nnx.Rngs(0)
+
+
+MODELS = {
+    "classifier": lambda: nn.SequenceClassifier(jaxseq.gru(4), 4, 2, vocabulary=7, pooling="mean_max", rngs=rngs()),
+    "tagger": lambda: nn.SequenceTagger(jaxseq.gru(4), 4, 3, vocabulary=7, rngs=rngs()),
+    "language_model": lambda: nn.LanguageModel(jaxseq.gru(4), 7, 4, tied=True, rngs=rngs()),
+    "text_cnn": lambda: nn.TextCNN(4, 2, vocabulary=7, rngs=rngs()),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_with_a_vocabulary_on_explicit_axes(name):
+    """Values and gradients; and predictions of split ids by params on one device, eager and jitted."""
+    graph, params = nnx.split(MODELS[name](), nnx.Param)
+    predict = lambda params, ids, mask: nnx.merge(graph, params)(ids, mask=mask)
+    gradient = jax.jit(jax.grad(lambda *of: jnp.sum(jax.nn.log_softmax(predict(*of)) ** 2)))
+    want = jax.jit(predict)(params, IDS, MASK.T), gradient(params, IDS, MASK.T)
+
+    mesh = mesh_of(AxisType.Explicit)
+    ids, mask = jax.device_put((IDS, MASK.T), NamedSharding(mesh, P("b")))
+    zoo.assert_close(jax.jit(predict)(params, ids, mask), want[0], 1e-5)
+    there = jax.device_put(params, NamedSharding(mesh, P()))
+    got = predict(there, ids, mask), gradient(there, ids, mask)
+    zoo.assert_close(got, want, 1e-5)
+    assert jax.typeof(got[0]).sharding.spec[0] == "b"
+
+
+def test_rows_of_a_table_on_explicit_axes_under_vmap():
+    tables, mesh = np.random.default_rng(0).normal(size=(B, 7, D)), mesh_of(AxisType.Explicit)
+    ids = jax.device_put(IDS, NamedSharding(mesh, P("b")))
+    got = jax.vmap(lambda table: _meshes.rows(table, ids))(jax.device_put(tables, NamedSharding(mesh, P())))
+    np.testing.assert_array_equal(got, tables.astype(np.float32)[:, IDS])
+    got = jax.vmap(_meshes.rows)(jax.device_put(tables, NamedSharding(mesh, P("b"))), ids)
+    np.testing.assert_array_equal(got, tables.astype(np.float32)[np.arange(B)[:, None], IDS])
+
+
+CHAINS = {
+    "crf.log_likelihood": lambda params, scores, mask: jax.value_and_grad(
+        lambda *of: jnp.sum(crf.log_likelihood(*of, IDS.T % 3, mask=mask)), (0, 1)
+    )(params, scores),
+    "crf.viterbi": lambda params, scores, mask: crf.viterbi(params, scores, mask=mask),
+    "crf.k_best": lambda params, scores, mask: crf.k_best(params, scores, 2, mask=mask),
+    "crf.marginals": lambda params, scores, mask: crf.marginals(params, scores, mask=mask, parallel=True),
+    "hmm.log_likelihood": lambda params, scores, mask: jax.value_and_grad(
+        lambda params: jnp.sum(hmm.log_likelihood(params.start, params.transition, scores, mask=mask))
+    )(params),
+    "hmm.smooth": lambda params, scores, mask: hmm.smooth(params.start, params.transition, scores, mask=mask),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_on_explicit_axes(name):
+    random = np.random.default_rng(0)
+    params = crf.Params(*(random.normal(size=size).astype(np.float32) for size in ((3, 3), (3,), (3,))))
+    scores = random.normal(size=(T, B, 3)).astype(np.float32)
+    run, mesh = jax.jit(CHAINS[name]), mesh_of(AxisType.Explicit)
+    there = jax.device_put((scores, MASK), NamedSharding(mesh, P(None, "b")))
+    want = run(params, scores, MASK)
+    zoo.assert_close(run(jax.device_put(params, NamedSharding(mesh, P())), *there), want, 1e-4)
+    zoo.assert_close(run(params, *there), want, 1e-4)
 
 
 def test_gradients_are_summed_over_devices_once():

@@ -17,6 +17,7 @@ from jaxseq.check._arrays import integers as integers
 from jaxseq.check._arrays import real as real
 from jaxseq.check._arrays import representable as representable
 from jaxseq.check._arrays import shaped as shaped
+from jaxseq.check._arrays import splits as splits
 from jaxseq.check._backward import backward_signatures as backward_signatures
 from jaxseq.check._backward import blame_backward as blame_backward
 from jaxseq.check._backward import by_bwd as by_bwd

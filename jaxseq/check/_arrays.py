@@ -1,5 +1,6 @@
 """Arrays, by dtype and shape."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -152,6 +153,22 @@ def flags(name: str, flags: Any, steps: Shape, axes: str = "T, B") -> jax.Array 
         hint = f" Cast it: {name}.astype(bool)."
     error = TypeError if flags.dtype != bool else ValueError
     raise error(f"`{name}` must be bool [{axes}] = {steps}; got {shaped(flags)}.{hint}")
+
+
+def splits(name: str, tree: Any, sharding: jax.sharding.Sharding) -> None:
+    """Raises unless a sharding of a mesh splits each array of a pytree, along axes that it has, into equal parts."""
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        shape, spec = jnp.shape(leaf), sharding.spec
+        leaf_is = f"`{name}{jax.tree_util.keystr(path)}` is {shape}, and `sharding` splits it by {spec}"
+        if len(spec) > len(shape):
+            raise ValueError(f"{leaf_is}, which is of {len(spec)} axes; give one that fits every array of the batch")
+        for axis, names in enumerate(spec):
+            names = () if names is None else (names if isinstance(names, tuple) else (names,))
+            parts = math.prod(sharding.mesh.shape[name] for name in names)
+            if shape[axis] % parts:
+                raise ValueError(f"{leaf_is}: axis {axis} must be a multiple of the {parts} devices")
 
 
 def shaped(x: Any) -> str:

@@ -31,7 +31,7 @@ def prefetch(
 
     Raises:
       TypeError, ValueError: `size` is no positive int, `batches` cannot be iterated over. At the batch: it holds text
-        or objects, or integers beyond those of JAX, which are int32 without `jax_enable_x64`.
+        or objects, or integers beyond those of JAX, which are int32 without `jax_enable_x64`; `sharding` does not fit.
 
     >>> [int(batch["xs"].sum()) for batch in prefetch([{"xs": jnp.ones(3)}, {"xs": jnp.ones(5)}])]
     [3, 5]
@@ -54,6 +54,8 @@ def _run_ahead(batches, size, sharding):
                 while room.acquire() and not stopped.is_set():
                     batch = next(batches)
                     check.representable(batch, "batches")
+                    if sharding is not None:
+                        check.splits("batches", batch, sharding)
                     ready.put((jax.device_put(batch, sharding), None))
         except BaseException as ending:
             ready.put((None, ending))

@@ -60,7 +60,8 @@ class Embed(nnx.Embed):
         """Returns the rows of ids int `[...]`, `[..., features]`; NaN for those that are none."""
         table = self.embedding[...]
         wide = table.astype(widen(table.dtype))
-        return wide.at[inputs].get(mode="fill", fill_value=jnp.nan, out_sharding=out_sharding).astype(self.dtype)
+        found = _meshes.rows(wide, inputs, mode="fill", fill_value=jnp.nan, out_sharding=out_sharding)
+        return found.astype(self.dtype)
 
 
 def linear(in_features: int, out_features: int, given: Given, *, use_bias: bool = True) -> nnx.Linear:

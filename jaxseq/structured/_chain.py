@@ -157,8 +157,8 @@ def _trace(chain, alphas, mask, noise=None):
         chosen = jnp.argmax(before + _into(chain, at, state) + noise, -1)
         return jnp.where(real & at.follows, chosen, state), jnp.where(real, state, -1)
 
-    start = jnp.broadcast_to(chain.initial, alphas[:1].shape)
-    before = jnp.concatenate([start, alphas[:-1]])
+    start = _meshes.beside_rows(chain.initial, alphas)
+    before = jnp.concatenate([start[None], alphas[:-1]])
     noise = jnp.concatenate([noise[:1], noise[:-1]])
     _, states = _meshes.scan(step, state, (steps, real, before, noise), reverse=True)
     return states
@@ -215,7 +215,7 @@ def _transition(chain, step, messages):
 def _into(chain, step, state):
     """The scores `[*B, K]` of going from each state into `state` `[*B]`."""
     if step.transition is None:
-        return chain.transition.T[state]
+        return _meshes.rows(chain.transition.T, state)
     K = chain.transition.shape[-1]
     transition = jnp.broadcast_to(step.transition, (*state.shape, K, K))
     return jnp.take_along_axis(transition, state[..., None, None], -1)[..., 0]
@@ -223,7 +223,7 @@ def _into(chain, step, state):
 
 def _start(chain):
     """α before the first step, `[*B, K]`, scaled, and what was taken off."""
-    return semiring.scaled(jnp.broadcast_to(chain.initial, chain.scores.shape[1:]))
+    return semiring.scaled(_meshes.beside_rows(chain.initial, chain.scores))
 
 
 def _if_any(score, states):
@@ -233,7 +233,7 @@ def _if_any(score, states):
 
 def _final(chain):
     """`[*B, K]`."""
-    return jnp.broadcast_to(chain.final, chain.scores.shape[1:])
+    return _meshes.beside_rows(chain.final, chain.scores)
 
 
 def _is_some(chain, mask):

@@ -22,7 +22,9 @@ from jaxseq.structured._probabilities import in_all_rows
 @functools.partial(jax.jit, static_argnames="parallel")
 def log_partition(chain: Chain, mask: jax.Array | None, parallel: bool = False) -> jax.Array:
     """Returns the log-sum of all paths' scores, `[*B]`; 0 where a row has no step."""
-    return _log_partition(*_meshes.vary_alike((chain, mask)), parallel)
+    chain, mask = _meshes.vary_alike((chain, mask))
+    of_chain = lambda chain, mask: _log_partition(chain, mask, parallel)
+    return _meshes.of_rows(of_chain, chain.scores, chain, mask)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxseq import check
 from jaxseq.train._batches import Loader, as_loader, remaining
+from jaxseq.train._devices import put_batch, put_state, split_carry
 from jaxseq.train._fingerprint import fingerprint
 from jaxseq.train._lock import writing
 from jaxseq.train._progress import progress as shown_by
@@ -83,7 +83,8 @@ def fit(
         batch; from there on those of this call are used, but for the start. An optimizer whose state has other parts is
         refused. Other batches, `validate` and callbacks it cannot see: name what matters in their `settings`.
       sharding: where batches go, as in `data.prefetch`; None: JAX's default device. Where it is of a mesh with explicit
-        axes, what the state has elsewhere goes to all devices of that mesh.
+        axes, what the state has elsewhere goes to all devices of that mesh, and its carry is split as the step
+        makes it.
       progress: shows a bar, by tqdm, where standard error is a terminal; elsewhere, as in logs and notebooks, a line
         there every ten seconds at most, for which tqdm is not needed.
 
@@ -123,23 +124,26 @@ def fit(
             "state._replace(alive=jnp.ones_like(state.alive))"
         )
 
-    state = _on_mesh(state, sharding)
+    state = put_state(state, sharding)
     with writing(Path(checkpoints.folder)) if checkpoints else nullcontext():
         run, made_of = Run(state, None, None, [], 0, False), {}
         total = epochs * len(loader)
         if checkpoints:
             run, before = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best)
             first = next(remaining(loader, 0, total))
-            made_of = fingerprint(step, state, first if sharding is None else jax.device_put(first, sharding))
+            made_of = fingerprint(step, state, put_batch(first, sharding))
             if run.position:
                 tell(checkpoints, before, made_of, _ended(run, total, best, patience))
         seconds_before = run.history[-1]["seconds"] if run.history else 0.0
+        split = False
         started, watch, display = time.perf_counter(), Watch(len(loader)), shown(run.position, total)
         try:
             for batch in remaining(loader, run.position, total):
                 if _ended(run, total, best, patience):
                     break
-                state, report = step(run.state, batch if sharding is None else jax.device_put(batch, sharding))
+                placed = put_batch(batch, sharding)
+                state = run.state if split else split_carry(step, run.state, placed, sharding)
+                (state, report), split = step(state, placed), True
                 watch.add(run.position, batch, report, state)
                 run = run._replace(state=state, position=run.position + 1)
                 at_row = run.position % every == 0 or run.position == total
@@ -232,19 +236,6 @@ def _fitted(run):
     """The fit so far; its params stay the caller's when a step takes the state's buffers."""
     params = jax.tree.map(jnp.copy, run.state.params) if run.best is None else run.best
     return Fit(run.state, params, run.history)
-
-
-def _on_mesh(state, sharding):
-    """The state, on the mesh of the batches: onto explicit axes JAX moves nothing by itself."""
-    mesh = getattr(sharding, "mesh", None)
-    if mesh is None or AxisType.Explicit not in mesh.axis_types:
-        return state
-    everywhere = NamedSharding(mesh, PartitionSpec())
-
-    def put(leaf):
-        return leaf if getattr(leaf.sharding, "mesh", None) == mesh else jax.device_put(leaf, everywhere)
-
-    return jax.tree.map(put, state)
 
 
 def _sums_like(step, state, loader):

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._promote import allowed
 from jaxseq.train._elementwise import wide
 from jaxseq.train._loss import LossFn, apply_loss, check_loss
@@ -160,7 +160,7 @@ def make_step(
         first = jax.tree.map(lambda leaf: leaf[0], batches)
         shapes, _, _ = jax.eval_shape(differentiate, params, first, key, carry)
         sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _sum_dtype(leaf)), shapes)
-        (sums, carry), aux = jax.lax.scan(add, (sums, carry), (batches, jax.random.split(key, accumulate)))
+        (sums, carry), aux = _meshes.scan(add, (sums, carry), (batches, jax.random.split(key, accumulate)))
         return sums, jax.tree.map(_add_up, aux, is_leaf=is_metric), carry
 
     def step(state, batch):
@@ -180,7 +180,8 @@ def make_step(
         finite_leaves = jnp.where(jnp.all(gradients_finite), params_finite, gradients_finite)
         finite_optimizer, finite_carry = _stays_finite(opt_state, state.opt_state), ~_has_nan(carry)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.all(finite_leaves) & finite_optimizer & finite_carry
-        new, old = (params, opt_state, carry), (state.params, state.opt_state, state.carry)
+        carry_before = _meshes.split_as(state.carry, jax.tree.map(jax.typeof, carry))
+        new, old = (params, opt_state, carry), (state.params, state.opt_state, carry_before)
         goes_on = finite if nonfinite == "skip" else together(finite)
         made = goes_on & state.alive
         params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(made, new, old), new, old)

@@ -137,6 +137,9 @@ def test_a_sharding():
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     (batch,) = prefetch([{"xs": np.ones([4, 2]), "real": np.ones(4, bool)}], sharding=sharding)
     assert batch["xs"].sharding == batch["real"].sharding == sharding
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "data"))
+    with pytest.raises(ValueError, match=r"`batches\['real'\]` is \(4,\), and `sharding` splits it by .* of 2 axes"):
+        next(prefetch([{"xs": np.ones([4, 2]), "real": np.ones(4, bool)}], sharding=sharding))
 
 
 def test_settings_of_the_consumer_hold_for_the_thread(x64):

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, masking
+from jaxseq._meshes import rows
 from jaxseq._promote import widen
 from jaxseq.structured import _chain, _partition, semiring
 from jaxseq.structured import _check as check_scores
@@ -141,9 +142,9 @@ def _score(chain, tags, mask):
     is_last = step_before(real[::-1])[::-1] < 0
     parts = (
         (real, jnp.sum(jnp.where(tags[..., None] == along_last(chain.scores.shape), chain.scores, 0), -1)),
-        (real & (before < 0), chain.initial[tags]),
-        (real & (before >= 0), chain.transition[tags_before, tags]),
-        (real & is_last, chain.final[tags]),
+        (real & (before < 0), rows(chain.initial, tags)),
+        (real & (before >= 0), rows(chain.transition, tags_before, tags)),
+        (real & is_last, rows(chain.final, tags)),
     )
     total = jnp.sum(sum(jnp.where(here, part, 0) for here, part in parts), 0)
     return jnp.where(jnp.all(known | ~real, 0), total, -jnp.inf)
