@@ -111,3 +111,18 @@ def test_constants_of_16_bit_floats_are_refused():
         code.constant(Type("half", 8), 1.0)
     assert code.constant(Type("i1", 2), True).name == "splat (i1 true)"
     assert code.constant(i1, False).name == "false"
+
+
+@pytest.mark.parametrize("live", [1, 2, 5])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_what_was_truncated_is_stored_as_narrow_as_it_is(bits, live):
+    """LLVM writes a single lane of a truncated vector as wide as it was before."""
+    narrow = Type(f"i{bits}", 16)
+
+    def write(code, x, out):
+        code.store(code.constant(narrow, -1), out)
+        code.store(code.cast("trunc", code.load(Type("i32", 16), x), Type(f"i{bits}")), out, live)
+
+    x, dtype = np.arange(1, 17, dtype=np.int32), f"int{bits}"
+    out = compiled(write, [x], jax.ShapeDtypeStruct((16,), dtype))(x)
+    np.testing.assert_array_equal(out, np.where(np.arange(16) < live, x, -1))

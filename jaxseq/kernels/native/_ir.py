@@ -176,6 +176,9 @@ class Code:
         kind = value.type
         if live is None or live == kind.lanes:
             return self.do(f"store {value}, {pointer}, align {kind.bytes}")
+        if live == 1:  # LLVM 20 stores a lane that was truncated as wide as it was before
+            lane = self.op(Type(kind.scalar), f"extractelement {value}, i64 0")
+            return self.do(f"store {lane}, {pointer}, align {kind.bytes}")
         mask, name = self.first(kind.lanes, live), f"llvm.masked.store.{kind.suffix}.p0"
         return self.call(name, None, value, pointer, self.constant(i32, kind.bytes), mask)
 
