@@ -116,6 +116,7 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
     zoo.assert_close(got, want, 1e-12)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize(
     ("name", "flagged"),
     [("lstm", False), ("learned_carry(lstm)", True), ("bidirectional(gru)", True)],
@@ -478,6 +479,7 @@ def exported_gradient(kernel, T, B):
     return program.call(params, *inputs), jax.jit(functools.partial(run, kernel=kernels.scan))(params, *inputs)
 
 
+@pytest.mark.learn
 def test_segments_of_symbolic_batches_are_exported():
     (B,) = jax.export.symbolic_shape("B")
     zoo.assert_close(*exported_gradient(kernels.remat(4), 9, B), 1e-5)

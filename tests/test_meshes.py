@@ -79,6 +79,7 @@ def test_values_and_gradients_are_those_of_one_device(name, kernel, masked, x64)
     assert jax.typeof(got[1][1]).sharding.spec[1] == "b"
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_fit_with_batches_over_devices(axis_type):
     cell, optimizer = jaxseq.gru(2), optax.sgd(0.1)
@@ -97,6 +98,7 @@ def test_fit_with_batches_over_devices(axis_type):
     zoo.assert_close(fitted(NamedSharding(mesh_of(axis_type), P("b"))), fitted(None), 1e-5)
 
 
+@pytest.mark.learn
 def test_fit_splits_a_carry_as_the_step_makes_it():
     """From the start, else JAX would warn that the first step cannot give the carry's buffers away."""
     cell, optimizer = jaxseq.gru(2), optax.sgd(0.1)
@@ -150,6 +152,7 @@ MODELS = {
 }
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("name", MODELS)
 def test_models_with_a_vocabulary_on_explicit_axes(name):
     """Values and gradients; and predictions of split ids by params on one device, eager and jitted."""
@@ -190,6 +193,7 @@ CHAINS = {
 }
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("name", CHAINS)
 def test_chains_on_explicit_axes(name):
     random = np.random.default_rng(0)

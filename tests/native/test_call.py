@@ -208,6 +208,7 @@ print(np.array_equal(call(*arguments), want), len(_call._known))
 """
 
 
+@pytest.mark.learn
 def test_an_executable_is_loaded_in_another_process(tmp_path):
     """With its program, whose text is compiled there; and in the same one, where it is known."""
     assert run(SAVED, tmp_path / "executable") == ["True"]
@@ -226,6 +227,7 @@ print(y[2], "cache_hits" in seen, "cache_misses" in seen)
 """
 
 
+@pytest.mark.learn
 def test_a_new_process_finds_what_xla_compiled(tmp_path):
     assert run(CACHED, JAX_COMPILATION_CACHE_DIR=str(tmp_path)) == ["10.0", "False", "True"]
     assert run(CACHED, JAX_COMPILATION_CACHE_DIR=str(tmp_path)) == ["10.0", "True", "False"]

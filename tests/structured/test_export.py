@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import export
 
 from jaxseq.structured import crf, ctc, hmm, markov
@@ -29,6 +30,7 @@ def everything(xs, ids):
     )
 
 
+@pytest.mark.learn
 def test_symbolic_steps_and_rows():
     steps, rows = export.symbolic_shape("t, b")
     like = ((steps, rows, K), np.float32), ((steps, rows), np.int32)

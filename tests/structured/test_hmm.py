@@ -152,6 +152,7 @@ def test_gradients_of_both_orders_by_finite_differences(form, x64):
     np.testing.assert_allclose(slope(of_posteriors), (ahead[3][0] - back[3][0]) / 2e-5, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize("form", ["constant", "per_step", "per_row"])
 @pytest.mark.parametrize("rare", [0.0, -300.0])
 def test_forward_mode_is_reverse_modes_twin(form, rare, x64):
@@ -240,6 +241,7 @@ def test_awkward_lengths_and_no_batch(steps, parallel, masked, x64):
     assert of_all["viterbi"].states.shape == (steps, 2, 3)
 
 
+@pytest.mark.learn
 def test_seventeen_steps_in_every_way(x64):
     """Sequential = parallel = unmasked = masked by ones, with no batch axis and with two."""
     generator = np.random.default_rng(17)

@@ -170,6 +170,7 @@ def fit_first(xs, mask, params=FIRST, tolerance=1e-9):
     return jax.tree.map(np.asarray, fit)
 
 
+@pytest.mark.learn
 def test_padding_gaps_and_empty_rows_are_as_if_they_were_not_there(x64):
     generator = np.random.default_rng(0)
     rows = [generator.normal(size=n) + 3 * (np.arange(n) % 7 > 3) for n in (17, 9)]
@@ -185,6 +186,7 @@ def test_padding_gaps_and_empty_rows_are_as_if_they_were_not_there(x64):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.learn
 def test_restarts_begin_at_the_params_then_at_draws(count_compilations, x64):
     xs, mask = np.random.default_rng(0).normal(size=(T, B, 1)), np.ones((T, B), bool)
     emission = hmm.gaussian()
@@ -252,6 +254,7 @@ def test_single_steps_have_no_transitions(x64):
     assert np.isfinite(fit.log_likelihoods[0, : fit.iterations[0] + 1]).all()
 
 
+@pytest.mark.learn
 def test_a_start_that_cannot_be_ends_there_and_another_is_the_best():
     with np.errstate(divide="ignore"):
         start = FIRST._replace(emission=hmm.CategoricalParams(np.log([[1.0, 0], [1, 0]])))
@@ -268,6 +271,7 @@ def test_a_start_that_cannot_be_ends_there_and_another_is_the_best():
     np.testing.assert_array_equal(unknown.params.emission.log_probs, start.emission.log_probs)
 
 
+@pytest.mark.learn
 def test_gradient_ascent_climbs_the_same_likelihood_to_the_same_top(x64):
     xs = np.asarray(simulated(jax.random.key(3), FIRST)[1])
     mask = np.arange(T)[:, None] < [T, 20, 25]
@@ -323,6 +327,7 @@ def test_long_sequences_in_float32_and_under_jit():
     np.testing.assert_allclose(fit.params.emission.mean, FIRST.emission.mean, atol=0.1)
 
 
+@pytest.mark.learn
 def test_draws_of_a_chain_have_its_frequencies(x64):
     steps, draws = 4, 20000
     initial = np.array([0.5, 0.3, 0.2])
@@ -389,6 +394,7 @@ def test_count_without_a_mask_and_without_a_batch():
     np.testing.assert_allclose(np.exp(log_transition), [[1 / 3, 2 / 3], [0.5, 0.5]], rtol=1e-6)
 
 
+@pytest.mark.learn
 def test_a_supervised_fit_is_the_estimate_of_each_states_own_observations(x64):
     generator = np.random.default_rng(0)
     states, mask = generator.integers(3, size=(40, 3)), generator.random((40, 3)) < 0.8
@@ -410,6 +416,7 @@ def test_a_supervised_fit_is_the_estimate_of_each_states_own_observations(x64):
     np.testing.assert_allclose(params.emission.variance[3], xs[mask & ~missing].var(0), rtol=1e-10)
 
 
+@pytest.mark.learn
 def test_a_supervised_mixture_finds_its_components(x64):
     generator = np.random.default_rng(0)
     states, component = generator.integers(2, size=400), generator.integers(2, size=400)
@@ -420,6 +427,7 @@ def test_a_supervised_mixture_finds_its_components(x64):
     assert type(params) is hmm.Params
 
 
+@pytest.mark.learn
 def test_an_emission_of_ones_own_of_two_observations(x64):
     """A pytree of observations: a symbol and a number, independent in each state."""
     symbol, number = hmm.categorical(3), hmm.gaussian()

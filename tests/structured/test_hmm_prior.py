@@ -104,6 +104,7 @@ def test_the_m_step_is_the_top_of_likelihood_and_prior(kind, x64):
         np.testing.assert_allclose(slope, 0, atol=1e-10)
 
 
+@pytest.mark.learn
 @kinds
 def test_the_penalised_likelihood_never_falls(kind, x64):
     """Of likelihood, prior of Gaussians, and Dirichlet pseudocounts of the chain."""
@@ -130,6 +131,7 @@ def test_the_penalised_likelihood_never_falls(kind, x64):
         )
 
 
+@pytest.mark.learn
 def test_a_prior_keeps_a_state_of_one_point_from_collapsing(x64):
     point = np.zeros((5, 1, 1))
     weights = np.array([1.0, 0, 0, 0, 0]).reshape(5, 1, 1) * np.array([1.0, 0.0])
@@ -141,6 +143,7 @@ def test_a_prior_keeps_a_state_of_one_point_from_collapsing(x64):
     np.testing.assert_array_equal(with_one.mean[:, 0], [0.0, 5.0])
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize(
     "learn",
     [("mean", "log_initial"), ("variance", "log_transition"), ("emission",), ("log_transition", "emission"), ()],

@@ -128,6 +128,7 @@ def test_fit_leaves_what_no_step_tells_of():
     assert np.isfinite(fitted.observation_cov).all()
 
 
+@pytest.mark.learn
 def test_fit_ends_where_the_likelihood_is_no_number():
     params = PARAMS["regular"]._replace(observation_cov=-10 * np.eye(3))
     fitted = kalman.fit(params, xs_for(params), mask=MASK, missing=MISS, max_iterations=1, parallel=True)
@@ -140,6 +141,7 @@ def test_fit_is_traceable():
     assert shapes.log_likelihoods.shape == (6,)
 
 
+@pytest.mark.learn
 def test_fit_climbs_and_converges():
     truth = PARAMS["regular"]._replace(transition=np.array([[0.6, 0.3], [1.0, 0.0]]), transition_bias=None)
     xs = np.asarray(jax.jit(lambda key: kalman.sample(key, truth, 60, batch_shape=(5,))[1])(jax.random.key(1)))
@@ -157,6 +159,7 @@ def test_fit_climbs_and_converges():
     np.testing.assert_array_equal(fitted.params.transition_cov, truth.transition_cov)
 
 
+@pytest.mark.learn
 def test_where_expectation_maximisation_ends_in_nothing_the_params_before_stay():
     one = np.ones((1, 1))
     fixed = kalman.Params(np.zeros(1), 0 * one, one, None, 0 * one, one, None, one)  # a state that is always 0

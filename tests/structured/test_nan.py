@@ -87,6 +87,7 @@ def test_nan_reaches_its_row_and_no_other(masked):
                 assert np.isnan(spoilt).all(), about
 
 
+@pytest.mark.learn
 def test_of_impossible_scores_there_are_no_states_but_no_nan():
     impossible = CLEAN.copy()
     impossible[2, :2] = -np.inf

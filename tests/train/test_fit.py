@@ -298,6 +298,7 @@ def test_callbacks_see_the_fit_so_far_and_may_end_it(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["history.csv"]
 
 
+@pytest.mark.learn
 def test_tensorboard_gets_every_number(tmp_path):
     from tensorboardX import SummaryWriter
     from tensorboardX.proto.event_pb2 import Event
