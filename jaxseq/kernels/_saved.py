@@ -40,8 +40,14 @@ class SavedSteps:
     def _from_ys(self, source):
         if source == "y":
             return self.ys
-        first = self.first[source][None]
-        return jnp.concatenate([self.ys, first])[1:] if self.reverse else jnp.concatenate([first, self.ys])[:-1]
+        return handed_to_steps(self.first[source], self.ys, self.reverse)
+
+
+def handed_to_steps(first: jax.Array, after: jax.Array, reverse: bool) -> jax.Array:
+    """Returns what a loop handed to each step: `first` to the first one, then what the step before left in `after`."""
+    if reverse:
+        return jnp.concatenate([after, first[None]])[1:]
+    return jnp.concatenate([first[None], after])[:-1]
 
 
 def run_and_save(

@@ -118,7 +118,7 @@ def write(folder: Path, arrays: dict[str, Any], text: str, *, number: int | None
         (new / "manifest.json").write_text(json.dumps(checksums(new)), encoding="utf-8")
         set_aside(version)
         new.rename(version)
-    except Exception as error:
+    except Exception as error:  # whatever orbax raises of a file that cannot be written
         shutil.rmtree(new, ignore_errors=True)
         if (code := _os_error(error)) is None:
             raise

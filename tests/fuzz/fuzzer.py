@@ -247,7 +247,7 @@ def judge(case: Case, function, arguments: dict, seconds: float) -> Fault | None
         return None if case.function == "check_bptt" else Fault(case, "a raw error", _brief(error))  # what it is for
     except NonFiniteError as error:  # what training raises of such numbers
         return None if case.spoil in NOT_FINITE else Fault(case, "not finite", _brief(error))
-    except Exception as error:
+    except Exception as error:  # every other one is a fault
         return Fault(case, "hangs" if isinstance(error, TimeoutError) else "a raw error", _brief(error))
     if {(name, case.argument), (name, case.argument, case.spoil)} & PERMITTED.keys():
         return None

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -45,6 +46,11 @@ class Machine(NamedTuple):
         """LLVM's target machine, which may be used once as the owner of an engine."""
         triple = llvm().Target.from_default_triple()
         return triple.create_target_machine(self.cpu, self.features, opt=2, reloc="pic", codemodel="default")
+
+
+def threads() -> int:
+    """Returns how many threads share the rows of a batch."""
+    return os.cpu_count() or 1
 
 
 @functools.cache

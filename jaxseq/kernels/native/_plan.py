@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from jaxseq.kernels._bytes import array_bytes
 from jaxseq.kernels._plan import Plan
 from jaxseq.kernels.native import _call
 from jaxseq.kernels.native._gradient import gradient_of
+from jaxseq.kernels.native._machine import threads
 from jaxseq.kernels.native._scan import Scan, of_rows
 from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
 
@@ -46,18 +46,12 @@ def _held(segment, cell, params, xs):
     batch = jax.tree.leaves(x)[0].shape[:-1]
     carry = jax.eval_shape(lambda params: cell.carry(params, batch), params)
     T, y = jax.tree.leaves(xs)[0].shape[0], step_output(cell, params, carry, xs)
-
-    def rows(leaf, lead):
-        shape = *leaf.shape[:lead], math.prod(batch), *leaf.shape[lead + len(batch) :]
-        return jax.ShapeDtypeStruct(shape, leaf.dtype)
-
-    leaves, tree = jax.tree.flatten(params)
-    of_one_axis = [rows(leaf, 0) if flag else leaf for leaf, flag in zip(leaves, of_rows(params), strict=True)]
-    carry, xs = jax.tree.map(lambda leaf: rows(leaf, 0), carry), jax.tree.map(lambda leaf: rows(leaf, 1), xs)
-    forward = Scan(gradient_of(cell).saving, cell.project, jax.tree.unflatten(tree, of_one_axis), carry, xs, False)
+    of_one_axis = functools.partial(flattened, batch=batch)
+    params_one, carry_one, xs_one = jax.eval_shape(of_one_axis, params, carry, xs)
+    forward = Scan(gradient_of(cell).saving, cell.project, params_one, carry_one, xs_one, False)
     written = array_bytes(forward.shapes()) + T * array_bytes(y)
     if sums_inside(params):
-        return written + (2 + (os.cpu_count() or 1)) * array_bytes(params)
+        return written + (2 + threads()) * array_bytes(params)
     return written + 2 * array_bytes(params) + segment * array_bytes(jax.eval_shape(cell.project, params, x))
 
 

@@ -5,14 +5,13 @@ some rows of the block before it once more, and writes the same numbers. Where s
 work has a sum of its own, in which it adds up several blocks.
 """
 
-import os
 from typing import NamedTuple
 
 from jaxseq.kernels.native import _products
 from jaxseq.kernels.native._elementwise import format_of
 from jaxseq.kernels.native._ir import Code, Module
 from jaxseq.kernels.native._loop import Loop, Writer
-from jaxseq.kernels.native._machine import machine
+from jaxseq.kernels.native._machine import machine, threads
 from jaxseq.kernels.native._nodes import Node, base
 from jaxseq.kernels.native._ring import slab
 from jaxseq.kernels.native._values import Type, Value, f32, i1, i8, i64, ptr
@@ -24,15 +23,13 @@ _SHARED = 2**18  # bytes of weights whose packing is worth a second thread
 class Text(NamedTuple):
     """The program of a loop, and what comes before the rows' arrays in its arguments.
 
-    The arguments are the values of `params`, weights of the `products`, the first of each carry, the first of
-    each `before`, then the arrays of `before`, `fixed` and `streams`. The results are the last carry, the outs and the
-    sums, of `sums` shapes: a slab a unit of work.
+    The arguments are the values of `params`, the weights of products among them last, the first of each carry, the
+    first of each `before`, then the arrays of `before`, `fixed` and `streams`. The results are the last carry, the outs
+    and the sums, of `sums` shapes: a slab a unit of work.
     """
 
     module: Module
     params: list[Node]
-    products: dict[Node, _products.Tile]
-    lanes: int
     sums: list[tuple[int, ...]]
 
 
@@ -58,15 +55,17 @@ def write(loop: Loop) -> Text:
     )
     Writer(loop, stages, code, lanes, rows, params, tiles).write()
     blocks = -(-loop.B // rows)
-    units = min(blocks, os.cpu_count() or 1) if loop.sums else blocks
+    units = min(blocks, threads()) if loop.sums else blocks
     weights = [(weight, tiles[node]) for node in products for weight in node.args[1::2]]
     _write_packing(module, weights, len(params), lanes)
     _write_units(module, loop, buffers, rows, blocks, units, lanes)
-    return Text(module, params, tiles, lanes, [(units, *slab(term, lanes)) for term in loop.sums])
+    return Text(
+        module, [*params, *(weight for weight, _ in weights)], [(units, *slab(term, lanes)) for term in loop.sums]
+    )
 
 
 def _rows_of_block(B):
-    rows = min(_ROWS, -(-B // (os.cpu_count() or 1)))
+    rows = min(_ROWS, -(-B // threads()))
     return -(-B // -(-B // rows))
 
 

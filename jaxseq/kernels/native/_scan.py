@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq._around import Augmented
+from jaxseq.kernels._saved import handed_to_steps
 from jaxseq.kernels.native import _call, _program
 from jaxseq.kernels.native._elementwise import check
 from jaxseq.kernels.native._fuse import fuse_products
@@ -39,9 +40,7 @@ class Before:
 
     def whole(self) -> jax.Array:
         """As one array `[T, B, ...]`."""
-        if self.reverse:
-            return jnp.concatenate([self.after, self.first[None]])[1:]
-        return jnp.concatenate([self.first[None], self.after])[:-1]
+        return handed_to_steps(self.first, self.after, self.reverse)
 
 
 def whole(tree: Any) -> Any:
@@ -239,7 +238,6 @@ class Scan:
         keep(program)
         memo = dict(params)
         first = [evaluate(node, memo) for node in text.params]
-        first += [evaluate(weight, memo) for node in text.products for weight in node.args[1::2]]
         shapes = [jax.ShapeDtypeStruct((self.B, *leaf.shape), leaf.dtype) for leaf, _ in loop.carry]
         shapes += [jax.ShapeDtypeStruct((self.T, self.B, *node.shape), node.dtype) for node in loop.outs]
         shapes += [jax.ShapeDtypeStruct(slabs, term.d.dtype) for slabs, term in zip(text.sums, self.terms, strict=True)]
