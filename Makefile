@@ -5,7 +5,8 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/pytest -n auto --dist loadgroup
+# A worker that crashes ends the run: xdist gives the next one a single test, and both would wait for ever.
+PYTEST := $(BIN)/pytest -n auto --dist loadgroup --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -270,3 +270,42 @@ def test_processors_by_what_llvm_knows_of_them(monkeypatch, features, expected):
     monkeypatch.setattr(llvm(), "get_host_cpu_features", lambda: known)
     found = host.__wrapped__()
     assert (found and (found.vector_bytes, found.registers)) == expected
+
+
+CROWDED = """
+import ctypes
+import mmap
+
+from jaxseq.kernels.native import _call, _machine
+
+STORES = "".join(f"store volatile i64 {k}, ptr %out " for k in range(2000))
+TEXT = f"@numbers = constant [2 x i64] [i64 7, i64 7] define ptr @run(ptr %out) {{ {STORES} ret ptr @numbers }}"
+
+def mapped(size):
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # MAP_NORESERVE
+
+def address(memory):
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+kept = [_call._compile(TEXT, _machine.machine())]
+pages = [mapped(mmap.PAGESIZE) for _ in range(4000)]
+far = [mapped(1 << 30) for _ in range(5)]
+size = 1 << 28
+while size > mmap.PAGESIZE:
+    kept.append(mapped(size))
+    size //= 1 if address(kept[-1]) > address(far[-1]) else 2
+del pages[::2]
+for _ in range(20):
+    kept.append(_call._compile(TEXT, _machine.machine()))
+    run = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(kept[-1].get_function_address("run"))
+    numbers = run(ctypes.addressof(ctypes.c_int64()))
+    print(ctypes.c_int64.from_address(numbers).value, abs(numbers - kept[-1].get_function_address("run")) >> 31)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="five empty gigabytes are mapped as Linux does")
+def test_constants_may_lie_far_from_their_code():
+    """Above five gigabytes are holes of one page: room for constants, not for code."""
+    numbers = run(CROWDED)
+    assert set(numbers[::2]) == {"7"}
+    assert any(int(gigabytes) for gigabytes in numbers[1::2])

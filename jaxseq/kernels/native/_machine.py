@@ -43,9 +43,12 @@ class Machine(NamedTuple):
         return f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
 
     def target(self):
-        """LLVM's target machine, which may be used once as the owner of an engine."""
+        """LLVM's target machine, which may be used once as the owner of an engine.
+
+        "jitdefault" is for code that may lie far from its constants. With any other, LLVM ends the process there.
+        """
         triple = llvm().Target.from_default_triple()
-        return triple.create_target_machine(self.cpu, self.features, opt=2, reloc="pic", codemodel="default")
+        return triple.create_target_machine(self.cpu, self.features, opt=2, reloc="static", codemodel="jitdefault")
 
 
 def threads() -> int:
