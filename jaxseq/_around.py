@@ -103,7 +103,6 @@ def around(
         backward=None if cell.backward is None else _OuterBackward(outer, cell.backward).functions(),
         noise=outer.noise if draws else None,
         hears=cell.hears if hears is None else hears,
-        direct=None if cell.direct is None else outer.direct,
     )
 
 
@@ -226,18 +225,6 @@ class _Outer:
         parts, u, _, given, extra = self.at_step(params, u)
         new, y = self.cell.step(parts.inner, self.enter(given, extra, carry), u)
         return self.leave(given, extra, carry, new, y)
-
-    def direct(self, params):
-        assert self.cell.direct is not None
-        inner_step = self.cell.direct(self.parts(params).inner)
-
-        def step(carry, x):
-            parts, x, _, given = self.split(params, x)
-            extra = self.extra(given, parts.own, x)
-            new, y = inner_step(self.enter(given, extra, carry), self.inputs(given, x))
-            return self.leave(given, extra, carry, new, y)
-
-        return step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

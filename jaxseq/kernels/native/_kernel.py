@@ -19,7 +19,7 @@ from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._segments import by_segments
 from jaxseq.kernels.native._gradient import gradient_of
 from jaxseq.kernels.native._nodes import Unsupported
-from jaxseq.kernels.native._plan import batch_axes, flattened, plan_native, sums_inside, unflattened
+from jaxseq.kernels.native._plan import batch_axes, flattened, plan_native, plan_values, sums_inside, unflattened
 from jaxseq.kernels.native._scan import scan, whole
 from jaxseq.kernels.native._scan_sum import scan_and_sum
 from jaxseq.typing import Carry, Cell, Inputs, Params
@@ -30,6 +30,23 @@ from jaxseq.typing import Carry, Cell, Inputs, Params
 def native(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """See `jaxseq.kernels.native`."""
     return _in_segments(params, carry, xs, cell=cell, reverse=reverse)
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "reverse"))
+@on_meshes
+def native_values(
+    cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False
+) -> tuple[Carry, jax.Array]:
+    """See `jaxseq.kernels.native.native_values`."""
+    plan = plan_values(cell, params, xs)
+    lead = batch_axes(cell, params, carry, xs)
+
+    def run(params, carry, xs, _is_first) -> Any:
+        last, ys = _run(cell.step, cell.project, params, carry, xs, reverse)
+        return last, whole(ys)
+
+    carry, ys = by_segments(run, *flattened(params, carry, xs, lead), plan.segment, reverse)
+    return unflattened(carry, ys, lead)
 
 
 @rows_are_batch

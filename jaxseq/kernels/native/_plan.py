@@ -1,6 +1,7 @@
 """Whether and how a cell runs natively, in words."""
 
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -10,10 +11,13 @@ from jaxseq._meshes import step_output
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import array_bytes
 from jaxseq.kernels._plan import Plan
+from jaxseq.kernels._rows import of_rows
 from jaxseq.kernels.native import _call
 from jaxseq.kernels.native._gradient import gradient_of
-from jaxseq.kernels.native._machine import threads
-from jaxseq.kernels.native._scan import Scan, of_rows
+from jaxseq.kernels.native._machine import machine, threads
+from jaxseq.kernels.native._nodes import Unsupported
+from jaxseq.kernels.native._row_by_row import mixing, with_rows
+from jaxseq.kernels.native._scan import Scan
 from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
 
 _SUMS = 4 * 2**20  # bytes
@@ -25,16 +29,73 @@ def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
     Raises:
       ValueError: native loops do not run here; the message says why.
     """
-    reason = _call.why_not()
+    reason = native_reason(cell, params, xs)
     if reason is not None:
-        raise ValueError(f"`kernels.native` does not run here: {reason}")
+        raise ValueError(f"`kernels.native` does not run {cell!r} here: {reason}")
     plan = plan_bptt(cell, params, xs)
     gradient = "the vjp of its step, compiled" if cell.backward is None else plan.gradient
-    plan = plan._replace(kernel="kernels.native", gradient=gradient, direct=False)
+    plan = plan._replace(kernel="kernels.native", gradient=gradient)
     if sums_inside(params):
         reason = "its loops write neither the projected inputs nor their gradients"
         plan = plan._replace(segment=plan.steps, reason=reason)
     return plan._replace(held=functools.partial(_held, plan.segment, cell, params, xs))
+
+
+def plan_values(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    """Returns how `native_values` runs a cell."""
+    return plan_bptt(cell, params, xs)._replace(kernel="kernels.native", gradient="JAX's gradient of XLA's loop")
+
+
+def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
+    """Says why a cell's loop is not native here, None where it is; its functions are traced once for all T and B."""
+    reason = _call.why_not()
+    if reason is not None:
+        return reason
+    leaves, tree = jax.tree.flatten(
+        (params, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs))
+    )
+    return _reason(cell, machine(), tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=1024)
+def _reason(cell, _, tree, shapes):
+    """The same from what decides it: cell, processor, and the shapes and dtypes of params and of one step's input."""
+    params, x = jax.tree.unflatten(tree, itertools.starmap(jax.ShapeDtypeStruct, shapes))
+    try:
+        params, carry, x = _many_rows(cell, params, x)
+        Scan(gradient_of(cell).saving, cell.project, params, carry, jax.tree.map(_as_sequence, x), False)
+        across = mixing(lambda params, carry, x: cell.step(params, carry, cell.project(params, x)), params, carry, x)
+    except Unsupported as reason:
+        return str(reason)
+    except Exception as error:  # what is wrong with the cell itself, the kernel that runs it will raise
+        return f"its functions do not take another number of rows: {str(error)[:120]}"
+    return None if across is None else f"its step looks across the rows of a batch, by `{across}`"
+
+
+def _many_rows(cell, params, x):
+    """The shapes of params, carry and one step's input for `ROWS` rows, on one batch axis."""
+    carry = jax.eval_shape(lambda params: cell.carry(params, jax.tree.leaves(x)[0].shape[:-1]), params)
+    y = jax.eval_shape(lambda params, carry, x: cell.step(params, carry, cell.project(params, x))[1], params, carry, x)
+    flat = functools.partial(flattened, batch=y.shape[:-1])
+    params, carry, xs = jax.eval_shape(flat, params, carry, jax.tree.map(_as_sequence, x))
+    leaves, tree = jax.tree.flatten(params)
+    leaves = [with_rows(leaf, 0) if flag else leaf for leaf, flag in zip(leaves, of_rows(params), strict=True)]
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    carry, x = jax.tree.map(lambda leaf: with_rows(leaf, 0), (carry, x))
+    return jax.tree.unflatten(tree, leaves), carry, x
+
+
+def _as_sequence(leaf):
+    """The shape of one step's array as that of a sequence of one step."""
+    return jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
+
+
+def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
+    """Returns the bytes that a step is held in for its gradient, beside ys: what is saved, and δu where it is written."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), xs)
+    written, y = _written(cell, params, one)
+    d_us = 0 if sums_inside(params) else array_bytes(jax.eval_shape(cell.project, params, one))
+    return written - y + d_us
 
 
 def _held(segment, cell, params, xs):
@@ -42,6 +103,15 @@ def _held(segment, cell, params, xs):
 
     Where the sums are JAX's, in their place the cotangents of a segment's projected inputs.
     """
+    written, ys = _written(cell, params, xs)
+    if sums_inside(params):
+        return written + ys + (2 + threads()) * array_bytes(params)
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    return written + ys + 2 * array_bytes(params) + segment * array_bytes(jax.eval_shape(cell.project, params, x))
+
+
+def _written(cell, params, xs):
+    """The bytes that the forward loop of a training step writes, and those of ys among them."""
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
     batch = jax.tree.leaves(x)[0].shape[:-1]
     carry = jax.eval_shape(lambda params: cell.carry(params, batch), params)
@@ -49,10 +119,7 @@ def _held(segment, cell, params, xs):
     of_one_axis = functools.partial(flattened, batch=batch)
     params_one, carry_one, xs_one = jax.eval_shape(of_one_axis, params, carry, xs)
     forward = Scan(gradient_of(cell).saving, cell.project, params_one, carry_one, xs_one, False)
-    written = array_bytes(forward.shapes()) + T * array_bytes(y)
-    if sums_inside(params):
-        return written + (2 + threads()) * array_bytes(params)
-    return written + 2 * array_bytes(params) + segment * array_bytes(jax.eval_shape(cell.project, params, x))
+    return array_bytes(forward.shapes()[len(forward.carry_in) :]), T * array_bytes(y)
 
 
 def sums_inside(params: Params) -> bool:

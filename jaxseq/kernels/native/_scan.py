@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseq._around import Augmented
+from jaxseq.kernels._rows import of_rows
 from jaxseq.kernels._saved import handed_to_steps
+from jaxseq.kernels._wide import widened
 from jaxseq.kernels.native import _call, _program
 from jaxseq.kernels.native._elementwise import check
 from jaxseq.kernels.native._fuse import fuse_products
@@ -65,20 +66,6 @@ def scan(
       Unsupported: the function has no native form.
     """
     return Scan(function, prepare, params, carry, inputs, reverse).run()
-
-
-def of_rows(params: Any) -> list[bool]:
-    """Says which leaves of params are of the rows `[B, ...]`: what travels beside params does, see `around`."""
-
-    def flags(node, inside):
-        if isinstance(node, Augmented):
-            return Augmented(mark(node.value, inside), mark(node.extra, True))
-        return inside
-
-    def mark(tree, inside):
-        return jax.tree.map(lambda node: flags(node, inside), tree, is_leaf=lambda node: isinstance(node, Augmented))
-
-    return jax.tree.leaves(mark(params, False))
 
 
 def _is_before(leaf):
@@ -194,8 +181,10 @@ class Scan:
         """The arrays of `shapes`, by JAX."""
         params, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
 
+        wide, narrow = widened(params)
+
         def step(carry, inputs):
-            after, outs = self.after_prepare(params, carry, inputs)
+            after, outs = self.after_prepare(narrow(wide), carry, inputs)
             results = jax.tree.leaves((after, outs))
             return after, [results[place] for place in self.written.values()]
 
