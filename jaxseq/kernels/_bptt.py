@@ -10,6 +10,7 @@ here each weight costs one matmul over all T, or, where they are many, over as m
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._saved import run_and_save
 from jaxseq.kernels._scan import scan
 from jaxseq.kernels._segments import by_segments
-from jaxseq.typing import Carry, Cell, Inputs, Params
+from jaxseq.typing import Carry, Cell, Inputs, Params, Saved
 
 
 @named
@@ -81,14 +82,31 @@ def _backward(cell, reverse, residuals, cotangents):
 
 
 def _backward_or_blame(cell, reverse, residuals, cotangents):
-    """The gradients of `_backward`; where they are none of the arguments, the function at fault is named."""
-    (params, xs, saved), results = residuals, None
+    params, xs, saved = residuals
+    run = functools.partial(_backward, cell, reverse, residuals, cotangents)
+    return gradients_or_blame(run, cell, params, xs, saved.whole, cotangents)
+
+
+def gradients_or_blame(
+    run: Callable[[], tuple],
+    cell: Cell,
+    params: Params,
+    xs: Inputs,
+    saved: Callable[[], Saved],
+    cotangents: tuple,
+    wants_xs: bool = True,
+) -> tuple:
+    """Returns the gradients by params, carry and, if wanted, xs that `run` makes with a cell's hand-written backward.
+
+    Raises:
+      TypeError, ValueError: they are not of the shapes and dtypes of what they are of; the function at fault is named.
+    """
     try:
-        results = _backward(cell, reverse, residuals, cotangents)
-        if not check.gradients(results, (params, cotangents[0], xs)):
+        results = run()
+        if not check.gradients(results, (params, cotangents[0], xs if wants_xs else None)):
             raise TypeError("the gradients of params, carry and xs are not of their shapes and dtypes")
     except (TypeError, ValueError) as error:
-        check.blame_backward(error, cell, params, xs, saved.whole(), cotangents)
+        check.blame_backward(error, cell, params, xs, saved(), cotangents)
         raise
     return results
 

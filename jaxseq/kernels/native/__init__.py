@@ -13,7 +13,7 @@ From a cell's functions to a result, in the order in which the files are best re
     _call         machine code, and its call through XLA's FFI; `_runtime` XLA's side of it, and its threads
     _scan         `jax.lax.scan` of a function of one row, by such a program; `_scan_sum` with sums of gradients
     _two_forms    where that is run, and where XLA's loop is
-    _kernel       the kernel; `_gradient` that of a cell, of one step and of all
+    _kernel       the kernel; `_gradient` that of a cell, of one step and of all; `_reverse` the pass over all steps
     _plan         whether and how a cell runs, in words; `_row_by_row` whether it looks across rows
 """
 
@@ -58,9 +58,9 @@ def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
 
 
 def _plan(cell: Cell, params: Params, xs: Inputs) -> Plan:
-    from jaxseq.kernels.native._plan import plan_native
+    from jaxseq.kernels.native._plan import explain_native
 
-    return plan_native(cell, params, xs)
+    return explain_native(cell, params, xs)
 
 
 def _plan_values(cell: Cell, params: Params, xs: Inputs) -> Plan:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxseq._meshes import step_output
 from jaxseq.kernels._bptt_plan import plan_bptt
@@ -16,15 +17,14 @@ from jaxseq.kernels.native import _call
 from jaxseq.kernels.native._gradient import gradient_of
 from jaxseq.kernels.native._machine import machine, threads
 from jaxseq.kernels.native._nodes import Unsupported
+from jaxseq.kernels.native._reverse import reverse_loop, sums_inside
 from jaxseq.kernels.native._row_by_row import mixing, with_rows
-from jaxseq.kernels.native._scan import Scan
+from jaxseq.kernels.native._scan import Scan, scan, whole
 from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
-
-_SUMS = 4 * 2**20  # bytes
 
 
 def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
-    """Returns how `native` runs a cell.
+    """Returns how `native` runs a cell, as far as it is run by.
 
     Raises:
       ValueError: native loops do not run here; the message says why.
@@ -41,6 +41,24 @@ def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
     return plan._replace(held=functools.partial(_held, plan.segment, cell, params, xs))
 
 
+def explain_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    """The same, and whether its reverse loop is native too."""
+    plan, x = plan_native(cell, params, xs), _first(xs)
+    params, carry, x = _many_rows(cell, params, x)
+    gradient, xs = gradient_of(cell), jax.tree.map(_as_sequence, x)
+
+    def backward(params, carry, xs):
+        last, (ys, saved) = scan(gradient.saving, cell.project, params, carry, xs, False)
+        d_carry = jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else None, last)
+        return reverse_loop(gradient, params, saved, xs, (d_carry, whole(ys)), False, True)
+
+    try:
+        jax.eval_shape(backward, params, carry, xs)
+    except Unsupported as reason:
+        return plan._replace(gradient=f"{plan.gradient}, whose loop is XLA's: {reason}")
+    return plan
+
+
 def plan_values(cell: Cell, params: Params, xs: Inputs) -> Plan:
     """Returns how `native_values` runs a cell."""
     return plan_bptt(cell, params, xs)._replace(kernel="kernels.native", gradient="JAX's gradient of XLA's loop")
@@ -51,24 +69,24 @@ def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
     reason = _call.why_not()
     if reason is not None:
         return reason
-    leaves, tree = jax.tree.flatten(
-        (params, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs))
-    )
+    leaves, tree = jax.tree.flatten((params, _first(xs)))
     return _reason(cell, machine(), tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
 
 
 @functools.lru_cache(maxsize=1024)
 def _reason(cell, _, tree, shapes):
-    """The same from what decides it: cell, processor, and the shapes and dtypes of params and of one step's input."""
+    """The same, from what decides it: cell, processor, and the shapes and dtypes of params and of one step's input."""
     params, x = jax.tree.unflatten(tree, itertools.starmap(jax.ShapeDtypeStruct, shapes))
     try:
         params, carry, x = _many_rows(cell, params, x)
-        Scan(gradient_of(cell).saving, cell.project, params, carry, jax.tree.map(_as_sequence, x), False)
+        loop = Scan(gradient_of(cell).saving, cell.project, params, carry, jax.tree.map(_as_sequence, x), False)
+        if not jax.tree_util.treedef_is_leaf(loop.outs_tree.children()[0]):
+            return "the output of its `fwd` is not an array"
         across = mixing(lambda params, carry, x: cell.step(params, carry, cell.project(params, x)), params, carry, x)
     except Unsupported as reason:
         return str(reason)
     except Exception as error:  # what is wrong with the cell itself, the kernel that runs it will raise
-        return f"its functions do not take another number of rows: {str(error)[:120]}"
+        return f"its functions do not take another number of rows: {(str(error) or repr(error)).splitlines()[0]}"
     return None if across is None else f"its step looks across the rows of a batch, by `{across}`"
 
 
@@ -80,9 +98,14 @@ def _many_rows(cell, params, x):
     params, carry, xs = jax.eval_shape(flat, params, carry, jax.tree.map(_as_sequence, x))
     leaves, tree = jax.tree.flatten(params)
     leaves = [with_rows(leaf, 0) if flag else leaf for leaf, flag in zip(leaves, of_rows(params), strict=True)]
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    x = _first(xs)
     carry, x = jax.tree.map(lambda leaf: with_rows(leaf, 0), (carry, x))
     return jax.tree.unflatten(tree, leaves), carry, x
+
+
+def _first(xs):
+    """The shapes of one step's inputs."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
 
 
 def _as_sequence(leaf):
@@ -91,7 +114,7 @@ def _as_sequence(leaf):
 
 
 def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
-    """Returns the bytes that a step is held in for its gradient, beside ys: what is saved, and δu where it is written."""
+    """Returns the bytes that a step holds for its gradient, beside ys: what it saves, and any δu that is written."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), xs)
     written, y = _written(cell, params, one)
     d_us = 0 if sums_inside(params) else array_bytes(jax.eval_shape(cell.project, params, one))
@@ -106,13 +129,13 @@ def _held(segment, cell, params, xs):
     written, ys = _written(cell, params, xs)
     if sums_inside(params):
         return written + ys + (2 + threads()) * array_bytes(params)
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    x = _first(xs)
     return written + ys + 2 * array_bytes(params) + segment * array_bytes(jax.eval_shape(cell.project, params, x))
 
 
 def _written(cell, params, xs):
     """The bytes that the forward loop of a training step writes, and those of ys among them."""
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    x = _first(xs)
     batch = jax.tree.leaves(x)[0].shape[:-1]
     carry = jax.eval_shape(lambda params: cell.carry(params, batch), params)
     T, y = jax.tree.leaves(xs)[0].shape[0], step_output(cell, params, carry, xs)
@@ -120,11 +143,6 @@ def _written(cell, params, xs):
     params_one, carry_one, xs_one = jax.eval_shape(of_one_axis, params, carry, xs)
     forward = Scan(gradient_of(cell).saving, cell.project, params_one, carry_one, xs_one, False)
     return array_bytes(forward.shapes()[len(forward.carry_in) :]), T * array_bytes(y)
-
-
-def sums_inside(params: Params) -> bool:
-    """Whether gradients of weights are summed in the loop: each thread has sums of its own, so they must be small."""
-    return array_bytes(params) <= _SUMS
 
 
 def batch_axes(cell: Cell, params: Params, carry: Carry, xs: Inputs) -> Shape:
