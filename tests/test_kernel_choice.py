@@ -89,7 +89,12 @@ def looks_across_rows(cell):
         ),
         (jaxseq.zoneout(jaxseq.gru(16), h=0.1), 3, 2, "kernels.native, by its hand-written backward"),
         (zoo.own_lstm(16), 3, 0, "kernels.native, by JAX's gradient of XLA's loop"),
-        (jaxseq.lstm(512), 3, 0, "not native: weights larger than a core's cache are read at every step"),
+        (
+            jaxseq.lstm(512),
+            3,
+            0,
+            "not native: its weights are larger than a core's cache, and to read them is most of the work",
+        ),
         (jaxseq.lstm(512), 8, 2, "kernels.native, by its hand-written backward"),
         (jaxseq.conv_lstm((4, 4), 2), 3, 0, "kernels.bptt, by its hand-written backward; T = 20, not cut"),
         (

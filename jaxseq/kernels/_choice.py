@@ -10,7 +10,8 @@ from jaxseq.kernels._plan import Plan, plan_cell, register
 from jaxseq.kernels.native import native, native_reason, native_step_bytes, native_values
 from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 
-_FEW_ROWS, _CACHE = 8, 2**20  # rows, and bytes of weights; the second-level caches of CPU cores hold one to two MiB
+_FEW = 100  # rows of all steps
+_CACHE = 2**20  # bytes of weights; the second-level caches of CPU cores hold one to two MiB
 
 
 def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
@@ -23,9 +24,10 @@ def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
     reason = native_reason(cell, params, xs)
     if reason is not None:
         return bptt, reason
-    rows = min(math.prod(leaf.shape[1:-1]) for leaf in jax.tree.leaves(xs) if leaf.ndim > 1)
-    if rows < _FEW_ROWS and array_bytes(params) > _CACHE:
-        return bptt, "weights larger than a core's cache are read at every step, which is most of the work of few rows"
+    T, *batch = jax.tree.leaves(xs)[0].shape[:-1]
+    rows = math.prod(batch)
+    if array_bytes(params) > _CACHE and (rows == 1 or T * rows < _FEW):
+        return bptt, "its weights are larger than a core's cache, and to read them is most of the work for so few rows"
     return (native_values if cell.backward is None else native), None
 
 
