@@ -101,7 +101,7 @@ def looks_across_rows(cell):
             looks_across_rows(jaxseq.gru(4)),
             3,
             0,
-            "not native: its step looks across the rows of a batch, by `reduce_sum`",
+            "not native: it looks across the rows of a batch, by `reduce_sum`",
         ),
     ],
     ids=["lstm", "zoneout", "own", "few rows", "some rows", "conv", "across rows"],
@@ -178,7 +178,7 @@ def test_peak_bytes_of_no_kernel_is_that_of_the_chosen_one(on_a_cpu):
         (zoo.own_lstm(8), kernels.scan),
         (jaxseq.lstm(512), kernels.bptt),
     ):
-        params, xs = shapes(cell, 50, 4, 3)
+        params, xs = shapes(cell, 20, 4, 3)
         assert kernels.peak_bytes(cell, params, xs) == kernels.peak_bytes(cell, params, xs, kernel=kernel)
 
 

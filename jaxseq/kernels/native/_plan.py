@@ -18,7 +18,6 @@ from jaxseq.kernels.native._gradient import gradient_of
 from jaxseq.kernels.native._machine import machine, threads
 from jaxseq.kernels.native._nodes import Unsupported
 from jaxseq.kernels.native._reverse import reverse_loop, sums_inside
-from jaxseq.kernels.native._row_by_row import mixing, with_rows
 from jaxseq.kernels.native._scan import Scan, scan, whole
 from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
 
@@ -43,9 +42,7 @@ def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
 
 def explain_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
     """The same, and whether its reverse loop is native too."""
-    plan, x = plan_native(cell, params, xs), _first(xs)
-    params, carry, x = _many_rows(cell, params, x)
-    gradient, xs = gradient_of(cell), jax.tree.map(_as_sequence, x)
+    plan, gradient = plan_native(cell, params, xs), gradient_of(cell)
 
     def backward(params, carry, xs):
         last, (ys, saved) = scan(gradient.saving, cell.project, params, carry, xs, False)
@@ -53,7 +50,7 @@ def explain_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
         return reverse_loop(gradient, params, saved, xs, (d_carry, whole(ys)), False, True)
 
     try:
-        jax.eval_shape(backward, params, carry, xs)
+        jax.eval_shape(backward, *_one_step(cell, params, _first(xs)))
     except Unsupported as reason:
         return plan._replace(gradient=f"{plan.gradient}, whose loop is XLA's: {reason}")
     return plan
@@ -78,39 +75,28 @@ def _reason(cell, _, tree, shapes):
     """The same, from what decides it: cell, processor, and the shapes and dtypes of params and of one step's input."""
     params, x = jax.tree.unflatten(tree, itertools.starmap(jax.ShapeDtypeStruct, shapes))
     try:
-        params, carry, x = _many_rows(cell, params, x)
-        loop = Scan(gradient_of(cell).saving, cell.project, params, carry, jax.tree.map(_as_sequence, x), False)
+        params, carry, xs = _one_step(cell, params, x)
+        loop = Scan(gradient_of(cell).saving, cell.project, params, carry, xs, False)
         if not jax.tree_util.treedef_is_leaf(loop.outs_tree.children()[0]):
             return "the output of its `fwd` is not an array"
-        across = mixing(lambda params, carry, x: cell.step(params, carry, cell.project(params, x)), params, carry, x)
     except Unsupported as reason:
         return str(reason)
     except Exception as error:  # what is wrong with the cell itself, the kernel that runs it will raise
         return f"its functions do not take another number of rows: {(str(error) or repr(error)).splitlines()[0]}"
-    return None if across is None else f"its step looks across the rows of a batch, by `{across}`"
+    return None
 
 
-def _many_rows(cell, params, x):
-    """The shapes of params, carry and one step's input for `ROWS` rows, on one batch axis."""
+def _one_step(cell, params, x):
+    """The shapes of params, carry and inputs of a sequence of one step, with one batch axis."""
+    xs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), x)
     carry = jax.eval_shape(lambda params: cell.carry(params, jax.tree.leaves(x)[0].shape[:-1]), params)
-    y = jax.eval_shape(lambda params, carry, x: cell.step(params, carry, cell.project(params, x))[1], params, carry, x)
-    flat = functools.partial(flattened, batch=y.shape[:-1])
-    params, carry, xs = jax.eval_shape(flat, params, carry, jax.tree.map(_as_sequence, x))
-    leaves, tree = jax.tree.flatten(params)
-    leaves = [with_rows(leaf, 0) if flag else leaf for leaf, flag in zip(leaves, of_rows(params), strict=True)]
-    x = _first(xs)
-    carry, x = jax.tree.map(lambda leaf: with_rows(leaf, 0), (carry, x))
-    return jax.tree.unflatten(tree, leaves), carry, x
+    lead = batch_axes(cell, params, carry, xs)
+    return jax.eval_shape(functools.partial(flattened, batch=lead), params, carry, xs)
 
 
 def _first(xs):
     """The shapes of one step's inputs."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
-
-
-def _as_sequence(leaf):
-    """The shape of one step's array as that of a sequence of one step."""
-    return jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
 
 
 def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:

@@ -1,15 +1,12 @@
-"""Whether a cell treats the rows of a batch one by one, as its native loop does.
+"""Whether a function treats the rows of a batch one by one, as its native loop does.
 
-A loop is made of the cell's functions as they are for one row. A cell whose step looks across the batch, such as one
-that takes a mean over its rows, would give other numbers there without a word. So its step is traced for a number of
-rows that no other axis has, and each of its operations must keep that axis, and no more than one of it.
+A loop is made of a function as it is for one row. One that looks across the batch, such as a step that takes a mean
+over its rows, would give other numbers there without a word. So it is traced for a number of rows that no other axis
+has, too, and each of its operations must keep that axis, and no more than one of it.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import jax
-import numpy as np
 from jax.extend import core
 
 from jaxseq.kernels.native._graph import CALLS
@@ -17,22 +14,13 @@ from jaxseq.kernels.native._graph import CALLS
 ROWS = 7919
 
 
-def mixing(function: Callable, *arguments: Any) -> str | None:
-    """Names the first operation of `function` that looks across rows, None where none does.
-
-    Args:
-      function: of `arguments`, a cell's step.
-      arguments: pytrees of shapes; axes of `ROWS` are those of rows.
-    """
-    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def _of_jaxpr(jaxpr):
+def mixing(jaxpr: Any) -> str | None:
+    """Names the first operation of a jaxpr that looks across rows, None where none does; axes of `ROWS` are rows."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name in CALLS:
             inner = equation.params[CALLS[name]]
-            found = _of_jaxpr(getattr(inner, "jaxpr", inner))
+            found = mixing(getattr(inner, "jaxpr", inner))
         else:
             found = name if _mixes(equation) else None
         if found is not None:
@@ -63,10 +51,3 @@ _ORDERED = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort"}
 
 def _axis_of(options):
     return options.get("axis", options.get("dimension"))
-
-
-def with_rows(leaf: Any, axis: int) -> jax.ShapeDtypeStruct:
-    """The shape of an array with `ROWS` in place of its rows, which stand at `axis`."""
-    shape = np.array(leaf.shape)
-    shape[axis] = ROWS
-    return jax.ShapeDtypeStruct(tuple(shape.tolist()), leaf.dtype)
