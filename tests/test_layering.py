@@ -21,6 +21,7 @@ ROWS = [
     "_cast",
     "_cotangents",
     "_carry_parts",
+    "_handed",
     "_around",
     "masking",
     "recurrences",

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq._around import Augmented
-from jaxseq.kernels._saved import handed_to_steps
+from jaxseq._handed import handed_to_steps
 from jaxseq.kernels.native import _call, _program
 from jaxseq.kernels.native._elementwise import check
 from jaxseq.kernels.native._fuse import fuse_products
