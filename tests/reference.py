@@ -5,6 +5,8 @@ Nothing here is fast or shared with the library. A form is a pair of functions o
     step(p, carry, x) -> (carry, y, cache)             p: dict of arrays, carry: tuple of [H], x: [D]
     back(p, cache, d_carry, d_y) -> (d_p, d_carry, d_x)
 
+A carry's parts may be of any shape, `[B, ...]` with the rows, and complex.
+
 `unroll` and `bptt` run a form over `[T, B, D]` with masks and resets as plain `if`s.
 """
 
@@ -16,6 +18,7 @@ import numpy as np
 class Form(NamedTuple):
     step: object
     back: object
+    size: int | None = None  # the features of y; None: those of the carry's first part
 
 
 class Activation(NamedTuple):
@@ -314,8 +317,7 @@ def bptt(form, p, xs, carry, d_carry, d_ys, initial=None, mask=None, reset=None,
 
 def _run(form, p, xs, carry, initial, mask, reset, reverse):
     T, B, _ = xs.shape
-    H = carry[0].shape[-1]
-    ys = np.zeros((T, B, H))
+    ys = np.zeros((T, B, carry[0].shape[-1] if form.size is None else form.size))
     last = tuple(np.array(leaf) for leaf in carry)
     tape = []
     for b in range(B):

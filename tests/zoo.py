@@ -146,7 +146,14 @@ OTHER_KERNELS = {"truncated": kernels.truncated(3)}  # its gradients are others,
 def random_like(tree, seed, scale=0.5):
     """A tree of the same shapes and dtypes with normal entries; biases too, so that no gradient hides behind a zero."""
     generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jax.device_put(generator.normal(0, scale, leaf.shape).astype(leaf.dtype)), tree)
+
+    def draw(leaf):
+        drawn = generator.normal(0, scale, leaf.shape)
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            drawn = drawn + 1j * generator.normal(0, scale, leaf.shape)
+        return jax.device_put(drawn.astype(leaf.dtype))
+
+    return jax.tree.map(draw, tree)
 
 
 def as_reference(params):
@@ -165,6 +172,11 @@ def assert_close(got, want, tolerance, what=""):
     assert len(got_leaves) == len(want_leaves), what
     for (path, got_leaf), want_leaf in zip(got_leaves, want_leaves, strict=True):
         name = f"{what}{jax.tree_util.keystr(path)}"
-        got_array, want_array = np.asarray(got_leaf, np.float64), np.asarray(want_leaf, np.float64)
+        got_array, want_array = (np.asarray(leaf, widest(leaf)) for leaf in (got_leaf, want_leaf))
         assert got_array.shape == want_array.shape, name
         np.testing.assert_allclose(got_array, want_array, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def widest(leaf):
+    """The dtype in which an array is compared."""
+    return np.complex128 if np.iscomplexobj(leaf) else np.float64
