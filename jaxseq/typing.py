@@ -55,6 +55,35 @@ class Backward(NamedTuple):
     project: Callable[[Params, Inputs, Inputs], tuple[Params, Inputs]] | None = None
 
 
+class Element(Protocol):
+    """Linear steps of one algebra of `jaxseq.recurrences`, a pytree: of a whole sequence `[T, B, ...]` or of one."""
+
+    def step(self, carry: Carry, /) -> tuple[Carry, Any]:
+        """Returns the carry after one step, and what is observed of it."""
+        ...
+
+    def hold(self, mask: jax.Array, /) -> "Element":
+        """Returns the steps; where `mask`, bool `[T, B]`, is False, they are the identity."""
+        ...
+
+    def restart(self, reset: jax.Array, initial: Carry, /) -> "Element":
+        """Returns the steps; where `reset`, bool `[T, B]`, is True, they start from `initial`, on held steps too."""
+        ...
+
+
+@by_its_call
+class Linear(NamedTuple):
+    """What kernels know of a cell whose step is linear in its carry; see `jaxseq.recurrences.linear_cell`.
+
+    Attributes:
+      element: `(params, us) -> Element`, pointwise in time.
+      read: `(params, observed, us) -> ys`, pointwise in time, linear or not.
+    """
+
+    element: Callable[[Params, Inputs], Element]
+    read: Callable[[Params, Any, Inputs], jax.Array]
+
+
 @jax.tree_util.register_static
 @by_its_call
 class Cell(NamedTuple):
@@ -82,6 +111,8 @@ class Cell(NamedTuple):
       direct: `(params) -> (carry, x) -> (carry, y)`: projection and step in one, with what it makes of the weights made
         once for a whole sequence. Where nothing is differentiated a kernel may run it, if that is faster. None: it is
         not written out.
+      linear: of a step that is linear in its carry, its element and how outputs are read, by which a kernel may run
+        many steps at once. None: the step is not linear, or it is not said.
     """
 
     size: int
@@ -93,6 +124,7 @@ class Cell(NamedTuple):
     noise: Callable[[jax.Array, Params, Inputs], tuple[Params, Inputs]] | None = None
     hears: bool | None = None
     direct: Callable[[Params], Callable[[Carry, Inputs], tuple[Carry, jax.Array]]] | None = None
+    linear: Linear | None = None
 
 
 class Heard(NamedTuple):

@@ -22,12 +22,12 @@ class Net(NamedTuple):
     start: object
 
 
-def cell(form, sizes):
-    """One cell, which starts from zeros; `sizes` of the carry's parts, an int, or an array of zeros like a row's."""
-    rows = [np.zeros(size) if isinstance(size, int) else size for size in sizes]
+def cell(form, parts):
+    """One cell; `parts` of its carry: sizes of vectors of zeros, or the arrays of one row that it starts from."""
+    row = [np.zeros(part) if isinstance(part, int) else part for part in parts]
 
     def start(p, B):
-        return tuple(np.zeros((B, *row.shape), row.dtype) for row in rows)
+        return tuple(np.tile(part, (B, *[1] * part.ndim)) for part in row)
 
     def run(p, xs, carry, flags):
         return tuple(reference.unroll(form, p, xs, carry, initial=start(p, xs.shape[1]), **flags))
@@ -123,7 +123,7 @@ def learned_carry(form):
     """One cell with a start of its own: p is (params, start, without a batch axis)."""
 
     def start(p, B):
-        return tuple(np.tile(leaf, (B,) + (1,) * leaf.ndim) for leaf in p[1])
+        return tuple(np.tile(leaf, (B, *[1] * leaf.ndim)) for leaf in p[1])
 
     def run(p, xs, carry, flags):
         return tuple(reference.unroll(form, p[0], xs, carry, initial=start(p, xs.shape[1]), **flags))

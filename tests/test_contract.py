@@ -185,6 +185,16 @@ def make_problem(cell, *, seed=0, batch=(B,), steps=T):
     return Problem(*jax.tree.map(np.asarray, drawn))
 
 
+def in_dtype(cell, problem, dtype):
+    """The problem in another dtype; the carry in that in which the cell keeps it, float32 where it is linear."""
+    narrow = jax.tree.map(lambda leaf: leaf.astype(dtype), problem._replace(carry=None, d_carry=None))
+    like = jax.eval_shape(lambda params: cell.carry(params, (B,)), narrow.params)
+    carry, d_carry = (
+        jax.tree.map(lambda c, like: c.astype(like.dtype), c, like) for c in (problem.carry, problem.d_carry)
+    )
+    return narrow._replace(carry=carry, d_carry=d_carry)
+
+
 @functools.cache
 def runner(cell, kernel=None, reverse=False):
     """Returns the jitted `(problem, mask, reset) -> (carry, ys), (d_params, d_carry, d_xs)`."""
@@ -411,13 +421,15 @@ def test_bfloat16_stays_bfloat16(name, kernel_name):
     """Values and gradients are those of float64, on the same rounded numbers, to bfloat16's error over seven steps."""
     cell, kernel = find(name, kernel_name)
     run = runner(cell, kernel)
-    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), make_problem(cell))
+    narrow = in_dtype(cell, make_problem(cell), jnp.bfloat16)
     got = run(narrow, MASK, RESET)
-    assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(jnp.bfloat16)}
-    want = jax.tree.map(np.asarray, run(jax.tree.map(lambda leaf: leaf.astype(np.float64), narrow), MASK, RESET))
+    (carry, ys), (d_params, d_carry, d_xs) = got
+    assert {leaf.dtype for leaf in jax.tree.leaves((ys, d_params, d_xs))} == {jnp.dtype(jnp.bfloat16)}
+    zoo.assert_same_dtypes((carry, d_carry), (narrow.carry, narrow.carry))
+    want = jax.tree.map(np.asarray, run(in_dtype(cell, narrow, np.float64), MASK, RESET))
     bound = T * float(jnp.finfo(jnp.bfloat16).eps)
     for (path, leaf), exact in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True):
-        error = np.abs(np.asarray(leaf, np.float64) - exact).max()
+        error = np.abs(np.asarray(leaf).astype(exact.dtype) - exact).max()
         assert error <= bound * max(1.0, float(np.abs(exact).max())), (jax.tree_util.keystr(path), error)
 
 

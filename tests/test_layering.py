@@ -23,6 +23,7 @@ ROWS = [
     "_carry_parts",
     "_around",
     "masking",
+    "recurrences",
     "initializers",
     "cells",
     "kernels",

@@ -172,11 +172,11 @@ def assert_close(got, want, tolerance, what=""):
     assert len(got_leaves) == len(want_leaves), what
     for (path, got_leaf), want_leaf in zip(got_leaves, want_leaves, strict=True):
         name = f"{what}{jax.tree_util.keystr(path)}"
-        got_array, want_array = (np.asarray(leaf, widest(leaf)) for leaf in (got_leaf, want_leaf))
+        wide = np.complex128 if np.iscomplexobj(want_leaf) else np.float64
+        got_array, want_array = np.asarray(got_leaf, wide), np.asarray(want_leaf, wide)
         assert got_array.shape == want_array.shape, name
         np.testing.assert_allclose(got_array, want_array, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-def widest(leaf):
-    """The dtype in which an array is compared."""
-    return np.complex128 if np.iscomplexobj(leaf) else np.float64
+def assert_same_dtypes(got, want):
+    assert [leaf.dtype for leaf in jax.tree.leaves(got)] == [leaf.dtype for leaf in jax.tree.leaves(want)]

@@ -25,7 +25,10 @@ from jaxseq.typing import Cell
 
 
 class MlstmParams(NamedTuple):
-    """`w_q`, `w_k` `[D, heads · K]`; `w_v [D, H]`; `w_i`, `w_f` `[D, heads]`, `b_i`, `b_f` `[heads]`; `w_o [D, H]`, `b_o [H]`."""
+    """`w_q`, `w_k` `[D, heads · K]`, `w_v [D, H]`; the gates' `w_i`, `w_f` `[D, heads]`, `b_i`, `b_f` `[heads]`.
+
+    `w_o [D, H]`, `b_o [H]`.
+    """
 
     w_q: jax.Array
     w_k: jax.Array
@@ -39,7 +42,7 @@ class MlstmParams(NamedTuple):
 
 
 class MlstmCarry(NamedTuple):
-    """The memory `c [B, heads, K, V]` and the normaliser `n [B, heads, K]`, times e^{-m}; the stabiliser `m [B, heads]`."""
+    """The memory `c [B, heads, K, V]` and the normaliser `n [B, heads, K]`, both times e^{-m}; `m [B, heads]`."""
 
     c: jax.Array
     n: jax.Array
@@ -100,11 +103,9 @@ def _mlstm(size, heads, key_size):
         return MlstmCarry(*(jnp.zeros((*batch_shape, *shape), params.b_i.dtype) for shape in shapes))
 
     def project(params, xs):
-        products = [dense(xs, w) for w in (params.w_q, params.w_k, params.w_v)]
-        gates = [
-            dense(xs, w, b) for w, b in ((params.w_i, params.b_i), (params.w_f, params.b_f), (params.w_o, params.b_o))
-        ]
-        return _Projected(*(product.astype(xs.dtype) for product in (*products, *gates)))
+        weights = params.w_q, params.w_k, params.w_v, params.w_i, params.w_f, params.w_o
+        biases = None, None, None, params.b_i, params.b_f, params.b_o
+        return _Projected(*(dense(xs, w, b).astype(xs.dtype) for w, b in zip(weights, biases, strict=True)))
 
     def element(params, us):
         q, k, v = (by_head(u, heads) for u in wide((us.q, us.k, us.v)))

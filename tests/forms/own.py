@@ -70,8 +70,8 @@ def leaking_form(form):
 
 def leak(entry):
     form = leaking_form(entry.form)
-    sizes = [part.shape[-1] for part in entry.net.start(None, 1)]
-    return Entry(leaking(entry.cell), reference_nets.cell(form, sizes), form)
+    parts = [part[0] for part in entry.net.start(None, 1)]
+    return Entry(leaking(entry.cell), reference_nets.cell(form, parts), form)
 
 
 CELLS = {"own": cell_entry(own_lstm(SIZE), reference.lstm_output_gate_sees_memory(), 2)}

@@ -19,7 +19,7 @@ XS = np.random.default_rng(0).normal(size=(T, B, D))
 MASK = np.random.default_rng(1).random((T, B)) < 0.7
 RESET = np.random.default_rng(2).random((T, B)) < 0.3
 
-FACTS = ("backward", "noise", "hears", "direct")
+FACTS = ("backward", "noise", "hears", "direct", "linear")
 CELLS = {"lstm": jaxseq.lstm(H), "gru": jaxseq.gru(H), "noisy": jaxseq.dropout(jaxseq.lstm(H), recurrent=0.2)}
 WRAPPERS = {
     "masked": jaxseq.masking.masked,
