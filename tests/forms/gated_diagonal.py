@@ -1,8 +1,11 @@
 """The minimal GRU and LSTM, the RG-LRU and Mamba: diagonal recurrences whose decays depend on x."""
 
+import jax.numpy as jnp
 import numpy as np
 
+import jaxseq
 from tests.forms.complex_step import by_head, dot, flat, plain_form, sigma, softplus
+from tests.forms.entry import SIZE, cell_entry
 
 
 def min_gru(size, candidate=lambda a: a):
@@ -49,3 +52,12 @@ def mamba(size):
         return (h,), y
 
     return plain_form(step, size)
+
+
+CELLS = {
+    "min_gru": cell_entry(jaxseq.min_gru(SIZE), min_gru(SIZE)),
+    "min_gru_tanh": cell_entry(jaxseq.min_gru(SIZE, candidate=jnp.tanh), min_gru(SIZE, np.tanh)),
+    "min_lstm": cell_entry(jaxseq.min_lstm(SIZE), min_lstm(SIZE)),
+    "rg_lru": cell_entry(jaxseq.rg_lru(3), rg_lru(3)),
+    "mamba": cell_entry(jaxseq.mamba(3, state=2), mamba(3), [np.zeros((3, 2))]),
+}

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+import jaxseq
 from tests.forms.complex_step import by_head, dot, flat, larger, log_sigma, magnitude, plain_form, sigma, softplus
+from tests.forms.entry import SIZE, cell_entry
 
 
 def outer(k, v):
@@ -66,3 +68,23 @@ def mlstm(size, heads, key_size):
         return (C, n, m_new), y
 
     return plain_form(step, size)
+
+
+MATRICES = [np.zeros((2, 3, SIZE // 2))]  # of two heads, K = 3
+CELLS = {
+    "mamba2": cell_entry(jaxseq.mamba2(SIZE, heads=2, state=3), mamba2(SIZE, 2), MATRICES),
+    "gla": cell_entry(jaxseq.gla(SIZE, heads=2, key_size=3), gla(SIZE, 2, 3), MATRICES),
+    "gated_delta_net": cell_entry(
+        jaxseq.gated_delta_net(SIZE, heads=2, key_size=3), gated_delta_net(SIZE, 2, 3), MATRICES
+    ),
+    "delta_net_negative": cell_entry(
+        jaxseq.gated_delta_net(SIZE, heads=2, key_size=3, gated=False, negative=True),
+        gated_delta_net(SIZE, 2, 3, gated=False, negative=True),
+        MATRICES,
+    ),
+    "mlstm": cell_entry(
+        jaxseq.mlstm(SIZE, heads=2, key_size=3),
+        mlstm(SIZE, 2, 3),
+        [*MATRICES, np.zeros((2, 3)), np.zeros(2)],
+    ),
+}

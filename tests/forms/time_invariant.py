@@ -2,7 +2,9 @@
 
 import numpy as np
 
+import jaxseq
 from tests.forms.complex_step import dot, plain_form
+from tests.forms.entry import SIZE, cell_entry
 
 
 def _times(a, b):
@@ -37,3 +39,9 @@ def s5(size):
         return h, 2 * (dot(h[0], p["c_re"]) - dot(h[1], p["c_im"])) + dot(x, p["w_d"])
 
     return plain_form(step, size, is_complex=True)
+
+
+CELLS = {
+    "lru": cell_entry(jaxseq.lru(SIZE, state=3), lru(SIZE), [np.zeros(3, complex)]),
+    "s5": cell_entry(jaxseq.s5(SIZE, state=3), s5(SIZE), [np.zeros(3, complex)]),
+}
