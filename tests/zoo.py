@@ -100,6 +100,7 @@ WRAPPERS = {
     **_collected("WRAPPERS"),
 }
 BY_NAME = ("zoneout", "recurrent_dropout")  # they act on parts of the carry by name, which a plain tuple has not
+OF_CELLS = (*BY_NAME, "learned_carry", "leak")  # not of composites
 
 
 @functools.cache
@@ -113,7 +114,19 @@ def find(name):
 
 def wrapped(wrapper):
     """The names of all cells in a wrapper."""
-    return [f"{wrapper}({cell})" for cell in CELLS if not (wrapper in BY_NAME and cell == "own")]
+    return [f"{wrapper}({cell})" for cell in CELLS if _takes(wrapper, CELLS[cell])]
+
+
+def _takes(wrapper, entry):
+    """Whether a cell goes into a wrapper."""
+    if isinstance(entry.cell, jaxseq.Composite):
+        return wrapper not in OF_CELLS
+    if entry.cell.linear is not None:  # no weights hear the carry, and y may be something else
+        (h, *_) = entry.net.start(None, 1)
+        return wrapper != "recurrent_dropout" and (
+            wrapper != "zoneout" or (h.shape == (1, entry.cell.size) and not np.iscomplexobj(h))
+        )
+    return not (wrapper in BY_NAME and entry is CELLS["own"])
 
 
 def by_hand(cell, params, carry, xs, *, reverse=False):
@@ -136,8 +149,9 @@ KERNELS = {
 
 
 def runs(kernel_name, net_name):
-    """Whether a kernel runs a net: there is no native loop of a convolution."""
-    return kernel_name != "native" or "conv_lstm" not in net_name
+    """Whether a kernel runs a net: there is no native loop of a convolution, nor of complex numbers."""
+    cell = net_name.removesuffix(")").split("(")[-1]
+    return kernel_name != "native" or not (cell.startswith("conv_lstm") or cell in ("lru", "s5"))
 
 
 OTHER_KERNELS = {"truncated": kernels.truncated(3)}  # its gradients are others, see tests/test_kernels.py

@@ -54,8 +54,9 @@ def _zoneout(cell, h, c):
         for name in held:
             if name not in parts:
                 raise ValueError(f"`zoneout` of `{name}` needs a carry with it; this one has {', '.join(parts)}")
-        if "h" in held and parts["h"].shape != (cell.size,):
-            raise ValueError(f"`zoneout` of `h` needs outputs that are h; h is {parts['h'].shape}, y ({cell.size},)")
+        h = parts["h"] if "h" in held else None
+        if h is not None and (h.shape != (cell.size,) or jnp.iscomplexobj(h)):
+            raise ValueError(f"`zoneout` of `h` needs outputs that are h; h is {check.shaped(h)}, y ({cell.size},)")
         return params
 
     def draw(key, params, xs):
@@ -78,5 +79,6 @@ def _zoneout(cell, h, c):
             return (held[name] * old + (1 - held[name]) * new).astype(new.dtype)
         return jnp.where(zones[name], old, new)
 
-    # An h that is held is remembered, in an LSTM too.
-    return around(cell, draw=draw, leave=hold, hears=True if "h" in held else None)._replace(init=init)
+    # An h that is held is remembered, in an LSTM too; the weights of a linear cell do not hear it.
+    hears = True if "h" in held and cell.linear is None else None
+    return around(cell, draw=draw, leave=hold, hears=hears)._replace(init=init)

@@ -65,7 +65,7 @@ def leaking_form(form):
     def back(p, cache, d_carry, d_y):
         return form.back(p, cache, tuple((1 - RATE) * d for d in d_carry), (1 - RATE) * np.asarray(d_y))
 
-    return reference.Form(step, back)
+    return reference.Form(step, back, form.size)
 
 
 def leak(entry):

@@ -27,6 +27,7 @@ MOVES = {
     "put": lambda x: x.at[jnp.array([1, 4])].set(x[:2]),
     "repeat": lambda x: jnp.repeat(x, 2),
     "squeeze": lambda x: jnp.squeeze(x[None, :, None]),
+    "axes of one": lambda x: x[:, None] + x[None, :3],
     "take back": lambda x: jax.vjp(lambda z: z[jnp.array([5, 2])], x)[1](x[:2])[0],
 }
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxseq._promote import widen
-from jaxseq.kernels.native._moves import INDEXED, MOVES, arranged, converted, indexed, moved, reshaped
+from jaxseq.kernels.native._moves import INDEXED, MOVES, arranged, converted, indexed, moved, reshaped, spread
 from jaxseq.kernels.native._nodes import Node, Unsupported, constant
 
 
@@ -116,7 +116,7 @@ def _node(equation, args, place):
         return _reduction(_REDUCTIONS[name], args[0], options["axes"], aval)
     if name == "convert_element_type" and args[0].dtype == aval.dtype:
         return args[0]
-    value = _bound(primitive, options, place)
+    value, args = _bound(primitive, options, place), [spread(arg, aval.shape) for arg in args]
     return Node(_NAMES.get(name, name), args, aval.shape, aval.dtype, True, value, **_facts(options))
 
 

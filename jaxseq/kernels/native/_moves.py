@@ -89,6 +89,16 @@ def reshaped(node: Node, shape: tuple) -> Node:
     return arranged(node, range(len(node.shape)), shape)
 
 
+def spread(node: Node, shape: tuple) -> Node:
+    """An operand of an elementwise primitive as large as the result: JAX repeats along axes of 1, of one number too."""
+    if node.size == 1 or len(node.shape) != len(shape) or node.shape == shape:
+        return node
+    value, aval = lambda array: jnp.broadcast_to(array, shape), jax.ShapeDtypeStruct(shape, node.dtype)
+    if node.row or node.op == "const":
+        return moved([node], lambda index: np.broadcast_to(index, shape), aval, value=value)
+    return Node("param", [node], shape, node.dtype, False, value)
+
+
 def converted(node: Node, dtype: Any) -> Node:
     """A node in another dtype."""
     if node.dtype == dtype:
