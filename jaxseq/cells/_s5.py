@@ -77,7 +77,7 @@ def _s5(size, state):
         step = jnp.exp(log_dt)
         z = jax.lax.complex(-jnp.exp(log_re) * step, im * step)
         b = jax.lax.complex(*b)
-        return Diagonal(jnp.exp(z), beside(held_input(z) * step, b) * b)
+        return Diagonal(jnp.exp(z), beside(held_input(z) * step.astype(z.dtype), b) * b)
 
     def read(params, h, us):
         return 2 * read_modes(params, h) + wide(us.d)

@@ -14,6 +14,8 @@ from tests.modes.inputs import B, D, H, T, floats, key, resets, time_mask
 from tests.modes.table import Call, of
 
 WRAPPERS = ("stack", "residual", "bidirectional", "dropout", "learned_carry", "zoneout")
+LINEAR = ("lru", "s5", "min_gru", "min_lstm", "rg_lru", "mamba", "mamba2", "gla", "gated_delta_net", "mlstm")
+LINEAR += ("causal_conv",)
 KERNELS = {"bptt": kernels.bptt, "scan": kernels.scan, "remat": kernels.remat(2), "truncated": kernels.truncated(2)}
 KERNELS |= {"native": kernels.native}
 
@@ -55,7 +57,7 @@ def with_memory(cell):
 
 CELLS = [
     Call((name,), net(zoo.CELLS[name].cell))
-    for name in ("rnn", "lstm", "gru", "layer_norm_lstm", "layer_norm_gru", "slstm", "conv_lstm")
+    for name in ("rnn", "lstm", "gru", "layer_norm_lstm", "layer_norm_gru", "slstm", "conv_lstm", *LINEAR)
 ]
 VARIANTS = [
     Call(("lstm",), net(jaxseq.lstm(H, peephole="new", projection=3, clip=1.0, candidate=jax.nn.relu))),
