@@ -113,8 +113,9 @@ def _mlstm(size, heads, key_size):
 
     def read(params, observed, us):
         values, normaliser, m = observed
+        # e^{-m} within what the dtype holds, its square from below too, by which a gradient divides
         most = int(math.log(float(jnp.finfo(m.dtype).max)))
-        least = jnp.maximum(jnp.abs(normaliser), jnp.exp(jnp.minimum(-m, most)))
+        least = jnp.maximum(jnp.abs(normaliser), jnp.exp(jnp.clip(-m, 1 - most // 2, most)))
         return jax.nn.sigmoid(wide(us.o)) * flat(values / least[..., None])
 
     return linear_cell(size, init, carry, project, element, read)

@@ -30,12 +30,17 @@ def magnitude(a):
     return np.where(a.real < 0, -a, a)
 
 
+def log1p(a):
+    """log(1 + a), exact for small a, of a displaced a too, which NumPy's is not."""
+    return np.log1p(a.real) + (1j * a.imag / (1 + a.real) if np.iscomplexobj(a) else 0)
+
+
 def softplus(a):
-    return np.log1p(np.exp(a))
+    return log1p(np.exp(a))
 
 
 def log_sigma(a):
-    return -np.log1p(np.exp(-a))
+    return -log1p(np.exp(-a))
 
 
 def by_head(a, heads):

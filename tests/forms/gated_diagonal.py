@@ -35,8 +35,8 @@ def rg_lru(size, heads=1):
         (h,) = carry
         r = sigma(flat(dot(by_head(x, heads), p["w_r"])) + p["b_r"])
         i = sigma(flat(dot(by_head(x, heads), p["w_i"])) + p["b_i"])
-        a = np.exp(-8 * softplus(p["lam"]) * r)
-        h = a * h + np.sqrt(1 - a**2) * i * x
+        log_a = -8 * softplus(p["lam"]) * r
+        h = np.exp(log_a) * h + np.sqrt(-np.expm1(2 * log_a)) * i * x
         return (h,), h
 
     return plain_form(step, size)
