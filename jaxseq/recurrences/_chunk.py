@@ -93,12 +93,12 @@ def in_chunks(element: Any, S: jax.Array, steps: int) -> tuple[jax.Array, jax.Ar
     return S, _in_order(observed, T)
 
 
-def at_once(element: Any, S: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+def at_once(element: Any, S: jax.Array, steps: int = 64) -> tuple[jax.Array, jax.Array]:
     """Runs all chunks of an element at once, as `in_chunks`, with an associative scan over them."""
-    (element, number), initial, T = _laid_out(element, steps)
-    if T == 0:
+    if len(element.k) == 0:
         return in_chunks(element, S, steps)
-    chunks = element.chunk(number, initial)
+    (laid_out, number), initial, T = _laid_out(element, steps)
+    chunks = laid_out.chunk(number, initial)
     states = jax.lax.associative_scan(Step.then, chunks.step).apply(S)
     _, observed = chunks.run(jnp.concatenate([S[None], states[:-1]]))
     return states[-1], _in_order(observed, T)

@@ -61,7 +61,7 @@ class Outer(NamedTuple):
 
     def at_once(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Runs all steps at once, as `in_steps`."""
-        return at_once(self, carry, 64)
+        return at_once(self, carry)
 
     def in_chunks(self, carry: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
         """Runs the steps in chunks, each by matrix products, as `in_steps`."""
@@ -78,5 +78,8 @@ class Outer(NamedTuple):
         since = since_start(self.log_decay, number)
         query = self.q * jnp.exp(since)
         seen = jnp.matmul(of.same(scores), self.v) + jnp.matmul(of.later(query), initial)
-        M = jnp.matmul(of.last(self.k * jnp.exp(until)).mT, self.v) + of.broken(jnp.exp(since[..., -1:, :]).mT) * initial
+        M = (
+            jnp.matmul(of.last(self.k * jnp.exp(until)).mT, self.v)
+            + of.broken(jnp.exp(since[..., -1:, :]).mT) * initial
+        )
         return Chunk(Step(of.unbroken(P), M), seen, of.first(query))
