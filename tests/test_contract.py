@@ -88,7 +88,14 @@ def pairwise(axes):
 
 FULL = os.environ.get("JAXSEQ_LAWS") == "full"
 PLAIN = ["rnn", "lstm", "gru", "gru_before", "own"]
-KERNELS = ["scan", "bptt", "native", "remat"]  # those that each law is held against; all of them meet the oracle
+KERNELS = [
+    "scan",
+    "bptt",
+    "native",
+    "remat",
+    "associative",
+    "chunkwise",
+]  # those that each law is held against; all of them meet the oracle
 
 
 def grouped(name, *others):
@@ -116,6 +123,10 @@ def combinations():
     chosen += [Combination(*row) for row in pairwise([PLAIN, ["remat"], *FLAGS])]
     compiled = [name for name in zoo.CELLS if zoo.runs("native", name)]
     chosen += [Combination(*row) for row in pairwise([compiled, ["native"], *FLAGS])]
+    linear = [name for name in zoo.CELLS if zoo.runs("associative", name)]
+    at_once = ["associative", "chunkwise"]
+    chosen += [Combination(*row) for row in pairwise([linear, at_once, *FLAGS])]
+    chosen += [Combination(*row) for row in pairwise([["learned_carry(lru)", "learned_carry(mlstm)"], at_once, *FLAGS])]
     others = [name for name in zoo.KERNELS if name not in KERNELS]
     chosen += [Combination(*row) for row in pairwise([["lstm", "own"], others, *FLAGS])]
     wrapped = {wrapper: itertools.cycle(zoo.wrapped(wrapper)[place:]) for place, wrapper in enumerate(zoo.WRAPPERS)}
@@ -126,10 +137,11 @@ def combinations():
     if FULL:
         chosen += map(Combination._make, itertools.product(zoo.CELLS, ["scan", "bptt"], *FLAGS))
         chosen += map(Combination._make, itertools.product(compiled, ["native"], *FLAGS))
+        chosen += map(Combination._make, itertools.product(linear, at_once, *FLAGS))
         chosen += map(Combination._make, itertools.product(PLAIN, zoo.KERNELS, *FLAGS))
         chosen += [Combination(*row) for row in pairwise([list(zoo.CELLS), ["remat"], *FLAGS])]
         names = itertools.chain.from_iterable(map(zoo.wrapped, zoo.WRAPPERS))
-        choices = itertools.cycle(itertools.product(KERNELS, *FLAGS))  # 32, while a wrapper has 22 or 23 cells
+        choices = itertools.cycle(itertools.product(["scan", "bptt", "native", "remat"], *FLAGS))  # 32 of them
         chosen += [Combination(name, *next(choices)) for name in names]
     return sorted(row for row in set(chosen) if zoo.runs(row.kernel, row.net))
 
@@ -162,7 +174,9 @@ def each_net_and_kernel(nets=ANY):
     names = some(nets)
     chosen = itertools.cycle(KERNELS)
     pairs = [(name, next(kernel for kernel in chosen if zoo.runs(kernel, name))) for name in names]
-    pairs += [pair for pair in itertools.product(PLAIN, KERNELS) if FULL and pair not in pairs]
+    pairs += [
+        pair for pair in itertools.product(PLAIN, KERNELS) if FULL and pair not in pairs and zoo.runs(pair[1], pair[0])
+    ]
     return pytest.mark.parametrize(("name", "kernel_name"), [grouped(*pair) for pair in pairs])
 
 

@@ -144,14 +144,28 @@ KERNELS = {
     "bptt": kernels.bptt,
     "remat": kernels.remat(3),
     "native": kernels.native,
+    "associative": kernels.associative,
+    "chunkwise": kernels.chunkwise(3),
     "by_hand": by_hand,
 }
 
 
+@functools.cache
 def runs(kernel_name, net_name):
     """Whether a kernel runs a net: there is no native loop of a convolution, nor of complex numbers."""
     cell = net_name.removesuffix(")").split("(")[-1]
-    return kernel_name != "native" or not (cell.startswith("conv_lstm") or cell in ("lru", "s5"))
+    if kernel_name == "native":
+        return not (cell.startswith("conv_lstm") or cell in ("lru", "s5"))
+    return kernel_name not in ("associative", "chunkwise") or is_linear(find(net_name).cell)
+
+
+def is_linear(net):
+    """Whether all cells of a net say how they are linear: then kernels of linear cells run it."""
+    params = jax.eval_shape(lambda: net.init(jax.random.key(0), 3))
+    try:
+        return kernels.explain(net, params, jax.ShapeDtypeStruct((2, 3), float), kernel=kernels.associative) != ""
+    except ValueError:
+        return False
 
 
 OTHER_KERNELS = {"truncated": kernels.truncated(3)}  # its gradients are others, see tests/test_kernels.py

@@ -18,6 +18,7 @@ from jaxseq import _cotangents, check
 from jaxseq._factory import named
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bptt_plan import plan_bptt
+from jaxseq.kernels._linear import run_linear_steps
 from jaxseq.kernels._plan import register
 from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._saved import run_and_save
@@ -32,9 +33,11 @@ from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` with the gradient of its hand-written `backward`; a cell without one runs by `scan`.
 
+    A linear cell has the adjoint of its algebra; what it does pointwise in time is done for all steps at once.
+
     Reverse mode, to any order, and forward over reverse, as in `jax.hessian`. For forward mode use `scan`.
     """
-    if cell.backward is None:
+    if cell.backward is None and cell.linear is None:
         plan = plan_bptt(cell, params, xs)
 
         def run_by_scan(params, carry, xs, _is_first):
@@ -54,6 +57,8 @@ def _in_segments(params, carry, xs, *, cell, reverse):
     plan = plan_bptt(cell, params, xs)
 
     def run(params, carry, xs, _is_first) -> Any:
+        if cell.linear is not None:
+            return run_linear_steps(cell, params, carry, xs, reverse=reverse)
         return _loop(cell, reverse, plan.direct, params, carry, xs)
 
     return by_segments(run, params, carry, xs, plan.segment, reverse)
