@@ -68,7 +68,7 @@ def recurrently_dropped(entry):
 
 
 def learned(entry):
-    return Entry(jaxseq.learned_carry(entry.cell), reference_nets.learned_carry(entry.form), entry.form)
+    return Entry(jaxseq.learned_carry(entry.cell), reference_nets.learned_carry(entry.form, entry.net), entry.form)
 
 
 def deep(entry):
