@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq.recurrences._cut import cut, cut_flags, joined
+from jaxseq.recurrences._cut import cut, cut_flags, joined, unknown
 
 
 class Step(NamedTuple):
@@ -95,7 +95,9 @@ def in_chunks(element: Any, S: jax.Array, steps: int) -> tuple[jax.Array, jax.Ar
 
 def at_once(element: Any, S: jax.Array, steps: int = 64) -> tuple[jax.Array, jax.Array]:
     """Runs all chunks of an element at once, as `in_chunks`, with an associative scan over them."""
-    if len(element.k) == 0:
+    if not isinstance(element.k.shape[0], int):
+        raise unknown(element.k.shape[0], "for an associative scan")
+    if element.k.shape[0] == 0:
         return in_chunks(element, S, steps)
     (laid_out, number), initial, T = _laid_out(element, steps)
     chunks = laid_out.chunk(number, initial)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxseq import masking
 from jaxseq._handed import handed_to_steps
 from jaxseq._promote import beside
-from jaxseq.recurrences._cut import cut, joined
+from jaxseq.recurrences._cut import cut, joined, unknown
 
 
 class Diagonal(NamedTuple):
@@ -93,7 +93,7 @@ def _backward(at_once, reverse, residuals, cotangents):
     if at_once:
         after = handed_to_steps(jnp.ones_like(carry), a, True)
         d_b = _tree(after, d_hs, d_last, reverse=True)
-        d_carry = a[0] * d_b[0] if len(a) else d_last
+        d_carry = a[0] * d_b[0] if a.shape[0] else d_last
     else:
         d_carry, d_b = _loop_back(a, d_hs, d_last, not reverse)
     d_a = d_b * handed_to_steps(carry, hs, reverse)
@@ -130,11 +130,14 @@ def _loop_back(a, d_hs, d_last, reverse):
 
 def _tree(a, b, first, reverse=False):
     """h_t = a_t ⊙ h_{t-1} + b_t by an associative scan."""
-    if len(b) == 0:
+    T = b.shape[0]
+    if not isinstance(T, int):
+        raise unknown(T, "for an associative scan")
+    if T == 0:
         return b
     b = b.at[-1 if reverse else 0].add(a[-1 if reverse else 0] * first)
     return jax.lax.associative_scan(Diagonal.then, Diagonal(a, b), reverse=reverse).b
 
 
 def _last(carry, hs, reverse):
-    return (hs[0] if reverse else hs[-1]) if len(hs) else carry
+    return (hs[0] if reverse else hs[-1]) if hs.shape[0] else carry

@@ -3,13 +3,15 @@
     [ A  0 ]⁻¹     [    A⁻¹       0  ]
     [ C  B ]    =  [ -B⁻¹ C A⁻¹  B⁻¹ ]
 
-Blocks of 1, 2, 4, … rows, all of a size at once: as many matrix products as doublings, and no powers of the matrix.
+Blocks of 1, 2, 4, … rows, all of a size at once: as many matrix products as doublings, and no powers of the matrix. The
+derivative of X⁻¹ is -X⁻¹ dX X⁻¹.
 """
 
 import jax
 import jax.numpy as jnp
 
 
+@jax.custom_jvp
 def inverse_of_unit_lower(below: jax.Array) -> jax.Array:
     """Returns (I + below)⁻¹ `[..., L, L]`, of what stands below the diagonal; the rest of `below` must be zeros."""
     L = below.shape[-1]
@@ -24,6 +26,12 @@ def inverse_of_unit_lower(below: jax.Array) -> jax.Array:
         top = jnp.concatenate([early, jnp.zeros_like(early)], axis=-1)
         inverse = jnp.concatenate([top, jnp.concatenate([across, late], axis=-1)], axis=-2)
     return inverse[..., 0, :L, :L]
+
+
+@inverse_of_unit_lower.defjvp
+def _derivative(primals, tangents):
+    inverse = inverse_of_unit_lower(*primals)
+    return inverse, -jnp.matmul(jnp.matmul(inverse, tangents[0]), inverse)
 
 
 def _diagonal_blocks(x, width):

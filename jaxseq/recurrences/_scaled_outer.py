@@ -92,7 +92,7 @@ class ScaledOuter(NamedTuple):
             start,
         )
         S, seen = run(outer, _with_n(carry))
-        last = m[-1] if len(m) else carry.m
+        last = m[-1] if m.shape[0] else carry.m
         return carry._replace(c=S[..., :-1], n=S[..., -1], m=last), Observed(seen[..., :-1], seen[..., -1], m)
 
     def _scales_in_steps(self, m):
@@ -106,7 +106,7 @@ class ScaledOuter(NamedTuple):
 
     def _scales_at_once(self, m):
         scaling = self._scaling()
-        if len(self.log_forget):
+        if self.log_forget.shape[0]:
             scaling = jax.lax.associative_scan(_Scaling.then, scaling)
         return jnp.maximum(scaling.log_forget + m, scaling.log_input)
 

@@ -16,7 +16,7 @@ def in_steps(element: Any, carry: Carry, reverse: bool) -> tuple[Carry, Any]:
     Of T states the gradient keeps √T, those at the borders of segments, and makes a segment's once more.
     """
     T = jax.tree.leaves(element)[0].shape[0]
-    length = max(1, math.isqrt(T))
+    length = max(1, math.isqrt(T)) if isinstance(T, int) else T  # a symbol is not cut
     reset, initial = (None, None) if element.start is None else element.start
     parts = cut(element._replace(start=None), length), cut_flags(reset, length)
 

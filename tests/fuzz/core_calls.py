@@ -6,7 +6,7 @@ import numpy as np
 import scipy.io.wavfile
 
 import jaxseq
-from jaxseq import data, kernels
+from jaxseq import data, kernels, recurrences
 
 T, B, D, H = 4, 2, 3, 2
 KEY = jax.random.key(0)
@@ -77,6 +77,14 @@ def _core():
         "dropout": {"cell": CELL, "inputs": 0.1, "outputs": 0.1, "recurrent": 0.1, "per_step": False},
         "zoneout": {"cell": CELL, "h": 0.1, "c": 0.0},
         "learned_carry": {"cell": CELL},
+        "recurrences.linear_cell": {
+            "size": 2,
+            "init": CELL.init,
+            "carry": CELL.carry,
+            "project": CELL.project,
+            "element": lambda params, us: recurrences.Diagonal(us, us),
+            "read": lambda params, observed, us: observed,
+        },
         "around": {"cell": CELL, "enter": lambda given, u, carry: carry, "given": None, "hears": None},
         "check_bptt": RUN | FLAGS | {"tolerance": 1e-9, "difference_tolerance": 1e-5},
         "unroll": RUN | FLAGS | {"kernel": kernels.scan, "key": KEY},
@@ -97,6 +105,7 @@ def _core():
         "initializers.he_uniform": {},
         "kernels.explain": {"cell": CELL, "params": PARAMS, "xs": XS, "kernel": kernels.scan},
         "kernels.peak_bytes": {"cell": CELL, "params": PARAMS, "xs": XS, "kernel": kernels.scan},
+        "kernels.chunkwise": {"steps": 2},
         "kernels.remat": {"segment": 2},
         "kernels.truncated": {"segment": 2},
     }
