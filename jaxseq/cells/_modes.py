@@ -1,6 +1,8 @@
 """What cells of N complex numbers share: B and C in two real parts, and how they read x and h.
 
-x B = x b_re + i x b_im                       Re(h C) = Re(h) c_re - Im(h) c_im
+    x B = x b_re + i x b_im                       Re(h C) = Re(h) c_re - Im(h) c_im
+
+Two real products take half the time of a complex one.
 """
 
 from typing import Any, NamedTuple
