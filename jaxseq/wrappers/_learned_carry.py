@@ -14,8 +14,8 @@ from jaxseq.typing import Carry, Cell, Params
 class LearnedCarry(NamedTuple):
     """The params of the cell, and the carry `[...]` without batch axes that its sequences start from.
 
-    It is kept in the dtype of the params, and complex numbers as two real ones, `[..., 2]`: params are all real, so that
-    any optimiser takes them.
+    It is kept in the dtype of the params, and complex numbers as two real ones, `[..., 2]`, so that any optimiser takes
+    them.
     """
 
     params: Params

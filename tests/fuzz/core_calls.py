@@ -18,6 +18,8 @@ MASK = jnp.array([[True, True], [True, True], [True, False], [False, False]])
 RESET = jnp.zeros((T, B), bool).at[1, 0].set(True)
 INIT = jaxseq.initializers.glorot_uniform()
 RUN = {"cell": CELL, "params": PARAMS, "xs": XS, "carry": CARRY}
+MIN_GRU = jaxseq.min_gru(H)
+LINEAR = RUN | {"cell": MIN_GRU, "params": MIN_GRU.init(KEY, D)}
 FLAGS = {"mask": MASK, "reset": RESET, "reverse": False}
 INITS = {"input_init": INIT, "recurrent_init": INIT, "bias_init": jax.nn.initializers.zeros}
 SIGNAL = jnp.sin(jnp.arange(400.0)).reshape(2, 200)
@@ -123,6 +125,9 @@ def _diagnostics():
         "diagnostics.gradient_times_input": {"score": jnp.sum, "xs": XS},
         "diagnostics.integrated_gradients": {"score": jnp.sum, "xs": XS, "baseline": 0 * XS, "steps": 2},
         "diagnostics.leave_one_out": {"score_of_mask": score, "mask": MASK},
+        "diagnostics.eigenvalues": LINEAR | FLAGS | {"key": KEY},
+        "diagnostics.memory_lengths": {"eigenvalues": jnp.full((T, B, H), 0.9), "mask": MASK},
+        "diagnostics.plot_eigenvalues": {"eigenvalues": jnp.full((T, B, H), 0.9 + 0.1j)},
         "diagnostics.saturation": {"gate": XS, "low": 0.1, "high": 0.9, "mask": MASK},
         "diagnostics.plot_alignment": {"weights": jnp.eye(2), "source": names, "target": names},
         "diagnostics.plot_gates": {"gates": {"f": XS[:, 0]}},

@@ -133,6 +133,13 @@ def gates():
     return traces, diagnostics.saturation(traces["f"], mask=time_mask())
 
 
+@of("diagnostics.eigenvalues", "diagnostics.memory_lengths")
+def eigenvalues():
+    cell = jaxseq.gated_delta_net(H, heads=2, key_size=2)
+    values = diagnostics.eigenvalues(cell, drawn(cell), floats(T, B, D), mask=time_mask(), reset=resets())
+    return values, diagnostics.memory_lengths(values, mask=time_mask())
+
+
 @of("diagnostics.jacobians", "diagnostics.jacobian_singular_values", "diagnostics.lyapunov_exponents")
 def jacobians():
     cell = jaxseq.gru(H)

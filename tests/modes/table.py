@@ -42,6 +42,7 @@ PACKAGES = (
 OUTSIDE = {  # public, and none of JAX's modes can reach them
     "draws a picture of numbers": (
         "diagnostics.plot_alignment",
+        "diagnostics.plot_eigenvalues",
         "diagnostics.plot_gates",
         "diagnostics.plot_gradient_norms",
         "diagnostics.plot_saliency",
