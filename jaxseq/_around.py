@@ -112,7 +112,6 @@ def around(
         backward=None if cell.backward is None else _OuterBackward(outer, cell.backward).functions(),
         noise=outer.noise if draws else None,
         hears=cell.hears if hears is None else hears,
-        direct=None if cell.direct is None else outer.direct,
         linear=Linear(outer.element, outer.read) if cell.linear is not None and stays_linear else None,
     )
 
@@ -254,18 +253,6 @@ class _Outer:
         if self.own_read is None:
             return read(observed, us)
         return self.own_read(given, lambda observed: read(observed, us), observed)
-
-    def direct(self, params):
-        assert self.cell.direct is not None
-        inner_step = self.cell.direct(self.parts(params).inner)
-
-        def step(carry, x):
-            parts, x, _, given = self.split(params, x)
-            extra = self.extra(given, parts.own, x)
-            new, y = inner_step(self.enter(given, extra, carry), self.inputs(given, x))
-            return self.leave(given, extra, carry, new, y)
-
-        return step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -124,9 +124,6 @@ def _check(case, cell, reverse, arguments, options, tolerance, difference_tolera
         want, want_gradients = _run_and_back(cell, scan, reverse, arguments, options, cotangents)
         got, gradients = _run_and_back(cell, bptt, reverse, arguments, options, cotangents)
         _compare(f"{case}`fwd` differs from `step` in", got, want, tolerance)
-        if cell.direct is not None:
-            directly = _run(cell, _directly, reverse, arguments, options)
-            _compare(f"{case}`direct` differs from `step` in", directly, want, tolerance)
         message = f"{case}the hand-written gradient differs from autodiff's in"
         _compare(message, gradients, want_gradients, tolerance)
         slopes, differences, bends = _directional(function, arguments, gradients)
@@ -137,11 +134,6 @@ def _check(case, cell, reverse, arguments, options, tolerance, difference_tolera
             _raise(message, wrong)
             return
         arguments = _beside(arguments, kinks)
-
-
-def _directly(cell, params, carry, xs, *, reverse):
-    """A kernel that runs the cell's `direct`."""
-    return jax.lax.scan(cell.direct(params), carry, xs, reverse=reverse)
 
 
 def _directional(function, arguments, gradients):

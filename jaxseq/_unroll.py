@@ -6,7 +6,7 @@ import jax
 
 from jaxseq import check, masking
 from jaxseq._around import Augmented
-from jaxseq.kernels._bptt import default
+from jaxseq.kernels._choice import default
 from jaxseq.typing import Carry, Cell, Composite, Inputs, Kernel, Params
 
 
@@ -36,8 +36,8 @@ def unroll(
         crossed, from t to t - 1.
       reverse: run from the last step to the first; `ys` stay in the order of `xs`. With a mask of lengths this is the
         reversal within each length.
-      kernel: how to run time, see `jaxseq.kernels`; None: `kernels.bptt`, where the cell has no hand-written backward
-        by JAX's own gradient.
+      kernel: how to run time, see `jaxseq.kernels`; None: for each cell what was measured to be fastest here,
+        `kernels.native` on most CPUs, else `kernels.bptt`; `kernels.explain` says which, and why.
       key: a key for cells and nets that draw noise (`dropout`, `zoneout`); None: no noise.
 
     Returns:

@@ -92,7 +92,7 @@ class Cell(NamedTuple):
     Step and projection are apart because the projection of all steps is one matmul, which a kernel may do before its
     loop. A cell is known by the identity of its functions: make it once, not at every call, or each call compiles anew;
     `jaxseq.factory` on the function that makes it sees to that, and lets it print and pickle as the call of it.
-    Whoever replaces `step` replaces `backward` and `direct` with it; `jaxseq.check_bptt` tells whether they fit.
+    Whoever replaces `step` replaces `backward` with it; `jaxseq.check_bptt` tells whether they fit.
 
     Attributes:
       size: H, the number of features of `y`.
@@ -108,9 +108,6 @@ class Cell(NamedTuple):
       hears: for recurrent dropout, which drops what the recurrent weights see, not what is remembered. True: h is both,
         as in the GRU, and `step` and `backward` also take a `Heard` for the carry. False: h is not remembered, as in
         the RNN. None: not said; then the `h` of a carry of named parts is dropped, and an array is refused.
-      direct: `(params) -> (carry, x) -> (carry, y)`: projection and step in one, with what it makes of the weights made
-        once for a whole sequence. Where nothing is differentiated a kernel may run it, if that is faster. None: it is
-        not written out.
       linear: of a step that is linear in its carry, its element and how outputs are read, by which a kernel may run
         many steps at once. None: the step is not linear, or it is not said.
     """
@@ -123,7 +120,6 @@ class Cell(NamedTuple):
     backward: Backward | None = None
     noise: Callable[[jax.Array, Params, Inputs], tuple[Params, Inputs]] | None = None
     hears: bool | None = None
-    direct: Callable[[Params], Callable[[Carry, Inputs], tuple[Carry, jax.Array]]] | None = None
     linear: Linear | None = None
 
 

@@ -59,12 +59,12 @@ def scaled(cell, /, *names, by=2.0, **options):
 
 @jaxseq.factory
 def size_last(activation=jnp.tanh, size=4):
-    return jaxseq.rnn(size, activation=activation)._replace(direct=None)
+    return jaxseq.rnn(size, activation=activation)._replace(hears=None)
 
 
 @jaxseq.factory
 def _hidden(size):
-    return jaxseq.rnn(size)._replace(direct=None)
+    return jaxseq.rnn(size)._replace(hears=None)
 
 
 @jaxseq.factory
@@ -174,7 +174,7 @@ def test_cells_of_ones_own():
 
 def test_parts_of_what_was_made():
     """A stock cell with a field replaced, and a cell that borrows from one; what an own cell lends stays its own."""
-    bare = jaxseq.lstm(4)._replace(direct=None)
+    bare = jaxseq.lstm(4)._replace(hears=True)
     assert repr(bare.backward) == "lstm(4).backward"
     assert repr(bare).startswith("Cell(size=4, init=lstm(4).init, carry=lstm(4).carry, project=lstm(4).project, step=")
     stock = jaxseq.gru(4, reset_after=False)

@@ -20,10 +20,14 @@ def shapes(cell, T, B, D, dtype=jnp.float32):
     return params, jax.ShapeDtypeStruct((T, B, D), dtype)
 
 
-def test_explain_has_a_line_for_each_cell(monkeypatch):
+@pytest.fixture
+def on_a_cpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+
+
+def test_explain_has_a_line_for_each_cell(on_a_cpu):
     net = jaxseq.stack(jaxseq.lstm(128), jaxseq.bidirectional(jaxseq.gru(8)), zoo.own_lstm(16))
-    lines = kernels.explain(net, *shapes(net, 100, 32, 64)).splitlines()
+    lines = kernels.explain(net, *shapes(net, 100, 32, 64), kernel=kernels.bptt).splitlines()
     assert [line.split(":")[0] for line in lines] == [
         "[0] lstm(128)",
         "[1].forward gru(8)",
@@ -40,21 +44,108 @@ def test_explain_has_a_line_for_each_cell(monkeypatch):
 def test_explain_knows_accelerators_and_16_bits(monkeypatch):
     cell = jaxseq.gru(32)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "T = 900, not cut: short loops cost launches" in kernels.explain(cell, *shapes(cell, 900, 32, 64))
+    told = kernels.explain(cell, *shapes(cell, 900, 32, 64))
+    assert "kernels.bptt, by its hand-written backward; T = 900, not cut: short loops cost launches" in told
+    assert told.endswith("; not native: native loops are for a CPU")
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    halves = kernels.explain(cell, *shapes(cell, 900, 1, 8, jnp.bfloat16))
+    halves = kernels.explain(cell, *shapes(cell, 900, 1, 8, jnp.bfloat16), kernel=kernels.bptt)
     assert ("30 segments of 30 steps" in halves) == (jax.__version_info__ < (0, 11))
 
 
-def test_explain_says_what_unroll_runs(monkeypatch):
+def training_step(cell, params, xs, **options):
+    """The program of a gradient, as text."""
+    loss = jax.grad(lambda params, xs: jaxseq.unroll(cell, params, xs, **options)[1].sum())
+    return str(jax.make_jaxpr(loss)(params, xs))
+
+
+def test_explain_says_what_unroll_runs(on_a_cpu):
     """The segments of the explanation are the loops of the program."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     cell = jaxseq.lstm(64)
     params, xs = shapes(cell, 512, 128, 64)
-    program = jax.make_jaxpr(jax.grad(lambda params, xs: jaxseq.unroll(cell, params, xs)[1].sum()))(params, xs)
-    assert "32 segments of 16 steps" in kernels.explain(cell, params, xs)
-    assert "length=32" in str(program)
-    assert "length=16" in str(program)
+    program = training_step(cell, params, xs, kernel=kernels.bptt)
+    assert "32 segments of 16 steps" in kernels.explain(cell, params, xs, kernel=kernels.bptt)
+    assert "length=32" in program
+    assert "length=16" in program
+
+
+def looks_across_rows(cell):
+    """A cell whose carry is centred over the batch at every step."""
+
+    def step(params, carry, u):
+        carry, y = cell.step(params, carry, u)
+        return jax.tree.map(lambda leaf: leaf - leaf.mean(0), carry), y
+
+    return cell._replace(step=step, backward=None)
+
+
+@pytest.mark.parametrize(
+    ("cell", "B", "loops", "told"),
+    [
+        (
+            jaxseq.lstm(16),
+            3,
+            2,
+            "kernels.native, by its hand-written backward; T = 20, not cut: its loops write neither",
+        ),
+        (jaxseq.zoneout(jaxseq.gru(16), h=0.1), 3, 2, "kernels.native, by its hand-written backward"),
+        (zoo.own_lstm(16), 3, 0, "kernels.native, by JAX's gradient of XLA's loop"),
+        (
+            jaxseq.lstm(512),
+            3,
+            0,
+            "not native: its weights are larger than a core's cache, and to read them is most of the work",
+        ),
+        (jaxseq.lstm(512), 8, 2, "kernels.native, by its hand-written backward"),
+        (jaxseq.conv_lstm((4, 4), 2), 3, 0, "kernels.bptt, by its hand-written backward; T = 20, not cut"),
+        (
+            looks_across_rows(jaxseq.gru(4)),
+            3,
+            0,
+            "not native: it looks across the rows of a batch, by `reduce_sum`",
+        ),
+    ],
+    ids=["lstm", "zoneout", "own", "few rows", "some rows", "conv", "across rows"],
+)
+def test_none_chooses_and_explain_says_what(on_a_cpu, cell, B, loops, told):
+    params, xs = shapes(cell, 20, B, 32)
+    assert told in kernels.explain(cell, params, xs)
+    assert training_step(cell, params, xs).count("native_loop[") == loops
+
+
+def test_none_is_bptt_where_native_loops_are_turned_off(on_a_cpu, monkeypatch):
+    monkeypatch.setenv("JAXSEQ_NATIVE", "0")
+    cell = jaxseq.lstm(16)
+    params, xs = shapes(cell, 20, 3, 4)
+    assert kernels.explain(cell, params, xs).endswith("; not native: the environment has JAXSEQ_NATIVE=0")
+    assert "native_loop[" not in training_step(cell, params, xs)
+    with pytest.raises(ValueError, match=r"`kernels.native` does not run lstm\(16\) here: the environment has"):
+        kernels.explain(cell, params, xs, kernel=kernels.native)
+
+
+@pytest.mark.parametrize("segmented", [kernels.remat(4), kernels.truncated(4)])
+def test_segments_are_run_by_what_none_chooses(on_a_cpu, segmented):
+    cell = jaxseq.lstm(16)
+    params, xs = shapes(cell, 20, 3, 4)
+    assert "native_loop[" in training_step(cell, params, xs, kernel=segmented)
+
+
+def test_own_cells_keep_every_mode_of_jaxs():
+    """Forward mode, and a batch by `jax.vmap`, where the loop is native without a derivative."""
+    cell = zoo.own_lstm(4)
+    params, xs = zoo.random_like(shapes(cell, 5, 2, 3)[0], 0), np.ones((5, 2, 3), np.float32)
+
+    def values(kernel):
+        def run(xs):
+            return jaxseq.unroll(cell, params, xs, kernel=kernel)[1]
+
+        return (
+            run(xs),
+            jax.jvp(run, (xs,), (xs,))[1],
+            jax.hessian(lambda xs: run(xs).sum())(xs),
+            jax.vmap(run)(xs[None]),
+        )
+
+    zoo.assert_close(values(None), values(kernels.scan), 1e-5)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="fitted to XLA:CPU")
@@ -81,11 +172,14 @@ def test_peak_bytes_is_within_a_fifth_of_what_is_measured(place, size, turn, ker
     assert 0.8 < kernels.peak_bytes(cell, params, xs, kernel=kernel) / measured < 1.2
 
 
-def test_peak_bytes_of_no_kernel_is_that_of_bptt():
-    for cell in (jaxseq.gru(8), zoo.own_lstm(8)):
-        params, xs = shapes(cell, 50, 4, 3)
-        assert kernels.peak_bytes(cell, params, xs) == kernels.peak_bytes(cell, params, xs, kernel=kernels.bptt)
-    assert kernels.peak_bytes(cell, params, xs) == kernels.peak_bytes(cell, params, xs, kernel=kernels.scan)
+def test_peak_bytes_of_no_kernel_is_that_of_the_chosen_one(on_a_cpu):
+    for cell, kernel in (
+        (jaxseq.gru(8), kernels.native),
+        (zoo.own_lstm(8), kernels.scan),
+        (jaxseq.lstm(512), kernels.bptt),
+    ):
+        params, xs = shapes(cell, 20, 4, 3)
+        assert kernels.peak_bytes(cell, params, xs) == kernels.peak_bytes(cell, params, xs, kernel=kernel)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="fitted to XLA:CPU")

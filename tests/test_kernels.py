@@ -216,29 +216,6 @@ def test_segments_of_bptt(B, T, D, H, steps, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("make", "B", "D", "H", "direct"),
-    [
-        (jaxseq.lstm, 32, 64, 128, True),
-        (jaxseq.lstm, 256, 16, 64, True),
-        (jaxseq.rnn, 1, 8, 32, True),
-        (jaxseq.rnn, 130, 64, 60, False),  # inputs of 8320 numbers a step: one large product
-        (jaxseq.lstm, 2, 512, 512, False),  # weights of 8 MiB
-        (jaxseq.gru, 1, 8, 32, False),  # it has none
-    ],
-)
-@pytest.mark.parametrize("masked", [False, True])
-def test_small_steps_are_run_directly_without_gradients(make, B, D, H, direct, masked, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    cell = make(H)
-    params = jax.eval_shape(lambda key: cell.init(key, D), jax.random.key(0))
-    xs = jax.ShapeDtypeStruct((10, B, D), jnp.float32)
-    assert ("inference projects inside the loop" in kernels.explain(cell, params, xs)) == direct
-    flags = {"mask": np.ones((10, B), bool)} if masked else {}
-    program = jax.jit(lambda params, xs: jaxseq.unroll(cell, params, xs, **flags)).lower(params, xs).as_text()
-    assert (f"tensor<{D + H}x{params.w_x.shape[1]}xf32>" in program) == direct  # both weights joined
-
-
-@pytest.mark.parametrize(
     ("make", "alone", "masked"),
     [(jaxseq.rnn, 0, 2), (jaxseq.lstm, 6, 7), (jaxseq.gru, 4, 5), (jaxseq.layer_norm_lstm, 10, 11)],
 )
@@ -320,14 +297,14 @@ def test_truncated_stops_gradients_at_borders_and_changes_no_value(name, reverse
     zoo.assert_close(got, want, 1e-12)
 
 
-def test_truncated_to_the_whole_is_bptt(x64):
+def test_truncated_to_the_whole_is_what_none_chooses(x64):
     """A segment as long as the sequence, or longer, cuts nothing."""
     params, xs = zoo.random_like(PARAMS, 0), inputs(6, 2, 8)
 
     def gradient(kernel):
         return jax.jit(jax.grad(lambda params: jaxseq.unroll(CELL, params, xs, kernel=kernel)[1].sum()))(params)
 
-    want = gradient(kernels.bptt)
+    want = gradient(None)
     for segment in (6, 100):
         zoo.assert_close(gradient(kernels.truncated(segment)), want, 0)
 

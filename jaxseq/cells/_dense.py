@@ -5,7 +5,6 @@ float32 and casts what it keeps: the projected inputs, the saved values, the car
 For float32 and float64 every cast here is the identity.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,12 +22,6 @@ def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
     """Returns x w + b: `[..., in]`, `[in, out]`, `[out]` -> `[..., out]`, wide."""
     product = jnp.matmul(x, w, preferred_element_type=widen(w.dtype))
     return product if b is None else product + beside(wide(b), product)
-
-
-def joined(params: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns `(x, h) -> x w_x + h w_h + b`, wide, as one product of [x h] with both weights."""
-    w = jnp.concatenate([params.w_x, params.w_h])
-    return lambda x, h: dense(jnp.concatenate([x, h], axis=-1), w, params.b)
 
 
 def dense_back(d: jax.Array, w: jax.Array) -> jax.Array:

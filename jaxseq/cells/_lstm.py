@@ -35,7 +35,7 @@ from jaxseq import check, initializers
 from jaxseq._factory import factory
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined, wide
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, wide
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -168,10 +168,8 @@ def _lstm(
 
     def fwd(params, carry, u):
         a, v = wide(u if isinstance(u, _Projected) else (u, None))
-        return update(params, carry, a + dense(carry.h, params.w_h), v)
-
-    def update(params, carry, a, v):
         h, c = carry
+        a = a + dense(h, params.w_h)
         c_new, (_, i, f, g, o, *rest) = gates.forward(form, wide(params.w_c), a, wide(c))
         tanh_c = jnp.tanh(c_new)
         m = (o * tanh_c).astype(h.dtype)
@@ -185,15 +183,6 @@ def _lstm(
     def step(params, carry, u):
         carry, y, _ = fwd(params, carry, u)
         return carry, y
-
-    def direct(params):
-        whole = joined(params)
-
-        def step(carry, x):
-            carry, y, _ = update(params, carry, whole(x, carry.h), None)
-            return carry, y
-
-        return step
 
     def bwd(params, saved, d_carry, d_y):
         h, c, i, f, g, o, tanh_c, *rest = saved
@@ -216,4 +205,4 @@ def _lstm(
             w_p=None if d_h is None else dense_weight(o * tanh_c, d_h),
         )
 
-    return Cell(out, init, carry, project, step, Backward(fwd, bwd, collect, project_back), direct=direct)
+    return Cell(out, init, carry, project, step, Backward(fwd, bwd, collect, project_back))

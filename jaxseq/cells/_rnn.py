@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxseq import check, initializers
 from jaxseq._factory import factory
 from jaxseq.cells._activation import Activation, activation_back, remember
-from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, joined, wide
+from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, wide
 from jaxseq.typing import Backward, Cell, Initializer
 
 
@@ -91,15 +91,6 @@ def _rnn(size, activation, input_init, recurrent_init, bias_init):
         carry, y, _ = fwd(params, carry, u)
         return carry, y
 
-    def direct(params):
-        whole = joined(params)
-
-        def step(h, x):
-            y = activation(whole(x, h)).astype(h.dtype)
-            return y, y
-
-        return step
-
     def bwd(params, saved, d_carry, d_y):
         _, y, a = saved
         d_a = activation_back(activation, d_carry + d_y, y, a).astype(y.dtype)
@@ -108,4 +99,4 @@ def _rnn(size, activation, input_init, recurrent_init, bias_init):
     def collect(params, saved, d_us):
         return RnnParams(jnp.zeros_like(params.w_x), dense_weight(saved.h, d_us), jnp.zeros_like(params.b))
 
-    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect, affine_back), hears=False, direct=direct)
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect, affine_back), hears=False)

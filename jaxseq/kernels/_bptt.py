@@ -10,6 +10,7 @@ here each weight costs one matmul over all T, or, where they are many, over as m
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._saved import run_and_save
 from jaxseq.kernels._scan import scan
 from jaxseq.kernels._segments import by_segments
-from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
+from jaxseq.typing import Carry, Cell, Inputs, Params, Saved
 
 
 @named
@@ -47,11 +48,6 @@ def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool 
     return _in_segments(params, carry, xs, cell=cell, reverse=reverse)
 
 
-def default(kernel: Kernel | None) -> Kernel:
-    """Returns the kernel that a net is run by: for None `bptt`, the fastest at nearly every size that was measured."""
-    return bptt if kernel is None else kernel
-
-
 @rows_are_batch
 def _in_segments(params, carry, xs, *, cell, reverse):
     plan = plan_bptt(cell, params, xs)
@@ -59,24 +55,22 @@ def _in_segments(params, carry, xs, *, cell, reverse):
     def run(params, carry, xs, _is_first) -> Any:
         if cell.linear is not None:
             return run_linear_steps(cell, params, carry, xs, reverse=reverse)
-        return _loop(cell, reverse, plan.direct, params, carry, xs)
+        return _loop(cell, reverse, params, carry, xs)
 
     return by_segments(run, params, carry, xs, plan.segment, reverse)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _loop(cell, reverse, direct, params, carry, xs):
-    if direct:
-        return jax.lax.scan(cell.direct(params), carry, xs, reverse=reverse)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _loop(cell, reverse, params, carry, xs):
     return scan(cell, params, carry, xs, reverse=reverse)
 
 
-def _forward(cell, reverse, direct, params, carry, xs):
+def _forward(cell, reverse, params, carry, xs):
     results, saved = run_and_save(cell.backward.fwd, params, carry, cell.project(params, xs), reverse)
     return results, (params, xs, saved)
 
 
-def _backward(cell, reverse, direct, residuals, cotangents):
+def _backward(cell, reverse, residuals, cotangents):
     (params, xs, saved), (d_carry, d_ys) = residuals, cotangents
     saved = saved.whole()
 
@@ -92,15 +86,32 @@ def _backward(cell, reverse, direct, residuals, cotangents):
     return _cotangents.add(cell.backward.collect(params, saved, d_us), d_params), d_carry, d_xs
 
 
-def _backward_or_blame(cell, reverse, direct, residuals, cotangents):
-    """The gradients of `_backward`; where they are none of the arguments, the function at fault is named."""
-    (params, xs, saved), results = residuals, None
+def _backward_or_blame(cell, reverse, residuals, cotangents):
+    params, xs, saved = residuals
+    run = functools.partial(_backward, cell, reverse, residuals, cotangents)
+    return gradients_or_blame(run, cell, params, xs, saved.whole, cotangents)
+
+
+def gradients_or_blame(
+    run: Callable[[], tuple],
+    cell: Cell,
+    params: Params,
+    xs: Inputs,
+    saved: Callable[[], Saved],
+    cotangents: tuple,
+    wants_xs: bool = True,
+) -> tuple:
+    """Returns the gradients by params, carry and, if wanted, xs that `run` makes with a cell's hand-written backward.
+
+    Raises:
+      TypeError, ValueError: they are not of the shapes and dtypes of what they are of; the function at fault is named.
+    """
     try:
-        results = _backward(cell, reverse, direct, residuals, cotangents)
-        if not check.gradients(results, (params, cotangents[0], xs)):
+        results = run()
+        if not check.gradients(results, (params, cotangents[0], xs if wants_xs else None)):
             raise TypeError("the gradients of params, carry and xs are not of their shapes and dtypes")
     except (TypeError, ValueError) as error:
-        check.blame_backward(error, cell, params, xs, saved.whole(), cotangents)
+        check.blame_backward(error, cell, params, xs, saved(), cotangents)
         raise
     return results
 

@@ -1,4 +1,4 @@
-"""How `bptt` runs given sizes: in which segments of time, in what form without gradients, and what it holds.
+"""How `bptt` runs given sizes: in which segments of time, and what it holds.
 
 Of T steps, in segments of K, with the bytes of one step in lower case, a training step holds
 
@@ -21,7 +21,6 @@ from jaxseq.kernels._segments import even
 from jaxseq.typing import Cell, Inputs, Params
 
 _CACHE = 2 * 2**20  # bytes of us in a segment; the second-level caches of CPU cores hold one to two MiB
-_SMALL_STEP, _SMALL_WEIGHTS = 4096, 2**20  # numbers in a step's inputs, and bytes
 _ROUNDS_BUFFERS = jax.__version_info__ < (0, 11)
 
 
@@ -41,7 +40,7 @@ def plan_bptt(cell: Cell, params: Params, xs: Inputs) -> Plan:
 
     gradient = "JAX's gradient, for it has no backward" if cell.backward is None else "its hand-written backward"
     gradient = gradient if cell.linear is None else "the adjoint of its algebra"
-    return Plan("kernels.bptt", gradient, T, segment, reason, held, _runs_directly(cell, params, xs))
+    return Plan("kernels.bptt", gradient, T, segment, reason, held)
 
 
 def _segments(T, cell, params, xs):
@@ -63,17 +62,3 @@ def _segments(T, cell, params, xs):
     if total < 3 * wanted:
         return T, f"the projected inputs are {total / 2**20:.1f} MiB, too few to cut"
     return even(T, T * wanted // total), f"{wanted / 2**20:.1f} MiB of projected inputs at a time stay in a CPU's cache"
-
-
-def _runs_directly(cell, params, xs):
-    """Whether `bptt` runs the cell's `direct` where nothing is differentiated.
-
-    One product a step in place of two, and no us in memory, pays where the inputs' product is small. A large one is
-    worth making of all steps at once, on all cores; so it always is on an accelerator, where operations are launches.
-    """
-    if cell.direct is None or cell.backward is None or jax.default_backend() != "cpu":
-        return False
-    numbers, weights = [math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(xs)], array_bytes(params)
-    if not all(isinstance(size, int) for size in (*numbers, weights)):  # symbols
-        return False
-    return max(numbers) <= _SMALL_STEP and weights <= _SMALL_WEIGHTS

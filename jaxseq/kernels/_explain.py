@@ -3,8 +3,8 @@
 import jax
 
 from jaxseq import check
-from jaxseq.kernels._bptt import default
 from jaxseq.kernels._bytes import array_bytes
+from jaxseq.kernels._choice import default
 from jaxseq.kernels._plan import plan_net
 from jaxseq.typing import Cell, Composite, Kernel, Params
 
@@ -12,9 +12,9 @@ from jaxseq.typing import Cell, Composite, Kernel, Params
 def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Kernel | None = None) -> str:
     """Says how `jaxseq.unroll` runs a net on this machine, a line for each of its cells.
 
-    What depends on sizes, dtype and platform is into how many segments time is cut, and whether the cell's `direct` is
-    run where nothing is differentiated (docs/performance.md). Masks and resets are left out: their few bytes count only
-    next to a threshold. The cells of a composite are told apart by where their carries stand in the net's.
+    What depends on sizes, dtype and platform is which kernel runs a cell where none is asked for, and into how many
+    segments time is cut (docs/performance.md). Masks and resets are left out: their few bytes count only next to a
+    threshold. The cells of a composite are told apart by where their carries stand in the net's.
 
     Args:
       cell: a Cell or a Composite.

@@ -23,7 +23,7 @@ class Plan(NamedTuple):
       segment: the steps that are run at a time.
       reason: why so many, in words.
       held: `() -> int`: the bytes that a training step holds beside its arguments and the gradients of params.
-      direct: the cell's `direct` is run where nothing is differentiated.
+      not_native: why it is not a native loop, where the kernel was not asked for by name; None where it is one.
     """
 
     kernel: str
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     segment: int
     reason: str
     held: Callable[[], int]
-    direct: bool = False
+    not_native: str | None = None
 
     def __str__(self) -> str:
         """The plan in one line."""
@@ -42,8 +42,8 @@ class Plan(NamedTuple):
             if whole
             else f"{-(-self.steps // self.segment)} segments of {self.segment} steps"
         )
-        direct = "; inference projects inside the loop" if self.direct else ""
-        return f"{self.kernel}, by {self.gradient}; {cut}: {self.reason}{direct}"
+        not_native = "" if self.not_native is None else f"; not native: {self.not_native}"
+        return f"{self.kernel}, by {self.gradient}; {cut}: {self.reason}{not_native}"
 
 
 Planner: TypeAlias = Callable[[Cell, Params, Inputs], Plan]

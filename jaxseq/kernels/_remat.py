@@ -6,7 +6,8 @@ holds, in segments of K < T steps,
 
     2 T ys + T/K carry + K (saved + 2 us) + params                 and T xs more where K does not divide T
 
-The K that balances the two is √T times the root of a carry's share in what a step saves.
+and of native loops neither us nor what JAX makes of params. The K that balances the two is √T times the root of a
+carry's share in what a step saves.
 """
 
 import functools
@@ -17,16 +18,15 @@ import jax
 from jaxseq import check
 from jaxseq._factory import factory
 from jaxseq._meshes import on_meshes
-from jaxseq.kernels._bptt import bptt
-from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import array_bytes, step_bytes
-from jaxseq.kernels._plan import register
+from jaxseq.kernels._choice import chosen, segment_bytes
+from jaxseq.kernels._plan import plan_cell, register
 from jaxseq.kernels._segments import by_segments, even, holds_all
 from jaxseq.typing import Kernel
 
 
 def remat(segment: int | None = None) -> Kernel:
-    """Returns the kernel that runs `bptt` segment by segment and recomputes each segment in the backward pass.
+    """Returns the kernel that recomputes each segment in the backward pass; a segment is run as None would run it.
 
     Args:
       segment: steps in a segment, counted from the first step processed; the last may be short. None: as many as hold
@@ -45,7 +45,7 @@ def _remat(segment):
     def kernel(cell, params, carry, xs, *, reverse=False):
         @functools.partial(jax.checkpoint, prevent_cse=False)  # inside a loop nothing is merged across it
         def run(params, carry, xs, _is_first):
-            return bptt(cell, params, carry, xs, reverse=reverse)
+            return chosen(cell, params, carry, xs, reverse=reverse)
 
         return by_segments(run, params, carry, xs, plan(cell, params, xs).segment, reverse)
 
@@ -54,7 +54,7 @@ def _remat(segment):
 
 
 def _plan(segment, cell, params, xs):
-    whole, reason = plan_bptt(cell, params, xs), "as asked for"
+    whole, reason = plan_cell(chosen, cell, params, xs), "as asked for"
     T = whole.steps
     if segment is None:
         step = step_bytes(cell, params, xs)
@@ -64,14 +64,15 @@ def _plan(segment, cell, params, xs):
                 f"`xs` must be of fixed sizes: remat() chooses its segment by them; got {got}, with symbols. Give "
                 "remat(n), for a fixed T, or export for fixed sizes"
             )
-        segment = even(T, round(math.sqrt(T * step.carry / max(1, step.saved + 2 * step.us))))
+        kept = segment_bytes(cell, params, xs, 2) - segment_bytes(cell, params, xs, 1)
+        segment = even(T, round(math.sqrt(T * step.carry / max(1, kept))))
         reason = "the carries of all segments and the saved values of one balance"
     if holds_all(segment, T):
         return whole._replace(kernel="kernels.remat")
 
     def held():
         step = step_bytes(cell, params, xs)
-        total = 2 * T * step.ys + T // segment * step.carry + segment * (step.saved + 2 * step.us)
-        return total + array_bytes(params) + (array_bytes(xs) if T % segment else 0)
+        total = 2 * T * step.ys + T // segment * step.carry + segment_bytes(cell, params, xs, segment)
+        return total + (array_bytes(xs) if T % segment else 0)
 
-    return whole._replace(kernel="kernels.remat", segment=segment, reason=reason, held=held, direct=False)
+    return whole._replace(kernel="kernels.remat", segment=segment, reason=reason, held=held)

@@ -2,18 +2,21 @@
 
 JAX maps a function with a `custom_vjp` by mapping its gradient: every row would form a gradient of every weight, as
 large as the weight, before they are added up. So the loop is a primitive of JAX's, and mapped over carry and xs, with
-the params shared, it takes the mapped axis as one more batch axis. Mapped over the params too it is mapped as ever, and
-so is its gradient: `jax.vmap(jax.grad(…))` gives each row its own.
+the params shared, it takes the mapped axis as one more batch axis. What travels beside the params is of rows, and so it
+gets that axis too. Mapped over the params it is mapped as ever, and so is its gradient: `jax.vmap(jax.grad(…))` gives
+each row its own.
 """
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxseq._around import Augmented
 from jaxseq._meshes import step_output, zeros_types
 from jaxseq.kernels._reverse_only import reverse_only
 from jaxseq.typing import Carry
@@ -58,7 +61,8 @@ def rows_are_batch(loop: Loop) -> Loop:
             results = jax.vmap(functools.partial(flat, tree=tree, **static), in_axes=axes)(*leaves)
             return results, [0] * len(results)
         rows = next(leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None)
-        places = [None] * of_params + [0] * of_carry + [1] * of_xs
+        params = jax.tree.unflatten(tree, leaves)[0]
+        places = [0 if flag else None for flag in of_rows(params)] + [0] * of_carry + [1] * of_xs
         leaves = [_with_rows(*of_leaf, rows) for of_leaf in zip(leaves, axes, places, strict=True)]
         return primitive.bind(*leaves, tree=tree, **static), [0] * of_carry + [1]
 
@@ -68,6 +72,20 @@ def rows_are_batch(loop: Loop) -> Loop:
     ad.primitive_jvps[primitive] = derivative
     batching.primitive_batchers[primitive] = mapped
     return call
+
+
+def of_rows(params: Any) -> list[bool]:
+    """Says which leaves of params are of the rows `[B, ...]`: what travels beside params does, see `around`."""
+
+    def flags(node, inside):
+        if isinstance(node, Augmented):
+            return Augmented(mark(node.value, inside), mark(node.extra, True))
+        return inside
+
+    def mark(tree, inside):
+        return jax.tree.map(lambda node: flags(node, inside), tree, is_leaf=lambda node: isinstance(node, Augmented))
+
+    return jax.tree.leaves(mark(params, False))
 
 
 def _with_rows(array, axis, place, rows):

@@ -12,16 +12,15 @@ import jax.numpy as jnp
 from jaxseq import check
 from jaxseq._factory import factory
 from jaxseq._meshes import on_meshes
-from jaxseq.kernels._bptt import bptt
-from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import kernel_bytes, step_bytes
-from jaxseq.kernels._plan import register
+from jaxseq.kernels._choice import chosen
+from jaxseq.kernels._plan import plan_cell, register
 from jaxseq.kernels._segments import by_segments, holds_all
 from jaxseq.typing import Kernel
 
 
 def truncated(segment: int) -> Kernel:
-    """Returns the kernel that runs `bptt` and lets no gradient cross from a segment into the one before.
+    """Returns the kernel that lets no gradient cross from a segment into the one before; a segment is run as by None.
 
     The gradient by the carry passed in is the first segment's; that of the last carry goes into the last segment.
 
@@ -47,12 +46,12 @@ def _truncated(segment):
     def kernel(cell, params, carry, xs, *, reverse=False):
         def run(params, carry, xs, is_first):
             carry = jax.tree.map(lambda leaf: jnp.where(is_first, leaf, jax.lax.stop_gradient(leaf)), carry)
-            return bptt(cell, params, carry, xs, reverse=reverse)
+            return chosen(cell, params, carry, xs, reverse=reverse)
 
         return by_segments(run, params, carry, xs, segment, reverse)
 
     def plan(cell, params, xs):
-        whole = plan_bptt(cell, params, xs)
+        whole = plan_cell(chosen, cell, params, xs)
         reason = "no gradient crosses a border"
         if holds_all(segment, whole.steps):
             reason = f"not truncated, as a segment has {segment} steps"
@@ -61,7 +60,7 @@ def _truncated(segment):
             step = step_bytes(cell, params, xs)
             return kernel_bytes(compiled, cell, params, xs) + min(segment, whole.steps) * (step.saved + 2 * step.us)
 
-        return whole._replace(kernel="kernels.truncated", segment=segment, reason=reason, held=held, direct=False)
+        return whole._replace(kernel="kernels.truncated", segment=segment, reason=reason, held=held)
 
     kernel.__name__ = kernel.__qualname__ = f"truncated({segment})"
     compiled = jax.jit(on_meshes(kernel), static_argnames=("cell", "reverse"))

@@ -51,7 +51,14 @@ def linear_cell(
     (5, 2, 4)
     """
     size = check.positive_int("size", size)
-    check.functions_taking(init=(init, 3), carry=(carry, 2), project=(project, 2), element=(element, 2), read=(read, 3))
+    for name, function, count in (
+        ("init", init, 3),
+        ("carry", carry, 2),
+        ("project", project, 2),
+        ("element", element, 2),
+    ):
+        check.function_taking(name, function, count)
+    check.functions_taking(read=(read, 3))
 
     def wide_carry(params, batch_shape=()):
         return _wide(carry(params, batch_shape))

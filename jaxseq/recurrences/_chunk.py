@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import beside
 from jaxseq.recurrences._cut import cut, cut_flags, joined, unknown
 
 
@@ -30,6 +31,7 @@ class Step(NamedTuple):
         return Step(later._through(self.P), later.apply(self.M))
 
     def _through(self, S):
+        S = beside(S, self.P)
         return self.P * S if self.P.shape[-1] == 1 else jnp.matmul(self.P, S)
 
 
@@ -42,7 +44,7 @@ class Chunk(NamedTuple):
 
     def run(self, S: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the state after the chunk that starts from `S [..., K, V]`, and what is observed, `[..., L, V]`."""
-        return self.step.apply(S), self.seen + jnp.matmul(self.query, S)
+        return self.step.apply(S), self.seen + jnp.matmul(self.query, beside(S, self.query))
 
 
 class Sequences(NamedTuple):

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import masking
+from jaxseq._promote import beside
 from jaxseq.recurrences._chunk import Chunk, Sequences, Step, at_once, in_chunks
 from jaxseq.recurrences._decays import decayed, since_start
 from jaxseq.recurrences._inverse import inverse_of_unit_lower
@@ -82,8 +83,10 @@ class Delta(NamedTuple):
         scores = ratios * jnp.matmul(self.q, self.k.mT)
         decay, until = jnp.exp(since), self.k * jnp.exp(until)
         update, w, query = self.beta * self.v, self.beta * decay * self.k, decay * self.q
-        P, M, seen = jnp.eye(self.k.shape[-1], dtype=self.k.dtype) * decay[..., -1:, :], 0, 0
+        P = beside(jnp.eye(self.k.shape[-1], dtype=self.k.dtype), self.k) * decay[..., -1:, :]
+        M = seen = 0
         if of is not None and initial is not None:
+            initial = beside(initial, self.k)
             update -= jnp.matmul(of.later(w), initial)
             seen += jnp.matmul(of.later(query), initial)
             M += of.broken(decay[..., -1:, :]) * initial

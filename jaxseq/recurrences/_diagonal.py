@@ -135,7 +135,7 @@ def _tree(a, b, first, reverse=False):
         raise unknown(T, "for an associative scan")
     if T == 0:
         return b
-    b = b.at[-1 if reverse else 0].add(a[-1 if reverse else 0] * first)
+    b = jnp.asarray(b).at[-1 if reverse else 0].add(a[-1 if reverse else 0] * first)
     return jax.lax.associative_scan(Diagonal.then, Diagonal(a, b), reverse=reverse).b
 
 

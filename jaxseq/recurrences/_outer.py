@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import masking
+from jaxseq._promote import beside
 from jaxseq.recurrences._chunk import Chunk, Sequences, Step, at_once, in_chunks
 from jaxseq.recurrences._decays import decayed, since_start
 from jaxseq.recurrences._start import Start, entered
@@ -74,7 +75,7 @@ class Outer(NamedTuple):
         if number is None or initial is None:
             M = jnp.matmul((self.k * jnp.exp(until)).mT, self.v)
             return Chunk(Step(P, M), jnp.matmul(scores, self.v), self.q * jnp.exp(since))
-        of = Sequences(number)
+        of, initial = Sequences(number), beside(initial, self.k)
         since = since_start(self.log_decay, number)
         query = self.q * jnp.exp(since)
         seen = jnp.matmul(of.same(scores), self.v) + jnp.matmul(of.later(query), initial)

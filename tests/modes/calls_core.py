@@ -74,6 +74,12 @@ VARIANTS = [
 ]
 NETS = [Call((name,), net(zoo.WRAPPERS[name](zoo.CELLS["lstm"]).cell)) for name in WRAPPERS]
 BY_KERNEL = [Call((f"kernels.{name}",), net(jaxseq.gru(H), kernel)) for name, kernel in KERNELS.items()]
+AT_ONCE = {"bptt": kernels.bptt, "associative": kernels.associative, "chunkwise": kernels.chunkwise(2)}
+BY_LINEAR_KERNEL = [
+    Call((f"kernels.{kernel}", "recurrences.linear_cell"), net(zoo.CELLS[name].cell, AT_ONCE[kernel]))
+    for kernel in AT_ONCE
+    for name in ("lru", "gla", "gated_delta_net", "mlstm")
+]
 
 
 @of("unroll", "step", "stream", traced=False)

@@ -18,6 +18,7 @@ PACKAGES = (
     "jaxseq.kernels",
     "jaxseq.initializers",
     "jaxseq.masking",
+    "jaxseq.recurrences",
     "jaxseq.diagnostics",
     "jaxseq.structured.crf",
     "jaxseq.structured.ctc",

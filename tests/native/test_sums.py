@@ -7,7 +7,7 @@ import pytest
 
 import jaxseq
 from jaxseq import kernels
-from jaxseq.kernels.native import _kernel
+from jaxseq.kernels.native import _reverse
 from tests import zoo
 
 T, B, D = 5, 7, 3
@@ -25,14 +25,14 @@ def seldom(*row):
 @pytest.fixture
 def summed_inside(monkeypatch):
     """The calls of `scan_and_sum` that gave a result."""
-    done, scan_and_sum = [], _kernel.scan_and_sum
+    done, scan_and_sum = [], _reverse.scan_and_sum
 
     def noted(*arguments):
         results = scan_and_sum(*arguments)
         done.append(results)
         return results
 
-    monkeypatch.setattr(_kernel, "scan_and_sum", noted)
+    monkeypatch.setattr(_reverse, "scan_and_sum", noted)
     return done
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq import decoding, nn
+from tests import zoo
 from tests.nn.drawn import drawn
 
 V = 7
@@ -39,11 +40,10 @@ def test_step_repeated_is_unroll(ngrams):
     for t in range(4):
         carry, row = step(model, carry, PROMPT[:, t], np.zeros(3, bool))
         logits.append(row)
-    np.testing.assert_allclose(np.stack(logits, 1), want, atol=1e-6)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), carry, want_carry)
+    zoo.assert_close((np.stack(logits, 1), carry), (want, want_carry), 1e-6)
     reset = np.array([True, False, True])
     _, fresh = step(model, carry, PROMPT[:, 0], reset)
-    np.testing.assert_allclose(np.asarray(fresh)[0], want[0, 0], atol=1e-6)
+    zoo.assert_close(fresh[0], want[0, 0], 1e-6)
 
 
 @pytest.mark.parametrize("features", [3, 4])

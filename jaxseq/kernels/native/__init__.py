@@ -13,7 +13,8 @@ From a cell's functions to a result, in the order in which the files are best re
     _call         machine code, and its call through XLA's FFI; `_runtime` XLA's side of it, and its threads
     _scan         `jax.lax.scan` of a function of one row, by such a program; `_scan_sum` with sums of gradients
     _two_forms    where that is run, and where XLA's loop is
-    _kernel       the kernel; `_gradient` that of a cell, of one step and of all; `_plan` how it runs, in words
+    _kernel       the kernel; `_gradient` that of a cell, of one step and of all; `_reverse` the pass over all steps
+    _plan         whether and how a cell runs, in words; `_row_by_row` whether it looks across rows
 """
 
 from typing import Any
@@ -35,10 +36,38 @@ def native(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: boo
     return native(cell, params, carry, xs, reverse=reverse)
 
 
-def _plan(cell: Cell, params: Params, xs: Inputs) -> Plan:
-    from jaxseq.kernels.native._plan import plan_native
+def native_values(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, Any]:
+    """The same for a cell without a backward, of which JAX differentiates XLA's loop, in any mode."""
+    from jaxseq.kernels.native._kernel import native_values
 
-    return plan_native(cell, params, xs)
+    return native_values(cell, params, carry, xs, reverse=reverse)
+
+
+def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
+    """Says why a cell has no native loop here, None where it has one; arrays may be their shapes."""
+    from jaxseq.kernels.native._plan import native_reason
+
+    return native_reason(cell, params, xs)
+
+
+def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
+    """Returns the bytes that a step is held in for its gradient, beside ys."""
+    from jaxseq.kernels.native._plan import native_step_bytes
+
+    return native_step_bytes(cell, params, xs)
+
+
+def _plan(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    from jaxseq.kernels.native._plan import explain_native
+
+    return explain_native(cell, params, xs)
+
+
+def _plan_values(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    from jaxseq.kernels.native._plan import plan_values
+
+    return plan_values(cell, params, xs)
 
 
 register(native, _plan)
+register(native_values, _plan_values)

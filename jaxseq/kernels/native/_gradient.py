@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import _cotangents
+from jaxseq.kernels._rows import of_rows
 from jaxseq.kernels._wide import widened
-from jaxseq.kernels.native._scan import of_rows
 from jaxseq.typing import Backward, Cell
 
 

@@ -45,7 +45,7 @@ class Traced:
 
 _IDENTITIES = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision"}
 _IDENTITIES |= {"pvary", "pcast", "reshard", "mesh_cast", "sharding_constraint"}  # of one row nothing is split
-_CALLS = {
+CALLS = {
     "pjit": "jaxpr",
     "jit": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -70,8 +70,8 @@ def _inlined(jaxpr: Any, consts: Sequence, arguments: Sequence[Node]) -> list[No
 
     for equation in jaxpr.eqns:
         args, primitive = [read(atom) for atom in equation.invars], equation.primitive
-        if primitive.name in _CALLS:
-            inner = equation.params[_CALLS[primitive.name]]
+        if primitive.name in CALLS:
+            inner = equation.params[CALLS[primitive.name]]
             inner, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
             results = _inlined(inner, consts, args)
         else:

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jaxseq._meshes import on_meshes
+from jaxseq.kernels._bptt import gradients_or_blame
 from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._segments import by_segments
 from jaxseq.kernels.native._gradient import gradient_of
-from jaxseq.kernels.native._nodes import Unsupported
-from jaxseq.kernels.native._plan import batch_axes, flattened, plan_native, sums_inside, unflattened
+from jaxseq.kernels.native._plan import batch_axes, flattened, plan_native, plan_values, unflattened
+from jaxseq.kernels.native._reverse import reverse_pass
 from jaxseq.kernels.native._scan import scan, whole
-from jaxseq.kernels.native._scan_sum import scan_and_sum
 from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
@@ -30,6 +30,23 @@ from jaxseq.typing import Carry, Cell, Inputs, Params
 def native(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """See `jaxseq.kernels.native`."""
     return _in_segments(params, carry, xs, cell=cell, reverse=reverse)
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "reverse"))
+@on_meshes
+def native_values(
+    cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False
+) -> tuple[Carry, jax.Array]:
+    """See `jaxseq.kernels.native.native_values`."""
+    plan = plan_values(cell, params, xs)
+    lead = batch_axes(cell, params, carry, xs)
+
+    def run(params, carry, xs, _is_first) -> Any:
+        last, ys = scan(cell.step, cell.project, params, carry, xs, reverse)
+        return last, whole(ys)
+
+    carry, ys = by_segments(run, *flattened(params, carry, xs, lead), plan.segment, reverse)
+    return unflattened(carry, ys, lead)
 
 
 @rows_are_batch
@@ -46,14 +63,14 @@ def _in_segments(params, carry, xs, *, cell, reverse):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _loop(cell, reverse, params, carry, xs):
-    last, ys = _run(cell.step, cell.project, params, carry, xs, reverse)
+    last, ys = scan(cell.step, cell.project, params, carry, xs, reverse)
     return last, whole(ys)
 
 
 def _forward(cell, reverse, params, carry, xs):
     wants_xs = any(leaf.perturbed for leaf in jax.tree.leaves(xs))
     params, carry, xs = jax.tree.map(lambda leaf: leaf.value, (params, carry, xs))
-    last, (ys, saved) = _run(gradient_of(cell).saving, cell.project, params, carry, xs, reverse)
+    last, (ys, saved) = scan(gradient_of(cell).saving, cell.project, params, carry, xs, reverse)
     return (last, whole(ys)), (params, xs, saved, _Wanted(wants_xs))
 
 
@@ -65,24 +82,14 @@ class _Wanted(NamedTuple):
 
 
 def _backward(cell, reverse, residuals, cotangents):
-    (params, xs, saved, wanted), (d_carry, d_ys) = residuals, jax.tree.map(_filled_in, cotangents)
-    gradient = gradient_of(cell)
-    if sums_inside(params):
-        by_step = functools.partial(gradient.of_step, wants_xs=wanted.xs)
-        by_all = functools.partial(gradient.of_all, reverse=reverse, wants_xs=wanted.xs)
-        try:
-            d_carry, d_xs, d_params = scan_and_sum(by_step, by_all, params, d_carry, (saved, xs, d_ys), not reverse)
-            return d_params, d_carry, d_xs
-        except Unsupported:
-            pass
+    (params, xs, saved, wanted), cotangents = residuals, jax.tree.map(_filled_in, cotangents)
 
-    def step(params, d_carry, of_step):
-        return gradient.bwd(params, of_step[0], d_carry, of_step[1])
+    def run():
+        return reverse_pass(gradient_of(cell), params, saved, xs, cotangents, reverse, wanted.xs)
 
-    d_carry, d_us = _run(step, lambda params, inputs: inputs, params, d_carry, (saved, d_ys), not reverse)
-    saved, d_us = whole((saved, d_us))
-    d_params, d_xs = gradient.of_params(params, saved, xs, d_us)
-    return d_params, d_carry, d_xs if wanted.xs else None
+    if cell.backward is None:
+        return run()
+    return gradients_or_blame(run, cell, params, xs, lambda: whole(saved), cotangents, wanted.xs)
 
 
 def _filled_in(d: Any) -> jax.Array | None:
@@ -91,13 +98,6 @@ def _filled_in(d: Any) -> jax.Array | None:
         return None
     aval: Any = d
     return jnp.zeros(aval.shape, aval.dtype) if isinstance(d, SymbolicZero) else d
-
-
-def _run(step, prepare, params, carry, inputs, reverse):
-    try:
-        return scan(step, prepare, params, carry, inputs, reverse)
-    except Unsupported as reason:
-        raise ValueError(f"`kernels.native` does not run this cell: {reason}") from reason
 
 
 _loop.defvjp(_forward, _backward, symbolic_zeros=True)

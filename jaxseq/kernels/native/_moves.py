@@ -91,7 +91,8 @@ def reshaped(node: Node, shape: tuple) -> Node:
 
 def spread(node: Node, shape: tuple) -> Node:
     """An operand of an elementwise primitive as large as the result: JAX repeats along axes of 1, of one number too."""
-    if node.size == 1 or len(node.shape) != len(shape) or node.shape == shape:
+    is_like_it = len(node.shape) == len(shape) and all(n in (1, m) for n, m in zip(node.shape, shape, strict=True))
+    if node.size == 1 or node.shape == shape or not is_like_it:
         return node
     value, aval = lambda array: jnp.broadcast_to(array, shape), jax.ShapeDtypeStruct(shape, node.dtype)
     if node.row or node.op == "const":

@@ -1,40 +1,110 @@
 """Whether and how a cell runs natively, in words."""
 
 import functools
+import itertools
 import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxseq._meshes import step_output
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._bytes import array_bytes
 from jaxseq.kernels._plan import Plan
+from jaxseq.kernels._rows import of_rows
 from jaxseq.kernels.native import _call
 from jaxseq.kernels.native._gradient import gradient_of
-from jaxseq.kernels.native._machine import threads
-from jaxseq.kernels.native._scan import Scan, of_rows
+from jaxseq.kernels.native._machine import machine, threads
+from jaxseq.kernels.native._nodes import Unsupported
+from jaxseq.kernels.native._reverse import reverse_loop, sums_inside
+from jaxseq.kernels.native._scan import Scan, scan, whole
 from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
-
-_SUMS = 4 * 2**20  # bytes
 
 
 def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
-    """Returns how `native` runs a cell.
+    """Returns how `native` runs a cell, as far as it is run by.
 
     Raises:
       ValueError: native loops do not run here; the message says why.
     """
-    reason = _call.why_not()
+    reason = native_reason(cell, params, xs)
     if reason is not None:
-        raise ValueError(f"`kernels.native` does not run here: {reason}")
+        raise ValueError(f"`kernels.native` does not run {cell!r} here: {reason}")
     plan = plan_bptt(cell, params, xs)
     gradient = "the vjp of its step, compiled" if cell.backward is None else plan.gradient
-    plan = plan._replace(kernel="kernels.native", gradient=gradient, direct=False)
+    plan = plan._replace(kernel="kernels.native", gradient=gradient)
     if sums_inside(params):
         reason = "its loops write neither the projected inputs nor their gradients"
         plan = plan._replace(segment=plan.steps, reason=reason)
     return plan._replace(held=functools.partial(_held, plan.segment, cell, params, xs))
+
+
+def explain_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    """The same, and whether its reverse loop is native too."""
+    plan, gradient = plan_native(cell, params, xs), gradient_of(cell)
+
+    def backward(params, carry, xs):
+        last, (ys, saved) = scan(gradient.saving, cell.project, params, carry, xs, False)
+        d_carry = jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else None, last)
+        return reverse_loop(gradient, params, saved, xs, (d_carry, whole(ys)), False, True)
+
+    try:
+        jax.eval_shape(backward, *_one_step(cell, params, _first(xs)))
+    except Unsupported as reason:
+        return plan._replace(gradient=f"{plan.gradient}, whose loop is XLA's: {reason}")
+    return plan
+
+
+def plan_values(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    """Returns how `native_values` runs a cell."""
+    return plan_bptt(cell, params, xs)._replace(kernel="kernels.native", gradient="JAX's gradient of XLA's loop")
+
+
+def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
+    """Says why a cell's loop is not native here, None where it is; its functions are traced once for all T and B."""
+    reason = _call.why_not()
+    if reason is not None:
+        return reason
+    leaves, tree = jax.tree.flatten((params, _first(xs)))
+    return _reason(cell, machine(), tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=1024)
+def _reason(cell, _, tree, shapes):
+    """The same, from what decides it: cell, processor, and the shapes and dtypes of params and of one step's input."""
+    params, x = jax.tree.unflatten(tree, itertools.starmap(jax.ShapeDtypeStruct, shapes))
+    try:
+        params, carry, xs = _one_step(cell, params, x)
+        loop = Scan(gradient_of(cell).saving, cell.project, params, carry, xs, False)
+        if not jax.tree_util.treedef_is_leaf(loop.outs_tree.children()[0]):
+            return "the output of its `fwd` is not an array"
+    except Unsupported as reason:
+        return str(reason)
+    except Exception as error:  # what is wrong with the cell itself, the kernel that runs it will raise
+        return f"its functions do not take another number of rows: {(str(error) or repr(error)).splitlines()[0]}"
+    return None
+
+
+def _one_step(cell, params, x):
+    """The shapes of params, carry and inputs of a sequence of one step, with one batch axis."""
+    xs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), x)
+    carry = jax.eval_shape(lambda params: cell.carry(params, jax.tree.leaves(x)[0].shape[:-1]), params)
+    lead = batch_axes(cell, params, carry, xs)
+    return jax.eval_shape(functools.partial(flattened, batch=lead), params, carry, xs)
+
+
+def _first(xs):
+    """The shapes of one step's inputs."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+
+
+def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
+    """Returns the bytes that a step holds for its gradient, beside ys: what it saves, and any δu that is written."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), xs)
+    written, y = _written(cell, params, one)
+    d_us = 0 if sums_inside(params) else array_bytes(jax.eval_shape(cell.project, params, one))
+    return written - y + d_us
 
 
 def _held(segment, cell, params, xs):
@@ -42,22 +112,23 @@ def _held(segment, cell, params, xs):
 
     Where the sums are JAX's, in their place the cotangents of a segment's projected inputs.
     """
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+    written, ys = _written(cell, params, xs)
+    if sums_inside(params):
+        return written + ys + (2 + threads()) * array_bytes(params)
+    x = _first(xs)
+    return written + ys + 2 * array_bytes(params) + segment * array_bytes(jax.eval_shape(cell.project, params, x))
+
+
+def _written(cell, params, xs):
+    """The bytes that the forward loop of a training step writes, and those of ys among them."""
+    x = _first(xs)
     batch = jax.tree.leaves(x)[0].shape[:-1]
     carry = jax.eval_shape(lambda params: cell.carry(params, batch), params)
     T, y = jax.tree.leaves(xs)[0].shape[0], step_output(cell, params, carry, xs)
     of_one_axis = functools.partial(flattened, batch=batch)
     params_one, carry_one, xs_one = jax.eval_shape(of_one_axis, params, carry, xs)
     forward = Scan(gradient_of(cell).saving, cell.project, params_one, carry_one, xs_one, False)
-    written = array_bytes(forward.shapes()) + T * array_bytes(y)
-    if sums_inside(params):
-        return written + (2 + threads()) * array_bytes(params)
-    return written + 2 * array_bytes(params) + segment * array_bytes(jax.eval_shape(cell.project, params, x))
-
-
-def sums_inside(params: Params) -> bool:
-    """Whether gradients of weights are summed in the loop: each thread has sums of its own, so they must be small."""
-    return array_bytes(params) <= _SUMS
+    return array_bytes(forward.shapes()[len(forward.carry_in) :]), T * array_bytes(y)
 
 
 def batch_axes(cell: Cell, params: Params, carry: Carry, xs: Inputs) -> Shape:

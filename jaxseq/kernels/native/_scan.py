@@ -15,14 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseq._around import Augmented
 from jaxseq._handed import handed_to_steps
+from jaxseq.kernels._rows import of_rows
+from jaxseq.kernels._wide import widened
 from jaxseq.kernels.native import _call, _program
 from jaxseq.kernels.native._elementwise import check
 from jaxseq.kernels.native._fuse import fuse_products
 from jaxseq.kernels.native._graph import Traced
 from jaxseq.kernels.native._loop import Loop
 from jaxseq.kernels.native._nodes import Node, Unsupported, base, evaluate, reached
+from jaxseq.kernels.native._row_by_row import ROWS, mixing
 from jaxseq.kernels.native._sums import Term
 from jaxseq.kernels.native._two_forms import in_two_forms
 
@@ -67,20 +69,6 @@ def scan(
     return Scan(function, prepare, params, carry, inputs, reverse).run()
 
 
-def of_rows(params: Any) -> list[bool]:
-    """Says which leaves of params are of the rows `[B, ...]`: what travels beside params does, see `around`."""
-
-    def flags(node, inside):
-        if isinstance(node, Augmented):
-            return Augmented(mark(node.value, inside), mark(node.extra, True))
-        return inside
-
-    def mark(tree, inside):
-        return jax.tree.map(lambda node: flags(node, inside), tree, is_leaf=lambda node: isinstance(node, Augmented))
-
-    return jax.tree.leaves(mark(params, False))
-
-
 def _is_before(leaf):
     return isinstance(leaf, Before)
 
@@ -88,6 +76,11 @@ def _is_before(leaf):
 def _shape(leaf, lead):
     leaf = leaf.after if _is_before(leaf) else leaf
     return jax.ShapeDtypeStruct(leaf.shape[lead:], leaf.dtype)
+
+
+def _many(shape):
+    """The shape of many rows, from that of one."""
+    return jax.ShapeDtypeStruct((ROWS, *shape.shape), shape.dtype)
 
 
 class Scan:
@@ -113,17 +106,22 @@ class Scan:
         """Traces the function for one row, and holds it against what it says of many."""
         leaves, tree = jax.tree.flatten(self.params)
         one = [_shape(leaf, int(flag)) for leaf, flag in zip(leaves, self.of_rows, strict=True)]
-        rows = jax.tree.map(lambda leaf: _shape(leaf, 1), self.carry), self.shapes_of_step(2)
+        rows = (
+            jax.tree.map(lambda leaf: _shape(leaf, 1), self.carry),
+            jax.tree.unflatten(self.inputs_tree, [_shape(leaf, 2) for leaf in self.inputs]),
+        )
         traced = Traced(self.function, jax.tree.unflatten(tree, one), rows, self.of_rows)
-        many = jax.tree.map(lambda leaf: _shape(leaf, 0), (self.params, self.carry))
-        after, outs, *_ = jax.eval_shape(self.function, *many, self.shapes_of_step(1))
+        params = [_many(_shape(leaf, 1)) if flag else leaf for leaf, flag in zip(leaves, self.of_rows, strict=True)]
+        many = jax.tree.unflatten(tree, params), *jax.tree.map(_many, rows)
+        closed, (after, outs, *_) = jax.make_jaxpr(self.function, return_shape=True)(*many)
+        self.check_rows(closed.jaxpr)
         n, m = len(jax.tree.leaves(after)), len(jax.tree.leaves(outs))
         self.params_in, self.carry_in, self.inputs_in = traced.params, traced.rows[:n], traced.rows[n:]
         self.results, self.outs_tree = traced.results[: n + m], jax.tree.structure(outs)
         self.carry_out, self.outs_out = self.results[:n], self.results[n:]
         for node, shape in zip(self.results, jax.tree.leaves((after, outs)), strict=True):
-            if (self.B, *node.shape) != shape.shape or node.dtype != shape.dtype:
-                raise Unsupported(f"a result is {shape.shape} for {self.B} rows, {node.shape} for one")
+            if (ROWS, *node.shape) != shape.shape or node.dtype != shape.dtype:
+                raise Unsupported(f"a result is {shape.shape} for {ROWS} rows, {node.shape} for one")
         for leaf, after in zip(self.carry_in, self.carry_out, strict=True):
             if (leaf.shape, leaf.dtype) != (after.shape, after.dtype):
                 raise Unsupported(f"a carry of {leaf.shape} {leaf.dtype} becomes {after.shape} {after.dtype}")
@@ -133,6 +131,12 @@ class Scan:
         for node in reached(self.roots()):
             check(node)
 
+    def check_rows(self, jaxpr: Any):
+        """Raises where the function of many rows looks across them."""
+        across = mixing(jaxpr)
+        if across is not None:
+            raise Unsupported(f"it looks across the rows of a batch, by `{across}`")
+
     def find_sums(self, traced: Traced):
         """Of a plain scan there are none."""
 
@@ -140,9 +144,6 @@ class Scan:
         """The nodes that the loop must compute or read."""
         factors = [node for term in self.terms for node in (term.x, term.d) if node is not None]
         return [*self.results, *(result for _, result in self.added), *factors]
-
-    def shapes_of_step(self, lead):
-        return jax.tree.unflatten(self.inputs_tree, [_shape(leaf, lead) for leaf in self.inputs])
 
     def find_outs(self):
         """Chooses what the loop writes: numbers among the results, one for each node."""
@@ -194,8 +195,10 @@ class Scan:
         """The arrays of `shapes`, by JAX."""
         params, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
 
+        wide, narrow = widened(params)
+
         def step(carry, inputs):
-            after, outs = self.after_prepare(params, carry, inputs)
+            after, outs = self.after_prepare(narrow(wide), carry, inputs)
             results = jax.tree.leaves((after, outs))
             return after, [results[place] for place in self.written.values()]
 

@@ -40,6 +40,9 @@ class _ScanAndSum(Scan):
         self.at_once = at_once
         super().__init__(function, lambda params, inputs: inputs, *arguments)
 
+    def check_rows(self, jaxpr):
+        """The sums are over rows."""
+
     def find_sums(self, traced):
         """Finds what the loop must sum for each leaf of params that has a gradient."""
         _, _, sums = traced.parts()

@@ -1,0 +1,58 @@
+"""Which kernel runs a cell where none is asked for."""
+
+import math
+
+import jax
+
+from jaxseq.kernels._bptt import bptt
+from jaxseq.kernels._bytes import array_bytes, step_bytes
+from jaxseq.kernels._plan import Plan, plan_cell, register
+from jaxseq.kernels.native import native, native_reason, native_step_bytes, native_values
+from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
+
+_FEW = 100  # rows of all steps
+_CACHE = 2**20  # bytes of weights; the second-level caches of CPU cores hold one to two MiB
+
+
+def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
+    """Returns the kernel that was measured to be fastest for a cell here, and why it is not a native one, if so."""
+    if jax.default_backend() != "cpu":
+        return bptt, "native loops are for a CPU"
+    sizes = [size for leaf in jax.tree.leaves((params, xs)) for size in leaf.shape]
+    if not all(isinstance(size, int) for size in sizes):
+        return bptt, "sizes are symbols"
+    reason = native_reason(cell, params, xs)
+    if reason is not None:
+        return bptt, reason
+    T, *batch = jax.tree.leaves(xs)[0].shape[:-1]
+    rows = math.prod(batch)
+    if array_bytes(params) > _CACHE and (rows == 1 or T * rows < _FEW):
+        return bptt, "its weights are larger than a core's cache, and to read them is most of the work for so few rows"
+    return (native_values if cell.backward is None else native), None
+
+
+def chosen(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
+    """Runs `cell` by the kernel of its `choice`."""
+    kernel, _ = choice(cell, params, xs)
+    return kernel(cell, params, carry, xs, reverse=reverse)
+
+
+def default(kernel: Kernel | None) -> Kernel:
+    """Returns the kernel that a net is run by; None chooses one for each of its cells."""
+    return chosen if kernel is None else kernel
+
+
+def segment_bytes(cell: Cell, params: Params, xs: Inputs, steps: int) -> int:
+    """Returns the bytes that `steps` of a training step hold at once by the kernel of the choice, beside their ys."""
+    if choice(cell, params, xs)[0] is native:
+        return steps * native_step_bytes(cell, params, xs)
+    step = step_bytes(cell, params, xs)
+    return steps * (step.saved + 2 * step.us) + array_bytes(params)
+
+
+def _plan(cell: Cell, params: Params, xs: Inputs) -> Plan:
+    kernel, reason = choice(cell, params, xs)
+    return plan_cell(kernel, cell, params, xs)._replace(not_native=reason)
+
+
+register(chosen, _plan)
