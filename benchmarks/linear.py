@@ -34,18 +34,18 @@ TOLERANCE = 2e-3  # of the largest entry, over thousands of steps in float32
 def cells(size: int) -> dict[str, jaxseq.Cell]:
     """The cells of H = `size` features by name."""
     width = min(64, size)
-    heads, keys = {"heads": size // width}, {"key_size": width}
+    heads = size // width
     return {
         "lru": jaxseq.lru(size),
         "s5": jaxseq.s5(size),
         "min_gru": jaxseq.min_gru(size),
         "min_lstm": jaxseq.min_lstm(size),
-        "rg_lru": jaxseq.rg_lru(size, **heads),
+        "rg_lru": jaxseq.rg_lru(size, heads=heads),
         "mamba": jaxseq.mamba(size),
-        "mamba2": jaxseq.mamba2(size, state=width, **heads),
-        "gla": jaxseq.gla(size, **heads, **keys),
-        "gated_delta_net": jaxseq.gated_delta_net(size, **heads, **keys),
-        "mlstm": jaxseq.mlstm(size, **heads),
+        "mamba2": jaxseq.mamba2(size, heads=heads, state=width),
+        "gla": jaxseq.gla(size, heads=heads, key_size=width),
+        "gated_delta_net": jaxseq.gated_delta_net(size, heads=heads, key_size=width),
+        "mlstm": jaxseq.mlstm(size, heads=heads),
     }
 
 

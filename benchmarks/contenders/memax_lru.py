@@ -9,7 +9,7 @@ from typing import Any
 import equinox
 import jax
 import jax.numpy as jnp
-from memax.equinox.semigroups.lru import LRU
+from memax.equinox.semigroups.lru import LRU  # pyright: ignore[reportMissingImports]
 
 import jaxseq
 
