@@ -1,8 +1,8 @@
 """Which kernel of linear cells runs a cell where none is asked for.
 
 Measured by the gradient, on two cores of a CPU (docs/linear.md): chunks take a fifth to a tenth of the time of steps
-where the state is a matrix, also of native loops. For a diagonal cell there is nothing to gain: an associative scan does
-more work than a loop, and compiles for longer. On accelerators, where a loop costs launches, nothing was measured yet.
+where the state is a matrix, also of native loops. For a diagonal cell there is nothing to gain: an associative scan
+does more work than a loop, and compiles for longer. On accelerators, where a loop costs launches, nothing was measured.
 """
 
 import jax
