@@ -122,3 +122,22 @@ def test_kernels_of_linear_cells_say_how_they_run():
     assert "kernels.chunkwise(5), by the adjoint of its algebra; 20 segments of 5 steps" in told[kernels.chunkwise(5)]
     assert "kernels.bptt, by the adjoint of its algebra" in told[kernels.bptt]
     assert all(kernels.peak_bytes(cell, params, xs, kernel=kernel) > 0 for kernel in KERNELS.values())
+
+
+def test_no_kernel_is_chunks_for_a_matrix_and_steps_for_a_diagonal(monkeypatch):
+    """On a CPU, and step by step where the sequence is short; on other machines all at once."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+
+    def told(cell, T):
+        params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 4))
+        return kernels.explain(cell, params, jax.ShapeDtypeStruct((T, 8, 4), jnp.float32))
+
+    matrix, diagonal = jaxseq.gla(4, heads=2, key_size=4), jaxseq.lru(4)
+    assert "kernels.chunkwise(64), by the adjoint of its algebra; 2 segments of 64 steps" in told(matrix, 128)
+    assert "chunkwise" not in told(matrix, 8)
+    assert "kernels.bptt, by the adjoint of its algebra" in told(diagonal, 128)
+    assert "complex" in told(diagonal, 128)
+    assert "by the vjp of its step" in told(jaxseq.min_gru(4), 128)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "kernels.associative" in told(matrix, 128)
+    assert "kernels.associative" in told(diagonal, 128)
