@@ -15,6 +15,7 @@ from jaxseq import diagnostics as diagnostics
 from jaxseq import initializers as initializers
 from jaxseq import kernels as kernels
 from jaxseq import masking as masking
+from jaxseq import recurrences as recurrences
 from jaxseq import typing as typing
 from jaxseq import wrappers as wrappers
 from jaxseq._around import Augmented as Augmented
@@ -32,14 +33,16 @@ from jaxseq.masking import lengths_to_mask as lengths_to_mask
 from jaxseq.typing import Backward as Backward
 from jaxseq.typing import Cell as Cell
 from jaxseq.typing import Composite as Composite
+from jaxseq.typing import Element as Element
 from jaxseq.typing import Heard as Heard
 from jaxseq.typing import Kernel as Kernel
+from jaxseq.typing import Linear as Linear
 from jaxseq.wrappers import *
 
 _INSIDE = ("cells", "check")
 __all__ = sorted(name for name in globals() if not name.startswith("_") and name not in _INSIDE)  # pyright: ignore[reportUnsupportedDunderAll]
 
-_register("jaxseq", "jaxseq.kernels", "jaxseq.diagnostics")
+_register("jaxseq", "jaxseq.kernels", "jaxseq.diagnostics", "jaxseq.recurrences")
 
 _LAZY = ("data", "decoding", "linen", "nn", "structured", "train")
 

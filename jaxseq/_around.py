@@ -12,6 +12,7 @@ handed on here, and nowhere else.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 
 from jaxseq import _cotangents, check
 from jaxseq._carry_parts import parts_of, replace_parts
-from jaxseq.typing import Backward, Carry, Cell, Heard, Inputs, Params
+from jaxseq.typing import Backward, Carry, Cell, Element, Heard, Inputs, Linear, Params
 
 
 class Augmented(NamedTuple):
@@ -44,6 +45,8 @@ def around(
     carry: Callable[..., Carry] | None = None,
     hears: bool | None = None,
     size: int | None = None,
+    element: Callable[[Any, Params, Element], Element] | None = None,
+    read: Callable[[Any, Callable[[Any], jax.Array], Any], jax.Array] | None = None,
 ) -> Cell:
     """Returns a cell around `cell`, with all that the library knows of it: its backward, noise, and every other fact.
 
@@ -70,6 +73,11 @@ def around(
       carry: `(params, batch_shape=()) -> carry`: the initial carry; None: the cell's.
       hears: the fact `hears` of the result; None: the cell's.
       size: the features of the y that `leave` returns; None: the cell's.
+      element: `(given, params, element) -> element`: what `enter` and `leave` do to the carry, done to the steps of a
+        linear cell, `[T, B, ...]` or one; `params` are the wrapper's. Without it the result is linear only where
+        nothing is done to the carry and the output.
+      read: `(given, read, observed) -> ys`: what `leave` does to the output of a linear cell, which is
+        `read(observed)`; it may do something to what is observed first.
 
     Raises:
       TypeError, ValueError: `cell` is not a Cell, an argument is no function or does not take what it is called with.
@@ -83,7 +91,7 @@ def around(
     check.inside("around", cell)
     check.backward_signatures(cell)
     check.functions_taking(enter=(enter, 3), leave=(leave, 5), hear=(hear, 3), inputs=(inputs, 2), extra=(extra, 3))
-    check.functions_taking(draw=(draw, 3), init=(init, 3), carry=(carry, 2))
+    check.functions_taking(draw=(draw, 3), init=(init, 3), carry=(carry, 2), element=(element, 3), read=(read, 3))
     check.one_of("given", given, (None, "xs", "params"))
     check.one_of("hears", hears, (None, True, False))
     if size is not None and leave is None:
@@ -92,7 +100,8 @@ def around(
     given = "xs" if given is None and draw is not None else given
     noted = check.noting(enter=enter, leave=leave, hear=hear, inputs=inputs, extra=extra)
     enter, leave, hear, inputs, extra = noted
-    outer = _Outer(cell, enter, leave, hear, inputs, extra, draw, given, init, carry, size)
+    outer = _Outer(cell, enter, leave, hear, inputs, extra, draw, given, init, carry, size, element, read)
+    stays_linear = element is not None or (enter is None and leave is None)
     draws = draw is not None or (cell.noise is not None and given is None)
     return Cell(
         size,
@@ -103,6 +112,7 @@ def around(
         backward=None if cell.backward is None else _OuterBackward(outer, cell.backward).functions(),
         noise=outer.noise if draws else None,
         hears=cell.hears if hears is None else hears,
+        linear=Linear(outer.element, outer.read) if cell.linear is not None and stays_linear else None,
     )
 
 
@@ -138,6 +148,8 @@ class _Outer:
     own_init: Callable | None
     own_carry: Callable | None
     size: int
+    own_element: Callable | None
+    own_read: Callable | None
 
     def init(self, key, in_size, dtype=None):
         assert self.own_init is not None
@@ -225,6 +237,22 @@ class _Outer:
         parts, u, _, given, extra = self.at_step(params, u)
         new, y = self.cell.step(parts.inner, self.enter(given, extra, carry), u)
         return self.leave(given, extra, carry, new, y)
+
+    def element(self, params, us):
+        """The steps of a linear cell."""
+        assert self.cell.linear is not None
+        parts, us, _, given, _ = self.at_step(params, us)
+        element = self.cell.linear.element(parts.inner, us)
+        return element if self.own_element is None else self.own_element(given, parts.own, element)
+
+    def read(self, params, observed, us):
+        """Its outputs."""
+        assert self.cell.linear is not None
+        parts, us, _, given, _ = self.at_step(params, us)
+        read = functools.partial(self.cell.linear.read, parts.inner)
+        if self.own_read is None:
+            return read(observed, us)
+        return self.own_read(given, lambda observed: read(observed, us), observed)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -120,7 +120,16 @@ def masked(cell: Cell) -> Cell:
     def inputs(flags, xs):
         return keep(flags[0], xs)
 
-    return around(cell, given="xs", init=init, carry=carry, enter=enter, leave=leave, inputs=inputs, extra=restart)
+    def element(flags, params, element):
+        mask, reset = flags
+        element = element if mask is None else element.hold(mask)
+        return element if reset is None else element.restart(reset, params.extra)
+
+    def read(flags, read, observed):
+        return keep(flags[0], read(keep(flags[0], observed)))
+
+    functions = {"enter": enter, "leave": leave, "inputs": inputs, "extra": restart, "element": element, "read": read}
+    return around(cell, given="xs", init=init, carry=carry, **functions)
 
 
 def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:

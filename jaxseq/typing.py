@@ -55,6 +55,35 @@ class Backward(NamedTuple):
     project: Callable[[Params, Inputs, Inputs], tuple[Params, Inputs]] | None = None
 
 
+class Element(Protocol):
+    """Linear steps of one algebra of `jaxseq.recurrences`, a pytree: of a whole sequence `[T, B, ...]` or of one."""
+
+    def step(self, carry: Carry, /) -> tuple[Carry, Any]:
+        """Returns the carry after one step, and what is observed of it."""
+        ...
+
+    def hold(self, mask: jax.Array, /) -> "Element":
+        """Returns the steps; where `mask`, bool `[T, B]`, is False, they are the identity."""
+        ...
+
+    def restart(self, reset: jax.Array, initial: Carry, /) -> "Element":
+        """Returns the steps; where `reset`, bool `[T, B]`, is True, they start from `initial`, on held steps too."""
+        ...
+
+
+@by_its_call
+class Linear(NamedTuple):
+    """What kernels know of a cell whose step is linear in its carry; see `jaxseq.recurrences.linear_cell`.
+
+    Attributes:
+      element: `(params, us) -> Element`, pointwise in time.
+      read: `(params, observed, us) -> ys`, pointwise in time, linear or not.
+    """
+
+    element: Callable[[Params, Inputs], Element]
+    read: Callable[[Params, Any, Inputs], jax.Array]
+
+
 @jax.tree_util.register_static
 @by_its_call
 class Cell(NamedTuple):
@@ -79,6 +108,8 @@ class Cell(NamedTuple):
       hears: for recurrent dropout, which drops what the recurrent weights see, not what is remembered. True: h is both,
         as in the GRU, and `step` and `backward` also take a `Heard` for the carry. False: h is not remembered, as in
         the RNN. None: not said; then the `h` of a carry of named parts is dropped, and an array is refused.
+      linear: of a step that is linear in its carry, its element and how outputs are read, by which a kernel may run
+        many steps at once. None: the step is not linear, or it is not said.
     """
 
     size: int
@@ -89,6 +120,7 @@ class Cell(NamedTuple):
     backward: Backward | None = None
     noise: Callable[[jax.Array, Params, Inputs], tuple[Params, Inputs]] | None = None
     hears: bool | None = None
+    linear: Linear | None = None
 
 
 class Heard(NamedTuple):

@@ -2,7 +2,7 @@
 
 Nothing here is fast or shared with the library. A form is a pair of functions on one row:
 
-    step(p, carry, x) -> (carry, y, cache)             p: dict of arrays, carry: tuple of [H], x: [D]
+    step(p, carry, x) -> (carry, y, cache)             p: dict of arrays, carry: tuple of arrays, x: [D]
     back(p, cache, d_carry, d_y) -> (d_p, d_carry, d_x)
 
 `unroll` and `bptt` run a form over `[T, B, D]` with masks and resets as plain `if`s.
@@ -16,6 +16,7 @@ import numpy as np
 class Form(NamedTuple):
     step: object
     back: object
+    size: int | None = None  # of y; None: that of the carry's first part
 
 
 class Activation(NamedTuple):
@@ -284,7 +285,7 @@ class Gradients(NamedTuple):
 
 
 def unroll(form, p, xs, carry, initial=None, mask=None, reset=None, reverse=False):
-    """Runs `form` over `xs` [T, B, D] from `carry`, a tuple of [B, H]; `initial` alike, for resets."""
+    """Runs `form` over `xs` [T, B, D] from `carry`, a tuple of [B, ...]; `initial` alike, for resets."""
     carries, ys, _ = _run(form, p, xs, carry, initial, mask, reset, reverse)
     return Result(carries, ys)
 
@@ -314,8 +315,7 @@ def bptt(form, p, xs, carry, d_carry, d_ys, initial=None, mask=None, reset=None,
 
 def _run(form, p, xs, carry, initial, mask, reset, reverse):
     T, B, _ = xs.shape
-    H = carry[0].shape[-1]
-    ys = np.zeros((T, B, H))
+    ys = np.zeros((T, B, form.size or carry[0].shape[-1]))
     last = tuple(np.array(leaf) for leaf in carry)
     tape = []
     for b in range(B):

@@ -22,11 +22,12 @@ class Net(NamedTuple):
     start: object
 
 
-def cell(form, sizes):
-    """One cell, which starts from zeros; `sizes` of the carry's parts."""
+def cell(form, parts):
+    """One cell; `parts` of its carry: sizes of vectors of zeros, or the arrays of one row that it starts from."""
+    row = [np.zeros(part) if isinstance(part, int) else part for part in parts]
 
     def start(p, B):
-        return tuple(np.zeros((B, size)) for size in sizes)
+        return tuple(np.tile(part, (B, *[1] * part.ndim)) for part in row)
 
     def run(p, xs, carry, flags):
         return tuple(reference.unroll(form, p, xs, carry, initial=start(p, xs.shape[1]), **flags))
@@ -118,17 +119,26 @@ def residual(net):
     return Net(run, back, net.start)
 
 
-def learned_carry(form):
-    """One cell with a start of its own: p is (params, start, without a batch axis)."""
+def learned_carry(form, own):
+    """One cell with a start of its own: p is (params, start), without a batch axis, complex numbers as two real ones.
+
+    `own` is the net of the cell alone.
+    """
 
     def start(p, B):
-        return tuple(np.tile(leaf, (B, 1)) for leaf in p[1])
+        pairs = zip(p[1], own.start(None, 1), strict=True)
+        rows = [leaf[..., 0] + 1j * leaf[..., 1] if np.iscomplexobj(like) else leaf for leaf, like in pairs]
+        return tuple(np.tile(row, (B, *[1] * row.ndim)) for row in rows)
+
+    def of_param(d):
+        return np.stack([d.real, -d.imag], axis=-1) if np.iscomplexobj(d) else d
 
     def run(p, xs, carry, flags):
         return tuple(reference.unroll(form, p[0], xs, carry, initial=start(p, xs.shape[1]), **flags))
 
     def back(p, xs, carry, d_carry, d_ys, flags):
         gradients = reference.bptt(form, p[0], xs, carry, d_carry, d_ys, initial=start(p, xs.shape[1]), **flags)
-        return (gradients.params, tuple(leaf.sum(0) for leaf in gradients.initial)), gradients.carry, gradients.xs
+        d_start = tuple(of_param(leaf.sum(0)) for leaf in gradients.initial)
+        return (gradients.params, d_start), gradients.carry, gradients.xs
 
     return Net(run, back, start)

@@ -88,7 +88,14 @@ def pairwise(axes):
 
 FULL = os.environ.get("JAXSEQ_LAWS") == "full"
 PLAIN = ["rnn", "lstm", "gru", "gru_before", "own"]
-KERNELS = ["scan", "bptt", "native", "remat"]  # those that each law is held against; all of them meet the oracle
+KERNELS = [
+    "scan",
+    "bptt",
+    "native",
+    "remat",
+    "associative",
+    "chunkwise",
+]  # those that each law is held against; all of them meet the oracle
 
 
 def grouped(name, *others):
@@ -116,6 +123,10 @@ def combinations():
     chosen += [Combination(*row) for row in pairwise([PLAIN, ["remat"], *FLAGS])]
     compiled = [name for name in zoo.CELLS if zoo.runs("native", name)]
     chosen += [Combination(*row) for row in pairwise([compiled, ["native"], *FLAGS])]
+    linear = [name for name in zoo.CELLS if zoo.runs("associative", name)]
+    at_once = ["associative", "chunkwise"]
+    chosen += [Combination(*row) for row in pairwise([linear, at_once, *FLAGS])]
+    chosen += [Combination(*row) for row in pairwise([["learned_carry(lru)", "learned_carry(mlstm)"], at_once, *FLAGS])]
     others = [name for name in zoo.KERNELS if name not in KERNELS]
     chosen += [Combination(*row) for row in pairwise([["lstm", "own"], others, *FLAGS])]
     wrapped = {wrapper: itertools.cycle(zoo.wrapped(wrapper)[place:]) for place, wrapper in enumerate(zoo.WRAPPERS)}
@@ -126,10 +137,11 @@ def combinations():
     if FULL:
         chosen += map(Combination._make, itertools.product(zoo.CELLS, ["scan", "bptt"], *FLAGS))
         chosen += map(Combination._make, itertools.product(compiled, ["native"], *FLAGS))
+        chosen += map(Combination._make, itertools.product(linear, at_once, *FLAGS))
         chosen += map(Combination._make, itertools.product(PLAIN, zoo.KERNELS, *FLAGS))
         chosen += [Combination(*row) for row in pairwise([list(zoo.CELLS), ["remat"], *FLAGS])]
         names = itertools.chain.from_iterable(map(zoo.wrapped, zoo.WRAPPERS))
-        choices = itertools.cycle(itertools.product(KERNELS, *FLAGS))  # 32, while a wrapper has 22 or 23 cells
+        choices = itertools.cycle(itertools.product(["scan", "bptt", "native", "remat"], *FLAGS))  # 32 of them
         chosen += [Combination(name, *next(choices)) for name in names]
     return sorted(row for row in set(chosen) if zoo.runs(row.kernel, row.net))
 
@@ -162,7 +174,9 @@ def each_net_and_kernel(nets=ANY):
     names = some(nets)
     chosen = itertools.cycle(KERNELS)
     pairs = [(name, next(kernel for kernel in chosen if zoo.runs(kernel, name))) for name in names]
-    pairs += [pair for pair in itertools.product(PLAIN, KERNELS) if FULL and pair not in pairs]
+    pairs += [
+        pair for pair in itertools.product(PLAIN, KERNELS) if FULL and pair not in pairs and zoo.runs(pair[1], pair[0])
+    ]
     return pytest.mark.parametrize(("name", "kernel_name"), [grouped(*pair) for pair in pairs])
 
 
@@ -183,6 +197,16 @@ def make_problem(cell, *, seed=0, batch=(B,), steps=T):
     seeds, scales = (0, 1, 2, 4, 3), (0.5, 0.5, 1.0, 0.5, 1.0)
     drawn = [zoo.random_like(tree, seed + n, scale) for tree, n, scale in zip(trees, seeds, scales, strict=True)]
     return Problem(*jax.tree.map(np.asarray, drawn))
+
+
+def in_dtype(cell, problem, dtype):
+    """The problem in another dtype; the carry in that in which the cell keeps it, float32 where it is linear."""
+    narrow = jax.tree.map(lambda leaf: leaf.astype(dtype), problem._replace(carry=None, d_carry=None))
+    like = jax.eval_shape(lambda params: cell.carry(params, (B,)), narrow.params)
+    carry, d_carry = (
+        jax.tree.map(lambda c, like: c.astype(like.dtype), c, like) for c in (problem.carry, problem.d_carry)
+    )
+    return narrow._replace(carry=carry, d_carry=d_carry)
 
 
 @functools.cache
@@ -411,13 +435,15 @@ def test_bfloat16_stays_bfloat16(name, kernel_name):
     """Values and gradients are those of float64, on the same rounded numbers, to bfloat16's error over seven steps."""
     cell, kernel = find(name, kernel_name)
     run = runner(cell, kernel)
-    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), make_problem(cell))
+    narrow = in_dtype(cell, make_problem(cell), jnp.bfloat16)
     got = run(narrow, MASK, RESET)
-    assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(jnp.bfloat16)}
-    want = jax.tree.map(np.asarray, run(jax.tree.map(lambda leaf: leaf.astype(np.float64), narrow), MASK, RESET))
+    (carry, ys), (d_params, d_carry, d_xs) = got
+    assert {leaf.dtype for leaf in jax.tree.leaves((ys, d_params, d_xs))} == {jnp.dtype(jnp.bfloat16)}
+    zoo.assert_same_dtypes((carry, d_carry), (narrow.carry, narrow.carry))
+    want = jax.tree.map(np.asarray, run(in_dtype(cell, narrow, np.float64), MASK, RESET))
     bound = T * float(jnp.finfo(jnp.bfloat16).eps)
     for (path, leaf), exact in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True):
-        error = np.abs(np.asarray(leaf, np.float64) - exact).max()
+        error = np.abs(np.asarray(leaf).astype(exact.dtype) - exact).max()
         assert error <= bound * max(1.0, float(np.abs(exact).max())), (jax.tree_util.keystr(path), error)
 
 

@@ -80,6 +80,20 @@ ROWS = {
     ),
     "G3 as meant": row(jaxseq.gru(H, reset_after=False), reference.gru(False, False)),
 }
+LINEAR = {
+    "D1": "lru",
+    "D2": "s5",
+    "D3": "min_gru",
+    "D4": "min_lstm",
+    "D5": "rg_lru",
+    "D6": "mamba",
+    "M1": "mamba2",
+    "M2": "gla",
+    "M3": "gated_delta_net",
+    "M3 DeltaNet": "delta_net_negative",
+    "M4": "mlstm",
+}
+ROWS |= {name: row(zoo.CELLS[cell].cell, zoo.CELLS[cell].form) for name, cell in LINEAR.items()}
 
 
 class Link(NamedTuple):
@@ -139,7 +153,7 @@ def run(row, given, asked):
         for (cell, _), params, carry in zip(row.layers, given.params, given.carries, strict=True):
             carry, ys = jaxseq.unroll(cell, params, ys, carry)
             last.append(carry)
-        total = sum(map(jnp.vdot, jax.tree.leaves(last), jax.tree.leaves(asked.d_carries)))
+        total = sum(map(paired, jax.tree.leaves(last), jax.tree.leaves(asked.d_carries)))
         if row.readout is None:
             return total + jnp.vdot(ys, asked.d_ys), (last, ys, None)
         link = LINKS[row.readout]
@@ -159,7 +173,7 @@ def run_oracle(row, given, asked):
         last.append(result.carry)
         inputs.append(result.ys)
     ys = inputs.pop()
-    total = sum(np.vdot(*pair) for pair in zip(jax.tree.leaves(last), jax.tree.leaves(d_carries), strict=True))
+    total = sum(map(paired, jax.tree.leaves(last), jax.tree.leaves(d_carries)))
 
     dense = zoo.as_reference(given.readout)
     d_dense = {name: np.zeros_like(value) for name, value in dense.items()}
@@ -185,6 +199,11 @@ def run_oracle(row, given, asked):
         d_first.insert(0, gradients.carry)
         d_ys = gradients.xs
     return (total, (last, ys, predictions)), Given(d_params, d_first, d_dense, d_ys)
+
+
+def paired(leaf, d):
+    """What a cotangent makes of a leaf, which may be complex: Re Σ d ⊙ leaf, as in JAX."""
+    return (leaf * d).sum().real
 
 
 def as_tuple(carry):

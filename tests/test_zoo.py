@@ -62,5 +62,7 @@ def test_a_kernel_that_is_wrong_fails_once_it_is_in_the_zoo(part, monkeypatch, x
 def test_every_cell_whose_carry_is_an_array_says_what_its_weights_hear():
     """Recurrent dropout, which not every cell meets in `make test`, refuses it otherwise."""
     for name, entry in zoo.CELLS.items():
+        if isinstance(entry.cell, jaxseq.Composite) or entry.cell.linear is not None:  # which refuse it
+            continue
         carry = jax.eval_shape(lambda cell=entry.cell: cell.carry(cell.init(jax.random.key(0), 3), (2,)))
         assert entry.cell.hears is not None or not hasattr(carry, "shape"), name

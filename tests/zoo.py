@@ -68,7 +68,7 @@ def recurrently_dropped(entry):
 
 
 def learned(entry):
-    return Entry(jaxseq.learned_carry(entry.cell), reference_nets.learned_carry(entry.form), entry.form)
+    return Entry(jaxseq.learned_carry(entry.cell), reference_nets.learned_carry(entry.form, entry.net), entry.form)
 
 
 def deep(entry):
@@ -100,6 +100,7 @@ WRAPPERS = {
     **_collected("WRAPPERS"),
 }
 BY_NAME = ("zoneout", "recurrent_dropout")  # they act on parts of the carry by name, which a plain tuple has not
+OF_CELLS = (*BY_NAME, "learned_carry", "leak")  # not of composites
 
 
 @functools.cache
@@ -113,7 +114,19 @@ def find(name):
 
 def wrapped(wrapper):
     """The names of all cells in a wrapper."""
-    return [f"{wrapper}({cell})" for cell in CELLS if not (wrapper in BY_NAME and cell == "own")]
+    return [f"{wrapper}({cell})" for cell in CELLS if _takes(wrapper, CELLS[cell])]
+
+
+def _takes(wrapper, entry):
+    """Whether a cell goes into a wrapper."""
+    if isinstance(entry.cell, jaxseq.Composite):
+        return wrapper not in OF_CELLS
+    if entry.cell.linear is not None:  # no weights hear the carry, and y may be something else
+        (h, *_) = entry.net.start(None, 1)
+        return wrapper != "recurrent_dropout" and (
+            wrapper != "zoneout" or (h.shape == (1, entry.cell.size) and not np.iscomplexobj(h))
+        )
+    return not (wrapper in BY_NAME and entry is CELLS["own"])
 
 
 def by_hand(cell, params, carry, xs, *, reverse=False):
@@ -131,13 +144,28 @@ KERNELS = {
     "bptt": kernels.bptt,
     "remat": kernels.remat(3),
     "native": kernels.native,
+    "associative": kernels.associative,
+    "chunkwise": kernels.chunkwise(3),
     "by_hand": by_hand,
 }
 
 
+@functools.cache
 def runs(kernel_name, net_name):
-    """Whether a kernel runs a net: there is no native loop of a convolution."""
-    return kernel_name != "native" or "conv_lstm" not in net_name
+    """Whether a kernel runs a net: there is no native loop of a convolution, nor of complex numbers."""
+    cell = net_name.removesuffix(")").split("(")[-1]
+    if kernel_name == "native":
+        return not (cell.startswith("conv_lstm") or cell in ("lru", "s5"))
+    return kernel_name not in ("associative", "chunkwise") or is_linear(find(net_name).cell)
+
+
+def is_linear(net):
+    """Whether all cells of a net say how they are linear: then kernels of linear cells run it."""
+    params = jax.eval_shape(lambda: net.init(jax.random.key(0), 3))
+    try:
+        return kernels.explain(net, params, jax.ShapeDtypeStruct((2, 3), float), kernel=kernels.associative) != ""
+    except ValueError:
+        return False
 
 
 OTHER_KERNELS = {"truncated": kernels.truncated(3)}  # its gradients are others, see tests/test_kernels.py
@@ -146,7 +174,14 @@ OTHER_KERNELS = {"truncated": kernels.truncated(3)}  # its gradients are others,
 def random_like(tree, seed, scale=0.5):
     """A tree of the same shapes and dtypes with normal entries; biases too, so that no gradient hides behind a zero."""
     generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jax.device_put(generator.normal(0, scale, leaf.shape).astype(leaf.dtype)), tree)
+
+    def draw(leaf):
+        drawn = generator.normal(0, scale, leaf.shape)
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            drawn = drawn + 1j * generator.normal(0, scale, leaf.shape)
+        return jax.device_put(drawn.astype(leaf.dtype))
+
+    return jax.tree.map(draw, tree)
 
 
 def as_reference(params):
@@ -165,6 +200,11 @@ def assert_close(got, want, tolerance, what=""):
     assert len(got_leaves) == len(want_leaves), what
     for (path, got_leaf), want_leaf in zip(got_leaves, want_leaves, strict=True):
         name = f"{what}{jax.tree_util.keystr(path)}"
-        got_array, want_array = np.asarray(got_leaf, np.float64), np.asarray(want_leaf, np.float64)
+        wide = np.complex128 if np.iscomplexobj(want_leaf) else np.float64
+        got_array, want_array = np.asarray(got_leaf, wide), np.asarray(want_leaf, wide)
         assert got_array.shape == want_array.shape, name
         np.testing.assert_allclose(got_array, want_array, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def assert_same_dtypes(got, want):
+    assert [leaf.dtype for leaf in jax.tree.leaves(got)] == [leaf.dtype for leaf in jax.tree.leaves(want)]

@@ -46,9 +46,9 @@ def drawn(given: Any, steps: Shape, travels: str | None) -> Any:
 
 
 def extra(result: Any, lead: Shape) -> Any:
-    """Returns what `extra` returned; raises unless it is floats that lead with the steps and the batch, `lead`."""
+    """Returns what `extra` returned; raises unless it is floats, or complex, that lead with steps and batch, `lead`."""
     for leaf in jax.tree.leaves(result):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             raise TypeError(f"`extra` must return floats; got {shaped(leaf)}. Flags and noise are `given`")
     return _leading("extra", result, lead, "the steps and the batch of xs")
 

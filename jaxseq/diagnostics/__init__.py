@@ -1,4 +1,4 @@
-"""What goes on inside a net: gradient flow, Jacobians, gates and their saturation, saliency, alignments.
+"""What goes on inside a net: gradient flow, Jacobians, eigenvalues, gates and their saturation, saliency, alignments.
 
 Plain functions that return arrays, for your own figures and tests; the `plot_*` function beside each family draws them
 and needs matplotlib, which is imported where it is called.
@@ -8,6 +8,9 @@ and needs matplotlib, which is imported where it is called.
 """
 
 from jaxseq.diagnostics._alignment import plot_alignment as plot_alignment
+from jaxseq.diagnostics._eigenvalues import eigenvalues as eigenvalues
+from jaxseq.diagnostics._eigenvalues import memory_lengths as memory_lengths
+from jaxseq.diagnostics._eigenvalues import plot_eigenvalues as plot_eigenvalues
 from jaxseq.diagnostics._gates import gate_traces as gate_traces
 from jaxseq.diagnostics._gates import plot_gates as plot_gates
 from jaxseq.diagnostics._gradients import carry_gradients as carry_gradients

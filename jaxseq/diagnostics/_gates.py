@@ -1,6 +1,6 @@
-"""What the gates do: the values that each step saves for its hand-written backward.
+"""What the gates do: the values that each step saves for its hand-written backward, or of a linear cell its element.
 
-    carry_t, y_t, saved_t = fwd(carry_{t-1}, u_t)
+    carry_t, y_t, saved_t = fwd(carry_{t-1}, u_t)              element_1 … element_T = element(u_1 … u_T)
 
 So the values shown are those that the gradient is made of, and no equation is written a second time.
 """
@@ -17,8 +17,10 @@ import numpy as np
 
 from jaxseq._unroll import unroll
 from jaxseq.diagnostics._axes import mapping, real
+from jaxseq.kernels import scan
 from jaxseq.kernels._saved import run_and_save
 from jaxseq.masking import keep
+from jaxseq.recurrences import Diagonal
 from jaxseq.typing import Carry, Cell, Composite, Params, Saved
 
 if TYPE_CHECKING:
@@ -39,10 +41,11 @@ def gate_traces(
     """Returns what every step of a cell saves for its backward, by name: the gates, and the carry that entered.
 
     The stock cells name their gates as their equations do: i f g o, and r z n. Each is `[T, B, H]`, zero on padding.
-    What else a cell saves, named in its file, is `[T, B, features]`.
+    What else a cell saves, named in its file, is `[T, B, features]`. Of a linear cell these are the parts of its
+    element, as `jaxseq.recurrences` names them: a and b, or log_decay, k, v, q. Where a reset acts, a is 0.
 
     Args:
-      cell: a Cell with a `backward` that saves a NamedTuple or a dict, or a Composite of such cells.
+      cell: a Cell with a `backward` that saves a NamedTuple or a dict, a linear Cell, or a Composite of such cells.
       params, xs, carry, mask, reset, reverse, key: as for `jaxseq.unroll`.
 
     Returns:
@@ -109,6 +112,10 @@ def plot_gates(gates: Mapping[str, jax.Array], *, axes: Sequence[Axes] | None = 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 def _saved_as_carry(cell, params, carry, xs, *, reverse=False):
     """A kernel which returns the saved values in place of the last carry, so that a net puts them in its place."""
+    if cell.linear is not None:
+        steps = cell.linear.element(params, cell.project(params, xs))
+        steps = steps.whole() if isinstance(steps, Diagonal) else steps._replace(start=None)
+        return _by_name(steps), scan(cell, params, carry, xs, reverse=reverse)[1]
     if cell.backward is None:
         raise ValueError(
             "gate_traces returns what a cell's `backward` saves; this cell has no hand-written `backward`; "

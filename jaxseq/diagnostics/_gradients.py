@@ -170,4 +170,4 @@ def _norm(x, axes):
     """The norm over `axes`, also where the squares would underflow, as those of vanished gradients do."""
     largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return jnp.sqrt(jnp.sum((x / scale) ** 2, axis=axes)) * jnp.squeeze(scale, axes)
+    return jnp.sqrt(jnp.sum(jnp.abs(x / scale) ** 2, axis=axes)) * jnp.squeeze(scale, axes)

@@ -37,7 +37,7 @@ def jacobians(cell: Cell | Composite, params: Params, xs: jax.Array, carry: Carr
       params: what `cell.init` returned.
       xs: `[T, D]`, one sequence without batch axes; `jax.vmap` over more of them.
       carry: the carry to start from; None: `cell.carry(params)`. Its leaves one after the other, flattened by
-        `jax.flatten_util.ravel_pytree`, are the n entries.
+        `jax.flatten_util.ravel_pytree`, are the n entries; of complex ones the real parts, then the imaginary ones.
 
     Raises:
       TypeError, ValueError: an argument does not fit, `xs` have batch axes, or the net is not causal.
@@ -127,13 +127,23 @@ def plot_singular_values(singular_values: jax.Array, *, ax: Axes | None = None) 
 
 @functools.partial(jax.jit, static_argnames="cell")
 def _along(cell, params, xs, carry):
-    start, unravel = ravel_pytree(carry)
+    start, unravel = ravel_pytree(_in_parts(carry))
 
     def after(flat, x):
-        return ravel_pytree(step(cell, params, unravel(flat), x)[0])[0]
+        before = jax.tree.map(_whole, carry, unravel(flat))
+        return ravel_pytree(_in_parts(step(cell, params, before, x)[0]))[0]
 
     _, before = _meshes.scan(lambda flat, x: (after(flat, x), flat), start, xs)
     return jax.vmap(jax.jacrev(after))(before, xs)
+
+
+def _in_parts(carry):
+    """The carry with real numbers for complex ones, `[2, ...]`."""
+    return jax.tree.map(lambda leaf: jnp.stack([leaf.real, leaf.imag]) if jnp.iscomplexobj(leaf) else leaf, carry)
+
+
+def _whole(leaf, parts):
+    return jax.lax.complex(*parts) if jnp.iscomplexobj(leaf) else parts
 
 
 def _multiply(product, jacobian):

@@ -19,6 +19,7 @@ from jaxseq import _cotangents, check
 from jaxseq._factory import named
 from jaxseq._meshes import on_meshes
 from jaxseq.kernels._bptt_plan import plan_bptt
+from jaxseq.kernels._linear import run_linear_steps
 from jaxseq.kernels._plan import register
 from jaxseq.kernels._rows import rows_are_batch
 from jaxseq.kernels._saved import run_and_save
@@ -33,9 +34,11 @@ from jaxseq.typing import Carry, Cell, Inputs, Params, Saved
 def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` with the gradient of its hand-written `backward`; a cell without one runs by `scan`.
 
+    A linear cell has the adjoint of its algebra; what it does pointwise in time is done for all steps at once.
+
     Reverse mode, to any order, and forward over reverse, as in `jax.hessian`. For forward mode use `scan`.
     """
-    if cell.backward is None:
+    if cell.backward is None and cell.linear is None:
         plan = plan_bptt(cell, params, xs)
 
         def run_by_scan(params, carry, xs, _is_first):
@@ -50,6 +53,8 @@ def _in_segments(params, carry, xs, *, cell, reverse):
     plan = plan_bptt(cell, params, xs)
 
     def run(params, carry, xs, _is_first) -> Any:
+        if cell.linear is not None:
+            return run_linear_steps(cell, params, carry, xs, reverse=reverse)
         return _loop(cell, reverse, params, carry, xs)
 
     return by_segments(run, params, carry, xs, plan.segment, reverse)

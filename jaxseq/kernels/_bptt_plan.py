@@ -13,7 +13,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxseq.kernels._bytes import array_bytes, step_bytes
+from jaxseq.kernels._bytes import array_bytes, kernel_bytes, step_bytes
+from jaxseq.kernels._linear import run_linear_steps
 from jaxseq.kernels._plan import Plan
 from jaxseq.kernels._scan import scan_bytes
 from jaxseq.kernels._segments import even
@@ -29,6 +30,8 @@ def plan_bptt(cell: Cell, params: Params, xs: Inputs) -> Plan:
     segment, reason = _segments(T, cell, params, xs)
 
     def held():
+        if cell.linear is not None:
+            return kernel_bytes(run_linear_steps, cell, params, xs)
         if cell.backward is None:
             return scan_bytes(cell, params, xs)
         step = step_bytes(cell, params, xs)
@@ -36,6 +39,7 @@ def plan_bptt(cell: Cell, params: Params, xs: Inputs) -> Plan:
         return total + (T * step.ys if segment < T else T * step.saved // 4 + array_bytes(xs))
 
     gradient = "JAX's gradient, for it has no backward" if cell.backward is None else "its hand-written backward"
+    gradient = gradient if cell.linear is None else "the adjoint of its algebra"
     return Plan("kernels.bptt", gradient, T, segment, reason, held)
 
 

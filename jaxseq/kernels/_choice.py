@@ -6,6 +6,7 @@ import jax
 
 from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bytes import array_bytes, step_bytes
+from jaxseq.kernels._linear_choice import linear_choice
 from jaxseq.kernels._plan import Plan, plan_cell, register
 from jaxseq.kernels.native import native, native_reason, native_step_bytes, native_values
 from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
@@ -16,6 +17,9 @@ _CACHE = 2**20  # bytes of weights; the second-level caches of CPU cores hold on
 
 def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
     """Returns the kernel that was measured to be fastest for a cell here, and why it is not a native one, if so."""
+    by_algebra = linear_choice(cell, params, xs)
+    if by_algebra is not None:
+        return by_algebra, "many steps of a linear cell are run at once"
     if jax.default_backend() != "cpu":
         return bptt, "native loops are for a CPU"
     sizes = [size for leaf in jax.tree.leaves((params, xs)) for size in leaf.shape]
@@ -28,7 +32,7 @@ def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
     rows = math.prod(batch)
     if array_bytes(params) > _CACHE and (rows == 1 or T * rows < _FEW):
         return bptt, "its weights are larger than a core's cache, and to read them is most of the work for so few rows"
-    return (native_values if cell.backward is None else native), None
+    return (native_values if cell.backward is None and cell.linear is None else native), None
 
 
 def chosen(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:

@@ -96,7 +96,7 @@ def plan_net(kernel: Kernel, net: Cell | Composite, params: Params, xs: Any) -> 
     # A net hands carries on as they are, so what is returned as the last carry shows where its cell stands.
     placeholders, _ = jax.eval_shape(run, net, params, xs)
     places = jax.tree_util.tree_leaves_with_path(placeholders, is_leaf=lambda node: isinstance(node, Placeholder))
-    names = {placeholder.number: jax.tree_util.keystr(path) for path, placeholder in places}
+    names = {leaf.number: jax.tree_util.keystr(path) for path, leaf in places if isinstance(leaf, Placeholder)}
     return [Part(names[number], *part) for number, part in enumerate(parts)]
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from jaxseq._handed import handed_to_steps
 from jaxseq.typing import Carry, Inputs, Params, Saved
 
 
@@ -41,13 +41,6 @@ class SavedSteps:
         if source == "y":
             return self.ys
         return handed_to_steps(self.first[source], self.ys, self.reverse)
-
-
-def handed_to_steps(first: jax.Array, after: jax.Array, reverse: bool) -> jax.Array:
-    """Returns what a loop handed to each step: `first` to the first one, then what the step before left in `after`."""
-    if reverse:
-        return jnp.concatenate([after, first[None]])[1:]
-    return jnp.concatenate([first[None], after])[:-1]
 
 
 def run_and_save(

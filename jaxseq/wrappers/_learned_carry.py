@@ -12,7 +12,11 @@ from jaxseq.typing import Carry, Cell, Params
 
 
 class LearnedCarry(NamedTuple):
-    """The params of the cell, and the carry `[...]` without batch axes that its sequences start from."""
+    """The params of the cell, and the carry `[...]` without batch axes that its sequences start from.
+
+    It is kept in the dtype of the params, and complex numbers as two real ones, `[..., 2]`, so that any optimiser takes
+    them.
+    """
 
     params: Params
     carry: Carry
@@ -42,11 +46,28 @@ def learned_carry(cell: Cell) -> Cell:
 def _learned_carry(cell):
     def init(key, in_size, dtype=None):
         params = cell.init(key, in_size, dtype)
-        return LearnedCarry(params, cell.carry(params))
+        floats = [leaf.dtype for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        return LearnedCarry(params, jax.tree.map(lambda leaf: _kept(leaf, *floats[:1]), cell.carry(params)))
 
     def carry(params, batch_shape=()):
+        start = jax.tree.map(_taken, params.carry, jax.eval_shape(cell.carry, params.params))
         if not batch_shape:  # a copy, so that who donates a carry keeps the params
-            return jax.tree.map(jnp.copy, params.carry)
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), params.carry)
+            return jax.tree.map(jnp.copy, start)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), start)
 
     return around(cell, init=init, carry=carry)
+
+
+def _kept(leaf, dtype=None):
+    """A part of the carry as a param of `dtype`, None: its own."""
+    if jnp.iscomplexobj(leaf):
+        leaf = jnp.stack([leaf.real, leaf.imag], axis=-1)
+    return leaf if dtype is None or not jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(dtype)
+
+
+def _taken(param, like):
+    """The part of the carry that such a param is, in the dtype of the cell's own."""
+    if not jnp.issubdtype(like.dtype, jnp.complexfloating):
+        return param.astype(like.dtype)
+    wide = param.astype(jnp.finfo(like.dtype).dtype)
+    return jax.lax.complex(wide[..., 0], wide[..., 1])

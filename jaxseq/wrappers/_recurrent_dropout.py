@@ -22,6 +22,11 @@ def recurrent_dropout(cell: Cell, rate: float, per_step: bool) -> Cell:
     """Returns `cell` with dropout of its heard h, with one mask for the sequence or one a step; see `dropout`."""
 
     def init(key, in_size, dtype=None):
+        if cell.linear is not None:
+            raise ValueError(
+                "`recurrent` drops what the recurrent weights see of the carry; those of a linear cell see none of it. "
+                "Drop its inputs or outputs"
+            )
         params = cell.init(key, in_size, dtype)
         _h_of(cell.carry(params), cell.hears)
         return params

@@ -13,6 +13,7 @@ from jaxseq._around import around
 from jaxseq._carry_parts import parts_of, replace_parts
 from jaxseq._factory import factory
 from jaxseq.cells import SlstmCarry
+from jaxseq.recurrences import Diagonal
 from jaxseq.typing import Cell
 
 
@@ -54,8 +55,9 @@ def _zoneout(cell, h, c):
         for name in held:
             if name not in parts:
                 raise ValueError(f"`zoneout` of `{name}` needs a carry with it; this one has {', '.join(parts)}")
-        if "h" in held and parts["h"].shape != (cell.size,):
-            raise ValueError(f"`zoneout` of `h` needs outputs that are h; h is {parts['h'].shape}, y ({cell.size},)")
+        h = parts["h"] if "h" in held else None
+        if h is not None and (h.shape != (cell.size,) or jnp.iscomplexobj(h)):
+            raise ValueError(f"`zoneout` of `h` needs outputs that are h; h is {check.shaped(h)}, y ({cell.size},)")
         return params
 
     def draw(key, params, xs):
@@ -71,12 +73,27 @@ def _zoneout(cell, h, c):
     def hold(zones, _, before, new, y):
         old, parts = parts_of("zoneout", before), parts_of("zoneout", new)
         mixed = {name: mix(zones, name, old[name], parts[name]) for name in held}
-        return replace_parts(new, mixed), mixed.get("h", y)
+        return replace_parts(new, mixed), mixed["h"].astype(y.dtype) if "h" in held else y
 
     def mix(zones, name, old, new):
         if zones is None:
             return (held[name] * old + (1 - held[name]) * new).astype(new.dtype)
         return jnp.where(zones[name], old, new)
 
-    # An h that is held is remembered, in an LSTM too.
-    return around(cell, draw=draw, leave=hold, hears=True if "h" in held else None)._replace(init=init)
+    def element(zones, _, steps):
+        """The steps z h + (1 - z) (a h + b)."""
+        if not isinstance(steps, Diagonal):
+            raise ValueError(f"`zoneout` of `h` needs a linear cell's steps to be diagonal; got {type(steps).__name__}")
+        a, b = steps.whole()
+        if zones is None:
+            return Diagonal(held["h"] + (1 - held["h"]) * a, (1 - held["h"]) * b)
+        return Diagonal(jnp.where(zones["h"], 1, a), jnp.where(zones["h"], 0, b))
+
+    def read(zones, read, observed):
+        return observed.astype(read(observed).dtype)
+
+    if cell.linear is not None and [*held] == ["h"]:
+        wrapped = around(cell, draw=draw, leave=hold, element=element, read=read)
+    else:  # an h that is held is remembered, in an LSTM too
+        wrapped = around(cell, draw=draw, leave=hold, hears=True if "h" in held else None)
+    return wrapped._replace(init=init)

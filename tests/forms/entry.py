@@ -15,5 +15,5 @@ class Entry(NamedTuple):
 
 
 def cell_entry(cell, form, parts=1):
-    """A cell whose carry has `parts` of its outputs' size."""
-    return Entry(cell, reference_nets.cell(form, [cell.size] * parts), form)
+    """A cell whose carry has `parts` of its outputs' size; or a list of them, of one row, such as np.zeros([2, 3])."""
+    return Entry(cell, reference_nets.cell(form, [cell.size] * parts if isinstance(parts, int) else parts), form)

@@ -65,13 +65,13 @@ def leaking_form(form):
     def back(p, cache, d_carry, d_y):
         return form.back(p, cache, tuple((1 - RATE) * d for d in d_carry), (1 - RATE) * np.asarray(d_y))
 
-    return reference.Form(step, back)
+    return reference.Form(step, back, form.size)
 
 
 def leak(entry):
     form = leaking_form(entry.form)
-    sizes = [part.shape[-1] for part in entry.net.start(None, 1)]
-    return Entry(leaking(entry.cell), reference_nets.cell(form, sizes), form)
+    parts = [part[0] for part in entry.net.start(None, 1)]
+    return Entry(leaking(entry.cell), reference_nets.cell(form, parts), form)
 
 
 CELLS = {"own": cell_entry(own_lstm(SIZE), reference.lstm_output_gate_sees_memory(), 2)}

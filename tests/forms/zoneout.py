@@ -27,10 +27,10 @@ def zoneout(form, *rates):
 
 def zoned(entry):
     """Of the parts h and c; of h where the other parts are scaled by one another."""
-    sizes = [part.shape[-1] for part in entry.net.start(None, 1)]
-    rates = {"h": 0.2, "c": 0.3} if len(sizes) == 2 else {"h": 0.2}
-    form = zoneout(entry.form, *[*rates.values(), 0.0, 0.0, 0.0][: len(sizes)])
-    return Entry(jaxseq.zoneout(entry.cell, **rates), reference_nets.cell(form, sizes), form)
+    parts = [part[0] for part in entry.net.start(None, 1)]
+    rates = {"h": 0.2, "c": 0.3} if len(parts) == 2 else {"h": 0.2}
+    form = zoneout(entry.form, *[*rates.values(), 0.0, 0.0, 0.0][: len(parts)])
+    return Entry(jaxseq.zoneout(entry.cell, **rates), reference_nets.cell(form, parts), form)
 
 
 WRAPPERS = {"zoneout": zoned}

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.io.wavfile
 
 import jaxseq
-from jaxseq import data, kernels
+from jaxseq import data, kernels, recurrences
 
 T, B, D, H = 4, 2, 3, 2
 KEY = jax.random.key(0)
@@ -18,6 +18,8 @@ MASK = jnp.array([[True, True], [True, True], [True, False], [False, False]])
 RESET = jnp.zeros((T, B), bool).at[1, 0].set(True)
 INIT = jaxseq.initializers.glorot_uniform()
 RUN = {"cell": CELL, "params": PARAMS, "xs": XS, "carry": CARRY}
+MIN_GRU = jaxseq.min_gru(H)
+LINEAR = RUN | {"cell": MIN_GRU, "params": MIN_GRU.init(KEY, D)}
 FLAGS = {"mask": MASK, "reset": RESET, "reverse": False}
 INITS = {"input_init": INIT, "recurrent_init": INIT, "bias_init": jax.nn.initializers.zeros}
 SIGNAL = jnp.sin(jnp.arange(400.0)).reshape(2, 200)
@@ -58,12 +60,31 @@ def _core():
         "layer_norm_lstm": {"size": 2, "forget_bias": 1.0, "input_init": INIT, "recurrent_init": INIT},
         "layer_norm_gru": {"size": 2, "forget_bias": 1.0, "input_init": INIT, "recurrent_init": INIT},
         "conv_lstm": {"shape": (3, 3), "channels": 2, "window": 3, "peephole": False, "forget_bias": 1.0, **INITS},
+        "lru": {"size": 2, "state": 2, "r_min": 0.5, "r_max": 0.9, "max_phase": 1.0},
+        "s5": {"size": 2, "state": 2},
+        "min_gru": {"size": 2, "candidate": jnp.tanh},
+        "min_lstm": {"size": 2},
+        "rg_lru": {"size": 2, "heads": 1},
+        "mamba": {"size": 2, "state": 2},
+        "mamba2": {"size": 2, "heads": 1, "state": 2},
+        "gla": {"size": 2, "heads": 1, "key_size": 2},
+        "gated_delta_net": {"size": 2, "heads": 1, "key_size": 2, "gated": True, "negative": False},
+        "mlstm": {"size": 2, "heads": 1, "key_size": 2},
+        "causal_conv": {"size": 2, "width": 3},
         "stack": {"cells": (CELL, CELL)},
         "residual": {"cell": CELL},
         "bidirectional": {"forward": CELL, "backward": CELL, "merge": "concat"},
         "dropout": {"cell": CELL, "inputs": 0.1, "outputs": 0.1, "recurrent": 0.1, "per_step": False},
         "zoneout": {"cell": CELL, "h": 0.1, "c": 0.0},
         "learned_carry": {"cell": CELL},
+        "recurrences.linear_cell": {
+            "size": 2,
+            "init": CELL.init,
+            "carry": CELL.carry,
+            "project": CELL.project,
+            "element": lambda params, us: recurrences.Diagonal(us, us),
+            "read": lambda params, observed, us: observed,
+        },
         "around": {"cell": CELL, "enter": lambda given, u, carry: carry, "given": None, "hears": None},
         "check_bptt": RUN | FLAGS | {"tolerance": 1e-9, "difference_tolerance": 1e-5},
         "unroll": RUN | FLAGS | {"kernel": kernels.scan, "key": KEY},
@@ -84,6 +105,7 @@ def _core():
         "initializers.he_uniform": {},
         "kernels.explain": {"cell": CELL, "params": PARAMS, "xs": XS, "kernel": kernels.scan},
         "kernels.peak_bytes": {"cell": CELL, "params": PARAMS, "xs": XS, "kernel": kernels.scan},
+        "kernels.chunkwise": {"steps": 2},
         "kernels.remat": {"segment": 2},
         "kernels.truncated": {"segment": 2},
     }
@@ -103,6 +125,9 @@ def _diagnostics():
         "diagnostics.gradient_times_input": {"score": jnp.sum, "xs": XS},
         "diagnostics.integrated_gradients": {"score": jnp.sum, "xs": XS, "baseline": 0 * XS, "steps": 2},
         "diagnostics.leave_one_out": {"score_of_mask": score, "mask": MASK},
+        "diagnostics.eigenvalues": LINEAR | FLAGS | {"key": KEY},
+        "diagnostics.memory_lengths": {"eigenvalues": jnp.full((T, B, H), 0.9), "mask": MASK},
+        "diagnostics.plot_eigenvalues": {"eigenvalues": jnp.full((T, B, H), 0.9 + 0.1j)},
         "diagnostics.saturation": {"gate": XS, "low": 0.1, "high": 0.9, "mask": MASK},
         "diagnostics.plot_alignment": {"weights": jnp.eye(2), "source": names, "target": names},
         "diagnostics.plot_gates": {"gates": {"f": XS[:, 0]}},

@@ -14,6 +14,8 @@ from tests.modes.inputs import B, D, H, T, floats, key, resets, time_mask
 from tests.modes.table import Call, of
 
 WRAPPERS = ("stack", "residual", "bidirectional", "dropout", "learned_carry", "zoneout")
+LINEAR = ("lru", "s5", "min_gru", "min_lstm", "rg_lru", "mamba", "mamba2", "gla", "gated_delta_net", "mlstm")
+LINEAR += ("causal_conv",)
 KERNELS = {"bptt": kernels.bptt, "scan": kernels.scan, "remat": kernels.remat(2), "truncated": kernels.truncated(2)}
 KERNELS |= {"native": kernels.native}
 
@@ -55,7 +57,7 @@ def with_memory(cell):
 
 CELLS = [
     Call((name,), net(zoo.CELLS[name].cell))
-    for name in ("rnn", "lstm", "gru", "layer_norm_lstm", "layer_norm_gru", "slstm", "conv_lstm")
+    for name in ("rnn", "lstm", "gru", "layer_norm_lstm", "layer_norm_gru", "slstm", "conv_lstm", *LINEAR)
 ]
 VARIANTS = [
     Call(("lstm",), net(jaxseq.lstm(H, peephole="new", projection=3, clip=1.0, candidate=jax.nn.relu))),
@@ -72,6 +74,12 @@ VARIANTS = [
 ]
 NETS = [Call((name,), net(zoo.WRAPPERS[name](zoo.CELLS["lstm"]).cell)) for name in WRAPPERS]
 BY_KERNEL = [Call((f"kernels.{name}",), net(jaxseq.gru(H), kernel)) for name, kernel in KERNELS.items()]
+AT_ONCE = {"bptt": kernels.bptt, "associative": kernels.associative, "chunkwise": kernels.chunkwise(2)}
+BY_LINEAR_KERNEL = [
+    Call((f"kernels.{kernel}", "recurrences.linear_cell"), net(zoo.CELLS[name].cell, AT_ONCE[kernel]))
+    for kernel in AT_ONCE
+    for name in ("lru", "gla", "gated_delta_net", "mlstm")
+]
 
 
 @of("unroll", "step", "stream", traced=False)
@@ -129,6 +137,13 @@ def gates():
     cell = jaxseq.lstm(H)
     traces = diagnostics.gate_traces(cell, drawn(cell), floats(T, B, D), mask=time_mask(), reset=resets())
     return traces, diagnostics.saturation(traces["f"], mask=time_mask())
+
+
+@of("diagnostics.eigenvalues", "diagnostics.memory_lengths")
+def eigenvalues():
+    cell = jaxseq.gated_delta_net(H, heads=2, key_size=2)
+    values = diagnostics.eigenvalues(cell, drawn(cell), floats(T, B, D), mask=time_mask(), reset=resets())
+    return values, diagnostics.memory_lengths(values, mask=time_mask())
 
 
 @of("diagnostics.jacobians", "diagnostics.jacobian_singular_values", "diagnostics.lyapunov_exponents")

@@ -18,6 +18,7 @@ PACKAGES = (
     "jaxseq.kernels",
     "jaxseq.initializers",
     "jaxseq.masking",
+    "jaxseq.recurrences",
     "jaxseq.diagnostics",
     "jaxseq.structured.crf",
     "jaxseq.structured.ctc",
@@ -42,6 +43,7 @@ PACKAGES = (
 OUTSIDE = {  # public, and none of JAX's modes can reach them
     "draws a picture of numbers": (
         "diagnostics.plot_alignment",
+        "diagnostics.plot_eigenvalues",
         "diagnostics.plot_gates",
         "diagnostics.plot_gradient_norms",
         "diagnostics.plot_saliency",

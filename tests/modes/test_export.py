@@ -12,11 +12,11 @@ import jaxseq
 from jaxseq import nn
 from jaxseq.structured import crf, ctc
 from tests import zoo
-from tests.modes import table
+from tests.modes import calls_core, table
 from tests.modes.inputs import D, H, K, V, floats, log_probs, mask
 from tests.nn.drawn import drawn
 
-CELLS = ("rnn", "lstm", "gru", "layer_norm_lstm", "layer_norm_gru", "slstm", "conv_lstm")
+CELLS = ("rnn", "lstm", "gru", "layer_norm_lstm", "layer_norm_gru", "slstm", "conv_lstm", *calls_core.LINEAR)
 RESETS = jnp.zeros((3, 2), bool).at[1, 0].set(True)
 
 

@@ -22,6 +22,13 @@ def transformer(**options):
 
 LAYERS = {
     "lstm": lambda rngs: nn.Recurrent(jaxseq.dropout(jaxseq.lstm(5), inputs=0.3), D, rngs=rngs),
+    "linear": lambda rngs: nn.Recurrent(
+        jaxseq.stack(
+            jaxseq.dropout(jaxseq.causal_conv(D, width=3), outputs=0.3), jaxseq.lru(4), jaxseq.mlstm(4, heads=2)
+        ),
+        D,
+        rngs=rngs,
+    ),
     "tcn": lambda rngs: nn.TCN(D, [4, 4, 6], width=3, dropout=0.3, rngs=rngs),
     "tcn_plain": lambda rngs: nn.TCN(D, [3], width=2, weight_norm=False, dropout=0.3, rngs=rngs),
     "transformer": transformer(),

@@ -19,8 +19,9 @@ XS = np.random.default_rng(0).normal(size=(T, B, D))
 MASK = np.random.default_rng(1).random((T, B)) < 0.7
 RESET = np.random.default_rng(2).random((T, B)) < 0.3
 
-FACTS = ("backward", "noise", "hears")
+FACTS = ("backward", "noise", "hears", "linear")
 CELLS = {"lstm": jaxseq.lstm(H), "gru": jaxseq.gru(H), "noisy": jaxseq.dropout(jaxseq.lstm(H), recurrent=0.2)}
+CELLS["linear"] = jaxseq.min_gru(H)
 WRAPPERS = {
     "masked": jaxseq.masking.masked,
     "zoneout": lambda cell: jaxseq.zoneout(cell, h=0.2),
@@ -40,6 +41,8 @@ def test_every_wrapper_hands_on_every_fact(wrapper, cell, fact):
     cell = CELLS[cell]
     if wrapper == "masked" and fact == "noise":
         return  # `unroll` draws it before it masks
+    if wrapper == "own" and fact == "linear":
+        return  # it does something to the carry, and does not say what that is to the steps of a linear cell
     if getattr(cell, fact) is not None:
         assert getattr(WRAPPERS[wrapper](cell), fact) is not None
 
@@ -323,3 +326,26 @@ def test_an_error_inside_a_function_says_in_which_and_that_nothing_was_drawn():
     assert "raised in the `leave` of jaxseq.around; `given` was None, as it is where `unroll` has no key" in (
         raised.value.__notes__
     )
+
+
+@pytest.mark.parametrize("wrapper", ["masked", "zoneout", "learned_carry"])
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16])
+def test_the_steps_of_a_linear_cell_are_what_its_step_does(wrapper, dtype, x64):
+    """Without noise and with it, of all steps at once."""
+    cell = WRAPPERS[wrapper](jaxseq.min_gru(H))
+    shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), D, dtype))
+    params, xs = zoo.random_like(shapes, 1), jnp.asarray(XS, dtype)
+    if wrapper == "masked":
+        params = params._replace(extra=jnp.broadcast_to(params.extra, (B, H)))
+        xs = Augmented(xs, (jnp.asarray(MASK), jnp.asarray(RESET)))
+    noises = [(params, xs)] if cell.noise is None else [(params, xs), cell.noise(jax.random.key(1), params, xs)]
+    for noisy, inputs in noises:
+        us, carry = cell.project(noisy, inputs), cell.carry(noisy, (B,))
+        steps = cell.linear.element(noisy, us)
+        for t in range(T):
+            u, of_step = jax.tree.map(lambda leaf, t=t: leaf[t], (us, steps.whole()))
+            _, observed = of_step.step(carry)
+            carry, y = cell.step(noisy, carry, u)
+            got = cell.linear.read(noisy, observed, u)
+            assert got.dtype == y.dtype == dtype
+            np.testing.assert_allclose(got, y, rtol=1e-12 if dtype == jnp.float64 else 1e-2)

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseq._handed import handed_to_steps
 from jaxseq.kernels._rows import of_rows
-from jaxseq.kernels._saved import handed_to_steps
 from jaxseq.kernels._wide import widened
 from jaxseq.kernels.native import _call, _program
 from jaxseq.kernels.native._elementwise import check

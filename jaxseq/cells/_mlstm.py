@@ -1,0 +1,121 @@
+"""mLSTM: a matrix memory with exponential gates, a normaliser and a stabiliser (xLSTM; Beck et al. 2024).
+
+    q = x w_q        k = x w_k        v = x w_v               by heads
+    ĩ = x w_i + b_i        f̃ = log σ(x w_f + b_f)             one a head
+    m' = max(f̃ + m, ĩ)        f = e^{f̃+m-m'}        i = e^{ĩ-m'}
+    C' = f C + i (k/√K) vᵀ        n' = f n + i k/√K           C [K, V], n [K] a head
+    y = σ(x w_o + b_o) ⊙ (qᵀ C') / max(|qᵀ n'|, e^{-m'})
+
+C and n are the memory and its normaliser times e^{-m}, which overflows nowhere and leaves y as it is: max(|qᵀ n|, 1) of
+the plain ones. Gates start closed to x: w_i and w_f at 0, b_f from 3 to 6 over the heads, b_i ~ N(0, 0.1²).
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import check, initializers
+from jaxseq._factory import factory
+from jaxseq.cells._dense import dense, wide
+from jaxseq.cells._heads import by_head, flat, size_of_heads
+from jaxseq.recurrences import ScaledOuter, linear_cell
+from jaxseq.typing import Cell
+
+
+class MlstmParams(NamedTuple):
+    """`w_q`, `w_k` `[D, heads · K]`, `w_v [D, H]`; the gates' `w_i`, `w_f` `[D, heads]`, `b_i`, `b_f` `[heads]`.
+
+    `w_o [D, H]`, `b_o [H]`.
+    """
+
+    w_q: jax.Array
+    w_k: jax.Array
+    w_v: jax.Array
+    w_i: jax.Array
+    w_f: jax.Array
+    b_i: jax.Array
+    b_f: jax.Array
+    w_o: jax.Array
+    b_o: jax.Array
+
+
+class MlstmCarry(NamedTuple):
+    """The memory `c [B, heads, K, V]` and the normaliser `n [B, heads, K]`, both times e^{-m}; `m [B, heads]`."""
+
+    c: jax.Array
+    n: jax.Array
+    m: jax.Array
+
+
+class _Projected(NamedTuple):
+    q: jax.Array
+    k: jax.Array
+    v: jax.Array
+    i: jax.Array
+    f: jax.Array
+    o: jax.Array
+
+
+def mlstm(size: int, *, heads: int, key_size: int | None = None) -> Cell:
+    """Returns the mLSTM cell; its carry is `MlstmCarry(c, n, m)`.
+
+    Args:
+      size: H.
+      heads: each has H / heads of the features, and gates of its own.
+      key_size: K, the features of a head's keys and queries; None: H / heads.
+
+    Raises:
+      TypeError, ValueError: `size`, `heads` or `key_size` is not a positive int, `heads` does not divide `size`.
+
+    >>> cell = mlstm(4, heads=2)
+    >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones([5, 3]))
+    >>> ys.shape, carry.c.shape, carry.n.shape, carry.m.shape
+    ((5, 4), (2, 2, 2), (2, 2), (2,))
+    """
+    size, heads = size_of_heads(size, heads)
+    return _mlstm(size, heads, size // heads if key_size is None else check.positive_int("key_size", key_size))
+
+
+@factory
+def _mlstm(size, heads, key_size):
+    def init(key, in_size, dtype=None):
+        in_size = check.positive_int("in_size", in_size)
+        *keys, key_i = jax.random.split(key, 5)
+        features = (heads * key_size, heads * key_size, size, size)
+        glorot = initializers.glorot_uniform()
+        w_q, w_k, w_v, w_o = (glorot(key, (in_size, n), dtype) for key, n in zip(keys, features, strict=True))
+        return MlstmParams(
+            w_q=w_q,
+            w_k=w_k,
+            w_v=w_v,
+            w_i=jnp.zeros((in_size, heads), w_q.dtype),
+            w_f=jnp.zeros((in_size, heads), w_q.dtype),
+            b_i=jax.nn.initializers.normal(0.1)(key_i, (heads,), dtype),
+            b_f=jnp.linspace(3, 6, heads).astype(w_q.dtype),
+            w_o=w_o,
+            b_o=jnp.zeros(size, w_q.dtype),
+        )
+
+    def carry(params, batch_shape=()):
+        shapes = (heads, key_size, size // heads), (heads, key_size), (heads,)
+        return MlstmCarry(*(jnp.zeros((*batch_shape, *shape), params.b_i.dtype) for shape in shapes))
+
+    def project(params, xs):
+        weights = params.w_q, params.w_k, params.w_v, params.w_i, params.w_f, params.w_o
+        biases = None, None, None, params.b_i, params.b_f, params.b_o
+        return _Projected(*(dense(xs, w, b).astype(xs.dtype) for w, b in zip(weights, biases, strict=True)))
+
+    def element(params, us):
+        q, k, v = (by_head(u, heads) for u in wide((us.q, us.k, us.v)))
+        return ScaledOuter(jax.nn.log_sigmoid(wide(us.f)), wide(us.i), k / key_size**0.5, v, q)
+
+    def read(params, observed, us):
+        values, normaliser, m = observed
+        # e^{-m} within what the dtype holds, its square from below too, by which a gradient divides
+        most = int(math.log(float(jnp.finfo(m.dtype).max)))
+        least = jnp.maximum(jnp.abs(normaliser), jnp.exp(jnp.clip(-m, 1 - most // 2, most)))
+        return jax.nn.sigmoid(wide(us.o)) * flat(values / least[..., None])
+
+    return linear_cell(size, init, carry, project, element, read)

@@ -1,0 +1,69 @@
+"""Linear cells over time: their algebra runs the steps, and all that is pointwise in time is done for all at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.kernels._bytes import kernel_bytes
+from jaxseq.kernels._plan import Plan
+from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
+
+
+def run_linear(
+    cell: Cell,
+    params: Params,
+    carry: Carry,
+    xs: Inputs,
+    how: Callable[[Any, Carry], tuple[Carry, Any]],
+    reverse: bool = False,
+) -> tuple[Carry, jax.Array]:
+    """Runs a linear cell; `how(element, carry) -> (carry, observed)` runs steps from the first to the last.
+
+    With `reverse` these are the steps of xs in the other order.
+    """
+    carry, ys = _run(cell, params, carry, _flipped(xs) if reverse else xs, how)
+    return carry, _flipped(ys) if reverse else ys
+
+
+def run_linear_steps(
+    cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False
+) -> tuple[Carry, jax.Array]:
+    """Runs a linear cell step by step, with the adjoint of its algebra."""
+    return _run(cell, params, carry, xs, lambda element, carry: element.in_steps(carry, reverse))
+
+
+def _run(cell, params, carry, xs, how):
+    us = cell.project(params, xs)
+    carry, observed = how(cell.linear.element(params, us), carry)
+    return carry, cell.linear.read(params, observed, us)
+
+
+def _flipped(tree):
+    return jax.tree.map(lambda leaf: jnp.flip(leaf, 0), tree)
+
+
+def refuse_nonlinear(kernel: str, cell: Cell) -> None:
+    """Raises unless a cell says how it is linear.
+
+    Raises:
+      ValueError: it does not.
+    """
+    if cell.linear is None:
+        raise ValueError(
+            f"`{kernel}` runs cells whose step is linear in the carry, which say so by `linear`; {cell!r} does not, or "
+            "a wrapper around it is not linear. Unroll with kernel=jaxseq.kernels.bptt, which runs every cell"
+        )
+
+
+def plan_linear(kernel: Kernel, name: str, segment: int | None, reason: str) -> Callable[[Cell, Params, Inputs], Plan]:
+    """Returns the function that makes the plans of a kernel of linear cells."""
+
+    def plan(cell, params, xs):
+        refuse_nonlinear(name, cell)
+        T = jax.tree.leaves(xs)[0].shape[0]
+        held = lambda: kernel_bytes(kernel, cell, params, xs)
+        return Plan(name, "the adjoint of its algebra", T, T if segment is None else segment, reason, held)
+
+    return plan

@@ -1,0 +1,17 @@
+"""Linear recurrences: the algebras of linear steps, an algebra a file, and the cells that are made of them.
+
+    diagonal       h' = a ⊙ h + b
+    outer          S' = Diag(α) S + k vᵀ                         seen as qᵀ S'
+    scaled outer   the same with exponential gates, scaled by e^{-m}    (mLSTM)
+    delta          S' = α (I - β k kᵀ) S + β k vᵀ                seen as qᵀ S'
+
+A linear cell says what the element of a step is and how outputs are read; `linear_cell` makes it a `Cell`, and every
+kernel, mask and reset follows.
+"""
+
+from jaxseq.recurrences._cell import linear_cell as linear_cell
+from jaxseq.recurrences._delta import Delta as Delta
+from jaxseq.recurrences._diagonal import Diagonal as Diagonal
+from jaxseq.recurrences._outer import Outer as Outer
+from jaxseq.recurrences._scaled_outer import Observed as Observed
+from jaxseq.recurrences._scaled_outer import ScaledOuter as ScaledOuter

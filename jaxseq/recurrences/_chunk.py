@@ -1,0 +1,127 @@
+"""Many steps of a matrix algebra at once, by matrix products.
+
+    seen from within a chunk        o = seen + query S          S the state that the chunk starts from
+    the chunk as one step           S' = through(S) = P S + M
+
+All of it but S comes from the steps of the chunk alone. So chunks may be run one after the other, or all at once, with
+an associative scan of the chunks' steps for the states at their borders. No other states are made.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq._promote import beside
+from jaxseq.recurrences._cut import cut, cut_flags, joined, unknown
+
+
+class Step(NamedTuple):
+    """A linear step S' = P S + M of matrices `[..., K, V]`; P is `[..., K, K]`, or a diagonal `[..., K, 1]`."""
+
+    P: jax.Array
+    M: jax.Array
+
+    def apply(self, S: jax.Array) -> jax.Array:
+        """Returns the state after the step."""
+        return self._through(S) + self.M
+
+    def then(self, later: "Step") -> "Step":
+        """Returns both steps as one."""
+        return Step(later._through(self.P), later.apply(self.M))
+
+    def _through(self, S):
+        S = beside(S, self.P)
+        return self.P * S if self.P.shape[-1] == 1 else jnp.matmul(self.P, S)
+
+
+class Chunk(NamedTuple):
+    """Steps `[..., L, ·]` seen together: `step` from the chunk's first state to its last, and what is observed."""
+
+    step: Step
+    seen: jax.Array  # [..., L, V]
+    query: jax.Array  # [..., L, K]
+
+    def run(self, S: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the state after the chunk that starts from `S [..., K, V]`, and what is observed, `[..., L, V]`."""
+        return self.step.apply(S), self.seen + jnp.matmul(self.query, beside(S, self.query))
+
+
+class Sequences(NamedTuple):
+    """Which steps of a chunk are of which sequence: `number` `[..., L]`, 0 of that which the chunk starts in."""
+
+    number: jax.Array
+
+    def same(self, scores: jax.Array) -> jax.Array:
+        """Returns scores `[..., L, L]` of two steps; 0 where they are of different sequences."""
+        return jnp.where(self.number[..., :, None] == self.number[..., None, :], scores, 0)
+
+    def first(self, x: jax.Array) -> jax.Array:
+        """Returns `[..., L, ·]` of the sequence that the chunk starts in; 0 elsewhere."""
+        return jnp.where((self.number == 0)[..., None], x, 0)
+
+    def later(self, x: jax.Array) -> jax.Array:
+        """Returns `[..., L, ·]` of the sequences that start in the chunk; 0 elsewhere."""
+        return jnp.where((self.number > 0)[..., None], x, 0)
+
+    def last(self, x: jax.Array) -> jax.Array:
+        """Returns `[..., L, ·]` of the sequence that the chunk ends in; 0 elsewhere."""
+        return jnp.where((self.number == self.number[..., -1:])[..., None], x, 0)
+
+    def unbroken(self, x: jax.Array) -> jax.Array:
+        """Returns `[..., ·, ·]` of chunks in which no sequence starts; 0 elsewhere."""
+        return jnp.where((self.number[..., -1] == 0)[..., None, None], x, 0)
+
+    def broken(self, x: jax.Array) -> jax.Array:
+        """Returns `[..., ·, ·]` of chunks in which one does; 0 elsewhere."""
+        return jnp.where((self.number[..., -1] > 0)[..., None, None], x, 0)
+
+
+def in_chunks(element: Any, S: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+    """Runs an element from `S [B, heads, K, V]` chunk by chunk; returns the last state and `[T, B, heads, V]`.
+
+    The element has the fields of its algebra, `[T, B, heads, ·]` and `k` among them, a `start` or None, and the method
+    `chunk(number, initial) -> Chunk` of steps laid out as `[B, heads, L, ·]`; `number` `[B, 1, L]` counts the resets
+    up to a step. The gradient keeps the states at the borders of chunks, and makes all else once more.
+    """
+    parts, initial, T = _laid_out(element, steps)
+
+    @jax.checkpoint
+    def run(S, part, initial):
+        element, number = part
+        return element.chunk(number, initial).run(S)
+
+    S, observed = jax.lax.scan(lambda S, part: run(S, part, initial), S, parts)
+    return S, _in_order(observed, T)
+
+
+def at_once(element: Any, S: jax.Array, steps: int = 64) -> tuple[jax.Array, jax.Array]:
+    """Runs all chunks of an element at once, as `in_chunks`, with an associative scan over them."""
+    if not isinstance(element.k.shape[0], int):
+        raise unknown(element.k.shape[0], "for an associative scan")
+    if element.k.shape[0] == 0:
+        return in_chunks(element, S, steps)
+    (laid_out, number), initial, T = _laid_out(element, steps)
+    chunks = laid_out.chunk(number, initial)
+    states = jax.lax.associative_scan(Step.then, chunks.step).apply(S)
+    _, observed = chunks.run(jnp.concatenate([S[None], states[:-1]]))
+    return states[-1], _in_order(observed, T)
+
+
+def _laid_out(element, steps):
+    """The element's steps and the numbers of their sequences as `[chunks, B, heads, steps, ·]`; the initial state."""
+    start, element = element.start, element._replace(start=None)
+    T, axes = element.k.shape[0], element.k.ndim
+    parts = jax.tree.map(
+        lambda leaf: jnp.moveaxis(leaf if leaf.ndim > axes else leaf[..., None], 1, -2), cut(element, steps)
+    )
+    if start is None:
+        return (parts, None), None, T
+    number = jnp.moveaxis(jnp.cumsum(cut_flags(start.reset, steps), axis=1), 1, -1)
+    heads = [1] * (axes - number.ndim)
+    return (parts, number.reshape(*number.shape[:-1], *heads, steps)), start.initial, T
+
+
+def _in_order(observed, T):
+    """What is observed in chunks, `[chunks, B, heads, steps, V]`, as `[T, B, heads, V]`."""
+    return joined(jnp.moveaxis(observed, -2, 1), T)

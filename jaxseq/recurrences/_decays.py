@@ -1,0 +1,84 @@
+"""What decays over the steps of a chunk, from logarithms, by doubling: blocks of 1, 2, 4, … steps are joined by pairs.
+
+    scores[t, s] = q_tᵀ Diag(α_{s+1} ⋯ α_t) k_s        for s ≤ t, else 0
+
+For a pair of blocks, the steps of the later see those of the earlier through their border: q_t decayed since it, k_s
+decayed until it. So every exponent is a sum of logarithms in one direction. Nothing overflows, differences of sums do
+not lose digits, and -inf, a decay of 0, stays what it is.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Decayed(NamedTuple):
+    """Of the L steps of a chunk, `[..., L, K]`, or `[..., L, 1]` for one decay of all features.
+
+    Attributes:
+      scores: `[..., L, L]`, as above.
+      since: log (α_1 ⋯ α_t), from before the first step to after step t.
+      until: log (α_{s+1} ⋯ α_L), from after step s to after the last one.
+    """
+
+    scores: jax.Array
+    since: jax.Array
+    until: jax.Array
+
+
+def decayed(log_decay: jax.Array, q: jax.Array, k: jax.Array) -> Decayed:
+    """Returns what decays, from `log_decay` `[..., L, K]` or `[..., L, 1]` and `q`, `k` `[..., L, K]`."""
+    L = k.shape[-2]
+    if log_decay.shape[-1] == 1 < k.shape[-1]:  # one product of q with k, and the decays by themselves
+        ones = jnp.ones_like(log_decay)
+        ratios, since, until = decayed(log_decay, ones, ones)
+        return Decayed(ratios * jnp.matmul(q, k.mT), since, until)
+    log_decay, q, k = (_filled(x) for x in (log_decay, q, k))
+    lead = jnp.broadcast_shapes(q.shape[:-2], k.shape[:-2], log_decay.shape[:-2])
+    since, until = log_decay[..., None, :], jnp.zeros_like(log_decay)[..., None, :]  # [..., blocks, steps, K]
+    scores = jnp.broadcast_to(jnp.sum(q * k, axis=-1)[..., None, None], (*lead, k.shape[-2], 1, 1))
+    while scores.shape[-1] < k.shape[-2]:
+        width = scores.shape[-1]
+        q_late = _blocks(q, width)[..., 1::2, :, :] * jnp.exp(since[..., 1::2, :, :])
+        k_early = _blocks(k, width)[..., ::2, :, :] * jnp.exp(until[..., ::2, :, :])
+        early, late, across = scores[..., ::2, :, :], scores[..., 1::2, :, :], jnp.matmul(q_late, k_early.mT)
+        top = jnp.concatenate([early, jnp.zeros_like(early)], axis=-1)
+        scores = jnp.concatenate([top, jnp.concatenate([across, late], axis=-1)], axis=-2)
+        since, until = _joined_since(since), _joined_until(until, since)
+    return Decayed(scores[..., 0, :L, :L], since[..., 0, :L, :], until[..., 0, :L, :])
+
+
+def since_start(log_decay: jax.Array, number: jax.Array) -> jax.Array:
+    """Returns log (α_r ⋯ α_t), with r the first step of the sequence that t is of, or of the chunk, `[..., L, K]`.
+
+    `number` `[..., L]` counts the sequences of the chunk; that which it starts in is 0.
+    """
+    starts = jnp.diff(number, prepend=0, axis=-1)[..., None] > 0
+    starts = jnp.broadcast_to(starts, log_decay.shape)
+
+    def then(early, late):
+        (started, early), (starts, late) = early, late
+        return started | starts, jnp.where(starts, late, early + late)
+
+    return jax.lax.associative_scan(then, (starts, log_decay), axis=log_decay.ndim - 2)[1]
+
+
+def _filled(x):
+    """The steps, up to a power of two of them, with steps that hold."""
+    missing = (1 << (x.shape[-2] - 1).bit_length()) - x.shape[-2]
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, missing), (0, 0)]) if missing else x
+
+
+def _blocks(x, width):
+    return x.reshape(*x.shape[:-2], -1, width, x.shape[-1])
+
+
+def _joined_since(since):
+    early, late = since[..., ::2, :, :], since[..., 1::2, :, :]
+    return jnp.concatenate([early, early[..., -1:, :] + late], axis=-2)
+
+
+def _joined_until(until, since):
+    early, late = until[..., ::2, :, :], until[..., 1::2, :, :]
+    return jnp.concatenate([early + since[..., 1::2, -1:, :], late], axis=-2)

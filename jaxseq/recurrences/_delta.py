@@ -1,0 +1,96 @@
+"""The algebra of the delta rule: what the key reads of a decayed matrix is moved towards the value (Schlag 2021).
+
+    S' = α (I - β k kᵀ) S + β k vᵀ                 seen as qᵀ S'
+
+α is given as its logarithm, one a head (Yang 2024); -inf forgets all. With kᵀk = 1 and β in [0, 2] nothing grows.
+
+A chunk of steps, with S the state before it, is one of outer products k_t u_tᵀ (Yang 2024):
+
+    u_t = β_t (v_t - α_t S_{t-1}ᵀ k_t)           A_ts = β_t (α_{s+1} ⋯ α_t) k_tᵀ k_s  for s < t
+    (I + A) U = β V - W₀ S                        W₀ = β (α_1 ⋯ α_t) k_t
+
+I + A is inverted by doubling, blocks of 1, 2, 4, … steps; powers of A, or a row after the other in many digits, grow.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import masking
+from jaxseq._promote import beside
+from jaxseq.recurrences._chunk import Chunk, Sequences, Step, at_once, in_chunks
+from jaxseq.recurrences._decays import decayed, since_start
+from jaxseq.recurrences._inverse import inverse_of_unit_lower
+from jaxseq.recurrences._start import Start, entered
+from jaxseq.recurrences._steps import in_steps
+
+
+class Delta(NamedTuple):
+    """Steps S' = α (I - β k kᵀ) S + β k vᵀ of a state `[B, heads, K, V]`, seen as qᵀ S' `[T, B, heads, V]`.
+
+    Attributes:
+      log_decay: log α `[T, B, heads]`, at most 0, -inf too; zeros where nothing decays.
+      beta: `[T, B, heads]`.
+      k, q: `[T, B, heads, K]`.
+      v: `[T, B, heads, V]`.
+      start: where sequences start; see `restart`.
+    """
+
+    log_decay: jax.Array
+    beta: jax.Array
+    k: jax.Array
+    v: jax.Array
+    q: jax.Array
+    start: Start | None = None
+
+    def step(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the state after one step from `carry [B, heads, K, V]`, and what is observed, `[B, heads, V]`."""
+        S = jnp.exp(self.log_decay)[..., None, None] * entered(self.start, carry)
+        update = self.beta[..., None] * (self.v - jnp.einsum("...k,...kv->...v", self.k, S))
+        S = S + self.k[..., None] * update[..., None, :]
+        return S, jnp.einsum("...k,...kv->...v", self.q, S)
+
+    def hold(self, mask: jax.Array) -> "Delta":
+        """Returns the steps; where `mask`, bool `[T, B]`, is False, they keep the state and show 0."""
+        log_decay, beta, q = masking.keep(mask, (self.log_decay, self.beta, self.q))
+        return self._replace(log_decay=log_decay, beta=beta, q=q)
+
+    def restart(self, reset: jax.Array, initial: jax.Array) -> "Delta":
+        """Returns the steps; where `reset`, bool `[T, B]`, is True, they start from `initial [B, heads, K, V]`."""
+        return self._replace(start=Start(reset, initial))
+
+    def in_steps(self, carry: jax.Array, reverse: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Runs the steps one by one; returns the last state, and what is observed, `[T, B, heads, V]`."""
+        return in_steps(self, carry, reverse)
+
+    def at_once(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Runs all steps at once, as `in_steps`."""
+        return at_once(self, carry)
+
+    def in_chunks(self, carry: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+        """Runs the steps in chunks, each by matrix products, as `in_steps`."""
+        return in_chunks(self, carry, steps)
+
+    def chunk(self, number: jax.Array | None, initial: jax.Array | None) -> Chunk:
+        """Returns steps `[B, heads, L, ·]` seen together; see `in_chunks` of `_chunk.py`."""
+        ones = jnp.ones_like(self.log_decay)
+        ratios, since, until = decayed(self.log_decay, ones, ones)
+        of = None if number is None else Sequences(number)
+        if of is not None:
+            ratios, since = of.same(ratios), since_start(self.log_decay, of.number)
+        inverse = inverse_of_unit_lower(self.beta * jnp.tril(ratios, -1) * jnp.matmul(self.k, self.k.mT))
+        scores = ratios * jnp.matmul(self.q, self.k.mT)
+        decay, until = jnp.exp(since), self.k * jnp.exp(until)
+        update, w, query = self.beta * self.v, self.beta * decay * self.k, decay * self.q
+        P = beside(jnp.eye(self.k.shape[-1], dtype=self.k.dtype), self.k) * decay[..., -1:, :]
+        M = seen = 0
+        if of is not None and initial is not None:
+            initial = beside(initial, self.k)
+            update -= jnp.matmul(of.later(w), initial)
+            seen += jnp.matmul(of.later(query), initial)
+            M += of.broken(decay[..., -1:, :]) * initial
+            P, w, query, until = of.unbroken(P), of.first(w), of.first(query), of.last(until)
+        u, w = jnp.matmul(inverse, update), jnp.matmul(inverse, w)
+        step = Step(P - jnp.matmul(until.mT, w), M + jnp.matmul(until.mT, u))
+        return Chunk(step, seen + jnp.matmul(scores, u), query - jnp.matmul(scores, w))

@@ -1,0 +1,86 @@
+"""The algebra of outer products: a matrix decays and takes up k vᵀ, which a query reads.
+
+    S' = Diag(α) S + k vᵀ                         seen as qᵀ S'
+
+α is given as its logarithm, of each key feature or one a head; -inf forgets all.
+
+A chunk of steps, with S the state before it:
+
+    scores_ts = q_tᵀ Diag(α_{s+1} ⋯ α_t) k_s  for s ≤ t        o = scores V + (q ⊙ α_1 ⋯ α_t) S
+    S' = Diag(α_1 ⋯ α_L) S + Σ_s (α_{s+1} ⋯ α_L ⊙ k_s) v_sᵀ
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import masking
+from jaxseq._promote import beside
+from jaxseq.recurrences._chunk import Chunk, Sequences, Step, at_once, in_chunks
+from jaxseq.recurrences._decays import decayed, since_start
+from jaxseq.recurrences._start import Start, entered
+from jaxseq.recurrences._steps import in_steps
+
+
+class Outer(NamedTuple):
+    """Steps S' = Diag(α) S + k vᵀ of a state `[B, heads, K, V]`, seen as qᵀ S' `[T, B, heads, V]`.
+
+    An axis of heads of 1 is shared by all heads; there may be more such axes, or none.
+
+    Attributes:
+      log_decay: log α `[T, B, heads, K]`, or `[T, B, heads, 1]` for one a head; at most 0, -inf too.
+      k, q: `[T, B, heads, K]`.
+      v: `[T, B, heads, V]`.
+      start: where sequences start; see `restart`.
+    """
+
+    log_decay: jax.Array
+    k: jax.Array
+    v: jax.Array
+    q: jax.Array
+    start: Start | None = None
+
+    def step(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the state after one step from `carry [B, heads, K, V]`, and what is observed, `[B, heads, V]`."""
+        S = entered(self.start, carry)
+        S = jnp.exp(self.log_decay)[..., None] * S + self.k[..., None] * self.v[..., None, :]
+        return S, jnp.einsum("...k,...kv->...v", self.q, S)
+
+    def hold(self, mask: jax.Array) -> "Outer":
+        """Returns the steps; where `mask`, bool `[T, B]`, is False, they keep the state and show 0."""
+        log_decay, k, q = masking.keep(mask, (self.log_decay, self.k, self.q))
+        return self._replace(log_decay=log_decay, k=k, q=q)
+
+    def restart(self, reset: jax.Array, initial: jax.Array) -> "Outer":
+        """Returns the steps; where `reset`, bool `[T, B]`, is True, they start from `initial [B, heads, K, V]`."""
+        return self._replace(start=Start(reset, initial))
+
+    def in_steps(self, carry: jax.Array, reverse: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Runs the steps one by one; returns the last state, and what is observed, `[T, B, heads, V]`."""
+        return in_steps(self, carry, reverse)
+
+    def at_once(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Runs all steps at once, as `in_steps`."""
+        return at_once(self, carry)
+
+    def in_chunks(self, carry: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+        """Runs the steps in chunks, each by matrix products, as `in_steps`."""
+        return in_chunks(self, carry, steps)
+
+    def chunk(self, number: jax.Array | None, initial: jax.Array | None) -> Chunk:
+        """Returns steps `[B, heads, L, ·]` seen together; see `in_chunks` of `_chunk.py`."""
+        scores, since, until = decayed(self.log_decay, self.q, self.k)
+        P = jnp.exp(since[..., -1:, :]).mT
+        if number is None or initial is None:
+            M = jnp.matmul((self.k * jnp.exp(until)).mT, self.v)
+            return Chunk(Step(P, M), jnp.matmul(scores, self.v), self.q * jnp.exp(since))
+        of, initial = Sequences(number), beside(initial, self.k)
+        since = since_start(self.log_decay, number)
+        query = self.q * jnp.exp(since)
+        seen = jnp.matmul(of.same(scores), self.v) + jnp.matmul(of.later(query), initial)
+        M = (
+            jnp.matmul(of.last(self.k * jnp.exp(until)).mT, self.v)
+            + of.broken(jnp.exp(since[..., -1:, :]).mT) * initial
+        )
+        return Chunk(Step(of.unbroken(P), M), seen, of.first(query))

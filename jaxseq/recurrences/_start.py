@@ -1,0 +1,20 @@
+"""Where sequences start inside a run of steps: what a reset does to an algebra whose elements hold no state."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxseq import masking
+from jaxseq.typing import Carry
+
+
+class Start(NamedTuple):
+    """`reset`, bool `[T, B]`, of the steps before which the carry becomes `initial`, `[B, ...]`, constant in time."""
+
+    reset: jax.Array
+    initial: Carry
+
+
+def entered(start: Start | None, carry: Carry) -> Any:
+    """Returns what a step starts from."""
+    return carry if start is None else masking.choose(start.reset, start.initial, carry)
