@@ -12,11 +12,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check, initializers
+from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq._promote import beside, widen
+from jaxseq._promote import beside
 from jaxseq.cells._decays import drawn
-from jaxseq.cells._dense import dense, wide
+from jaxseq.cells._dense import wide
+from jaxseq.cells._modes import modes, no_modes, project_modes, read_modes
 from jaxseq.recurrences import Diagonal, linear_cell
 from jaxseq.typing import Cell
 
@@ -32,14 +33,6 @@ class LruParams(NamedTuple):
     c_re: jax.Array
     c_im: jax.Array
     w_d: jax.Array
-
-
-class Modes(NamedTuple):
-    """What a cell of complex numbers makes of its inputs: x B `[..., N]`, in two parts, and x w_d `[..., H]`."""
-
-    re: jax.Array
-    im: jax.Array
-    d: jax.Array
 
 
 def lru(
@@ -75,7 +68,7 @@ def lru(
 def _lru(size, state, r_min, r_max, max_phase):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
-        key_r, key_phase, *keys = jax.random.split(key, 4)
+        key_r, key_phase, key_modes = jax.random.split(key, 3)
 
         def log_rate(u):
             """log(-log |λ|)."""
@@ -88,16 +81,13 @@ def _lru(size, state, r_min, r_max, max_phase):
             nu=drawn(log_rate, key_r, (state,), dtype),
             theta=drawn(lambda u: jnp.log(max_phase * (1 - u)), key_phase, (state,), dtype),
             gamma=drawn(lambda u: 0.5 * jnp.log1p(-squared(u)), key_r, (state,), dtype),
-            **modes(keys, in_size, state, size, dtype),
+            **modes(key_modes, in_size, state, size, dtype),
         )
-
-    def carry(params, batch_shape=()):
-        return no_modes(params, batch_shape)
 
     def element(params, us):
         nu, theta, gamma = wide((params.nu, params.theta, params.gamma))
-        size, phase = jnp.exp(-jnp.exp(nu)), jnp.exp(theta)
-        decay = jax.lax.complex(size * jnp.cos(phase), size * jnp.sin(phase))
+        modulus, phase = jnp.exp(-jnp.exp(nu)), jnp.exp(theta)
+        decay = jax.lax.complex(modulus * jnp.cos(phase), modulus * jnp.sin(phase))
         re, im = wide((us.re, us.im))
         scale = beside(jnp.exp(gamma), re)
         return Diagonal(decay, jax.lax.complex(scale * re, scale * im))
@@ -105,34 +95,4 @@ def _lru(size, state, r_min, r_max, max_phase):
     def read(params, h, us):
         return read_modes(params, h) + wide(us.d)
 
-    return linear_cell(size, init, carry, project_modes, element, read)
-
-
-def modes(keys: tuple[jax.Array, jax.Array], in_size: int, state: int, size: int, dtype) -> dict[str, jax.Array]:
-    """Returns B ~ N(0, 1 / (2 D)) and C ~ N(0, 1 / N), each part, and w_d, Glorot-uniform, by name."""
-    (key_b_re, key_b_im, key_c_re), (key_c_im, key_d) = jax.random.split(keys[0], 3), jax.random.split(keys[1])
-    b, c = (jax.nn.initializers.normal(deviation) for deviation in ((2 * in_size) ** -0.5, state**-0.5))
-    return {
-        "b_re": b(key_b_re, (in_size, state), dtype),
-        "b_im": b(key_b_im, (in_size, state), dtype),
-        "c_re": c(key_c_re, (state, size), dtype),
-        "c_im": c(key_c_im, (state, size), dtype),
-        "w_d": initializers.glorot_uniform()(key_d, (in_size, size), dtype),
-    }
-
-
-def no_modes(params, batch_shape):
-    """The initial carry: zeros, complex, of N numbers."""
-    state = params.b_re.shape[1]
-    dtype = widen(params.b_re.dtype)
-    return jnp.zeros((*batch_shape, state), jnp.complex128 if dtype == jnp.float64 else jnp.complex64)
-
-
-def project_modes(params, xs):
-    return Modes(*(dense(xs, w).astype(xs.dtype) for w in (params.b_re, params.b_im, params.w_d)))
-
-
-def read_modes(params, h):
-    """Re(h C), wide."""
-    re, im = (part.astype(params.c_re.dtype) for part in (h.real, h.imag))
-    return dense(re, params.c_re) - dense(im, params.c_im)
+    return linear_cell(size, init, no_modes, project_modes, element, read)

@@ -86,8 +86,8 @@ def _mamba(size, state):
 
     def project(params, xs):
         low = dense(xs, params.w_1).astype(xs.dtype)
-        products = dense(low, params.w_2, params.b_dt), dense(xs, params.w_b), dense(xs, params.w_c)
-        return _Projected(*(product.astype(xs.dtype) for product in products), xs)
+        dt, b, c = dense(low, params.w_2, params.b_dt), dense(xs, params.w_b), dense(xs, params.w_c)
+        return _Projected(dt.astype(xs.dtype), b.astype(xs.dtype), c.astype(xs.dtype), xs)
 
     def element(params, us):
         dt, b, _, x = wide(us)

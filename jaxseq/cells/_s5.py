@@ -20,7 +20,7 @@ from jaxseq._factory import factory
 from jaxseq._promote import beside
 from jaxseq.cells._decays import drawn, held_input, log_uniform
 from jaxseq.cells._dense import wide
-from jaxseq.cells._lru import modes, no_modes, project_modes, read_modes
+from jaxseq.cells._modes import modes, no_modes, project_modes, read_modes
 from jaxseq.recurrences import Diagonal, linear_cell
 from jaxseq.typing import Cell
 
@@ -60,17 +60,14 @@ def s5(size: int, *, state: int = 64) -> Cell:
 def _s5(size, state):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
-        key_dt, *keys = jax.random.split(key, 3)
+        key_dt, key_modes = jax.random.split(key)
         log_dt = drawn(log_uniform(1e-3, 1e-1), key_dt, (state,), dtype)
         return S5Params(
             log_re=jnp.full_like(log_dt, math.log(0.5)),
             im=math.pi * jnp.arange(state, dtype=log_dt.dtype),
             log_dt=log_dt,
-            **modes(keys, in_size, state, size, dtype),
+            **modes(key_modes, in_size, state, size, dtype),
         )
-
-    def carry(params, batch_shape=()):
-        return no_modes(params, batch_shape)
 
     def element(params, us):
         log_re, im, log_dt, *b = wide((params.log_re, params.im, params.log_dt, us.re, us.im))
@@ -82,4 +79,4 @@ def _s5(size, state):
     def read(params, h, us):
         return 2 * read_modes(params, h) + wide(us.d)
 
-    return linear_cell(size, init, carry, project_modes, element, read)
+    return linear_cell(size, init, no_modes, project_modes, element, read)

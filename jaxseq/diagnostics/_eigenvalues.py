@@ -114,7 +114,7 @@ def plot_eigenvalues(eigenvalues: jax.Array, *, ax: Axes | None = None) -> Axes:
         ax = plt.subplots(figsize=(4.2, 4.2), layout="constrained")[1]
     angles = np.linspace(0, 2 * np.pi, 200)
     ax.plot(np.cos(angles), np.sin(angles), color="0.4", lw=1, ls="--")
-    ax.scatter(values.real, values.imag, s=16, alpha=0.6, lw=0, zorder=3)
+    ax.scatter(np.real(values), np.imag(values), s=16, alpha=0.6, lw=0, zorder=3)
     ax.set(aspect="equal", xlabel="Re λ", ylabel="Im λ", title="Eigenvalues of the recurrence")
     ax.grid(alpha=0.3)
     return ax
