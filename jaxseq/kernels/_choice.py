@@ -7,6 +7,7 @@ import jax
 from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bytes import array_bytes, step_bytes
 from jaxseq.kernels._plan import Plan, plan_cell, register
+from jaxseq.kernels._scan import scan
 from jaxseq.kernels.native import native, native_reason, native_step_bytes, native_values
 from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 
@@ -32,6 +33,19 @@ def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
 def chosen(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` by the kernel of its `choice`."""
     kernel, _ = choice(cell, params, xs)
+    return kernel(cell, params, carry, xs, reverse=reverse)
+
+
+def values_alone(cell: Cell, params: Params, xs: Inputs) -> Kernel:
+    """Returns the kernel where values are asked for, as in streams: native or `scan`, differentiable in any mode."""
+    return scan if choice(cell, params, xs)[0] is bptt else native_values
+
+
+def chosen_values(
+    cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False
+) -> tuple[Carry, jax.Array]:
+    """Runs `cell` by the kernel of `values_alone`."""
+    kernel = values_alone(cell, params, xs)
     return kernel(cell, params, carry, xs, reverse=reverse)
 
 
