@@ -25,7 +25,8 @@ def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
     if reason is not None:
         return bptt, reason
     rows = min(math.prod(leaf.shape[1:-1]) for leaf in jax.tree.leaves(xs) if leaf.ndim > 1)
-    if rows < _FEW_ROWS and array_bytes(params) > _CACHE:
+    is_loop = jax.tree.leaves(xs)[0].shape[0] > 1
+    if is_loop and rows < _FEW_ROWS and array_bytes(params) > _CACHE:
         return bptt, "weights larger than a core's cache are read at every step, which is most of the work of few rows"
     return (native_values if cell.backward is None else native), None
 
