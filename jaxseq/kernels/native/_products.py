@@ -29,7 +29,7 @@ class Tile(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """One of the products that are added up: rows of K numbers, `stride` elements apart, and a weight, packed or not."""
+    """One of the products that are added up: rows of K numbers, `stride` elements apart, and a weight."""
 
     x: Value
     stride: int

@@ -18,7 +18,7 @@ from jaxseq.kernels.native._values import Type, Value, f32, i1, i8, i64, ptr
 
 _ROWS = 32  # in a block, at most
 _SHARED = 2**18  # bytes of weights whose packing is worth a second thread
-_FEW_READS = 8  # times that a weight is read, up to which to pack it took longer
+_FEW_READS = 16  # times that a weight is read, up to which to pack it took longer
 
 
 class Text(NamedTuple):
