@@ -53,6 +53,25 @@ def test_two_products_are_added_up(size, dtype, lanes):
 
 
 @pytest.mark.parametrize("lanes", WIDTHS)
+@pytest.mark.parametrize("size", [(1, 33, 16), (3, 4, 48), (17, 5, 160)], ids=str)
+def test_weights_as_they_are_give_what_packed_ones_give(size, lanes):
+    rows, K, G = size
+    scalar = SCALARS[np.dtype("float32")]
+    with forced(lanes) as machine:
+        vector, tiles = Type(scalar.scalar, lanes), tile(machine, lanes, rows, G)
+        x, w = draw(0, (rows, K), "float32"), draw(1, (K, G), "float32")
+
+        def write(code, x, w, out):
+            packed = code.room(packed_size(K, G, lanes) * scalar.bytes)
+            write_packed(code, vector, tiles, (1, K, G), w, packed)
+            for place, factor in enumerate((Factor(x, K, packed, K), Factor(x, K, w, K, packed=False))):
+                product(code, vector, tiles, rows, G, [factor], code.at(out, scalar, place * rows * G), G)
+
+        out = np.asarray(compiled(write, [x, w], jax.ShapeDtypeStruct((2, rows, G), np.float32))(x, w))
+    np.testing.assert_array_equal(out[0], out[1])
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_gradients_of_weights_are_added_to(size, dtype, lanes):

@@ -29,12 +29,13 @@ class Tile(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """One of the products that are added up: rows of K numbers, `stride` elements apart, and a packed weight."""
+    """One of the products that are added up: rows of K numbers, `stride` elements apart, and a weight."""
 
     x: Value
     stride: int
     weight: Value
     K: int
+    packed: bool = True
 
 
 class Rows(NamedTuple):
@@ -107,7 +108,10 @@ def write_packed(code: Code, kind: Type, tile: Tile, shape: tuple[int, int, int]
 
 
 def product(code: Code, kind: Type, tile: Tile, rows: int, G: int, factors: Sequence[Factor], out: Value, stride: int):
-    """Writes the sum of products of rows with weights to `out`, rows `stride` elements apart, in whole vectors."""
+    """Writes the sum of products of rows with weights to `out`, rows `stride` elements apart, in whole vectors.
+
+    Weights that are not packed have rows of whole vectors.
+    """
     if tile.rows == 1:  # few sums, and a call would count
         _write_product(code, kind, tile, rows, G, factors, out, stride)
         return
@@ -126,10 +130,10 @@ def _write_product(code, kind, tile, rows, G, factors, out, stride):
 
     def write_tile(row, count, vector, width):
         sums = [code.constant(kind, 0)] * (count * width)
-        for x, x_stride, weight, K in factors:
+        for x, x_stride, weight, K, packed in factors:
             left = _Left(code.at(x, scalar, row * x_stride), x_stride, 1)
-            right = code.at(weight, scalar, vector * (lanes * K))
-            sums = _multiply(code, kind, left, right, width * lanes, K, count, width, sums)
+            right = code.at(weight, scalar, vector * (lanes * K if packed else lanes))
+            sums = _multiply(code, kind, left, right, width * lanes if packed else G, K, count, width, sums)
         for r in range(count):
             for v in range(width):
                 at = (row + r) * stride + (vector + v) * lanes
