@@ -69,9 +69,7 @@ def test_derivatives_of_a_step_are_jaxs_in_every_mode():
             "forward": jax.jit(jax.jacfwd(of, 2)),
             "second": jax.jit(jax.hessian(of, 2)),
             "eager": jax.grad(of),
-            "mapped": jax.jit(
-                jax.vmap(lambda scale: of(jax.tree.map(lambda w: scale * w, arguments[0]), *arguments[1:]))
-            ),
+            "mapped": jax.jit(jax.vmap(lambda params: of(params, *arguments[1:]))),
         }
 
     for name, function in modes(jaxseq.step).items():
