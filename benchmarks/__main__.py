@@ -2,7 +2,7 @@
 
     python -m benchmarks [--cells lstm] [--modes training] [--dtypes float32] [--sizes 32,100,64,128 …]
                          [--contenders jaxseq flax_nnx …] [--rounds 20] [--longest 10] [--out runs/benchmarks]
-                         [--whole-loops] [--smoke]
+                         [--smoke]
 
 inference: the outputs of a whole sequence; training: the loss mean(ys²) and its gradients by all params; streaming: one
 step, the carry handed on, each output waited for. Every contender gets jaxseq's params and inputs in its own layout,
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import jax
 
-import jaxseq
 from benchmarks import measure, report, results, suite
 from benchmarks.suite import Case
 
@@ -38,10 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--longest", type=float, default=10, metavar="SECONDS", help="slower calls are left out; 10")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER")
     parser.add_argument("--smoke", action="store_true", help="one tiny size, two rounds")
-    parser.add_argument("--whole-loops", action="store_true", help="with jaxseq.kernels.compile_loops_whole, for all")
     args = parser.parse_args(argv)
-    if args.whole_loops:
-        jaxseq.kernels.compile_loops_whole()
     sizes, rounds = ([(2, 6, 3, 4)], 2) if args.smoke else (args.sizes, args.rounds)
 
     header = results.describe()

@@ -132,6 +132,11 @@ def beside_rows(x: jax.Array, like: jax.Array) -> jax.Array:
     return jax.sharding.reshard(wide, NamedSharding(mesh, PartitionSpec(*_spec(like)[1:])))
 
 
+def in_types(tree: Any) -> bool:
+    """Whether types speak of a mesh here: inside `jax.shard_map`, or where a leaf is split over explicit axes."""
+    return _is_manual() or _explicit_mesh(tree) is not None
+
+
 def _is_manual():
     """Whether this is traced inside `jax.shard_map`."""
     return bool(jax.sharding.get_abstract_mesh().manual_axes)

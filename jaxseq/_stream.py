@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq._unroll import enter, unroll
-from jaxseq.kernels import scan
+from jaxseq.kernels._choice import chosen_values
 from jaxseq.typing import Carry, Cell, Composite, Params
 
 
@@ -57,4 +57,4 @@ def _chunk_by_chunk(cell, params, chunks, carry):
 
 @functools.partial(jax.jit, static_argnames="cell")
 def _run_chunk(cell, params, xs, carry):
-    return unroll(cell, params, xs, carry, kernel=scan)
+    return unroll(cell, params, xs, carry, kernel=chosen_values)

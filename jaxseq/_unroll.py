@@ -6,7 +6,8 @@ import jax
 
 from jaxseq import check, masking
 from jaxseq._around import Augmented
-from jaxseq.kernels._choice import default
+from jaxseq.kernels import scan
+from jaxseq.kernels._choice import default, values_alone
 from jaxseq.typing import Carry, Cell, Composite, Inputs, Kernel, Params
 
 
@@ -94,6 +95,8 @@ def step(
 ) -> tuple[Carry, jax.Array]:
     """Runs `cell` over one step: streaming with the numbers of `unroll`. Put it under `jax.jit` with your own code.
 
+    On a CPU a step is machine code where a loop is: `kernels.explain(cell, params, x[None])` tells.
+
     Args:
       cell: a Cell, or a causal Composite.
       params: what `cell.init` returned.
@@ -115,12 +118,21 @@ def step(
     if isinstance(cell, Composite):
         return one_step(params, carry, x)
     try:
-        after, y = one_step(params, carry, cell.project(params, x))
+        after, y = _step(cell, params, carry, x)
         check.outputs(cell, y, x.shape[:-1])
     except (TypeError, ValueError) as error:
         check.blame(error, cell, params, carry, x)
         raise
     return after, y
+
+
+def _step(cell, params, carry, x):
+    sequence = jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
+    kernel = values_alone(cell, params, sequence)
+    if kernel is scan:
+        return cell.step(params, carry, cell.project(params, x))
+    after, ys = kernel(cell, params, carry, x[None])
+    return after, ys[0]
 
 
 def enter(cell, params, carry, name, axes, xs):

@@ -1,8 +1,4 @@
-"""What kernels tell of themselves: explain, peak_bytes, the segment of remat, and the setting of XLA's for loops."""
-
-import os
-import subprocess
-import sys
+"""What kernels tell of themselves: explain, peak_bytes, and the segment of remat."""
 
 import jax
 import jax.numpy as jnp
@@ -262,39 +258,3 @@ def test_remat_takes_the_segment_that_holds_the_least():
         return jax.jit(jax.grad(lambda params: jaxseq.unroll(cell, params, xs, kernel=kernel)[1].sum()))(params)
 
     zoo.assert_close(gradient(kernels.remat()), gradient(kernels.scan), 1e-5)
-
-
-def test_loops_are_compiled_whole_only_before_jax_is_used():
-    jnp.zeros(1).block_until_ready()
-    with pytest.raises(RuntimeError, match="before JAX's first use"):
-        kernels.compile_loops_whole()
-    with pytest.raises(ValueError, match="`max_bytes` must be a positive int"):
-        kernels.compile_loops_whole(0)
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("", "{option}=1000"),
-        ("--xla_cpu_ftz=true", "--xla_cpu_ftz=true {option}=1000"),
-        ("{option}=3 --xla_cpu_ftz=true", "--xla_cpu_ftz=true {option}=1000"),
-    ],
-)
-def test_whole_loops_keep_other_flags(before, after):
-    option = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold"
-    program = """if True:
-        import os, jax, jaxseq
-        jaxseq.kernels.compile_loops_whole(1000)
-        print(os.environ["XLA_FLAGS"])
-        print(jax.numpy.arange(3).sum())
-    """
-    environment = os.environ | {"XLA_FLAGS": before.format(option=option)}
-    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout.split("\n")[:2] == [after.format(option=option), "3"]
-
-
-def test_whole_loops_leave_a_file_of_flags_alone():
-    program = "import jaxseq; jaxseq.kernels.compile_loops_whole()"
-    environment = os.environ | {"XLA_FLAGS": "flags.txt"}
-    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert "XLA_FLAGS names a file: add --xla_backend_extra_options=" in ran.stderr

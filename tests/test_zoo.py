@@ -9,7 +9,7 @@ import jaxseq
 from jaxseq import kernels
 from tests import test_contract, zoo
 
-TOLD = {"compile_loops_whole", "explain", "peak_bytes", "register"}  # functions of `kernels` that are none
+TOLD = {"explain", "peak_bytes", "register"}  # functions of `kernels` that are none
 
 
 def functions(module):

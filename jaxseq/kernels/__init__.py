@@ -4,7 +4,7 @@ They agree on every value and, but for `truncated`, on every gradient, and diffe
 loops of machine code on a CPU, by llvmlite. `associative` and `chunkwise` run many steps of a linear cell at once. A
 function of your own with this signature is a kernel too. They know neither masks nor resets: `jaxseq.unroll` hands them
 a cell that does. `explain` says how a net is run, `peak_bytes` predicts what a training step holds; a kernel of your
-own may `register` how it makes its `Plan`. `compile_loops_whole` makes a setting of XLA's that short loops gain from.
+own may `register` how it makes its `Plan`.
 """
 
 from jaxseq.kernels._associative import associative as associative
@@ -17,5 +17,4 @@ from jaxseq.kernels._plan import register as register
 from jaxseq.kernels._remat import remat as remat
 from jaxseq.kernels._scan import scan as scan
 from jaxseq.kernels._truncated import truncated as truncated
-from jaxseq.kernels._whole_loops import compile_loops_whole as compile_loops_whole
 from jaxseq.kernels.native import native as native

@@ -8,6 +8,7 @@ from jaxseq.kernels._bptt import bptt
 from jaxseq.kernels._bytes import array_bytes, step_bytes
 from jaxseq.kernels._linear_choice import linear_choice
 from jaxseq.kernels._plan import Plan, plan_cell, register
+from jaxseq.kernels._scan import scan
 from jaxseq.kernels.native import native, native_reason, native_step_bytes, native_values
 from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 
@@ -30,7 +31,7 @@ def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
         return bptt, reason
     T, *batch = jax.tree.leaves(xs)[0].shape[:-1]
     rows = math.prod(batch)
-    if array_bytes(params) > _CACHE and (rows == 1 or T * rows < _FEW):
+    if T > 1 and array_bytes(params) > _CACHE and (rows == 1 or T * rows < _FEW):
         return bptt, "its weights are larger than a core's cache, and to read them is most of the work for so few rows"
     return (native_values if cell.backward is None and cell.linear is None else native), None
 
@@ -38,6 +39,20 @@ def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
 def chosen(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` by the kernel of its `choice`."""
     kernel, _ = choice(cell, params, xs)
+    return kernel(cell, params, carry, xs, reverse=reverse)
+
+
+def values_alone(cell: Cell, params: Params, xs: Inputs) -> Kernel:
+    """Returns the kernel where values are asked for, as in streams: native or `scan`, differentiable in any mode."""
+    kernel, _ = choice(cell, params, xs)
+    return {bptt: scan, native: native_values}.get(kernel, kernel)
+
+
+def chosen_values(
+    cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False
+) -> tuple[Carry, jax.Array]:
+    """Runs `cell` by the kernel of `values_alone`."""
+    kernel = values_alone(cell, params, xs)
     return kernel(cell, params, carry, xs, reverse=reverse)
 
 

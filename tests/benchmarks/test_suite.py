@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxseq
 from benchmarks import __main__ as runner
 from benchmarks import measure, report, results, suite
 from benchmarks.suite import Case
@@ -35,19 +34,6 @@ def test_smoke_writes_every_case_and_a_picture(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert stored["header"]["machine"] in printed
     assert all(f"rnn, {mode}, float32" in printed for mode in suite.MODES)
-
-
-def test_whole_loops_are_asked_for_first(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(jaxseq.kernels, "compile_loops_whole", lambda: calls.append("whole"))
-    monkeypatch.setattr(runner, "run_case", lambda *case: calls.append("case"))
-    monkeypatch.setattr(report, "draw", lambda *records: None)
-    asked = ["--smoke", "--contenders", "jaxseq", "--cells", "rnn", "--modes", "inference", "--dtypes", "float32"]
-    runner.main([*asked, "--out", str(tmp_path)])
-    assert calls == ["case"]
-    calls.clear()
-    runner.main([*asked, "--whole-loops", "--out", str(tmp_path)])
-    assert calls == ["whole", "case"]
 
 
 def test_an_unknown_contender_is_an_error(capsys):

@@ -31,7 +31,6 @@ NOT_CALLED = {
     "kernels.native": "run by unroll, with arguments that it has checked",
     "kernels.scan": "run by unroll, with arguments that it has checked",
     "kernels.register": "changes the process",
-    "kernels.compile_loops_whole": "changes the process",
     "masking.choose": "a part of cells, which run it at every step",
     "masking.keep": "a part of cells, which run it at every step",
     "masking.masked": "a part of unroll",

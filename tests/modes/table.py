@@ -63,7 +63,6 @@ OUTSIDE = {  # public, and none of JAX's modes can reach them
         "train.saved",
     ),
     "tells, of shapes alone": (
-        "kernels.compile_loops_whole",
         "kernels.explain",
         "kernels.peak_bytes",
         "kernels.register",

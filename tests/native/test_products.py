@@ -1,11 +1,16 @@
 """Products and gradients of weights in tiles, at every width, with nothing written beside them."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
+import jaxseq
+from jaxseq import kernels
+from jaxseq.kernels.native import _call
 from jaxseq.kernels.native._ir import Type
-from jaxseq.kernels.native._machine import forced
+from jaxseq.kernels.native._machine import forced, host, llvm, machine
 from jaxseq.kernels.native._products import Factor, Rows, Tile, accumulate, packed_size, product, tile, write_packed
 from tests.native.programs import SCALARS, compiled
 
@@ -45,6 +50,25 @@ def test_two_products_are_added_up(size, dtype, lanes):
     scale = np.abs(x).astype(wide) @ np.abs(w) + np.abs(h) @ np.abs(v)
     assert np.max(np.abs(out[:, :G] - want) / scale) < TOLERANCE[dtype]
     np.testing.assert_array_equal(out[:, G:], 0)
+
+
+@pytest.mark.parametrize("lanes", WIDTHS)
+@pytest.mark.parametrize("size", [(1, 33, 16), (3, 4, 48), (17, 5, 160)], ids=str)
+def test_weights_as_they_are_give_what_packed_ones_give(size, lanes):
+    rows, K, G = size
+    scalar = SCALARS[np.dtype("float32")]
+    with forced(lanes) as machine:
+        vector, tiles = Type(scalar.scalar, lanes), tile(machine, lanes, rows, G)
+        x, w = draw(0, (rows, K), "float32"), draw(1, (K, G), "float32")
+
+        def write(code, x, w, out):
+            packed = code.room(packed_size(K, G, lanes) * scalar.bytes)
+            write_packed(code, vector, tiles, (1, K, G), w, packed)
+            for place, factor in enumerate((Factor(x, K, packed, K), Factor(x, K, w, K, packed=False))):
+                product(code, vector, tiles, rows, G, [factor], code.at(out, scalar, place * rows * G), G)
+
+        out = np.asarray(compiled(write, [x, w], jax.ShapeDtypeStruct((2, rows, G), np.float32))(x, w))
+    np.testing.assert_array_equal(out[0], out[1])
 
 
 @pytest.mark.parametrize("lanes", WIDTHS)
@@ -110,3 +134,23 @@ def test_weights_are_packed_in_panels_of_columns(G, expected):
     np.testing.assert_array_equal(
         packed[1], [number + 2 * G if number or not k else 0 for k, number in enumerate(expected)]
     )
+
+
+@pytest.mark.skipif(host().vector_bytes != 64, reason="the registers are those of AVX-512")
+@pytest.mark.parametrize(
+    ("make", "B", "D", "H"), [(jaxseq.gru, 8, 16, 32), (jaxseq.rnn, 8, 64, 96)], ids=["gru", "rnn"]
+)
+def test_sums_stay_in_registers(make, B, D, H, monkeypatch):
+    """No vector of a product is kept on the stack, as some were where LLVM had constants of the step to keep too."""
+    texts, program = [], _call.program
+    monkeypatch.setattr(_call, "program", lambda module: (found := program(module), texts.append(found.text))[0])
+    cell = make(H)
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
+    xs = jax.ShapeDtypeStruct((20, B, D), np.float32)
+    jax.clear_caches()
+    jax.jit(lambda params, xs: jaxseq.unroll(cell, params, xs, kernel=kernels.native)).lower(params, xs)
+    (text,) = texts
+    assembly = machine().target().emit_assembly(llvm().parse_assembly(text))
+    products = re.findall(r"^product\d+:.*?ret", assembly, re.MULTILINE | re.DOTALL)
+    assert products
+    assert not re.findall(r"%zmm\d+, [-0-9]*\(%rsp\)", "".join(products))

@@ -12,11 +12,13 @@ From a cell's functions to a result, in the order in which the files are best re
     _ir, _values  the text of LLVM IR; `_machine` what processor it is for
     _call         machine code, and its call through XLA's FFI; `_runtime` XLA's side of it, and its threads
     _scan         `jax.lax.scan` of a function of one row, by such a program; `_scan_sum` with sums of gradients
+    _scan_rows    that of functions which are no cell's, where it can be
     _two_forms    where that is run, and where XLA's loop is
     _kernel       the kernel; `_gradient` that of a cell, of one step and of all; `_reverse` the pass over all steps
     _plan         whether and how a cell runs, in words; `_row_by_row` whether it looks across rows
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxseq.kernels._plan import Plan, register
@@ -41,6 +43,29 @@ def native_values(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, rever
     from jaxseq.kernels.native._kernel import native_values
 
     return native_values(cell, params, carry, xs, reverse=reverse)
+
+
+def scan_rows(
+    function: Callable[[Params, Carry, Inputs], tuple[Carry, Any]],
+    params: Params,
+    carry: Carry,
+    inputs: Inputs,
+    *,
+    reverse: bool = False,
+) -> tuple[Carry, Any]:
+    """Returns the last carry and the outs of all steps of `function(params, carry, inputs) -> (carry, outs)`.
+
+    By a native loop where there can be one, else by XLA's; JAX differentiates XLA's, in any mode.
+
+    Args:
+      function: one step, of one row or of many; it must treat rows alike.
+      params: a pytree of arrays, the same for all rows.
+      carry: an array `[*B, K]`, any number of batch axes.
+      inputs: a pytree of arrays `[T, *B, ...]`.
+    """
+    from jaxseq.kernels.native._scan_rows import scan_rows
+
+    return scan_rows(function, params, carry, inputs, reverse=reverse)
 
 
 def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:

@@ -39,7 +39,8 @@ class Block:
       lanes: the numbers in a vector.
       rows: how many.
       places: where nodes lie, so far.
-      weights: of each product, where its packed weights lie.
+      weights: of each product, where its weights lie.
+      packed: the products whose weights are packed; those of the others are as they came.
       tiles: of each product, its tile.
     """
 
@@ -48,6 +49,7 @@ class Block:
     rows: int
     places: dict[Node, Place]
     weights: dict[Node, list[Value]]
+    packed: set[Node]
     tiles: dict[Node, Tile]
 
     def run(self, stage: Stage, rooms: dict[Node, Place], targets: dict[Node, list[Place]]):
@@ -127,14 +129,14 @@ class Block:
     def product(self, node, out):
         b, m, G = node.shape
         code, scalar = self.code, format_of(node.dtype).register
-        kind = Type(scalar.scalar, self.lanes)
+        kind, packed = Type(scalar.scalar, self.lanes), node in self.packed
         with code.loop(b) as batch, code.loop(m) as each:
             at, factors = batch.index * m + each.index, []
             for x, weight in zip(node.args[::2], self.weights[node], strict=True):
                 place, K = self.places[base(x)], x.shape[-1]
-                packed = code.at(weight, scalar, batch.index * _products.packed_size(K, G, self.lanes))
-                row = code.at(place.pointer, scalar, at * K)
-                factors.append(_products.Factor(row, place.stride, packed, K))
+                size = _products.packed_size(K, G, self.lanes) if packed else K * G
+                row, weight = code.at(place.pointer, scalar, at * K), code.at(weight, scalar, batch.index * size)
+                factors.append(_products.Factor(row, place.stride, weight, K, packed))
             target = code.at(out.pointer, scalar, at * G)
             _products.product(code, kind, self.tiles[node], self.rows, G, factors, target, out.stride)
 

@@ -60,14 +60,14 @@ class Loop:
 class Writer:
     """Writes the function of a block."""
 
-    def __init__(self, loop, stages, code, lanes, rows, params, tiles):
+    def __init__(self, loop, stages, code, lanes, rows, params, tiles, packed):
         """The arguments of `code` are all arrays, the first row, and how many rows from there others have done."""
         self.loop, self.stages, self.code, self.lanes, self.rows = loop, stages, code, lanes, rows
         *arguments, self.first_row, self.done_rows = code.args
         given = iter(arguments)
         places = {node: Place(next(given), 0, node.dtype) for node in params}
         weights = {node: [next(given) for _ in node.args[1::2]] for node in tiles}
-        self.block = Block(code, lanes, rows, places, weights, tiles)
+        self.block = Block(code, lanes, rows, places, weights, packed, tiles)
         self.firsts = [self.of_rows(leaf, next(given)) for leaf, _ in loop.carry]
         self.before_first = [self.of_rows(leaf, next(given)) for leaf in loop.before]
         self.before = [self.of_rows(leaf, next(given)) for leaf in loop.before]

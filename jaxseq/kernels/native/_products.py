@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jaxseq.kernels.native._ir import Code, Type, Value
+from jaxseq.kernels.native._ir import Code, Type, Value, i64
 from jaxseq.kernels.native._machine import Machine
 
 CHAINS = 8  # multiply-adds that can be under way at once: two units, four cycles each
@@ -29,19 +29,20 @@ class Tile(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """One of the products that are added up: rows of K numbers, `stride` elements apart, and a packed weight."""
+    """One of the products that are added up: rows of K numbers, `stride` elements apart, and a weight."""
 
     x: Value
     stride: int
     weight: Value
     K: int
+    packed: bool = True
 
 
 class Rows(NamedTuple):
     """Rows at several steps: the elements from one step to the next, and from one row to the next."""
 
     start: Value
-    of_step: "int | Value"
+    of_step: int
     of_row: int
 
 
@@ -107,15 +108,32 @@ def write_packed(code: Code, kind: Type, tile: Tile, shape: tuple[int, int, int]
 
 
 def product(code: Code, kind: Type, tile: Tile, rows: int, G: int, factors: Sequence[Factor], out: Value, stride: int):
-    """Writes the sum of products of rows with weights to `out`, rows `stride` elements apart, in whole vectors."""
+    """Writes the sum of products of rows with weights to `out`, rows `stride` elements apart, in whole vectors.
+
+    Weights that are not packed have rows of whole vectors.
+    """
+    if tile.rows == 1:  # few sums, and a call would count
+        _write_product(code, kind, tile, rows, G, factors, out, stride)
+        return
+    pointers = [pointer for factor in factors for pointer in (factor.x, factor.weight)]
+    with code.by_function("product", *pointers, out) as code:
+        *given, out = code.args
+        factors = [
+            factor._replace(x=x, weight=weight)
+            for factor, x, weight in zip(factors, given[::2], given[1::2], strict=True)
+        ]
+        _write_product(code, kind, tile, rows, G, factors, out, stride)
+
+
+def _write_product(code, kind, tile, rows, G, factors, out, stride):
     scalar, lanes = Type(kind.scalar), kind.lanes
 
     def write_tile(row, count, vector, width):
         sums = [code.constant(kind, 0)] * (count * width)
-        for x, x_stride, weight, K in factors:
+        for x, x_stride, weight, K, packed in factors:
             left = _Left(code.at(x, scalar, row * x_stride), x_stride, 1)
-            right = code.at(weight, scalar, vector * (lanes * K))
-            sums = _multiply(code, kind, left, right, width * lanes, K, count, width, sums)
+            right = code.at(weight, scalar, vector * (lanes * K if packed else lanes))
+            sums = _multiply(code, kind, left, right, width * lanes if packed else G, K, count, width, sums)
         for r in range(count):
             for v in range(width):
                 at = (row + r) * stride + (vector + v) * lanes
@@ -128,6 +146,12 @@ def accumulate(
     code: Code, kind: Type, tile: Tile, steps: "int | Value", rows: int, K: int, G: int, x: Rows, d: Rows, out: Value
 ):
     """Adds `Σ x[step, row, k] d[step, row, g]` to `out[k, g]`, whose rows are whole vectors, as those of d are."""
+    with code.by_function("accumulate", code.constant(i64, steps), x.start, d.start, out) as code:
+        steps, of_x, of_d, out = code.args
+        _write_sums(code, kind, tile, steps, rows, K, G, x._replace(start=of_x), d._replace(start=of_d), out)
+
+
+def _write_sums(code, kind, tile, steps, rows, K, G, x, d, out):
     scalar, lanes = Type(kind.scalar), kind.lanes
     stride = packed_size(1, G, lanes)
 

@@ -18,6 +18,7 @@ from jaxseq.kernels.native._values import Type, Value, f32, i1, i8, i64, ptr
 
 _ROWS = 32  # in a block, at most
 _SHARED = 2**18  # bytes of weights whose packing is worth a second thread
+_FEW_READS = 16  # times that a weight is read, up to which to pack it took longer
 
 
 class Text(NamedTuple):
@@ -42,6 +43,7 @@ def write(loop: Loop) -> Text:
     lanes = min([host.lanes(kind) for kind in kinds if kind.is_float], default=host.lanes(f32))
     rows = _rows_of_block(loop.B)
     tiles = {node: _products.tile(host, lanes, rows, node.shape[-1]) for node in products}
+    packed = {node for node in products if _is_packed(loop, node, rows, tiles[node], lanes)}
     module = Module()
     buffers = len(params) + sum(len(node.args) // 2 for node in products) + 2 * len(loop.carry) + 2 * len(loop.before)
     buffers += len(loop.fixed) + len(loop.streams) + len(loop.outs) + len(loop.sums)
@@ -53,10 +55,10 @@ def write(loop: Loop) -> Text:
         of_pointers="noalias",
         float_flags="contract",
     )
-    Writer(loop, stages, code, lanes, rows, params, tiles).write()
+    Writer(loop, stages, code, lanes, rows, params, tiles, packed).write()
     blocks = -(-loop.B // rows)
     units = min(blocks, threads()) if loop.sums else blocks
-    weights = [(weight, tiles[node]) for node in products for weight in node.args[1::2]]
+    weights = [(weight, tiles[node] if node in packed else None) for node in products for weight in node.args[1::2]]
     _write_packing(module, weights, len(params), lanes)
     _write_units(module, loop, buffers, rows, blocks, units, lanes)
     return Text(
@@ -67,6 +69,13 @@ def write(loop: Loop) -> Text:
 def _rows_of_block(B):
     rows = min(_ROWS, -(-B // threads()))
     return -(-B // -(-B // rows))
+
+
+def _is_packed(loop, product, rows, tile, lanes):
+    """Whether a product's weights are laid out anew before the loop, as its tiles read them."""
+    _, m, G = product.shape
+    reads = loop.T * -(-loop.B // rows) * -(-rows // tile.rows) * m
+    return reads > _FEW_READS or G % lanes != 0
 
 
 def _needs(loop, stages):
@@ -97,22 +106,26 @@ def _needs(loop, stages):
 
 
 def _write_packing(module, weights, first, lanes):
-    """Writes `packed`, which puts packed weights in place of those from the buffer `first` on, and returns them."""
+    """Writes `packed`, which puts packed weights in place of those from the buffer `first` on, and returns them.
+
+    Weights without a tile stay as they are.
+    """
+    weights = [(place, *of_weight) for place, of_weight in enumerate(weights, first) if of_weight[1] is not None]
     unit = Code(module, "pack", [ptr, i64])
     run = Code(module, "packed", [ptr, ptr], ptr)
     addresses, sizes = run.args[0], []
-    for weight, _ in weights:
+    for _, weight, _ in weights:
         b, K, G = weight.shape
         memory = b * _products.packed_size(K, G, lanes) * format_of(weight.dtype).register.bytes
         sizes.append(-(-memory // 64) * 64)
     table = run.room(8 * max(2 * len(weights), 1))
     memory = run.call("jaxseq_allocate", ptr, run.constant(i64, sum(sizes)))
-    for place, (weight, tile) in enumerate(weights):
+    for place, (buffer, weight, tile) in enumerate(weights):
         scalar = format_of(weight.dtype).register
         with unit.when(unit.args[1].equals(place)):
             given, target = (unit.load(ptr, unit.at(unit.args[0], ptr, 2 * place + k)) for k in range(2))
             _products.write_packed(unit, Type(scalar.scalar, lanes), tile, weight.shape, given, target)
-        slot = run.at(addresses, ptr, first + place)
+        slot = run.at(addresses, ptr, buffer)
         packed = run.at(memory, i8, sum(sizes[:place]))
         run.store(run.load(ptr, slot), run.at(table, ptr, 2 * place))
         run.store(packed, run.at(table, ptr, 2 * place + 1))

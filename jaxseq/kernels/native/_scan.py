@@ -203,6 +203,9 @@ class Scan:
             return after, [results[place] for place in self.written.values()]
 
         inputs = self.prepare(params, jax.tree.unflatten(self.inputs_tree, whole(inputs)))
+        if self.T == 1:  # a step of a stream, whose derivatives need no loop either
+            last, outs = step(carry, jax.tree.map(lambda leaf: leaf[0], inputs))
+            return [*jax.tree.leaves(last), *(out[None] for out in outs)]
         last, outs = jax.lax.scan(step, carry, inputs, reverse=self.reverse)
         return [*jax.tree.leaves(last), *outs]
 
