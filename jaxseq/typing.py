@@ -34,6 +34,13 @@ Saved: TypeAlias = Any
 Shape: TypeAlias = tuple[int, ...]
 
 
+class Augmented(NamedTuple):
+    """Params, xs or us of the inner cell, and what travels beside them for the cell around it."""
+
+    value: Params | Inputs
+    extra: Any
+
+
 @by_its_call
 class Backward(NamedTuple):
     """Backpropagation through one step, by hand; weight gradients are gathered outside the loop.

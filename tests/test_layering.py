@@ -22,6 +22,7 @@ ROWS = [
     "_cotangents",
     "_carry_parts",
     "_handed",
+    "_around_backward",
     "_around",
     "masking",
     "recurrences",
