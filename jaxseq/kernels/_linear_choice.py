@@ -5,6 +5,9 @@ where the state is a matrix, also of native loops. For a diagonal cell there is 
 does more work than a loop, and compiles for longer. On accelerators, where a loop costs launches, nothing was measured.
 """
 
+import functools
+import itertools
+
 import jax
 
 from jaxseq.kernels._associative import associative
@@ -25,13 +28,19 @@ def linear_choice(cell: Cell, params: Params, xs: Inputs) -> Kernel | None:
         return None
     if jax.default_backend() != "cpu":
         return associative
-    if jax.tree.leaves(xs)[0].shape[0] < _SHORT or _is_diagonal(cell, params, xs):
+    leaves, tree = jax.tree.flatten((params, xs))
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    if jax.tree.leaves(xs)[0].shape[0] < _SHORT or _is_diagonal(cell, tree, shapes):
         return None
     return chunkwise()
 
 
-def _is_diagonal(cell, params, xs):
-    element = cell.linear.element
-    return isinstance(
-        jax.eval_shape(lambda params, xs: element(params, cell.project(params, xs)), params, xs), Diagonal
-    )
+@functools.lru_cache(maxsize=1024)
+def _is_diagonal(cell, tree, shapes):
+    """Whether a cell's state is a vector, from the shapes and dtypes of params and inputs."""
+
+    def element(params, xs):
+        return cell.linear.element(params, cell.project(params, xs))
+
+    params, xs = jax.tree.unflatten(tree, itertools.starmap(jax.ShapeDtypeStruct, shapes))
+    return isinstance(jax.eval_shape(element, params, xs), Diagonal)

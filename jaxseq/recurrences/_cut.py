@@ -1,16 +1,12 @@
 """Steps in chunks: the last one is filled up with steps that hold."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxseq.typing import Element
 
-Steps = TypeVar("Steps", bound=Element)
-
-
-def cut(element: Steps, steps: int) -> Steps:
+def cut(element: Any, steps: int) -> Any:
     """Returns the steps `[T, ...]` of an element in chunks, `[chunks, steps, ...]`; those after T hold.
 
     Raises:
@@ -34,10 +30,8 @@ def joined(chunks: Any, T: int) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:T], chunks)
 
 
-def cut_flags(flags: jax.Array | None, steps: int) -> jax.Array | None:
+def cut_flags(flags: jax.Array, steps: int) -> jax.Array:
     """Returns flags `[T, B]` in chunks, `[chunks, steps, B]`, False after T."""
-    if flags is None:
-        return None
     T = flags.shape[0]
     if steps is T:
         return flags[None]

@@ -18,7 +18,7 @@ def in_steps(element: Any, carry: Carry, reverse: bool) -> tuple[Carry, Any]:
     T = jax.tree.leaves(element)[0].shape[0]
     length = max(1, math.isqrt(T)) if isinstance(T, int) else T  # a symbol is not cut
     reset, initial = (None, None) if element.start is None else element.start
-    parts = cut(element._replace(start=None), length), cut_flags(reset, length)
+    parts = cut(element._replace(start=None), length), None if reset is None else cut_flags(reset, length)
 
     def step(carry, of_step, initial):
         element, reset = of_step

@@ -1,11 +1,16 @@
 """Products and gradients of weights in tiles, at every width, with nothing written beside them."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
+import jaxseq
+from jaxseq import kernels
+from jaxseq.kernels.native import _call
 from jaxseq.kernels.native._ir import Type
-from jaxseq.kernels.native._machine import forced
+from jaxseq.kernels.native._machine import forced, host, llvm, machine
 from jaxseq.kernels.native._products import Factor, Rows, Tile, accumulate, packed_size, product, tile, write_packed
 from tests.native.programs import SCALARS, compiled
 
@@ -110,3 +115,23 @@ def test_weights_are_packed_in_panels_of_columns(G, expected):
     np.testing.assert_array_equal(
         packed[1], [number + 2 * G if number or not k else 0 for k, number in enumerate(expected)]
     )
+
+
+@pytest.mark.skipif(host().vector_bytes != 64, reason="the registers are those of AVX-512")
+@pytest.mark.parametrize(
+    ("make", "B", "D", "H"), [(jaxseq.gru, 8, 16, 32), (jaxseq.rnn, 8, 64, 96)], ids=["gru", "rnn"]
+)
+def test_sums_stay_in_registers(make, B, D, H, monkeypatch):
+    """No vector of a product is kept on the stack, as some were where LLVM had constants of the step to keep too."""
+    texts, program = [], _call.program
+    monkeypatch.setattr(_call, "program", lambda module: (found := program(module), texts.append(found.text))[0])
+    cell = make(H)
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
+    xs = jax.ShapeDtypeStruct((20, B, D), np.float32)
+    jax.clear_caches()
+    jax.jit(lambda params, xs: jaxseq.unroll(cell, params, xs, kernel=kernels.native)).lower(params, xs)
+    (text,) = texts
+    assembly = machine().target().emit_assembly(llvm().parse_assembly(text))
+    products = re.findall(r"^product\d+:.*?ret", assembly, re.MULTILINE | re.DOTALL)
+    assert products
+    assert not re.findall(r"%zmm\d+, [-0-9]*\(%rsp\)", "".join(products))

@@ -68,6 +68,7 @@ class Code:
     ):
         """Begins a function: `of_pointers` are attributes of all pointers, `float_flags` those of float arithmetic."""
         self.module, self.name, self.label, self.float_flags = module, name, "entry", float_flags
+        self.attributes, self.of_pointers = attributes, of_pointers
         self._count, self._entry, self._lines = 0, [], []
         self.args = [Value(self, kind, f"%a{i}") for i, kind in enumerate(parameters)]
         listed = ", ".join(
@@ -75,6 +76,26 @@ class Code:
         )
         linkage = "internal " if internal else ""
         self._head = f"define {linkage}{result or 'void'} @{name}({listed}) {attributes} {{\nentry:"
+
+    @contextlib.contextmanager
+    def by_function(self, name: str, *arguments: Value) -> "Iterator[Code]":
+        """Has what is written while it is entered be a function of its own, of these arguments, and calls it.
+
+        LLVM gives each function registers by itself. In one large function it keeps constants of other loops in them.
+        """
+        name = f"{name}{len(self.module.functions)}"
+        kinds, attributes = [argument.type for argument in arguments], f"noinline {self.attributes}"
+        code = Code(
+            self.module,
+            name,
+            kinds,
+            attributes=attributes,
+            of_pointers=self.of_pointers,
+            float_flags=self.float_flags,
+        )
+        yield code
+        code.ret()
+        self.call(name, None, *arguments)
 
     # Instructions
 

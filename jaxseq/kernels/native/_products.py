@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jaxseq.kernels.native._ir import Code, Type, Value
+from jaxseq.kernels.native._ir import Code, Type, Value, i64
 from jaxseq.kernels.native._machine import Machine
 
 CHAINS = 8  # multiply-adds that can be under way at once: two units, four cycles each
@@ -41,7 +41,7 @@ class Rows(NamedTuple):
     """Rows at several steps: the elements from one step to the next, and from one row to the next."""
 
     start: Value
-    of_step: "int | Value"
+    of_step: int
     of_row: int
 
 
@@ -108,6 +108,20 @@ def write_packed(code: Code, kind: Type, tile: Tile, shape: tuple[int, int, int]
 
 def product(code: Code, kind: Type, tile: Tile, rows: int, G: int, factors: Sequence[Factor], out: Value, stride: int):
     """Writes the sum of products of rows with weights to `out`, rows `stride` elements apart, in whole vectors."""
+    if tile.rows == 1:  # few sums, and a call would count
+        _write_product(code, kind, tile, rows, G, factors, out, stride)
+        return
+    pointers = [pointer for factor in factors for pointer in (factor.x, factor.weight)]
+    with code.by_function("product", *pointers, out) as code:
+        *given, out = code.args
+        factors = [
+            factor._replace(x=x, weight=weight)
+            for factor, x, weight in zip(factors, given[::2], given[1::2], strict=True)
+        ]
+        _write_product(code, kind, tile, rows, G, factors, out, stride)
+
+
+def _write_product(code, kind, tile, rows, G, factors, out, stride):
     scalar, lanes = Type(kind.scalar), kind.lanes
 
     def write_tile(row, count, vector, width):
@@ -128,6 +142,12 @@ def accumulate(
     code: Code, kind: Type, tile: Tile, steps: "int | Value", rows: int, K: int, G: int, x: Rows, d: Rows, out: Value
 ):
     """Adds `Σ x[step, row, k] d[step, row, g]` to `out[k, g]`, whose rows are whole vectors, as those of d are."""
+    with code.by_function("accumulate", code.constant(i64, steps), x.start, d.start, out) as code:
+        steps, of_x, of_d, out = code.args
+        _write_sums(code, kind, tile, steps, rows, K, G, x._replace(start=of_x), d._replace(start=of_d), out)
+
+
+def _write_sums(code, kind, tile, steps, rows, K, G, x, d, out):
     scalar, lanes = Type(kind.scalar), kind.lanes
     stride = packed_size(1, G, lanes)
 
