@@ -13,7 +13,7 @@ from jaxseq import kernels
 from jaxseq.cells._decays import held_input, root_of_rest
 from tests import test_contract, zoo
 from tests.forms.entry import cell_entry
-from tests.forms.gated_diagonal import rg_lru
+from tests.forms.gated_diagonal import min_gru, rg_lru
 
 LINEAR = [name for name, entry in zoo.CELLS.items() if getattr(entry.cell, "linear", None) is not None]
 GATES = {  # the biases that open and shut them; of the delta rule's β, which has none, the weights of an x that is 1
@@ -90,8 +90,15 @@ def test_what_is_kept_and_what_is_lost():
     np.testing.assert_allclose(both_shut, 0.5 - 0.25 / 2**5, rtol=1e-6)
 
 
-def test_heads_of_the_rg_lru_have_gates_of_their_own(x64):
-    entry = cell_entry(jaxseq.rg_lru(3, heads=3), rg_lru(3, 3))
+@pytest.mark.parametrize(
+    "entry",
+    [
+        cell_entry(jaxseq.rg_lru(3, heads=3), rg_lru(3, 3)),
+        cell_entry(jaxseq.min_gru(4, candidate=jnp.tanh), min_gru(4, np.tanh)),
+    ],
+    ids=["heads", "candidate"],
+)
+def test_options_have_gradients_of_their_own(entry, x64):
     problem = test_contract.make_problem(entry.cell)
     got = test_contract.runner(entry.cell, kernels.bptt)(problem)
     test_contract.assert_matches_oracle(entry.net, problem, got, None, None, reverse=False)

@@ -25,7 +25,9 @@ CELLS = {
     "gated_delta_net": jaxseq.gated_delta_net(4, heads=2, key_size=3),
     "mlstm": jaxseq.mlstm(4, heads=2),
 }
-DEEP = jaxseq.stack(*CELLS.values(), jaxseq.causal_conv(4))  # all of them, one on the other
+DELTA_NET = jaxseq.gated_delta_net(4, heads=1, key_size=2, gated=False)
+DEEP = jaxseq.stack(*CELLS.values(), DELTA_NET, jaxseq.causal_conv(4))  # all of them, one on the other
+run_deep = jax.jit(functools.partial(jaxseq.unroll, DEEP))
 
 
 @functools.cache
@@ -39,7 +41,7 @@ def inputs():
 
 def test_a_stack_of_all_is_streamed_as_unrolled():
     params, xs = params_of(DEEP), inputs()
-    carry, want = jax.jit(functools.partial(jaxseq.unroll, DEEP))(params, xs)
+    carry, want = run_deep(params, xs, DEEP.carry(params, (B,)))
     *_, (last, _) = chunks = list(jaxseq.stream(DEEP, params, [xs[:5], xs[5:10], xs[10:]]))
     np.testing.assert_allclose(np.concatenate([ys for _, ys in chunks]), want, rtol=1e-4, atol=1e-5)
     zoo.assert_close(last, carry, 1e-4)
@@ -47,18 +49,16 @@ def test_a_stack_of_all_is_streamed_as_unrolled():
 
 def test_what_is_saved_comes_back_to_the_bit(tmp_path):
     """Params and carries, complex numbers and None among them, and a stream goes on from there."""
-    net = jaxseq.stack(DEEP, jaxseq.gated_delta_net(4, heads=1, key_size=2, gated=False))
-    params, xs = params_of(net), inputs()
-    run = jax.jit(functools.partial(jaxseq.unroll, net))
-    carry, _ = run(params, xs)
+    params, xs = params_of(DEEP), inputs()
+    carry, _ = run_deep(params, xs, DEEP.carry(params, (B,)))
     train.save(tmp_path / "model", {"params": params, "carry": carry})
-    like = jax.eval_shape(lambda: {"params": net.init(jax.random.key(0), D), "carry": net.carry(params, (B,))})
+    like = jax.eval_shape(lambda: {"params": DEEP.init(jax.random.key(0), D), "carry": DEEP.carry(params, (B,))})
     stored = train.load(tmp_path / "model", like).tree
     assert jax.tree.structure(stored) == jax.tree.structure({"params": params, "carry": carry})
     for got, want in zip(jax.tree.leaves(stored), jax.tree.leaves({"params": params, "carry": carry}), strict=True):
         assert got.dtype == want.dtype
         np.testing.assert_array_equal(got, want)
-    np.testing.assert_array_equal(run(stored["params"], xs, stored["carry"])[1], run(params, xs, carry)[1])
+    np.testing.assert_array_equal(run_deep(stored["params"], xs, stored["carry"])[1], run_deep(params, xs, carry)[1])
 
 
 @pytest.mark.parametrize("name", ["lru", "rg_lru", "gated_delta_net", "mlstm"])

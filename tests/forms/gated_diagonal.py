@@ -1,6 +1,5 @@
 """The minimal GRU and LSTM, the RG-LRU and Mamba: diagonal recurrences whose decays depend on x."""
 
-import jax.numpy as jnp
 import numpy as np
 
 import jaxseq
@@ -56,7 +55,6 @@ def mamba(size):
 
 CELLS = {
     "min_gru": cell_entry(jaxseq.min_gru(SIZE), min_gru(SIZE)),
-    "min_gru_tanh": cell_entry(jaxseq.min_gru(SIZE, candidate=jnp.tanh), min_gru(SIZE, np.tanh)),
     "min_lstm": cell_entry(jaxseq.min_lstm(SIZE), min_lstm(SIZE)),
     "rg_lru": cell_entry(jaxseq.rg_lru(3), rg_lru(3)),
     "mamba": cell_entry(jaxseq.mamba(3, state=2), mamba(3), [np.zeros((3, 2))]),
