@@ -111,7 +111,7 @@ class Scan:
             jax.tree.unflatten(self.inputs_tree, [_shape(leaf, 2) for leaf in self.inputs]),
         )
         traced = Traced(self.function, jax.tree.unflatten(tree, one), rows, self.of_rows)
-        params = [_many(_shape(leaf, 1)) if flag else leaf for leaf, flag in zip(leaves, self.of_rows, strict=True)]
+        params = [_many(shape) if flag else shape for shape, flag in zip(one, self.of_rows, strict=True)]
         many = jax.tree.unflatten(tree, params), *jax.tree.map(_many, rows)
         closed, (after, outs, *_) = jax.make_jaxpr(self.function, return_shape=True)(*many)
         self.check_rows(closed.jaxpr)
