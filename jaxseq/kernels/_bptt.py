@@ -34,7 +34,7 @@ from jaxseq.typing import Carry, Cell, Inputs, Params, Saved
 def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
     """Runs `cell` with the gradient of its hand-written `backward`; a cell without one runs by `scan`.
 
-    A linear cell has the adjoint of its algebra; what it does pointwise in time is done for all steps at once.
+    A linear cell has the gradient of its algebra; what it does pointwise in time is done for all steps at once.
 
     Reverse mode, to any order, and forward over reverse, as in `jax.hessian`. For forward mode use `scan`.
     """

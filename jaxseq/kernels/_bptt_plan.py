@@ -39,7 +39,7 @@ def plan_bptt(cell: Cell, params: Params, xs: Inputs) -> Plan:
         return total + (T * step.ys if segment < T else T * step.saved // 4 + array_bytes(xs))
 
     gradient = "JAX's gradient, for it has no backward" if cell.backward is None else "its hand-written backward"
-    gradient = gradient if cell.linear is None else "the adjoint of its algebra"
+    gradient = gradient if cell.linear is None else "the gradient of its algebra"
     return Plan("kernels.bptt", gradient, T, segment, reason, held)
 
 

@@ -30,7 +30,7 @@ def run_linear(
 def run_linear_steps(
     cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False
 ) -> tuple[Carry, jax.Array]:
-    """Runs a linear cell step by step, with the adjoint of its algebra."""
+    """Runs a linear cell step by step, with the gradient of its algebra."""
     return _run(cell, params, carry, xs, lambda element, carry: element.in_steps(carry, reverse))
 
 
@@ -64,6 +64,6 @@ def plan_linear(kernel: Kernel, name: str, segment: int | None, reason: str) -> 
         refuse_nonlinear(name, cell)
         T = jax.tree.leaves(xs)[0].shape[0]
         held = lambda: kernel_bytes(kernel, cell, params, xs)
-        return Plan(name, "the adjoint of its algebra", T, T if segment is None else segment, reason, held)
+        return Plan(name, "the gradient of its algebra", T, T if segment is None else segment, reason, held)
 
     return plan

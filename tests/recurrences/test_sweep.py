@@ -118,9 +118,9 @@ def test_kernels_of_linear_cells_say_how_they_run():
     cell = jaxseq.min_gru(4)
     params, xs = cell.init(jax.random.key(0), 3), jnp.ones((100, 2, 3))
     told = {kernel: kernels.explain(cell, params, xs, kernel=kernel) for kernel in KERNELS.values()}
-    assert "kernels.associative, by the adjoint of its algebra; T = 100, not cut" in told[kernels.associative]
-    assert "kernels.chunkwise(5), by the adjoint of its algebra; 20 segments of 5 steps" in told[kernels.chunkwise(5)]
-    assert "kernels.bptt, by the adjoint of its algebra" in told[kernels.bptt]
+    assert "kernels.associative, by the gradient of its algebra; T = 100, not cut" in told[kernels.associative]
+    assert "kernels.chunkwise(5), by the gradient of its algebra; 20 segments of 5 steps" in told[kernels.chunkwise(5)]
+    assert "kernels.bptt, by the gradient of its algebra" in told[kernels.bptt]
     assert all(kernels.peak_bytes(cell, params, xs, kernel=kernel) > 0 for kernel in KERNELS.values())
 
 
@@ -133,9 +133,9 @@ def test_no_kernel_is_chunks_for_a_matrix_and_steps_for_a_diagonal(monkeypatch):
         return kernels.explain(cell, params, jax.ShapeDtypeStruct((T, 8, 4), jnp.float32))
 
     matrix, diagonal = jaxseq.gla(4, heads=2, key_size=4), jaxseq.lru(4)
-    assert "kernels.chunkwise(64), by the adjoint of its algebra; 2 segments of 64 steps" in told(matrix, 128)
+    assert "kernels.chunkwise(64), by the gradient of its algebra; 2 segments of 64 steps" in told(matrix, 128)
     assert "chunkwise" not in told(matrix, 8)
-    assert "kernels.bptt, by the adjoint of its algebra" in told(diagonal, 128)
+    assert "kernels.bptt, by the gradient of its algebra" in told(diagonal, 128)
     assert "complex" in told(diagonal, 128)
     assert "by the vjp of its step" in told(jaxseq.min_gru(4), 128)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
