@@ -6,7 +6,7 @@ It has no masks and no batch: rows are mapped over by `jax.vmap`. Its matrix cel
 from collections.abc import Callable
 from typing import Any
 
-import equinox
+import equinox  # pyright: ignore[reportMissingImports]
 import jax
 import jax.numpy as jnp
 from memax.equinox.semigroups.lru import LRU  # pyright: ignore[reportMissingImports]
