@@ -94,7 +94,7 @@ def memory_lengths(eigenvalues: jax.Array, *, mask: jax.Array | None = None) -> 
     axes = tuple(range(real.ndim))
     logs = keep(real, jnp.log(jnp.abs(values)))
     total = jnp.sum(logs, axis=axes)
-    return jnp.where(total == 0, jnp.inf, -jnp.sum(real) / jnp.where(total == 0, 1, total))
+    return jnp.where(total == 0, jnp.inf, -jnp.sum(real, dtype=total.dtype) / jnp.where(total == 0, 1, total))
 
 
 def plot_eigenvalues(eigenvalues: jax.Array, *, ax: Axes | None = None) -> Axes:

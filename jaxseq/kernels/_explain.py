@@ -29,7 +29,7 @@ def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Ke
     >>> cell = jaxseq.lstm(128)
     >>> params = cell.init(jax.random.key(0), 64)
     >>> print(explain(cell, params, jnp.zeros([16, 8, 64])))
-    lstm(128): kernels.bptt, by its hand-written backward; T = 16, not cut: ...
+    lstm(128): kernels.native, by its hand-written backward; T = 16, not cut: ...
     """
     lines = [f"{part.place} {part.cell!r}: {part.plan}" for part in _parts(cell, params, xs, kernel)]
     return "\n".join(line.lstrip() for line in lines)
@@ -58,9 +58,9 @@ def peak_bytes(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel:
     >>> cell = jaxseq.lstm(64)
     >>> params = cell.init(jax.random.key(0), 16)
     >>> xs = jax.ShapeDtypeStruct([4096, 32, 16], jnp.float32)
-    >>> from jaxseq.kernels import bptt, remat
-    >>> [peak_bytes(cell, params, xs, kernel=kernel) >> 20 for kernel in (bptt, remat())]
-    [300, 77]
+    >>> from jaxseq.kernels import bptt, native, remat
+    >>> [peak_bytes(cell, params, xs, kernel=kernel) >> 20 for kernel in (native, bptt, remat())]
+    [264, 300, 75]
     """
     held = sum(part.plan.held() for part in _parts(cell, params, xs, kernel))
     return array_bytes(xs) + 2 * array_bytes(params) + held
