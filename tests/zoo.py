@@ -163,7 +163,12 @@ def is_linear(net):
     """Whether all cells of a net say how they are linear: then kernels of linear cells run it."""
     params = jax.eval_shape(lambda: net.init(jax.random.key(0), 3))
     try:
-        return kernels.explain(net, params, jax.ShapeDtypeStruct((2, 3), jnp.result_type(float)), kernel=kernels.associative) != ""
+        return (
+            kernels.explain(
+                net, params, jax.ShapeDtypeStruct((2, 3), jnp.result_type(float)), kernel=kernels.associative
+            )
+            != ""
+        )
     except ValueError:
         return False
 
