@@ -23,9 +23,14 @@ def array_bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+def sizes_are_known(tree: Any) -> bool:
+    """Whether all sizes of a pytree of arrays, or of their shapes, are numbers, not symbols of `jax.export`."""
+    return all(isinstance(size, int) for leaf in jax.tree.leaves(tree) for size in leaf.shape)
+
+
 def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> StepBytes:
     """Returns the bytes of one step; `by_jax`, or where the cell has no backward, of what JAX's own gradient saves."""
-    x = _one_step(xs)
+    x = one_step(xs)
     carry, u, y = _step_shapes(cell, params, x)
     if by_jax or cell.backward is None:
         # Weights and constants are kept once: what grows with the batch is what every step keeps.
@@ -42,15 +47,15 @@ def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> 
 
 def kernel_bytes(kernel: Kernel, cell: Cell, params: Params, xs: Inputs) -> int:
     """Returns the bytes between the passes of any kernel: what JAX keeps, ys, and their cotangents."""
-    carry = _step_shapes(cell, params, _one_step(xs))[0]
+    carry = _step_shapes(cell, params, one_step(xs))[0]
     run = functools.partial(kernel, cell)
     _, ys = jax.eval_shape(run, params, carry, xs)
     kept = _residual_bytes(run, params, carry, xs) - array_bytes((params, xs))
     return max(0, kept) + 2 * array_bytes(ys)
 
 
-def _one_step(xs):
-    """The shapes of the inputs of one step."""
+def one_step(xs: Inputs) -> Inputs:
+    """Returns the shapes of the inputs of one step."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
 
 

@@ -5,7 +5,7 @@ import math
 import jax
 
 from jaxseq.kernels._bptt import bptt
-from jaxseq.kernels._bytes import array_bytes, step_bytes
+from jaxseq.kernels._bytes import array_bytes, sizes_are_known, step_bytes
 from jaxseq.kernels._linear_choice import linear_choice
 from jaxseq.kernels._plan import Plan, plan_cell, register
 from jaxseq.kernels._scan import scan
@@ -23,8 +23,7 @@ def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
         return by_algebra, "many steps of a linear cell are run at once"
     if jax.default_backend() != "cpu":
         return bptt, "native loops are for a CPU"
-    sizes = [size for leaf in jax.tree.leaves((params, xs)) for size in leaf.shape]
-    if not all(isinstance(size, int) for size in sizes):
+    if not sizes_are_known((params, xs)):
         return bptt, "sizes are symbols"
     reason = native_reason(cell, params, xs)
     if reason is not None:

@@ -11,6 +11,7 @@ import itertools
 import jax
 
 from jaxseq.kernels._associative import associative
+from jaxseq.kernels._bytes import sizes_are_known
 from jaxseq.kernels._chunkwise import chunkwise
 from jaxseq.recurrences import Diagonal
 from jaxseq.typing import Cell, Inputs, Kernel, Params
@@ -23,8 +24,7 @@ def linear_choice(cell: Cell, params: Params, xs: Inputs) -> Kernel | None:
 
     Sizes that are symbols are run step by step, as chunks and scans need a number of steps.
     """
-    sizes = [size for leaf in jax.tree.leaves((params, xs)) for size in leaf.shape]
-    if cell.linear is None or not all(isinstance(size, int) for size in sizes):
+    if cell.linear is None or not sizes_are_known((params, xs)):
         return None
     if jax.default_backend() != "cpu":
         return associative

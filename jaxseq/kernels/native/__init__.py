@@ -39,7 +39,7 @@ def native(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: boo
 
 
 def native_values(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, Any]:
-    """The same for a cell without a backward, of which JAX differentiates XLA's loop, in any mode."""
+    """The same, but that JAX differentiates XLA's loop, in any mode: for cells without a backward, and for streams."""
     from jaxseq.kernels.native._kernel import native_values
 
     return native_values(cell, params, carry, xs, reverse=reverse)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxseq._meshes import step_output
 from jaxseq.kernels._bptt_plan import plan_bptt
-from jaxseq.kernels._bytes import array_bytes
+from jaxseq.kernels._bytes import array_bytes, one_step
 from jaxseq.kernels._plan import Plan
 from jaxseq.kernels._rows import of_rows
 from jaxseq.kernels.native import _call
@@ -50,7 +50,7 @@ def explain_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
         return reverse_loop(gradient, params, saved, xs, (d_carry, whole(ys)), False, True)
 
     try:
-        jax.eval_shape(backward, *_one_step(cell, params, _first(xs)))
+        jax.eval_shape(backward, *_in_one_batch(cell, params, _sequence(one_step(xs))))
     except Unsupported as reason:
         return plan._replace(gradient=f"{plan.gradient}, whose loop is XLA's: {reason}")
     return plan
@@ -66,7 +66,7 @@ def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
     reason = _call.why_not()
     if reason is not None:
         return reason
-    leaves, tree = jax.tree.flatten((params, _first(xs)))
+    leaves, tree = jax.tree.flatten((params, one_step(xs)))
     return _reason(cell, machine(), tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
 
 
@@ -75,7 +75,7 @@ def _reason(cell, _, tree, shapes):
     """The same, from what decides it: cell, processor, and the shapes and dtypes of params and of one step's input."""
     params, x = jax.tree.unflatten(tree, itertools.starmap(jax.ShapeDtypeStruct, shapes))
     try:
-        params, carry, xs = _one_step(cell, params, x)
+        params, carry, xs = _in_one_batch(cell, params, _sequence(x))
         loop = Scan(gradient_of(cell).saving, cell.project, params, carry, xs, False)
         if not jax.tree_util.treedef_is_leaf(loop.outs_tree.children()[0]):
             return "the output of its `fwd` is not an array"
@@ -86,22 +86,22 @@ def _reason(cell, _, tree, shapes):
     return None
 
 
-def _one_step(cell, params, x):
-    """The shapes of params, carry and inputs of a sequence of one step, with one batch axis."""
-    xs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), x)
-    carry = jax.eval_shape(lambda params: cell.carry(params, jax.tree.leaves(x)[0].shape[:-1]), params)
+def _in_one_batch(cell, params, xs):
+    """The shapes of params, carry and inputs with one batch axis."""
+    batch = jax.tree.leaves(xs)[0].shape[1:-1]
+    carry = jax.eval_shape(lambda params: cell.carry(params, batch), params)
     lead = batch_axes(cell, params, carry, xs)
     return jax.eval_shape(functools.partial(flattened, batch=lead), params, carry, xs)
 
 
-def _first(xs):
-    """The shapes of one step's inputs."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+def _sequence(x):
+    """The shapes of a sequence of one step."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), x)
 
 
 def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
     """Returns the bytes that a step holds for its gradient, beside ys: what it saves, and any δu that is written."""
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), xs)
+    one = _sequence(one_step(xs))
     written, y = _written(cell, params, one)
     d_us = 0 if sums_inside(params) else array_bytes(jax.eval_shape(cell.project, params, one))
     return written - y + d_us
@@ -115,20 +115,16 @@ def _held(segment, cell, params, xs):
     written, ys = _written(cell, params, xs)
     if sums_inside(params):
         return written + ys + (2 + threads()) * array_bytes(params)
-    x = _first(xs)
+    x = one_step(xs)
     return written + ys + 2 * array_bytes(params) + segment * array_bytes(jax.eval_shape(cell.project, params, x))
 
 
 def _written(cell, params, xs):
     """The bytes that the forward loop of a training step writes, and those of ys among them."""
-    x = _first(xs)
-    batch = jax.tree.leaves(x)[0].shape[:-1]
-    carry = jax.eval_shape(lambda params: cell.carry(params, batch), params)
-    T, y = jax.tree.leaves(xs)[0].shape[0], step_output(cell, params, carry, xs)
-    of_one_axis = functools.partial(flattened, batch=batch)
-    params_one, carry_one, xs_one = jax.eval_shape(of_one_axis, params, carry, xs)
-    forward = Scan(gradient_of(cell).saving, cell.project, params_one, carry_one, xs_one, False)
-    return array_bytes(forward.shapes()[len(forward.carry_in) :]), T * array_bytes(y)
+    params, carry, xs = _in_one_batch(cell, params, xs)
+    forward = Scan(gradient_of(cell).saving, cell.project, params, carry, xs, False)
+    y = step_output(cell, params, carry, xs)
+    return array_bytes(forward.shapes()[len(forward.carry_in) :]), forward.T * array_bytes(y)
 
 
 def batch_axes(cell: Cell, params: Params, carry: Carry, xs: Inputs) -> Shape:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jaxseq import _meshes
+from jaxseq.kernels._bytes import sizes_are_known
 from jaxseq.kernels.native import _call
 from jaxseq.kernels.native._nodes import Unsupported
 from jaxseq.kernels.native._scan import Function, scan, whole
@@ -30,10 +31,8 @@ def scan_rows(
 
 
 def _can_be_native(arguments):
-    leaves = jax.tree.leaves(arguments)
-    known = all(isinstance(size, int) for leaf in leaves for size in leaf.shape)
     on_cpu = jax.default_backend() == "cpu" and _call.why_not() is None
-    return on_cpu and known and not _meshes.in_types(arguments)
+    return on_cpu and sizes_are_known(arguments) and not _meshes.in_types(arguments)
 
 
 def _rows(leaf, batch, lead):
