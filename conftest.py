@@ -67,6 +67,21 @@ def _megabytes():
         return 0
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of a test under `@pytest.mark.some(n)`, n cases run in `make test`, evenly spread; the others in `make learn`."""
+    cases = collections.defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("some"):
+            cases[item.nodeid.split("[")[0]].append(item)
+    for of_one_test in cases.values():
+        (kept,) = of_one_test[0].get_closest_marker("some").args
+        stays = {round((place + 0.5) * len(of_one_test) / kept - 0.5) for place in range(kept)}
+        for place, item in enumerate(of_one_test):
+            if place not in stays:
+                item.add_marker(pytest.mark.learn)
+
+
 def pytest_collection_finish(session):
     """Collects garbage by hand only: JAX's many objects take a fifth of the time to look through, again and again."""
     gc.collect()

@@ -33,6 +33,7 @@ def test_the_stock_cells_pass(name):
     jaxseq.check_bptt(BY_HAND[name], params, XS, carry, mask=mask, reset=reset, reverse=name != "rnn")
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     "cell",
     [jaxseq.slstm(4), jaxseq.learned_carry(jaxseq.slstm(4)), leaking(jaxseq.slstm(4, forget="exponential"))],
@@ -98,6 +99,7 @@ def wrong_where_it_hears(params, saved, d_carry, d_y):
     return jaxseq.Heard(d_carry.carry, 3 * d_carry.h) if isinstance(d_carry, jaxseq.Heard) else d_carry, d_u
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     ("wrapper", "case"),
     [

@@ -108,30 +108,39 @@ def base(name):
     return name.removesuffix(")").split("(")[-1]
 
 
+COMPILE_LONG = {"conv_lstm", "conv_lstm_strides", "mamba2", "gla", "gated_delta_net", "delta_net_negative", "mlstm"}
+
+
+def wrapped(wrapper):
+    """The names of the cells in a wrapper; those that compile for seconds are left to `make laws`."""
+    return [name for name in zoo.wrapped(wrapper) if FULL or base(name) not in COMPILE_LONG]
+
+
 def in_turn(wrappers):
     """Names of wrapped cells, one a wrapper, for ever: every cell comes to stand in every wrapper."""
     for round_ in itertools.count():
         for place, wrapper in enumerate(wrappers):
-            # a convolution compiles for seconds
-            names = [name for name in zoo.wrapped(wrapper) if FULL or not base(name).startswith("conv_lstm")]
+            names = wrapped(wrapper)
             yield names[(round_ + 7 * place) % len(names)]
 
 
 def combinations():
     """The cells by pairs of all choices, the wrapped cells by pairs of a wrapper and the rest; every kernel by some."""
-    chosen = [Combination(*row) for row in pairwise([list(zoo.CELLS), ["scan", "bptt"], *FLAGS])]
-    chosen += [Combination(*row) for row in pairwise([PLAIN, ["remat"], *FLAGS])]
-    compiled = [name for name in zoo.CELLS if zoo.runs("native", name)]
-    chosen += [Combination(*row) for row in pairwise([compiled, ["native"], *FLAGS])]
     linear = [name for name in zoo.CELLS if zoo.runs("associative", name)]
+    others = [name for name in zoo.CELLS if name not in linear]
+    compiled = [name for name in zoo.CELLS if zoo.runs("native", name)]
     at_once = ["associative", "chunkwise"]
-    chosen += [Combination(*row) for row in pairwise([linear, at_once, *FLAGS])]
+    chosen = [Combination(*row) for row in pairwise([others, ["scan", "bptt", "native"], *FLAGS])]
+    chosen += [Combination(*row) for row in pairwise([linear, ["bptt", "native"], *FLAGS])]
+    ways = itertools.cycle(itertools.product(["scan", *at_once], *FLAGS))  # 24 of them; every seventh is taken
+    chosen += [Combination(name, *next(itertools.islice(ways, 6, None))) for name in linear]
+    chosen += [Combination(*row) for row in pairwise([PLAIN, ["remat"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([["learned_carry(lru)", "learned_carry(mlstm)"], at_once, *FLAGS])]
-    others = [name for name in zoo.KERNELS if name not in KERNELS]
-    chosen += [Combination(*row) for row in pairwise([["lstm", "own"], others, *FLAGS])]
-    wrapped = {wrapper: itertools.cycle(zoo.wrapped(wrapper)[place:]) for place, wrapper in enumerate(zoo.WRAPPERS)}
+    own = [name for name in zoo.KERNELS if name not in KERNELS]
+    chosen += [Combination(*row) for row in pairwise([["lstm", "own"], own, *FLAGS])]
+    nets = {wrapper: itertools.cycle(wrapped(wrapper)[place:]) for place, wrapper in enumerate(zoo.WRAPPERS)}
     for wrapper, kernel, *rest in pairwise([list(zoo.WRAPPERS), ["scan", "bptt", "native"], *FLAGS]):
-        name = next(name for name in wrapped[wrapper] if zoo.runs(kernel, name))
+        name = next(name for name in nets[wrapper] if zoo.runs(kernel, name))
         chosen.append(Combination(name, kernel, *rest))
     chosen += [Combination(*row) for row in pairwise([["deep(gru)", "zoneout(lstm)"], ["remat"], *FLAGS])]
     if FULL:

@@ -210,6 +210,7 @@ def as_tuple(carry):
     return tuple(map(np.asarray, jax.tree.leaves(carry)))
 
 
+@pytest.mark.some(9)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ROWS)
 def test_values_and_gradients_are_the_oracles(name):
@@ -380,6 +381,7 @@ def test_momentum_with_bias_correction_is_optaxs():
             zoo.assert_close(updates[0], g, 1e-12, "first step")
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("draw", "bounds"),
     [

@@ -92,6 +92,7 @@ def test_segments_of_any_length_change_nothing(segment, T, reverse):
     zoo.assert_close(*both(params_of(cell, 2), inputs(T, 2)), 1e-5)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("name", "reverse"),
     [("lstm", False), ("lstm", True), ("gru", True), ("own", False), ("recurrent_dropout(lstm)", True)],
@@ -240,6 +241,7 @@ def test_what_ys_tell_is_not_written_again(make, alone, masked, reverse):
     zoo.assert_close(*whole(params, carry, inputs(T, B, 5), mask), 1e-6)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(
     ("name", "segment", "reverse"),
     [
@@ -341,6 +343,7 @@ def test_forward_over_reverse_mode_of_bptt():
     zoo.assert_close(hessian(kernels.bptt), hessian(kernels.scan), 1e-5)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("name", "kernel", "T"),
     [

@@ -50,6 +50,7 @@ def settings(name, size):
         yield problem._replace(params=params, xs=xs)
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("name", GATES)
 def test_saturated_gates_match_the_oracle(name, x64):
     entry = zoo.CELLS[name]
@@ -60,6 +61,7 @@ def test_saturated_gates_match_the_oracle(name, x64):
         )
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("name", GATES)
 def test_decays_of_exactly_0_and_1_have_finite_gradients(name):
     """In float32 σ(±200) is 0 and 1, and so are decays."""

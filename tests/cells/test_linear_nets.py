@@ -61,6 +61,7 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path):
     np.testing.assert_array_equal(run_deep(stored["params"], xs, stored["carry"])[1], run_deep(params, xs, carry)[1])
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", ["lru", "rg_lru", "gated_delta_net", "mlstm"])
 def test_in_16_bits_states_stay_wide(name):
     """Also as a carry that is learned, and by `step`; a thousand small writes add up where 16 bits would lose them."""
@@ -82,6 +83,7 @@ def test_small_writes_add_up_in_16_bits():
     np.testing.assert_allclose(carry, 1 - (1 - z) ** 1000, rtol=1e-4)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", ["lru", "gated_delta_net"])
 def test_a_model_of_nn_and_its_mirror(name):
     """In a model, in both directions, with params in float32 and bfloat16 where they are used."""

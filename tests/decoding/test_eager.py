@@ -29,6 +29,7 @@ CALLS = {
 }
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", CALLS)
 def test_it_compiles_once(name, count_compilations):
     def call(number):

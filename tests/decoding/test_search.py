@@ -77,6 +77,7 @@ def beam_by_hand(row, size, max_length, end, length_penalty, penalty):
     return finished
 
 
+@pytest.mark.some(6)
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize(("length_penalty", "penalty"), [(0.0, "gnmt"), (1.3, "gnmt"), (0.0, "power"), (1.3, "power")])
 def test_small_beams_by_hand(size, length_penalty, penalty, x64):

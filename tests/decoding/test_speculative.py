@@ -25,6 +25,7 @@ speculative = jax.jit(
 greedy = jax.jit(decoding.greedy, static_argnames=("step", "max_length", "end"))
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("ahead", [1, 3, 9])
 def test_at_temperature_0_it_is_greedy(ahead, x64):
     want = greedy(by_hand.step, by_hand.carry(), START, max_length=8, end=END)
@@ -63,6 +64,7 @@ def test_draws_have_the_probabilities_of_sequences(own):
     )
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "options",
     [{"top_k": 2}, {"top_p": 0.7}, {"typical": 0.6}, {"temperature": 0.5}, {"top_k": 2, "temperature": 1.5}],

@@ -22,6 +22,7 @@ def made(net, seed=0):
     return params, np.random.default_rng(seed + 1).normal(size=(T, B, D))
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("name", CELLS)
 def test_they_are_those_of_the_jacobians(name):
     cell = zoo.CELLS[name].cell

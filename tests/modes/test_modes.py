@@ -46,6 +46,7 @@ def first_of_all(call):
     return pytest.param(call, marks=() if is_core else pytest.mark.learn)
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("call", list(map(first_of_all, CALLS)), ids=str)
 def test_usual_values_where_promotion_and_nan_are_refused(call):
     zoo.assert_close(run(call, *TOGETHER), run(call), 1e-5)
@@ -72,6 +73,7 @@ def test_every_public_function_is_called():
     assert named & outside == set()
 
 
+@pytest.mark.some(8)
 @pytest.mark.parametrize("name", [name for name in zoo.CELLS if "own" not in name])
 def test_cells_of_16_bits_promote_nothing_by_themselves(name):
     """Of every kind, by every kernel: that it can be traced is enough, as what promotes is seen then."""

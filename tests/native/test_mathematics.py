@@ -95,6 +95,7 @@ def test_ten_million_of_float64(name):
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 1e-30, -1e-30, 1e30, -1e30, 88.7, -88.7, 0.3, -0.3, 20.0]
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 def test_special_values_as_xla_has_them(dtype, lanes):

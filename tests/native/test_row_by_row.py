@@ -53,6 +53,7 @@ def problem(cell, features=D):
     return params, np.random.default_rng(1).normal(size=(T, B, features)).astype(np.float32)
 
 
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", ACROSS)
 def test_across_rows_is_told_and_run_by_xla(name):
     cell = with_carry(ACROSS[name])
@@ -64,6 +65,7 @@ def test_across_rows_is_told_and_run_by_xla(name):
         jaxseq.unroll(cell, params, xs, kernel=kernels.native)
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("name", WITHIN)
 def test_within_rows_is_native(name):
     cell = with_carry(WITHIN[name])

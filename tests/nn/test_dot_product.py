@@ -24,6 +24,7 @@ MASKS = {
 }
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (2, 2), (4, 2), (3, 1)])
 def test_the_products_are_jax_s_with_the_same_gradients(heads, kv_heads, mask):

@@ -103,6 +103,7 @@ def by_steps(name):
     return functools.partial(run, params)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
     xs, mask, reset, run, steps = inputs(), MASKS, RESETS, compiled(name), by_steps(name)
@@ -123,6 +124,7 @@ def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
     same(visible(carry), visible(want_carry))
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_carry_of_numpy_arrays_as_from_a_file_is_one(name):
     carry, xs = layer(name).initial_carry((2,)), inputs()[:2, 0]
@@ -132,6 +134,7 @@ def test_a_carry_of_numpy_arrays_as_from_a_file_is_one(name):
         layer(name).step(jax.tree.map(lambda leaf: np.full(leaf.shape, "a"), carry), xs)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", LAYERS)
 def test_padding_reaches_no_gradient(name):
     graph, params = nnx.split(layer(name))
@@ -146,6 +149,7 @@ def test_padding_reaches_no_gradient(name):
     assert np.all(np.asarray(got[1])[~MASKS] == 0)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", LAYERS)
 def test_no_output_depends_on_the_future(name):
     graph, params = nnx.split(layer(name))
@@ -155,6 +159,7 @@ def test_no_output_depends_on_the_future(name):
     assert np.sum(np.diag(depends)) > 0
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", ["tcn", "transformer", "learned"])
 def test_any_batch_axes_and_vmap(name):
     run = lambda *args: compiled(name)(args[0], mask=args[1], reset=args[2])[1]
@@ -166,6 +171,7 @@ def test_any_batch_axes_and_vmap(name):
     same(jax.jit(jax.vmap(run))(*(x[:, 0] for x in axes)), want.reshape(2, 3, T, -1)[:, 0])
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", LAYERS)
 def test_noise_is_drawn_from_a_key_and_only_from_one(name):
     plain = np.asarray(compiled(name)(inputs())[1])
@@ -197,6 +203,7 @@ def test_no_steps(name):
     same(visible(carry), jax.jit(lambda: layer(name).initial_carry((len(MASKS),)))())
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_language_model_s_steps_are_its_whole_and_see_no_future(name):
     model = drawn(lambda rngs: nn.LanguageModel(LAYERS[name](rngs), 7, D, rngs=rngs))

@@ -38,6 +38,7 @@ def arrays(layer):
     return jax.tree.map(lambda p: p[...], layer.params, is_leaf=lambda p: isinstance(p, nnx.Param))
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(("name", "all_flags"), [("lstm", False), ("learned_gru", True), ("nest", True)])
 def test_it_is_unroll_on_transposed_arrays(name, all_flags):
     """Values, last carry, and every gradient: of params, inputs and the carry."""

@@ -71,6 +71,7 @@ def by_steps(name, source, target):
     return (logits[np.arange(len(says)), says] - np.log(np.exp(logits).sum(-1))).sum()
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_loss_is_of_the_steps_and_padding_is_not_there(name):
     made = model(name)
@@ -81,6 +82,7 @@ def test_the_loss_is_of_the_steps_and_padding_is_not_there(name):
         np.testing.assert_allclose(loss, want, rtol=1e-4)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_logits_are_those_of_the_steps_and_see_no_future(name):
     made, source, target = model(name), SOURCES[:1], np.array([[1, 2, 1]])
@@ -127,6 +129,7 @@ def test_smoothing_spreads_a_share_of_what_is_taught():
         jax.eval_shape(lambda source: made.loss(source, TARGETS, smoothing=1), SOURCES)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", ["additive", "general_fed", "transformer"])
 def test_generation_is_the_best_of_all_targets(name):
     made = model(name)
@@ -264,6 +267,7 @@ def test_ids_past_32_bits_are_nan(x64):
     assert np.isnan(loss(SOURCES[:1], np.array([[-1, -1]]))[0])
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", ["general_fed", "transformer"])
 def test_gradients_reach_every_param_and_none_is_of_padding(name):
     graph, params = nnx.split(model(name))

@@ -122,6 +122,7 @@ def test_positions():
     np.testing.assert_allclose(rotated, want, atol=1e-5)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(("positions", "scale"), [("sinusoidal", 2.0), ("learned", 2.0), ("rotary", 1.0), (None, 1.0)])
 def test_models_scale_embeddings_where_positions_are_added(positions, scale):
     """Vaswani et al. 2017, §3.4, with D = 4 here: in each model, whole and by steps, and not for the tied output."""

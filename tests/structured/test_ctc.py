@@ -54,6 +54,7 @@ def every_case(blank):
     )
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("blank", [0, 2])
 def test_all_masks_and_labels_against_all_paths(x64, blank):
     log_probs, mask, labels, label_mask, rows = every_case(blank)

@@ -89,6 +89,7 @@ def test_a_beam_of_all_prefixes_is_exact(x64):
     np.testing.assert_allclose(found.score[real], -exact[real], rtol=1e-10)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("size", "blank", "expand", "options"),
     [

@@ -73,6 +73,7 @@ def everything(initial, transition, log_obs, mask=None, *, parallel=False):
     }
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("impossible", [0.0, 0.4])
 @pytest.mark.parametrize("form", ["constant", "per_step", "per_row"])
@@ -218,6 +219,7 @@ def row_of_two_axes(x):
     return x[1, 2] if x.ndim == 2 else x[:, 1, 2]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("steps", "parallel", "masked"), [(0, True, False), (1, False, False), (2, True, True), (4, False, True)]
 )

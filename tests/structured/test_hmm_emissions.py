@@ -362,6 +362,7 @@ def test_starts_are_far_from_each_other():
     assert sum(of_draw == {(0, 0), (1, 0), (0, 1)} for of_draw in found) >= 49
 
 
+@pytest.mark.some(2)
 @each
 def test_float32_stays_and_vmap_is_one_at_a_time(name):
     emission, xs = EMISSIONS[name], data(name, 6)

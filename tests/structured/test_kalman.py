@@ -55,6 +55,7 @@ def assert_all_close(got, want, tolerance=1e-9):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize(("name", "flags"), [("regular", "steps"), ("singular", "features"), ("by step", "features")])
 def test_all_patterns_of_flags_against_the_joint_gaussian(name, flags, parallel):
@@ -62,6 +63,7 @@ def test_all_patterns_of_flags_against_the_joint_gaussian(name, flags, parallel)
     assert_all_close(got, exact(name, flags))
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(("some_missing", "parallel"), [(True, False), (False, True)])
 def test_flags_left_out_and_any_batch_axes(some_missing, parallel):
     rng = np.random.default_rng(2)

@@ -23,6 +23,7 @@ def run(folder, settings=None, epochs=1):
     return train.fit(STEP, state, BATCHES, epochs=epochs, checkpoints=checkpoints)
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     "settings",
     [None, 3, "a", [1, "b"], {}, {"rate": 0.1, "sizes": [4, 8], "none": None}, {"clip": math.nan, "x": [math.inf]}],
@@ -71,6 +72,7 @@ def changed(**change):
     return step, train.init(jnp.zeros(2), optimizer, jax.random.key(seed)), batches
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     ("change", "told"),
     [

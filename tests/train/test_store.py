@@ -449,6 +449,7 @@ def test_numpy_scalars_are_arrays(tmp_path):
     assert train.load(tmp_path, {"x": np.float32(0), "n": np.int64(0)}).tree == {"x": 3, "n": 2**40}
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("keep", [1, 2, 4, 5, 20])
 def test_as_many_versions_are_kept_as_is_said(tmp_path, keep):
     for number in range(8):

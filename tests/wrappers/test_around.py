@@ -117,6 +117,7 @@ def everything(cell, given):
     return around(cell, given=given, leave=leave, inputs=lambda drawn, xs: 2 * xs, hears=True, **functions)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(("make", "given"), [(jaxseq.lstm, "xs"), (jaxseq.gru, "params")])
 def test_all_functions_together(make, given, x64):
     """Around a cell, around one with noise of its own, and inside another that drops what is heard."""
@@ -328,6 +329,7 @@ def test_an_error_inside_a_function_says_in_which_and_that_nothing_was_drawn():
     )
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("wrapper", ["masked", "zoneout", "learned_carry"])
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16])
 def test_the_steps_of_a_linear_cell_are_what_its_step_does(wrapper, dtype, x64):

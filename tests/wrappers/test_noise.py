@@ -74,6 +74,7 @@ def run(net, params, xs, carry=None, key=None):
     return jaxseq.unroll(net, params, xs, carry, key=key)
 
 
+@pytest.mark.some(5)
 @pytest.mark.parametrize("name", NETS)
 def test_kernels_agree_under_a_key_and_numbers_are_those_of_the_key(name):
     """Values and every gradient, by hand and by autodiff, with masks and resets; another key gives others."""
@@ -195,6 +196,7 @@ def test_recurrent_dropout_leaves_the_memory_of_a_gru_alone(cell):
         zoo.assert_close(last, h, 1e-12)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(
     "cell", [jaxseq.rnn(H), LSTM, GRU, jaxseq.layer_norm_lstm(H)], ids=["rnn", "lstm", "gru", "norm"]
 )
