@@ -25,7 +25,7 @@ learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that t
 	$(PYTEST) -m learn $(ARGS)
 
 pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of docs and docstrings, test examples and benchmarks
-	$(PYTEST) docs jaxseq tests/examples tests/benchmarks $(ARGS)
+	$(PYTEST) README.md docs jaxseq tests/examples tests/benchmarks $(ARGS)
 
 laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py $(ARGS)

@@ -282,6 +282,7 @@ def values_and_gradients(cell, params, carry, xs, d_carry, d_ys):
     return results, pull((d_carry, d_ys))
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("pixels", "window", "stride", "dilation", "padding"),
     [(7, 3, 2, 1, "same"), (8, 3, 3, 2, "same"), (5, 2, 2, 2, "valid"), (9, 3, 3, 2, "valid"), (4, 1, 4, 1, "same")],

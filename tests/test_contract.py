@@ -130,7 +130,8 @@ def combinations():
     others = [name for name in zoo.CELLS if name not in linear]
     compiled = [name for name in zoo.CELLS if zoo.runs("native", name)]
     at_once = ["associative", "chunkwise"]
-    chosen = [Combination(*row) for row in pairwise([others, ["scan", "bptt", "native"], *FLAGS])]
+    chosen = [Combination(*row) for row in pairwise([others, ["bptt", "native"], *FLAGS])]
+    chosen += [Combination(*row) for row in pairwise([PLAIN, ["scan"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([linear, ["bptt", "native"], *FLAGS])]
     ways = itertools.cycle(itertools.product(["scan", *at_once], *FLAGS))  # 24 of them; every seventh is taken
     chosen += [Combination(name, *next(itertools.islice(ways, 6, None))) for name in linear]

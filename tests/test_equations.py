@@ -261,6 +261,7 @@ def test_the_textbooks_matrix_is_our_weights_by_blocks(gates):
     zoo.assert_close(got, want, 1e-13)
 
 
+@pytest.mark.some(1)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("T", [2, 1])
 def test_r4_reaches_its_ceiling_of_four_in_five_and_never_more(T):
@@ -381,7 +382,7 @@ def test_momentum_with_bias_correction_is_optaxs():
             zoo.assert_close(updates[0], g, 1e-12, "first step")
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     ("draw", "bounds"),
     [

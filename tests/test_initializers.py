@@ -41,6 +41,7 @@ def test_orthogonal(shape):
     np.testing.assert_allclose(small, np.eye(min(shape)), atol=1e-6)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_dtypes(dtype):
     for initializer in (
@@ -82,6 +83,7 @@ def test_per_gate_has_the_fans_of_one_gate():
     assert np.abs(gates[0] - gates[1]).max() > 0.1
 
 
+@pytest.mark.learn
 def test_orthogonal_matrices_of_many_keys_are_drawn_one_by_one():
     """A batched QR on the CPU waits for threads; two in one program waited for each other's for ever, on two cores."""
     keys = jax.random.split(jax.random.key(0), 3)

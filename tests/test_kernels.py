@@ -74,6 +74,7 @@ def test_weights_cost_one_matmul_each_after_the_loop():
     assert count(kernels.scan)[0] == 3  # the last one the gradient of w_h, at every step
 
 
+@pytest.mark.learn
 @settings(max_examples=8)
 @given(st.integers(1, 9), st.integers(1, 9), st.booleans())
 def test_segments_of_any_length_change_nothing(segment, T, reverse):
@@ -343,7 +344,7 @@ def test_forward_over_reverse_mode_of_bptt():
     zoo.assert_close(hessian(kernels.bptt), hessian(kernels.scan), 1e-5)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     ("name", "kernel", "T"),
     [

@@ -79,6 +79,7 @@ def test_a_reset_cuts_off_a_spoilt_past(cell, junk):
     assert np.all(np.isfinite(np.asarray(gradient)[3:]))
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("kernel", [jaxseq.kernels.bptt, jaxseq.kernels.scan])
 @pytest.mark.parametrize("factory", [jaxseq.rnn, jaxseq.lstm, jaxseq.gru])
 def test_a_spoilt_carry_of_an_empty_row_reaches_no_weight(factory, kernel):

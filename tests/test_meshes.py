@@ -62,6 +62,7 @@ def problem(cell, masked):
     return params, np.random.default_rng(1).normal(size=(T, B, D)), MASK if masked else None
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(("name", "kernel", "masked"), ALL + SOME if FULL else SOME)
 def test_values_and_gradients_are_those_of_one_device(name, kernel, masked, x64):
     cell = zoo.find(name).cell

@@ -147,6 +147,7 @@ def test_a_backward_that_is_fine_is_fine():
     gradient(BY_HAND, "zoneout", masked=True)
 
 
+@pytest.mark.some(13)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -61,6 +61,7 @@ def test_a_padded_reset_empties_the_window():
     np.testing.assert_array_equal(carry, after_carry)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("width", [1, 2, 20])
 def test_windows_of_one_step_and_longer_than_the_sequence(width, x64):
     net = jaxseq.causal_conv(H, width=width)

@@ -39,6 +39,7 @@ def inputs():
     return np.random.default_rng(0).normal(size=(T, B, D)).astype(np.float32)
 
 
+@pytest.mark.learn
 def test_a_stack_of_all_is_streamed_as_unrolled():
     params, xs = params_of(DEEP), inputs()
     carry, want = run_deep(params, xs, DEEP.carry(params, (B,)))
@@ -47,6 +48,7 @@ def test_a_stack_of_all_is_streamed_as_unrolled():
     zoo.assert_close(last, carry, 1e-4)
 
 
+@pytest.mark.learn
 def test_what_is_saved_comes_back_to_the_bit(tmp_path):
     """Params and carries, complex numbers and None among them, and a stream goes on from there."""
     params, xs = params_of(DEEP), inputs()

@@ -17,6 +17,7 @@ def test_params_by_names_and_shapes(case):
     assert list(shapes.items()) == list(case.shapes.items())
 
 
+@pytest.mark.some(7)
 @each_case
 def test_fixed_numbers(case, x64):
     params = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), case.in_size))

@@ -28,6 +28,7 @@ def assert_the_same(tokens, scores, want):
     np.testing.assert_allclose(scores, [score_of[row] for row in tokens], rtol=1e-12)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("end", [END, None])
 @pytest.mark.parametrize(("length_penalty", "penalty"), [(0.0, "gnmt"), (0.8, "gnmt"), (1.0, "power")])
 def test_a_beam_of_all_sequences_is_exhaustive(end, length_penalty, penalty, x64):

@@ -41,6 +41,7 @@ def test_at_temperature_0_it_is_greedy(ahead, x64):
     np.testing.assert_array_equal(found.rounds, -(-np.asarray(found.lengths) // (ahead + 1)))  # all guesses are right
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("own", [False, True])
 def test_draws_have_the_probabilities_of_sequences(own):
     N, row = 30_000, 1

@@ -38,6 +38,7 @@ def flags(seed=5):
     return mask, reset
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     "cell", [jaxseq.rnn(H), jaxseq.lstm(H, peephole="old"), zoo.own_lstm(H)], ids=["rnn", "lstm", "own"]
 )
@@ -129,6 +130,7 @@ def test_bidirectional_with_mask_and_reset_from_the_last_step():
     zoo.assert_close(got, jax.jit(jax.grad(pushed))(no_push(carry)), 1e-12)
 
 
+@pytest.mark.learn
 def test_first_entries_of_a_deep_net_with_noise_are_the_gradient_by_its_carry():
     """Noise too is that of `unroll` with the key."""
     inner = jaxseq.bidirectional(jaxseq.zoneout(jaxseq.gru(H), h=0.3), jaxseq.learned_carry(jaxseq.rnn(H)), merge="sum")

@@ -48,6 +48,7 @@ NETS = {
 }
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", NETS)
 def test_each_is_the_step_by_finite_differences(name):
     net = NETS[name]

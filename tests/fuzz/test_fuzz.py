@@ -10,7 +10,7 @@ from tests.fuzz import fuzzer
 from tests.fuzz.calls import all_calls
 from tests.fuzz.spoils import REFUSED, SPOILS
 
-SOME = 400
+SOME = 200
 
 
 @pytest.fixture(scope="module")

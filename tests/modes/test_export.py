@@ -51,6 +51,7 @@ def test_cells_with_masks_and_resets(name):
     holds(lambda xs, mask, reset: (run(xs), run(xs, mask=mask, reset=reset)), floats(3, 2, D), mask(2).T, RESETS)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("kernel", [jaxseq.kernels.scan, jaxseq.kernels.bptt, jaxseq.kernels.native])
 def test_gradients(kernel):
     cell = jaxseq.gru(H)
@@ -79,6 +80,7 @@ def test_layers(name):
     holds(run, floats(2, 3, D), mask(2), RESETS.T, axes="b, t")
 
 
+@pytest.mark.learn
 def test_a_step_of_a_transformer():
     layer = LAYERS["decoder"]()
     graph, state = nnx.split(layer)

@@ -303,6 +303,7 @@ for _ in range(20):
 """
 
 
+@pytest.mark.learn
 @pytest.mark.skipif(sys.platform != "linux", reason="five empty gigabytes are mapped as Linux does")
 def test_constants_may_lie_far_from_their_code():
     """Above five gigabytes are holes of one page: room for constants, not for code."""

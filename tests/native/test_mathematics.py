@@ -45,6 +45,7 @@ def worst(name, x):
     return error.max(), float(x[error.argmax()])
 
 
+@pytest.mark.some(11)
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 @pytest.mark.parametrize("name", EXACT)
 def test_float32(name, lanes):

@@ -77,6 +77,7 @@ def test_checkpoint():
     both(of, *problem(cell))
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("masked", [False, True])
 def test_vmap_over_sequences_and_over_params(masked):
     cell = jaxseq.gru(H)

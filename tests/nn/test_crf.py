@@ -46,6 +46,7 @@ def time_major(params, scores, tags, mask):
     )
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("allowed", [None, crf.bio(LABELS)], ids=["free", "BIO"])
 def test_it_is_the_field_batch_major(allowed):
     head = made(allowed)
@@ -55,6 +56,7 @@ def test_it_is_the_field_batch_major(allowed):
     zoo.assert_close(got, time_major(params, SCORES, TAGS, MASK), 1e-6)
 
 
+@pytest.mark.learn
 def test_any_number_of_batch_axes():
     head = made()
     want = everything(head, SCORES, TAGS, MASK)

@@ -42,6 +42,7 @@ def windows(mask, reset):
     return rows
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("resets", [False, True])
 def test_windows_have_an_embedding_each(masked, resets):

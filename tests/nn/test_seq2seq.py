@@ -239,6 +239,7 @@ def test_a_decoder_without_room_learns_and_does_not_write():
         jax.eval_shape(lambda source: made.generate(source, 3), SOURCES)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", ["dropped", "transformer"])
 def test_a_key_drops_out_and_the_dtype_is_the_asked_one(name):
     def dropped(**options):

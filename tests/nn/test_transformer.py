@@ -254,6 +254,7 @@ def test_a_carry_is_one_in_float64_too(x64):
     assert generate(np.array([[1, 2], [3, 4]]), jax.random.key(0)).shape == (2, 3)
 
 
+@pytest.mark.learn
 def test_remat_changes_no_gradient():
     one = drawn(nn.Transformer, H, H, layers=2, heads=N, causal=True, dropout=0.2)
     again = drawn(nn.Transformer, H, H, layers=2, heads=N, causal=True, dropout=0.2, remat=True)

@@ -98,6 +98,7 @@ def test_all_masks_against_all_paths(parallel, impossible, x64):
             np.testing.assert_array_equal(best.states[:, b], found[:, 0])
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("parallel", [False, True])
 def test_gradients_of_the_log_partition_are_marginals(parallel, x64):
     params, *clean = drawn(0.4)
@@ -175,6 +176,7 @@ def test_tags_that_are_not_possible_have_likelihood_0_and_gradient_0(x64):
     np.testing.assert_array_equal(np.isneginf(jax.jit(crf.score)(params, scores, far)), ~fits)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("steps", [0, 1, 6])
 def test_a_single_row_without_a_mask(steps, x64):
     params, scores, tags = drawn(steps=steps, batch=1)

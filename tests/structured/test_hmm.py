@@ -257,6 +257,7 @@ def test_seventeen_steps_in_every_way(x64):
     jax.tree.map(close, everything(*chain, log_obs[:, 1, 2], parallel=True), one)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("form", ["per_step", "per_row"])
 def test_transitions_of_false_steps_reach_nothing(form, x64):
     """NaN in the transition into a step that is False in all rows, or in its own."""
@@ -509,6 +510,7 @@ def test_a_transition_that_no_row_takes_reaches_no_gradient():
     jax.tree.map(np.testing.assert_array_equal, gradients(transition, log_obs), gradients(*clean))
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_narrow_floats_are_widened(dtype):
     half = np.log(np.full((2, 2), 0.5, np.float32))

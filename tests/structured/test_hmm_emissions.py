@@ -264,6 +264,7 @@ def test_an_unknown_symbol_is_not_a_number():
     assert np.isnan(log_probs).all(-1).tolist() == [False, True, True]
 
 
+@pytest.mark.some(2)
 @each
 def test_draws_have_the_distribution(name, x64):
     params, n = params_of(name), 20000
@@ -300,6 +301,7 @@ def test_a_draw_has_the_axes_of_the_states(name):
     np.testing.assert_array_equal(xs, compiled(name, "sample")(jax.random.key(0), params, states))
 
 
+@pytest.mark.some(2)
 @each
 def test_a_start_is_of_the_real_observations_alone(name, x64):
     xs, mask = data(name, 12, 2), np.random.default_rng(3).random((12, 2)) < 0.6
@@ -336,6 +338,7 @@ def test_a_start_is_of_the_real_observations_alone(name, x64):
     assert not all(np.array_equal(a, b) for a, b in zip(params, again, strict=True))
 
 
+@pytest.mark.some(2)
 @each
 def test_a_start_is_finite_where_there_are_fewer_observations_than_states(name):
     xs = data(name, 2, 1)
@@ -362,7 +365,7 @@ def test_starts_are_far_from_each_other():
     assert sum(of_draw == {(0, 0), (1, 0), (0, 1)} for of_draw in found) >= 49
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @each
 def test_float32_stays_and_vmap_is_one_at_a_time(name):
     emission, xs = EMISSIONS[name], data(name, 6)
@@ -382,6 +385,7 @@ def test_float32_stays_and_vmap_is_one_at_a_time(name):
         np.testing.assert_allclose(leaf, apart, rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.some(6)
 @each
 @pytest.mark.parametrize("flags", [(False, True), (True, False), (True, True)])
 def test_observe_is_zero_where_nothing_was_observed(name, flags, x64):
@@ -551,6 +555,7 @@ def test_errors(call, error, message):
         call()
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 def test_narrow_ids_of_many_symbols(dtype):
     params = hmm.CategoricalParams(np.log(np.full((2, 300), 1 / 300, np.float32)))

@@ -342,6 +342,7 @@ def test_draws_of_a_chain_have_its_frequencies(x64):
         assert abs(share - p) <= 5 * np.sqrt(p * (1 - p) / draws), path
 
 
+@pytest.mark.learn
 def test_draws_have_the_shape_asked_for():
     chain = FIRST.log_initial, FIRST.log_transition
     key = jax.random.key(0)

@@ -83,6 +83,7 @@ def partial(xs):
 WEIGHTS = np.random.default_rng(3).dirichlet(np.ones(K), (T, B))
 
 
+@pytest.mark.some(3)
 @each
 def test_the_density_is_that_of_what_is_seen(name, x64):
     """Its gradients too, by finite differences; what is hidden, NaN here, reaches none of them."""

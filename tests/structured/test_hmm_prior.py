@@ -75,6 +75,7 @@ def test_the_m_step_is_that_of_a_loop(kind, prior, x64):
     assert isinstance(got, type(start(kind)))
 
 
+@pytest.mark.some(2)
 @kinds
 def test_the_m_step_is_the_top_of_likelihood_and_prior(kind, x64):
     """No slope is left along what the kind of covariance may be."""

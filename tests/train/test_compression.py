@@ -123,6 +123,7 @@ def without_smallest(w, count):
     return w
 
 
+@pytest.mark.learn
 @settings(max_examples=25)
 @given(
     hnp.arrays(np.int8, 12, elements=st.integers(-3, 3)),

@@ -134,7 +134,7 @@ def whole_run(every):
     return train.fit(STEP, start(), LOADER, epochs=2, every=every, validate=VALIDATE)
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 @pytest.mark.parametrize(("every", "until"), [(None, 1), (None, 7), (4, 2), (4, 10), (5, 1), (5, 2), (5, 7)])
 def test_a_run_that_is_gone_on_with_is_the_run(tmp_path, every, until):
     """Interrupted after any step, within an epoch and a row."""

@@ -103,6 +103,7 @@ GROUPS = {
 }
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("kind", GROUPS)
 def test_each_group_trains_as_if_alone(kind, count_compilations):
     params = trees()[kind]

@@ -65,6 +65,7 @@ def params():
     return params_of(CELL)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("loss_fn", [scalar_loss, mean_loss])
 def test_steps_are_the_plain_ones(loss_fn, params):
     key = jax.random.key(7)

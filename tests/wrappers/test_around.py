@@ -152,6 +152,7 @@ def with_memory(cell):
     return around(cell, leave=leave, size=2 * cell.size)
 
 
+@pytest.mark.learn
 def test_outputs_of_another_size_are_the_carries_of_every_step(x64):
     cell, plain = with_memory(jaxseq.lstm(H)), jaxseq.lstm(H)
     params = params_of(cell)

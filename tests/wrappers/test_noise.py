@@ -184,6 +184,7 @@ def test_zoneout_without_a_key_is_the_mean_of_old_and_new():
     zoo.assert_close(y, held.h, 0)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("cell", [GRU, jaxseq.layer_norm_gru(H), zoneout(GRU, h=0.1)], ids=["gru", "norm", "zoneout"])
 def test_recurrent_dropout_leaves_the_memory_of_a_gru_alone(cell):
     """With an update gate that keeps everything, h comes through any number of steps as it is."""
@@ -211,6 +212,7 @@ def test_an_h_that_zoneout_holds_is_remembered_and_not_dropped(cell, per_step):
     zoo.assert_close(h(last), h(carry), 1e-12)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", ["gru", "gru_before", "lstm", "rnn"])
 def test_recurrent_weights_see_what_was_not_dropped(name):
     """One step against the cell's own weights with rows removed, which is what a dropped unit is to them."""
