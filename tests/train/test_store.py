@@ -204,14 +204,13 @@ def test_one_writes_at_a_time(tmp_path):
         import os, pathlib, sys, time
         from jaxseq.train import _lock
         with _lock.writing(pathlib.Path(sys.argv[1])):
-            if os.fork() == 0:  # which lives on
-                time.sleep(60)
-            print("locked", os.getpid(), flush=True)
+            child = os.fork()  # which lives on
+            print("locked" if child else "forked", flush=True)
             time.sleep(60)
     """
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, process_group=0)
     try:
-        assert holder.stdout.readline().startswith(b"locked")
+        assert {holder.stdout.readline() for _ in range(2)} == {b"locked\n", b"forked\n"}
         with pytest.raises(BlockingIOError, match="another process writes to"):
             train.save(tmp_path, jnp.float32(2))
         holder.kill()  # and leaves its child
