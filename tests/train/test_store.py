@@ -218,6 +218,7 @@ def test_one_writes_at_a_time(tmp_path):
         train.save(tmp_path, jnp.float32(3))
     finally:
         os.killpg(holder.pid, signal.SIGKILL)
+        holder.wait()
         holder.stdout.close()
     assert numbers(tmp_path) == ["000000000001"]
 
