@@ -205,7 +205,7 @@ def test_one_writes_at_a_time(tmp_path):
         from jaxseq.train import _lock
         with _lock.writing(pathlib.Path(sys.argv[1])):
             child = os.fork()  # which lives on
-            print("locked" if child else "forked", flush=True)
+            os.write(1, b"locked\\n" if child else b"forked\\n")
             time.sleep(60)
     """
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, process_group=0)
