@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test learn pages laws kills fuzz lint types format check bench parity clean
+.PHONY: help demo test learn pages docs laws kills fuzz lint types format check bench parity clean
 
 help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws, fuzz and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that t
 
 pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of docs and docstrings, test examples and benchmarks
 	$(PYTEST) README.md docs jaxseq tests/examples tests/benchmarks $(ARGS)
+
+docs: $(VENV)/docs.installed ## Build the site into docs/_build/html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs docs/_build/html $(ARGS)
 
 laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py $(ARGS)

@@ -49,7 +49,7 @@ def carry_gradients(
 
     Args:
       cell: a Cell, or a Composite made of them.
-      loss: `ys [T, B, H] -> ` a scalar.
+      loss: a function of ys `[T, B, H]` that returns a scalar.
       params, xs, carry, mask, reset, reverse, key: as for `jaxseq.unroll`.
 
     Returns:
