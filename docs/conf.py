@@ -46,20 +46,22 @@ def skip_fields(app, what, name, obj, skip, options):
 
 def from_markdown(app, what, name, obj, options, lines):
     """Turns what a docstring has as Markdown, `xs` in single ticks and |x| as it stands, into reStructuredText."""
-    is_session, written = False, []
+    is_session, section, written = False, "", []
     for line in lines:
         is_session = line.lstrip().startswith(">>>") or (is_session and line.strip() != "")
         if is_session:
             written.append(line)
             continue
+        section = line.strip() if re.fullmatch(r"\w+:", line.strip()) else section
         *parts, last = re.split(r"`([^`]+)`", line)
         pairs = [escaped(text) + f"``{code}``\\ " for text, code in zip(parts[::2], parts[1::2], strict=True)]
-        written += one_each("".join([*pairs, escaped(last)]))
+        line = "".join([*pairs, escaped(last)])
+        written += one_each(line) if section == "Attributes:" else [line]
     lines[:] = written
 
 
 def one_each(line):
-    """A line for each name of `k, q: what they are`, which Napoleon takes for one attribute, but not for arguments."""
+    """A line for each name of `k, q: what they are`, as Napoleon does for arguments but not for attributes."""
     fields = re.fullmatch(r"(\s+)(\w+(?:, \w+)+)(: .*)", line)
     return [fields[1] + name + fields[3] for name in fields[2].split(", ")] if fields else [line]
 
