@@ -45,6 +45,7 @@ ROWS = [
     "nn._ids",
     "nn.attention",
     "nn.convolution",
+    "nn.blocks",
     "nn.models",
     "nn.decoders",
     "nn",

@@ -11,6 +11,7 @@ I - β k kᵀ may be negative, by which a state can be turned over, as counting 
 e^{a_log} starts uniform in (0, 16], the softplus of b_a log-uniform in [0.001, 0.1).
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from jaxseq._factory import factory
 from jaxseq._promote import beside
 from jaxseq.cells._decays import drawn, softplus_of_steps
 from jaxseq.cells._dense import dense, wide
-from jaxseq.cells._heads import by_head, flat, size_of_heads
+from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
 from jaxseq.recurrences import Delta, linear_cell
 from jaxseq.typing import Cell
 
@@ -32,10 +33,10 @@ class GatedDeltaNetParams(NamedTuple):
     Gated, also `w_a [D, heads]`; `a_log`, `b_a` `[heads]`; else None.
     """
 
-    w_q: jax.Array
-    w_k: jax.Array
-    w_v: jax.Array
-    w_b: jax.Array
+    w_q: jax.Array | None
+    w_k: jax.Array | None
+    w_v: jax.Array | None
+    w_b: jax.Array | None
     w_a: jax.Array | None = None
     a_log: jax.Array | None = None
     b_a: jax.Array | None = None
@@ -78,35 +79,65 @@ def gated_delta_net(size: int, *, heads: int, key_size: int, gated: bool = True,
 def _gated_delta_net(size, heads, key_size, gated, negative):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
-        *keys, key_w, key_log, key_dt = jax.random.split(key, 7)
+        *keys, key_w, key_own = jax.random.split(key, 6)
         glorot = initializers.glorot_uniform()
         features = (heads * key_size, heads * key_size, size, heads)
         w = [glorot(key, (in_size, size), dtype) for key, size in zip(keys, features, strict=True)]
         if not gated:
             return GatedDeltaNetParams(*w)
-        return GatedDeltaNetParams(
-            *w,
-            w_a=glorot(key_w, (in_size, heads), dtype),
-            a_log=drawn(lambda u: jnp.log(16 * (1 - u)), key_log, (heads,), dtype),
-            b_a=drawn(softplus_of_steps, key_dt, (heads,), dtype),
-        )
-
-    def carry(params, batch_shape=()):
-        return jnp.zeros((*batch_shape, heads, key_size, size // heads), params.w_q.dtype)
+        return GatedDeltaNetParams(*w, glorot(key_w, (in_size, heads), dtype), *_own(key_own, heads, dtype))
 
     def project(params, xs):
         products = [dense(xs, w) for w in (params.w_q, params.w_k, params.w_v, params.w_b)]
         products = [product.astype(xs.dtype) for product in products]
         return _Projected(*products, dense(xs, params.w_a, params.b_a).astype(xs.dtype) if gated else None)
 
+    return _cell(size, heads, heads, key_size, gated, negative, init, project)
+
+
+@factory
+def projected_gated_delta_net(size: int, heads: int, key_heads: int, key_size: int) -> Cell:
+    """Returns the cell of a block, whose inputs are what x is projected to: `[q | k | v | b | a]`.
+
+    The params are `a_log` and `b_a`; `key_heads` divides `heads`, and heads beside one another share a query and a key.
+    """
+    keys = key_heads * key_size
+    places = list(itertools.accumulate((keys, keys, size, heads)))
+
+    def init(key, in_size, dtype=None):
+        same_size("projected_gated_delta_net", places[-1] + heads, in_size)
+        return GatedDeltaNetParams(None, None, None, None, None, *_own(key, heads, dtype))
+
+    def project(params, xs):
+        us = _Projected(*jnp.split(xs, places, axis=-1))
+        return us._replace(a=us.a + beside(params.b_a, us.a))
+
+    return _cell(size, heads, key_heads, key_size, True, False, init, project)
+
+
+def _own(key, heads, dtype):
+    """The params of the recurrence itself: `a_log` and `b_a`."""
+    key_log, key_dt = jax.random.split(key)
+    a_log = drawn(lambda u: jnp.log(16 * (1 - u)), key_log, (heads,), dtype)
+    return a_log, drawn(softplus_of_steps, key_dt, (heads,), dtype)
+
+
+def _cell(size, heads, key_heads, key_size, gated, negative, init, project):
+    def carry(params, batch_shape=()):
+        dtype = next(leaf.dtype for leaf in params if leaf is not None)
+        return jnp.zeros((*batch_shape, heads, key_size, size // heads), dtype)
+
+    def unit(a):
+        a = _unit(by_head(a, key_heads))
+        return a if key_heads == heads else jnp.repeat(a, heads // key_heads, axis=-2)
+
     def element(params, us):
         q, k, v, b, a = wide(us)
-        q, k, v = (by_head(u, heads) for u in (q, k, v))
         beta = jax.nn.sigmoid(b)
         log_decay = jnp.zeros_like(b)
         if gated:
             log_decay = -beside(jnp.exp(wide(params.a_log)), a) * jax.nn.softplus(a)
-        return Delta(log_decay, 2 * beta if negative else beta, _unit(k), v, _unit(q))
+        return Delta(log_decay, 2 * beta if negative else beta, unit(k), by_head(v, heads), unit(q))
 
     def read(params, observed, us):
         return flat(observed) / key_size**0.5

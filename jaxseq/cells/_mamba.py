@@ -1,6 +1,6 @@
 """The selective state-space model of Mamba (Gu & Dao 2023), without the block around it, D = H.
 
-    Δ = softplus(x w_1 w_2 + b_dt)                w_1 w_2 of rank R = max(1, H // 16)
+    Δ = softplus(x w_1 w_2 + b_dt)                w_1 w_2 of rank R
     A = -e^{a_log}
     h' = e^{Δ A} ⊙ h + (Δ ⊙ x) ⊗ (x w_b)          h [H, N], N numbers a feature, Δ one a feature
     y = h' · (x w_c) + d ⊙ x
@@ -42,29 +42,29 @@ class _Projected(NamedTuple):
     x: jax.Array
 
 
-def mamba(size: int, *, state: int = 16) -> Cell:
+def mamba(size: int, *, state: int = 16, rank: int | None = None) -> Cell:
     """Returns Mamba's cell, which reads inputs of its own size; its carry is the state `[B, H, N]`.
 
     Args:
       size: H, the features of inputs and outputs.
       state: N, the numbers that each feature has in the state.
+      rank: R, of the product that makes the step sizes Δ; None: H // 16, at least 1.
 
     Raises:
-      TypeError, ValueError: `size` or `state` is not a positive int. `init` raises ValueError where the inputs have
-        other than `size` features.
+      TypeError, ValueError: `size`, `state` or `rank` is not a positive int. `init` raises ValueError where the inputs
+        have other than `size` features.
 
     >>> cell = mamba(4, state=2)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 4), jnp.ones([5, 4]))
     >>> ys.shape, carry.shape
     ((5, 4), (4, 2))
     """
-    return _mamba(check.positive_int("size", size), check.positive_int("state", state))
+    size, state = check.positive_int("size", size), check.positive_int("state", state)
+    return _mamba(size, state, max(1, size // 16) if rank is None else check.positive_int("rank", rank))
 
 
 @factory
-def _mamba(size, state):
-    rank = max(1, size // 16)
-
+def _mamba(size, state, rank):
     def init(key, in_size, dtype=None):
         same_size("mamba", size, in_size)
         key_1, key_2, key_dt, key_b, key_c = jax.random.split(key, 5)

@@ -9,6 +9,7 @@
 e^{a_log} starts uniform in [1, 16), the softplus of b_dt log-uniform in [0.001, 0.1).
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from jaxseq._factory import factory
 from jaxseq._promote import beside
 from jaxseq.cells._decays import drawn, softplus_of_steps
 from jaxseq.cells._dense import dense, wide
-from jaxseq.cells._heads import by_head, flat, size_of_heads
+from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
 from jaxseq.recurrences import Outer, linear_cell
 from jaxseq.typing import Cell
 
@@ -27,10 +28,10 @@ from jaxseq.typing import Cell
 class Mamba2Params(NamedTuple):
     """`w_v [D, H]`; `w_b`, `w_c` `[D, N]`; `w_dt [D, heads]`; `b_dt`, `a_log`, `d` `[heads]`."""
 
-    w_v: jax.Array
-    w_b: jax.Array
-    w_c: jax.Array
-    w_dt: jax.Array
+    w_v: jax.Array | None
+    w_b: jax.Array | None
+    w_c: jax.Array | None
+    w_dt: jax.Array | None
     b_dt: jax.Array
     a_log: jax.Array
     d: jax.Array
@@ -66,32 +67,59 @@ def mamba2(size: int, *, heads: int, state: int) -> Cell:
 def _mamba2(size, heads, state):
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
-        key_v, key_b, key_c, key_w, key_dt, key_a = jax.random.split(key, 6)
-        glorot = initializers.glorot_uniform()
-        b_dt = drawn(softplus_of_steps, key_dt, (heads,), dtype)
-        return Mamba2Params(
-            w_v=glorot(key_v, (in_size, size), dtype),
-            w_b=glorot(key_b, (in_size, state), dtype),
-            w_c=glorot(key_c, (in_size, state), dtype),
-            w_dt=glorot(key_w, (in_size, heads), dtype),
-            b_dt=b_dt,
-            a_log=drawn(lambda u: jnp.log(1 + 15 * u), key_a, (heads,), dtype),
-            d=jnp.ones_like(b_dt),
-        )
-
-    def carry(params, batch_shape=()):
-        return jnp.zeros((*batch_shape, heads, state, size // heads), params.a_log.dtype)
+        *keys, key_own = jax.random.split(key, 5)
+        glorot, features = initializers.glorot_uniform(), (size, state, state, heads)
+        weights = (glorot(key, (in_size, n), dtype) for key, n in zip(keys, features, strict=True))
+        return Mamba2Params(*weights, *_own(key_own, heads, dtype))
 
     def project(params, xs):
         products = (dense(xs, w) for w in (params.w_v, params.w_b, params.w_c))
         dt = dense(xs, params.w_dt, params.b_dt)
         return _Projected(*(product.astype(xs.dtype) for product in (*products, dt)))
 
+    return _cell(size, heads, state, 1, init, project)
+
+
+@factory
+def projected_mamba2(size: int, heads: int, state: int, groups: int) -> Cell:
+    """Returns the cell of a block, whose inputs are what x is projected to: `[v | b | c | dt]`, b and c of each group.
+
+    The params are `b_dt`, `a_log` and `d`; `groups` divides `heads`, and each has H / heads features of v.
+    """
+    places = list(itertools.accumulate((size, groups * state, groups * state)))
+
+    def init(key, in_size, dtype=None):
+        same_size("projected_mamba2", places[-1] + heads, in_size)
+        return Mamba2Params(None, None, None, None, *_own(key, heads, dtype))
+
+    def project(params, xs):
+        us = _Projected(*jnp.split(xs, places, axis=-1))
+        return us._replace(dt=us.dt + beside(params.b_dt, us.dt))
+
+    return _cell(size, heads, state, groups, init, project)
+
+
+def _own(key, heads, dtype):
+    """The params of the recurrence itself: `b_dt`, `a_log` and `d`."""
+    key_dt, key_a = jax.random.split(key)
+    b_dt = drawn(softplus_of_steps, key_dt, (heads,), dtype)
+    return b_dt, drawn(lambda u: jnp.log(1 + 15 * u), key_a, (heads,), dtype), jnp.ones_like(b_dt)
+
+
+def _cell(size, heads, state, groups, init, project):
+    def carry(params, batch_shape=()):
+        return jnp.zeros((*batch_shape, heads, state, size // heads), params.a_log.dtype)
+
+    def of_heads(a):
+        """`[..., groups · N]` as `[..., heads, N]`; one group as an axis of 1."""
+        a = by_head(a, groups)
+        return a if groups == 1 else jnp.repeat(a, heads // groups, axis=-2)
+
     def element(params, us):
         v, b, c, dt = wide(us)
         dt = jax.nn.softplus(dt)
         log_decay = -beside(jnp.exp(wide(params.a_log)), dt) * dt
-        return Outer(log_decay[..., None], b[..., None, :], dt[..., None] * by_head(v, heads), c[..., None, :])
+        return Outer(log_decay[..., None], of_heads(b), dt[..., None] * by_head(v, heads), of_heads(c))
 
     def read(params, observed, us):
         v = by_head(wide(us.v), heads)

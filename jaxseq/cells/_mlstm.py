@@ -10,6 +10,7 @@ C and n are the memory and its normaliser times e^{-m}, which overflows nowhere 
 the plain ones. Gates start closed to x: w_i and w_f at 0, b_f from 3 to 6 over the heads, b_i ~ N(0, 0.1²).
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -18,8 +19,9 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
+from jaxseq._promote import beside
 from jaxseq.cells._dense import dense, wide
-from jaxseq.cells._heads import by_head, flat, size_of_heads
+from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
 from jaxseq.recurrences import ScaledOuter, linear_cell
 from jaxseq.typing import Cell
 
@@ -30,15 +32,15 @@ class MlstmParams(NamedTuple):
     `w_o [D, H]`, `b_o [H]`.
     """
 
-    w_q: jax.Array
-    w_k: jax.Array
-    w_v: jax.Array
-    w_i: jax.Array
-    w_f: jax.Array
+    w_q: jax.Array | None
+    w_k: jax.Array | None
+    w_v: jax.Array | None
+    w_i: jax.Array | None
+    w_f: jax.Array | None
     b_i: jax.Array
     b_f: jax.Array
-    w_o: jax.Array
-    b_o: jax.Array
+    w_o: jax.Array | None
+    b_o: jax.Array | None
 
 
 class MlstmCarry(NamedTuple):
@@ -55,7 +57,7 @@ class _Projected(NamedTuple):
     v: jax.Array
     i: jax.Array
     f: jax.Array
-    o: jax.Array
+    o: jax.Array | None
 
 
 def mlstm(size: int, *, heads: int, key_size: int | None = None) -> Cell:
@@ -92,20 +94,51 @@ def _mlstm(size, heads, key_size):
             w_v=w_v,
             w_i=jnp.zeros((in_size, heads), w_q.dtype),
             w_f=jnp.zeros((in_size, heads), w_q.dtype),
-            b_i=jax.nn.initializers.normal(0.1)(key_i, (heads,), dtype),
-            b_f=jnp.linspace(3, 6, heads).astype(w_q.dtype),
+            **_own(key_i, heads, dtype),
             w_o=w_o,
             b_o=jnp.zeros(size, w_q.dtype),
         )
-
-    def carry(params, batch_shape=()):
-        shapes = (heads, key_size, size // heads), (heads, key_size), (heads,)
-        return MlstmCarry(*(jnp.zeros((*batch_shape, *shape), params.b_i.dtype) for shape in shapes))
 
     def project(params, xs):
         weights = params.w_q, params.w_k, params.w_v, params.w_i, params.w_f, params.w_o
         biases = None, None, None, params.b_i, params.b_f, params.b_o
         return _Projected(*(dense(xs, w, b).astype(xs.dtype) for w, b in zip(weights, biases, strict=True)))
+
+    return _cell(size, heads, key_size, init, project)
+
+
+@factory
+def projected_mlstm(size: int, heads: int, key_size: int, cap: float | None) -> Cell:
+    """Returns the cell of a block, whose inputs are what x is projected to: `[q | k | v | i | f]`; no gate of outputs.
+
+    The params are `b_i` and `b_f`. With a `cap` c, gates are c tanh(a / c) of their pre-activations a.
+    """
+    keys = heads * key_size
+    places = list(itertools.accumulate((keys, keys, size, heads)))
+
+    def init(key, in_size, dtype=None):
+        same_size("projected_mlstm", places[-1] + heads, in_size)
+        nothing = dict.fromkeys(("w_q", "w_k", "w_v", "w_i", "w_f", "w_o", "b_o"))
+        return MlstmParams(**nothing, **_own(key, heads, dtype))
+
+    def project(params, xs):
+        q, k, v, *gates = jnp.split(xs, places, axis=-1)
+        gates = [a + beside(b, a) for a, b in zip(gates, (params.b_i, params.b_f), strict=True)]
+        return _Projected(q, k, v, *(a if cap is None else cap * jnp.tanh(a / cap) for a in gates), None)
+
+    return _cell(size, heads, key_size, init, project)
+
+
+def _own(key, heads, dtype):
+    """The params of the recurrence itself, by name: `b_i` and `b_f`."""
+    b_i = jax.nn.initializers.normal(0.1)(key, (heads,), dtype)
+    return {"b_i": b_i, "b_f": jnp.linspace(3, 6, heads).astype(b_i.dtype)}
+
+
+def _cell(size, heads, key_size, init, project):
+    def carry(params, batch_shape=()):
+        shapes = (heads, key_size, size // heads), (heads, key_size), (heads,)
+        return MlstmCarry(*(jnp.zeros((*batch_shape, *shape), params.b_i.dtype) for shape in shapes))
 
     def element(params, us):
         q, k, v = (by_head(u, heads) for u in wide((us.q, us.k, us.v)))
@@ -116,6 +149,7 @@ def _mlstm(size, heads, key_size):
         # e^{-m} within what the dtype holds, its square from below too, by which a gradient divides
         most = int(math.log(float(jnp.finfo(m.dtype).max)))
         least = jnp.maximum(jnp.abs(normaliser), jnp.exp(jnp.clip(-m, 1 - most // 2, most)))
-        return jax.nn.sigmoid(wide(us.o)) * flat(values / least[..., None])
+        ys = flat(values / least[..., None])
+        return ys if us.o is None else jax.nn.sigmoid(wide(us.o)) * ys
 
     return linear_cell(size, init, carry, project, element, read)

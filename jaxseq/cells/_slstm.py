@@ -28,16 +28,17 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import widen
+from jaxseq._promote import beside, widen
 from jaxseq.cells._activation import sigmoid
 from jaxseq.cells._dense import affine_back, dense, wide
+from jaxseq.cells._heads import same_size, size_of_heads
 from jaxseq.typing import Backward, Cell, Initializer
 
 
 class SlstmParams(NamedTuple):
     """`w_x [D, 4H]`, `b [4H]`, gates i f g o; `w_h [heads, H / heads, 4H / heads]`, in each head its gates i f g o."""
 
-    w_x: jax.Array
+    w_x: jax.Array | None
     w_h: jax.Array
     b: jax.Array
 
@@ -94,9 +95,7 @@ def slstm(
     >>> params.w_h.shape
     (2, 2, 8)
     """
-    size, heads = check.positive_int("size", size), check.positive_int("heads", heads)
-    if size % heads:
-        raise ValueError(f"`heads` must divide `size`; got {heads} heads of {size} features")
+    size, heads = size_of_heads(size, heads)
     check.one_of("forget", forget, ("sigmoid", "exponential"))
     inits = check.initializers(input_init=input_init, recurrent_init=recurrent_init, bias_init=bias_init)
     return _slstm(size, heads, forget, check.bias("forget_bias", forget_bias), *inits)
@@ -106,24 +105,51 @@ def slstm(
 def _slstm(size, heads, forget, forget_bias, input_init, recurrent_init, bias_init):
     inits = input_init, recurrent_init, bias_init
     input_init, recurrent_init, bias_init = (initializers.per_gate(initializer, 4) for initializer in inits)
-    width = size // heads
 
     def init(key, in_size, dtype=None):
         in_size = check.positive_int("in_size", in_size)
-        key_x, key_h, key_b, key_f = jax.random.split(key, 4)
-        keys = jax.random.split(key_h, heads)
-        b = bias_init(key_b, (4 * size,), dtype)
-        return SlstmParams(
-            w_x=input_init(key_x, (in_size, 4 * size), dtype),
-            w_h=jnp.stack([recurrent_init(key, (width, 4 * width), dtype) for key in keys]),
-            b=initializers.with_forget_bias(forget_bias, key_f, b, size),
-        )
-
-    def carry(params, batch_shape=()):
-        return SlstmCarry(*(jnp.zeros((*batch_shape, size), params.w_h.dtype) for _ in SlstmCarry._fields))
+        key_x, key_own = jax.random.split(key)
+        own = _own(key_own, size, heads, forget_bias, recurrent_init, bias_init, dtype)
+        return SlstmParams(input_init(key_x, (in_size, 4 * size), dtype), *own)
 
     def project(params, xs):
         return dense(xs, params.w_x, params.b).astype(xs.dtype)
+
+    return _cell(size, heads, forget, init, project, affine_back)
+
+
+@factory
+def projected_slstm(size: int, heads: int) -> Cell:
+    """Returns the cell of a block, whose inputs are what x is projected to, `[..., 4H]`, gates i f g o.
+
+    The params are `w_h` and `b`.
+    """
+
+    def init(key, in_size, dtype=None):
+        same_size("projected_slstm", 4 * size, in_size)
+        recurrent_init, bias_init = initializers.orthogonal(), jax.nn.initializers.zeros
+        recurrent_init, bias_init = (initializers.per_gate(each, 4) for each in (recurrent_init, bias_init))
+        return SlstmParams(None, *_own(key, size, heads, 1.0, recurrent_init, bias_init, dtype))
+
+    def project(params, xs):
+        return xs + beside(params.b, xs)
+
+    return _cell(size, heads, "sigmoid", init, project, None)
+
+
+def _own(key, size, heads, forget_bias, recurrent_init, bias_init, dtype):
+    """The params of the recurrence itself: `w_h` and `b`."""
+    key_h, key_b, key_f = jax.random.split(key, 3)
+    width = size // heads
+    w_h = jnp.stack([recurrent_init(key, (width, 4 * width), dtype) for key in jax.random.split(key_h, heads)])
+    return w_h, initializers.with_forget_bias(forget_bias, key_f, bias_init(key_b, (4 * size,), dtype), size)
+
+
+def _cell(size, heads, forget, init, project, project_back):
+    width = size // heads
+
+    def carry(params, batch_shape=()):
+        return SlstmCarry(*(jnp.zeros((*batch_shape, size), params.w_h.dtype) for _ in SlstmCarry._fields))
 
     def by_head(a):
         """`[..., 4H]`, gate by gate, to `[..., heads, 4H / heads]`, head by head."""
@@ -180,6 +206,6 @@ def _slstm(size, heads, forget, forget_bias, input_init, recurrent_init, bias_in
     def collect(params, saved, d_us):
         h, d_a = (x.reshape(-1, *x.shape[-2:]) for x in (heads_of(saved.h), by_head(d_us)))
         w_h = jnp.einsum("thi,tho->hio", h, d_a, preferred_element_type=widen(h.dtype)).astype(h.dtype)
-        return SlstmParams(jnp.zeros_like(params.w_x), w_h, jnp.zeros_like(params.b))
+        return jax.tree.map(jnp.zeros_like, params)._replace(w_h=w_h)
 
-    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect, affine_back))
+    return Cell(size, init, carry, project, step, Backward(fwd, bwd, collect, project_back))

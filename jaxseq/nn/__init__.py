@@ -13,6 +13,7 @@ from jaxseq._serialise import register as _register
 from jaxseq.nn._layer import Layer as Layer
 from jaxseq.nn.attention import *
 from jaxseq.nn.attention._block import KeyValues as _KeyValues
+from jaxseq.nn.blocks import *
 from jaxseq.nn.convolution import *
 from jaxseq.nn.decoders import *
 from jaxseq.nn.models import *

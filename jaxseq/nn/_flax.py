@@ -16,6 +16,7 @@ from jaxseq import _meshes, check
 from jaxseq._cast import cast
 from jaxseq._promote import widen
 from jaxseq.kernels._wide import widened
+from jaxseq.typing import Initializer
 
 DType = jax.typing.DTypeLike | None
 
@@ -64,9 +65,16 @@ class Embed(nnx.Embed):
         return found.astype(self.dtype)
 
 
-def linear(in_features: int, out_features: int, given: Given, *, use_bias: bool = True) -> nnx.Linear:
+def linear(
+    in_features: int,
+    out_features: int,
+    given: Given,
+    *,
+    use_bias: bool = True,
+    kernel_init: Initializer = jax.nn.initializers.lecun_normal(),
+) -> nnx.Linear:
     """Returns a linear layer."""
-    return nnx.Linear(in_features, out_features, use_bias=use_bias, **given._asdict())
+    return nnx.Linear(in_features, out_features, use_bias=use_bias, kernel_init=kernel_init, **given._asdict())
 
 
 def embedding(vocabulary: int, features: int, given: Given, name: str = "vocabulary") -> Embed:
@@ -84,6 +92,13 @@ def dropout(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
     if key is None or rate == 0:
         return xs
     return jnp.where(jax.random.bernoulli(key, 1 - rate, xs.shape), xs / (1 - rate), 0)
+
+
+def remade(run: Callable, module: nnx.Module, *arguments: Any) -> Any:
+    """Returns `run(module, *arguments)`, whose insides are computed again for its gradient."""
+    graph, params = nnx.split(module)
+    again = jax.checkpoint(lambda params, *arguments: run(nnx.merge(graph, params), *arguments))
+    return again(params, *arguments)
 
 
 def scan(step: Callable, module: nnx.Module, given: Any, state: Any, xs: Any, length: int | None = None) -> tuple:

@@ -96,13 +96,7 @@ def layer_of(
         check.net(cell, name)
         net = cast("Cell | Composite", cell)
         return cast("Layer", Recurrent(net, in_features, kernel=kernel, **given._asdict()))
-    names = ("in_features", "size", "causal", "__call__", "unroll", "step", "initial_carry")
-    missing = [name for name in names if not hasattr(cell, name)]
-    if missing:
-        raise TypeError(
-            f"`{name}` must be a Cell, a Composite, or a layer such as nn.TCN; {type(cell).__name__} has no "
-            + ", ".join(f"`{name}`" for name in missing)
-        )
+    is_layer(cell, name, "a Cell, a Composite, or a layer")
     layer = cast("Layer", cell)
     if layer.in_features != in_features:
         raise ValueError(
@@ -115,6 +109,17 @@ def layer_of(
     if kernel is not None:
         raise ValueError(f"`kernel` is of a Cell or a Composite; {type(cell).__name__} runs time by itself")
     return layer
+
+
+def is_layer(layer: Any, name: str, kinds: str = "a layer") -> None:
+    """Raises unless the argument `name`, one of `kinds`, has what every layer has."""
+    names = ("in_features", "size", "causal", "__call__", "unroll", "step", "initial_carry")
+    missing = [name for name in names if not hasattr(layer, name)]
+    if missing:
+        raise TypeError(
+            f"`{name}` must be {kinds} such as nn.TCN; {type(layer).__name__} has no "
+            + ", ".join(f"`{name}`" for name in missing)
+        )
 
 
 def causal(layer: Layer, name: str = "cell") -> None:

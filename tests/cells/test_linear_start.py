@@ -20,7 +20,8 @@ def drawn(cell, in_size, dtype=None):
 
 def is_uniform(values, low, high):
     """Holds the deciles of many draws, and their ends, to those of the uniform distribution."""
-    assert low - 1e-5 * high <= values.min() <= values.max() <= high * (1 + 1e-5)
+    rounding = 1e-5 * abs(high)
+    assert low - rounding <= values.min() <= values.max() <= high + rounding
     places = (np.quantile(values, np.linspace(0.1, 0.9, 9)) - low) / (high - low)
     np.testing.assert_allclose(places, np.linspace(0.1, 0.9, 9), atol=0.02)
 

@@ -1,5 +1,6 @@
 """The Transformer (Vaswani et al. 2017): a layer that reads sequences by attention."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, masking
-from jaxseq.nn._flax import Embed, dropout, floats, given, linear
+from jaxseq.nn._flax import Embed, dropout, floats, given, linear, remade
 from jaxseq.nn._layer import checked_carry
 from jaxseq.nn.attention._block import Block, KeyValues, Shape, Sight
 from jaxseq.nn.attention._cache import TransformerCarry, carry_after, places_of, sight
@@ -250,7 +251,7 @@ class Transformer(nnx.Module):
         rotary = places.positions if self.positions == "rotary" else None
         remembered = None if memory is None else memory.mask
         seen = Sight(rotary, places.slots, sight(places, carry, self.causal), remembered)
-        run, new = _again if self.remat else Block.__call__, []
+        run, new = functools.partial(remade, Block.__call__) if self.remat else Block.__call__, []
         for i, block in enumerate(self.blocks):
             before = None if carry is None else carry.layers[i]
             xs, own = run(block, xs, before, None if memory is None else memory.layers[i], seen, keys[i + 1])
@@ -281,9 +282,3 @@ class Transformer(nnx.Module):
 
     def _example(self):
         return self.blocks[0].wide.kernel[...]
-
-
-def _again(block, *arguments):
-    """The results of a block, whose insides are computed again for its gradient."""
-    graph, params = nnx.split(block)
-    return jax.checkpoint(lambda params, *arguments: nnx.merge(graph, params)(*arguments))(params, *arguments)

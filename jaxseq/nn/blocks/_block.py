@@ -1,0 +1,144 @@
+"""What all residual blocks of linear models share: a mixer of time, and at will an MLP, each behind a norm.
+
+    x ← x + dropout(mix(norm(x)))
+    x ← x + dropout(mlp(norm(x)))                 where the block has an MLP
+
+A mixer is pointwise in time but for two layers, a short causal convolution and a cell. Their carries are the block's,
+so that a step is the same function of one step as the whole pass is of all.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from jaxseq import check, masking
+from jaxseq.nn._flax import Given, dropout, floats, given
+from jaxseq.nn._layer import checked_carry
+from jaxseq.nn.recurrent import Recurrent
+from jaxseq.typing import Carry, Shape
+
+OverTime = Callable[[jax.Array], jax.Array]
+
+
+class BlockCarry(NamedTuple):
+    """The carries of a block: the last inputs of its convolution, None where it has none, and that of its cell."""
+
+    conv: Carry | None
+    cell: Carry
+
+
+class Block(nnx.Module):
+    """The base of the blocks: a class says what its `mix` is, and makes `norm`, `cell`, and at will `conv` and an MLP.
+
+    `mix(xs, conv, cell)` is handed `[..., H]` and what runs the two layers over time, and returns `[..., H]`.
+    """
+
+    causal = True
+    conv: Recurrent | None = None
+    mlp: nnx.Module | None = None
+    mlp_norm: nnx.Module | None = None
+    norm: nnx.RMSNorm | nnx.LayerNorm
+    cell: Recurrent
+    mix: Callable[[jax.Array, OverTime, OverTime], jax.Array]
+
+    def _given(self, features: int, rate: float, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> Given:
+        """Takes what every block is made with, checked; returns what its layers are given."""
+        own = given(dtype, param_dtype, rngs)
+        self.in_features = self.size = check.positive_int("features", features)
+        self.dropout, self.dtype = check.rate("dropout", rate), own.dtype
+        return own
+
+    def initial_carry(self, batch_shape: Shape = ()) -> BlockCarry:
+        """Returns the carry that sequences start from."""
+        batch_shape = check.shape("batch_shape", batch_shape)
+        conv = None if self.conv is None else self.conv.initial_carry(batch_shape)
+        return BlockCarry(conv, self.cell.initial_carry(batch_shape))
+
+    def __call__(
+        self,
+        xs: jax.Array,
+        carry: BlockCarry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
+
+    def unroll(
+        self,
+        xs: jax.Array,
+        carry: BlockCarry | None = None,
+        *,
+        mask: jax.Array | None = None,
+        reset: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[BlockCarry, jax.Array]:
+        """Returns the last carry, and the outputs of all steps `[B, T, H]`, zeros where the mask is False.
+
+        Args:
+          xs: `[B, T, H]`, cast to `dtype`; without that in the dtype of the params.
+          carry: the carry to start from; None: the initial one.
+          mask: bool `[B, T]`, True on real steps, of any pattern.
+          reset: bool `[B, T]`, True where a new sequence starts.
+          key: a key for dropout; None: none.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        xs = self._checked("xs", "B, T, D", xs)
+        mask, reset = (check.flags(name, f, xs.shape[:-1], "B, T") for name, f in (("mask", mask), ("reset", reset)))
+        check.random_key(key)
+
+        def over_time(layer, carry, xs):
+            return layer.unroll(xs, carry, mask=mask, reset=reset)
+
+        carry, ys = self._run(over_time, masking.keep(mask, xs), carry, xs.shape[:-2], key)
+        return carry, masking.keep(mask, ys)
+
+    def step(
+        self, carry: BlockCarry | None, x: jax.Array, *, reset: jax.Array | None = None
+    ) -> tuple[BlockCarry, jax.Array]:
+        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+
+        Args:
+          carry: the carry so far; None starts a sequence.
+          x: `[B, H]`.
+          reset: bool `[B]`, True where a new sequence starts with this step.
+
+        Raises:
+          TypeError, ValueError: an argument does not fit.
+        """
+        x = self._checked("x", "B, D", x)
+        reset = check.flags("reset", reset, x.shape[:-1], "B")
+        return self._run(lambda layer, carry, x: layer.step(carry, x, reset=reset), x, carry, x.shape[:-1], None)
+
+    def _run(self, over_time, xs, carry, batch, key):
+        carry = self.initial_carry(batch) if carry is None else checked_carry(carry, self.initial_carry, batch)
+        keys = (None, None) if key is None else jax.random.split(key)
+        after = carry
+
+        def conv(xs):
+            nonlocal after
+            last, ys = over_time(self.conv, carry.conv, xs)
+            after = after._replace(conv=last)
+            return ys
+
+        def cell(xs):
+            nonlocal after
+            last, ys = over_time(self.cell, carry.cell, xs)
+            after = after._replace(cell=last)
+            return ys
+
+        xs = xs + dropout(keys[0], self.dropout, self.mix(self.norm(xs), conv, cell))
+        if self.mlp is not None and self.mlp_norm is not None:
+            xs = xs + dropout(keys[1], self.dropout, self.mlp(self.mlp_norm(xs)))
+        return after, xs
+
+    def _checked(self, name, axes, xs):
+        xs = floats(name, axes, xs, self.norm.scale[...], self.dtype)
+        check.features(name, xs, self.in_features)
+        return xs

@@ -1,0 +1,89 @@
+"""The block of the gated DeltaNet (Yang, Kautz & Hatamizadeh 2024), as Qwen3-Next has it, then a gated MLP.
+
+    [q | k | v | z] = x W_enter        [b | a] = x W_gates
+    [q | k | v] ← silu(conv([q | k | v]))
+    mix(x) = (rms(delta(q, k, v, b, a)) ⊙ silu(z)) W_out          rms within each head, its scale shared by the heads
+    x ← x + mix(rms(x))
+    x ← x + (silu(rms(x) W_1) ⊙ rms(x) W_2) W_3
+
+The recurrence is that of `jaxseq.gated_delta_net`; heads beside one another may share a query and a key. The published
+convolution has no bias; here that starts at 0.
+
+Params: `norm.scale`, `mlp_norm.scale` `[H]`; `enter [H, 2 key_heads K + 2W]`, `gates [H, 2 heads]`,
+`out_norm.scale [V]`, `out [W, H]`; `conv.params` (`CausalConvParams`); `cell.params`, of `GatedDeltaNetParams` the
+fields `a_log`, `b_a` `[heads]`; `mlp.gate`, `mlp.up` `[H, F]` and `mlp.down [F, H]`. W is heads · V.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq import check
+from jaxseq.cells import causal_conv
+from jaxseq.cells._gated_delta_net import projected_gated_delta_net
+from jaxseq.cells._heads import by_head, flat
+from jaxseq.nn._flax import linear
+from jaxseq.nn.blocks._block import Block
+from jaxseq.nn.blocks._sublayers import GatedMLP, divides, over_time, rms_norm
+from jaxseq.typing import Kernel
+
+
+class GatedDeltaNetBlock(Block):
+    """The block of the gated DeltaNet, a layer that reads sequences `[B, T, H]`; goes into `nn.Blocks`.
+
+    Args:
+      features: H, of inputs and outputs.
+      heads: of values, decays and β.
+      key_size: K, the features of a head's keys and queries.
+      value_size: V, those of its values; None: K.
+      key_heads: how many heads of keys and queries the `heads` share, a divisor of them; None: one each.
+      window: of the convolution, in steps.
+      hidden: F, inside the MLP; None: 3 H.
+      epsilon, dropout, kernel, dtype, param_dtype, rngs: as of `nn.GriffinBlock`.
+
+    Raises:
+      TypeError, ValueError: an argument does not fit.
+
+    >>> from flax import nnx
+    >>> from jaxseq import nn
+    >>> carry, ys = nn.GatedDeltaNetBlock(8, heads=2, key_size=3, rngs=nnx.Rngs(0)).unroll(jnp.ones([2, 5, 8]))
+    >>> ys.shape, carry.conv.shape, carry.cell.shape
+    ((2, 5, 8), (2, 3, 18), (2, 2, 3, 3))
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        heads: int,
+        key_size: int,
+        value_size: int | None = None,
+        key_heads: int | None = None,
+        window: int = 4,
+        hidden: int | None = None,
+        epsilon: float = 1e-6,
+        dropout: float = 0.0,
+        kernel: Kernel | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
+        param_dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        own = self._given(features, dropout, dtype, param_dtype, rngs)
+        H, heads, K = self.size, check.positive_int("heads", heads), check.positive_int("key_size", key_size)
+        V = K if value_size is None else check.positive_int("value_size", value_size)
+        key_heads = heads if key_heads is None else divides("key_heads", key_heads, "heads", heads)
+        F = 3 * H if hidden is None else check.positive_int("hidden", hidden)
+        W, convolved = heads * V, 2 * key_heads * K + heads * V
+        self.heads = heads
+        self.norm, self.mlp_norm, self.out_norm = (rms_norm(size, epsilon, own) for size in (H, H, V))
+        self.enter = linear(H, convolved + W, own, use_bias=False)
+        self.gates, self.out = linear(H, 2 * heads, own, use_bias=False), linear(W, H, own, use_bias=False)
+        self.conv = over_time(causal_conv(convolved, width=window), convolved, own)
+        cell = projected_gated_delta_net(W, heads, key_heads, K)
+        self.cell = over_time(cell, convolved + 2 * heads, own, kernel)
+        self.mlp = GatedMLP(H, F, jax.nn.silu, own)
+
+    def mix(self, xs, conv, cell):
+        hidden, gate = jnp.split(self.enter(xs), [self.conv.in_features], axis=-1)
+        hidden = cell(jnp.concatenate([jax.nn.silu(conv(hidden)), self.gates(xs)], axis=-1))
+        return self.out(flat(self.out_norm(by_head(hidden, self.heads))) * jax.nn.silu(gate))
