@@ -19,6 +19,7 @@ from jaxseq.kernels._wide import widened
 from jaxseq.typing import Initializer
 
 DType = jax.typing.DTypeLike | None
+_LECUN_NORMAL = jax.nn.initializers.lecun_normal()
 
 
 class Given(NamedTuple):
@@ -71,7 +72,7 @@ def linear(
     given: Given,
     *,
     use_bias: bool = True,
-    kernel_init: Initializer = jax.nn.initializers.lecun_normal(),
+    kernel_init: Initializer = _LECUN_NORMAL,
 ) -> nnx.Linear:
     """Returns a linear layer."""
     return nnx.Linear(in_features, out_features, use_bias=use_bias, kernel_init=kernel_init, **given._asdict())

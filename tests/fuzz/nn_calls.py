@@ -30,7 +30,17 @@ def _of(make, *arguments, **options):
 
 def calls():
     """The arguments by name; see `calls.all_calls`."""
-    return _layers() | _attention() | _models() | _crf() | _heads() | _forecasts() | _language() | _translation()
+    return (
+        _layers()
+        | _blocks()
+        | _attention()
+        | _models()
+        | _crf()
+        | _heads()
+        | _forecasts()
+        | _language()
+        | _translation()
+    )
 
 
 def _layers():
@@ -42,6 +52,32 @@ def _layers():
         **_reading("Recurrent", recurrent, recurrent().initial_carry((B,))),
         **_reading("TCN", tcn, tcn().initial_carry((B,))),
     }
+
+
+def _blocks():
+    """Every block with all of its arguments, and what puts them in order."""
+    inner = {"inner": 4, "window": 2}
+    own = {
+        "GriffinBlock": {**inner, "heads": 2, "hidden": 2},
+        "MambaBlock": {**inner, "state": 2, "rank": 1},
+        "Mamba2Block": {**inner, "heads": 2, "state": 2, "groups": 1},
+        "GatedDeltaNetBlock": {"heads": 2, "key_size": 2, "value_size": 1, "key_heads": 1, "window": 2, "hidden": 2},
+        "MlstmBlock": {**inner, "heads": 2, "block": 2},
+        "SlstmBlock": {"heads": 1, "window": 2, "hidden": 2},
+        "XlstmBlock": {"inner": 4, "heads": 2, "key_size": 1, "hidden": 2, "cap": 15.0},
+    }
+    found = {}
+    for name, options in own.items():
+        options = {**options, "epsilon": 1e-6, "dropout": 0.1}
+        block = _of(getattr(nn, name), D, **options)
+        found |= {f"nn.{name}": {"features": D, **options, **MADE_OF_CELL}}
+        found |= _reading(name, block, block().initial_carry((B,)))
+    one = _of(nn.MambaBlock, D)
+    blocks = _of(lambda rngs: nn.Blocks([nn.MambaBlock(D, state=2, rngs=rngs)], rngs=rngs))
+    options = {"in_features": 2, "norm": "rms", "epsilon": 1e-6, "remat": False, **MADE}
+    return (
+        found | {"nn.Blocks": {"blocks": [one()], **options}} | _reading("Blocks", blocks, blocks().initial_carry((B,)))
+    )
 
 
 def _reading(name, of, carry, **more):

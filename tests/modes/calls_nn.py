@@ -8,6 +8,7 @@ import jaxseq
 from jaxseq import linen, nn
 from tests.modes.inputs import B, D, H, K, T, V, floats, ids, key, mask
 from tests.modes.table import of
+from tests.nn.blocks import BLOCKS, all_blocks
 from tests.nn.drawn import drawn
 
 CELL = jaxseq.gru(H)
@@ -42,6 +43,11 @@ def transformer():
         drawn(nn.Transformer, D, H, **sizes, positions="learned", remat=True),
     ]
     return [_of_layer(layer) for layer in layers]
+
+
+@of(*(f"nn.{entry.make.func.__name__}" for entry in BLOCKS.values()), "nn.Blocks")
+def blocks():
+    return _of_layer(drawn(lambda rngs: nn.Blocks(all_blocks(rngs, dropout=0.1), in_features=D, rngs=rngs)))
 
 
 @of("nn.Attention")

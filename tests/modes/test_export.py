@@ -14,6 +14,7 @@ from jaxseq.structured import crf, ctc
 from tests import zoo
 from tests.modes import calls_core, table
 from tests.modes.inputs import D, H, K, V, floats, log_probs, mask
+from tests.nn.blocks import all_blocks
 from tests.nn.drawn import drawn
 
 CELLS = ("rnn", "lstm", "gru", "layer_norm_lstm", "layer_norm_gru", "slstm", "conv_lstm", *calls_core.LINEAR)
@@ -69,6 +70,9 @@ LAYERS = {
     "tcn": lambda: drawn(nn.TCN, D, [H, H], width=2),
     "encoder": lambda: drawn(nn.Transformer, D, H, layers=1, heads=2, causal=False),
     "decoder": lambda: drawn(nn.Transformer, D, H, layers=1, heads=2, causal=True, max_length=9, positions="rotary"),
+    "blocks": lambda: drawn(
+        lambda rngs: nn.Blocks(all_blocks(rngs, kernel=jaxseq.kernels.bptt), in_features=D, rngs=rngs)
+    ),
 }
 
 

@@ -172,9 +172,7 @@ def mlstm(p, xs, *, heads):
         entered = [linear(x, p["enter"]) for x in xs]
         u, z = [both[:W] for both in entered], [both[W:] for both in entered]
         s = [silu(x) for x in conv(u, p["conv"])]
-        q, k, v = (
-            [blockwise(x, p[name]) for x in given] for name, given in (("query", s), ("key", s), ("value", u))
-        )
+        q, k, v = ([blockwise(x, p[name]) for x in given] for name, given in (("query", s), ("key", s), ("value", u)))
         read = [np.split(np.concatenate(qkv) @ p["gates"]["kernel"], 2) for qkv in zip(q, k, v, strict=True)]
         gates = [(i + cell["b_i"], f + cell["b_f"]) for i, f in read]
         found = memory(gates, *([x.reshape(heads, -1) for x in each] for each in (q, k, v)))
@@ -191,7 +189,9 @@ def xlstm(p, xs, *, heads, key_size, cap):
     def mix(xs):
         entered = [linear(x, p["enter"]) for x in xs]
         read = [np.split(linear(x, p["gates"]), 2) for x in xs]
-        gates = [tuple(cap * np.tanh((a + cell[b]) / cap) for a, b in zip(x, ("b_i", "b_f"), strict=True)) for x in read]
+        gates = [
+            tuple(cap * np.tanh((a + cell[b]) / cap) for a, b in zip(x, ("b_i", "b_f"), strict=True)) for x in read
+        ]
         places = ((0, keys), (keys, 2 * keys), (2 * keys, 2 * keys + W))
         found = memory(gates, *([x[a:b].reshape(heads, -1) for x in entered] for a, b in places))
         found = [by_head(layer, x, p["out_norm"]["scale"], heads, 1e-6) for x in found]
@@ -206,7 +206,8 @@ def slstm(p, xs, *, heads):
 
     def recurrent(h):
         """`[4, H]`, gate by gate, from blocks that have a head's gates beside one another."""
-        return np.concatenate([(part @ block).reshape(4, -1) for part, block in zip(np.split(h, heads), w)], axis=1)
+        parts = zip(np.split(h, heads), w, strict=True)
+        return np.concatenate([(part @ block).reshape(4, -1) for part, block in parts], axis=1)
 
     def mix(xs):
         c, n, h, ys = np.zeros(H), np.zeros(H), np.zeros(H), []

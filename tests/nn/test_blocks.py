@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -51,3 +52,96 @@ def test_blocks_are_run_one_after_the_other_and_normalised(norm, x64):
         normed = {"rms": plain_blocks.rms, "layer": plain_blocks.layer}[norm]
         want = [[normed(x, params["last_norm"]["scale"], 0.01) for x in row] for row in want]
     np.testing.assert_allclose(jax.jit(layer)(jnp.asarray(xs)), want, rtol=1e-10, atol=1e-10)
+
+
+def model_of(make):
+    """A language model of 8 ids."""
+    return lambda rngs: nn.LanguageModel(make(rngs), 8, H, rngs=rngs)
+
+
+def every_block(rngs):
+    return nn.Blocks(all_blocks(rngs), rngs=rngs)
+
+
+@pytest.mark.learn
+def test_generation_takes_constant_memory():
+    """Ids apart, what a text takes beside params does not grow with it; a cache of keys and values does."""
+
+    def held(make, length):
+        model = drawn(model_of(make))
+        write = nnx.jit(lambda model, prompt: model.generate(prompt, length, temperature=0))
+        return write.lower(model, np.ones((B, 4), np.int32)).compile().memory_analysis().temp_size_in_bytes
+
+    def with_room_for(length):
+        room = {"causal": True, "max_length": length + 4}
+        return lambda rngs: nn.Transformer(H, H, layers=1, heads=2, **room, rngs=rngs)
+
+    short, long = 16, 512
+    ids = B * np.dtype(np.int32).itemsize * (long - short)
+    assert held(every_block, long) - held(every_block, short) <= ids
+    assert held(with_room_for(long), long) - held(with_room_for(short), short) > 10 * ids
+
+
+def test_a_carry_is_as_large_after_any_number_of_steps():
+    layer = drawn(every_block)
+    sizes = lambda T: jax.tree.map(jnp.shape, jax.eval_shape(layer.unroll, jnp.zeros((B, T, H)))[0])
+    assert sizes(1) == sizes(1000) == jax.tree.map(jnp.shape, jax.eval_shape(lambda: layer.initial_carry((B,))))
+
+
+@pytest.mark.learn
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_language_model_of_blocks_learns_to_count(name):
+    """Texts go up in steps of one to three ids of a ring of eight: which, the last two ids tell."""
+    V, length = 8, 12
+    ids = (np.arange(V)[:, None, None] + np.arange(1, 4)[:, None] * np.arange(length)) % V
+    ids = jnp.asarray(ids.reshape(-1, length), jnp.int32)
+
+    def make(rngs):
+        small = BLOCKS[name].make
+        blocks = [small.func(2 * H, **small.keywords, rngs=rngs) for _ in range(2)]
+        return nn.LanguageModel(nn.Blocks(blocks, rngs=rngs), V, 2 * H, rngs=rngs)
+
+    graph, params = nnx.split(nnx.jit(lambda: make(nnx.Rngs(0)))())
+    optimiser = optax.adam(0.02)
+
+    def loss(params):
+        logits = nnx.merge(graph, params)(ids[:, :-1])
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, ids[:, 1:])[:, 1:])
+
+    @jax.jit
+    def train(params):
+        def step(run, _):
+            params, state = run
+            value, gradients = jax.value_and_grad(loss)(params)
+            updates, state = optimiser.update(gradients, state)
+            return (optax.apply_updates(params, updates), state), value
+
+        (params, _), losses = jax.lax.scan(step, (params, optimiser.init(params)), length=500)
+        return params, losses
+
+    params, losses = train(params)
+    assert losses[-1] < 0.1 < 1 < losses[0]
+    model = nnx.merge(graph, params)
+    written = jax.jit(lambda prompt: model.generate(prompt, length - 3, temperature=0))(ids[:, :3])
+    np.testing.assert_array_equal(written, ids[:, 3:])
+
+
+def test_what_does_not_fit_is_refused_by_its_name():
+    rngs = nnx.Rngs(0)
+    one = drawn(nn.MambaBlock, H)
+    with pytest.raises(ValueError, match=r"`heads` must divide `inner`; got 3 and 4"):
+        nn.GriffinBlock(H, heads=3, rngs=rngs)
+    with pytest.raises(ValueError, match=r"`xs` must have the 4 features"):
+        one(jnp.ones((B, T, H + 1)))
+    with pytest.raises(ValueError, match=r"`carry` must be what this layer returned for this batch"):
+        one.step(one.initial_carry((B + 1,)), jnp.ones((B, H)))
+    with pytest.raises(ValueError, match=r"`blocks` must hold one block at least; got none"):
+        nn.Blocks([], rngs=rngs)
+    with pytest.raises(TypeError, match=r"`blocks\[1\]` must be a layer such as nn.TCN; Linear has no `size`"):
+        nn.Blocks([one, drawn(nnx.Linear, H, H)], rngs=rngs)
+    with pytest.raises(
+        ValueError, match=r"`blocks\[1\]` must read the 4 features that the block before it gives; got 5"
+    ):
+        nn.Blocks([one, drawn(nn.MambaBlock, H + 1)], rngs=rngs)
+    with pytest.raises(ValueError, match=r"`blocks\[0\]` must be causal"):
+        nn.Blocks([drawn(nn.Transformer, H, H, layers=1, heads=2, causal=False)], rngs=rngs)

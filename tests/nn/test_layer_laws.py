@@ -10,6 +10,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq import masking, nn
+from tests.nn.blocks import BLOCKS, H, all_blocks
 from tests.nn.drawn import drawn
 
 T, B, D = 9, 4, 3
@@ -18,6 +19,15 @@ T, B, D = 9, 4, 3
 def transformer(**options):
     given = {"layers": 2, "heads": 4, "causal": True, "max_length": 12, "dropout": 0.3, "positions": "rotary"}
     return lambda rngs: nn.Transformer(D, 8, **{**given, **options}, rngs=rngs)
+
+
+def one_block(rngs):
+    return nn.Blocks([BLOCKS["griffin"].make(dropout=0.3, rngs=rngs)], in_features=D, rngs=rngs)
+
+
+def every_block(rngs):
+    attention = nn.Transformer(H, H, layers=1, heads=2, causal=True, max_length=12, positions="rotary", rngs=rngs)
+    return nn.Blocks([*all_blocks(rngs, dropout=0.3), attention], in_features=D, remat=True, rngs=rngs)
 
 
 LAYERS = {
@@ -34,7 +44,10 @@ LAYERS = {
     "transformer": transformer(),
     "grouped": transformer(layers=1, kv_heads=2, norm="post", positions="sinusoidal"),
     "learned": transformer(layers=1, kv_heads=1, positions="learned", remat=True),
+    "block": one_block,
+    "every_block": every_block,
 }
+EACH = [pytest.param(name, marks=pytest.mark.learn) if name == "every_block" else name for name in LAYERS]
 MASKS = np.zeros((6, T), bool)
 MASKS[0] = True
 MASKS[1, :5] = True
@@ -73,10 +86,10 @@ def same(got, want, atol=1e-5):
 
 
 def visible(carry):
-    """A carry without what stands in a cache beyond its length; outputs beside it stay."""
+    """A carry without what stands in a cache beyond its length; carries and outputs beside it stay."""
     if not isinstance(carry, nn.TransformerCarry):
-        is_pair = isinstance(carry, tuple) and len(carry) == 2 and isinstance(carry[0], nn.TransformerCarry)
-        return (visible(carry[0]), carry[1]) if is_pair else carry
+        is_cache = lambda part: isinstance(part, nn.TransformerCarry)
+        return jax.tree.map(lambda part: visible(part) if is_cache(part) else part, carry, is_leaf=is_cache)
     places = np.arange(carry.layers[0].keys.shape[-2]) < np.asarray(carry.length)[..., None]
     return jax.tree.map(lambda leaf: leaf * places[..., None, :, None] if leaf.ndim > 2 else leaf, carry)
 
@@ -104,7 +117,7 @@ def by_steps(name):
 
 
 @pytest.mark.some(3)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", EACH)
 def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
     xs, mask, reset, run, steps = inputs(), MASKS, RESETS, compiled(name), by_steps(name)
     dirty = padded(xs, mask, np.nan)
@@ -125,7 +138,7 @@ def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
 
 
 @pytest.mark.some(2)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_carry_of_numpy_arrays_as_from_a_file_is_one(name):
     carry, xs = layer(name).initial_carry((2,)), inputs()[:2, 0]
     got = layer(name).step(jax.tree.map(np.asarray, carry), xs)
@@ -135,7 +148,7 @@ def test_a_carry_of_numpy_arrays_as_from_a_file_is_one(name):
 
 
 @pytest.mark.some(3)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", EACH)
 def test_padding_reaches_no_gradient(name):
     graph, params = nnx.split(layer(name))
 
@@ -150,7 +163,7 @@ def test_padding_reaches_no_gradient(name):
 
 
 @pytest.mark.some(3)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", EACH)
 def test_no_output_depends_on_the_future(name):
     graph, params = nnx.split(layer(name))
     jacobian = jax.jit(jax.jacobian(lambda xs: nnx.merge(graph, params)(xs[None])[0].sum(-1)))(inputs()[0])
@@ -172,7 +185,7 @@ def test_any_batch_axes_and_vmap(name):
 
 
 @pytest.mark.some(3)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", EACH)
 def test_noise_is_drawn_from_a_key_and_only_from_one(name):
     plain = np.asarray(compiled(name)(inputs())[1])
     one, again, other = (np.asarray(compiled(name)(inputs(), key=jax.random.key(seed))[1]) for seed in (0, 0, 1))
@@ -204,7 +217,7 @@ def test_no_steps(name):
 
 
 @pytest.mark.some(2)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_language_model_s_steps_are_its_whole_and_see_no_future(name):
     model = drawn(lambda rngs: nn.LanguageModel(LAYERS[name](rngs), 7, D, rngs=rngs))
     ids = np.random.default_rng(0).integers(7, size=(B, T))
@@ -217,7 +230,9 @@ def test_a_language_model_s_steps_are_its_whole_and_see_no_future(name):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda rngs: nn.TCN(D, [6], rngs=rngs), transformer(layers=1)], ids=["tcn", "transformer"]
+    "make",
+    [lambda rngs: nn.TCN(D, [6], rngs=rngs), transformer(layers=1), one_block],
+    ids=["tcn", "transformer", "blocks"],
 )
 def test_every_model_takes_a_layer(make):
     def made(model, *arguments, **options):
@@ -260,7 +275,8 @@ def test_every_layer_of_nn_is_here():
         for value in vars(nn).values()
         if isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)
     }
-    assert found - {nn.Layer, nn.LanguageModel} == {type(make(nnx.Rngs(0))) for make in LAYERS.values()}
+    inside = {type(module) for name in LAYERS for _, module in nnx.iter_modules(layer(name))}
+    assert found - {nn.Layer, nn.LanguageModel} == found & inside
 
 
 class Doubled(nnx.Module):
@@ -290,5 +306,7 @@ def test_a_layer_of_ones_own_may_leave_out_what_has_a_default():
     with pytest.raises(ValueError, match="only a model of a layer with `rewind`"):
         model.read(model.initial_carry((2,)), ids)
     languages = {"source_vocabulary": 5, "target_vocabulary": 5, "features": D, "start": 0, "end": 1}
-    translator = nn.Seq2Seq(Doubled(), Doubled(), **languages, rngs=nnx.Rngs(0))
-    assert jax.eval_shape(lambda: translator.generate(ids, 3).tokens).shape == (2, 3)
+    for make in (lambda rngs: Doubled(), one_block):
+        translator = drawn(lambda rngs, make=make: nn.Seq2Seq(make(rngs), make(rngs), **languages, rngs=rngs))
+        written = jax.eval_shape(lambda translator=translator: translator.generate(ids, 3).tokens)
+        assert written.shape == (2, 3)

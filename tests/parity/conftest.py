@@ -13,7 +13,9 @@ PEERS = {
     "test_statsmodels.py": "statsmodels",
     "test_torch.py": "torch",
     "test_torch_transformer.py": "torch",
+    "test_transformers.py": "transformers",
 }
 collect_ignore = [file for file, peer in PEERS.items() if importlib.util.find_spec(peer) is None]
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # read when keras is imported
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported

@@ -30,9 +30,9 @@ class BlockCarry(NamedTuple):
 
 
 class Block(nnx.Module):
-    """The base of the blocks: a class says what its `mix` is, and makes `norm`, `cell`, and at will `conv` and an MLP.
+    """The base of the blocks: a class says what its `_mix` is, and makes `norm`, `cell`, and at will `conv` and an MLP.
 
-    `mix(xs, conv, cell)` is handed `[..., H]` and what runs the two layers over time, and returns `[..., H]`.
+    `_mix(xs, conv, cell)` is handed `[..., H]` and what runs the two layers over time, and returns `[..., H]`.
     """
 
     causal = True
@@ -41,7 +41,7 @@ class Block(nnx.Module):
     mlp_norm: nnx.Module | None = None
     norm: nnx.RMSNorm | nnx.LayerNorm
     cell: Recurrent
-    mix: Callable[[jax.Array, OverTime, OverTime], jax.Array]
+    _mix: Callable[[jax.Array, OverTime, OverTime], jax.Array]
 
     def _given(self, features: int, rate: float, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> Given:
         """Takes what every block is made with, checked; returns what its layers are given."""
@@ -133,7 +133,7 @@ class Block(nnx.Module):
             after = after._replace(cell=last)
             return ys
 
-        xs = xs + dropout(keys[0], self.dropout, self.mix(self.norm(xs), conv, cell))
+        xs = xs + dropout(keys[0], self.dropout, self._mix(self.norm(xs), conv, cell))
         if self.mlp is not None and self.mlp_norm is not None:
             xs = xs + dropout(keys[1], self.dropout, self.mlp(self.mlp_norm(xs)))
         return after, xs

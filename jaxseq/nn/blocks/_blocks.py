@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, masking
@@ -69,6 +70,9 @@ class Blocks(nnx.Module):
         for place, block in enumerate(blocks):
             is_layer(block, f"blocks[{place}]")
             causal(block, f"blocks[{place}]")
+            for param in jax.tree.leaves(nnx.state(block, nnx.Param)):
+                if not jnp.issubdtype(param.dtype, jnp.floating):
+                    raise TypeError(f"`blocks[{place}]` must have params that are floats; got {check.shaped(param)}")
             if place and block.in_features != blocks[place - 1].size:
                 raise ValueError(
                     f"`blocks[{place}]` must read the {blocks[place - 1].size} features that the block before it "

@@ -19,12 +19,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.cells import causal_conv
 from jaxseq.cells._gated_delta_net import projected_gated_delta_net
 from jaxseq.cells._heads import by_head, flat
 from jaxseq.nn._flax import linear
 from jaxseq.nn.blocks._block import Block
-from jaxseq.nn.blocks._sublayers import GatedMLP, divides, over_time, rms_norm
+from jaxseq.nn.blocks._sublayers import GatedMLP, convolution, divides, over_time, rms_norm
 from jaxseq.typing import Kernel
 
 
@@ -78,12 +77,12 @@ class GatedDeltaNetBlock(Block):
         self.norm, self.mlp_norm, self.out_norm = (rms_norm(size, epsilon, own) for size in (H, H, V))
         self.enter = linear(H, convolved + W, own, use_bias=False)
         self.gates, self.out = linear(H, 2 * heads, own, use_bias=False), linear(W, H, own, use_bias=False)
-        self.conv = over_time(causal_conv(convolved, width=window), convolved, own)
+        self.conv = convolution(convolved, window, own)
         cell = projected_gated_delta_net(W, heads, key_heads, K)
         self.cell = over_time(cell, convolved + 2 * heads, own, kernel)
         self.mlp = GatedMLP(H, F, jax.nn.silu, own)
 
-    def mix(self, xs, conv, cell):
+    def _mix(self, xs, conv, cell):
         hidden, gate = jnp.split(self.enter(xs), [self.conv.in_features], axis=-1)
         hidden = cell(jnp.concatenate([jax.nn.silu(conv(hidden)), self.gates(xs)], axis=-1))
         return self.out(flat(self.out_norm(by_head(hidden, self.heads))) * jax.nn.silu(gate))

@@ -15,10 +15,10 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.cells import causal_conv, rg_lru
+from jaxseq.cells import rg_lru
 from jaxseq.nn._flax import linear
 from jaxseq.nn.blocks._block import Block
-from jaxseq.nn.blocks._sublayers import GatedMLP, divides, over_time, rms_norm
+from jaxseq.nn.blocks._sublayers import GatedMLP, convolution, divides, over_time, rms_norm
 from jaxseq.typing import Kernel
 
 
@@ -71,9 +71,9 @@ class GriffinBlock(Block):
         heads = divides("heads", heads, "inner", W)
         self.norm, self.mlp_norm = rms_norm(H, epsilon, own), rms_norm(H, epsilon, own)
         self.gate, self.enter, self.out = linear(H, W, own), linear(H, W, own), linear(W, H, own)
-        self.conv = over_time(causal_conv(W, width=window), W, own)
+        self.conv = convolution(W, window, own)
         self.cell = over_time(rg_lru(W, heads=heads), W, own, kernel)
         self.mlp = GatedMLP(H, F, jax.nn.gelu, own, use_bias=True)
 
-    def mix(self, xs, conv, cell):
+    def _mix(self, xs, conv, cell):
         return self.out(jax.nn.gelu(self.gate(xs)) * cell(conv(self.enter(xs))))

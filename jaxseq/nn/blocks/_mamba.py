@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.cells import causal_conv, mamba
+from jaxseq.cells import mamba
 from jaxseq.nn._flax import linear
 from jaxseq.nn.blocks._block import Block
-from jaxseq.nn.blocks._sublayers import over_time, rms_norm
+from jaxseq.nn.blocks._sublayers import convolution, over_time, rms_norm
 from jaxseq.typing import Kernel
 
 
@@ -63,9 +63,9 @@ class MambaBlock(Block):
         W = 2 * H if inner is None else check.positive_int("inner", inner)
         self.norm = rms_norm(H, epsilon, own)
         self.enter, self.out = linear(H, 2 * W, own, use_bias=False), linear(W, H, own, use_bias=False)
-        self.conv = over_time(causal_conv(W, width=window), W, own)
+        self.conv = convolution(W, window, own)
         self.cell = over_time(mamba(W, state=state, rank=-(-H // 16) if rank is None else rank), W, own, kernel)
 
-    def mix(self, xs, conv, cell):
+    def _mix(self, xs, conv, cell):
         hidden, gate = jnp.split(self.enter(xs), 2, axis=-1)
         return self.out(cell(jax.nn.silu(conv(hidden))) * jax.nn.silu(gate))

@@ -16,11 +16,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.cells import causal_conv
 from jaxseq.cells._mamba2 import projected_mamba2
 from jaxseq.nn._flax import linear
 from jaxseq.nn.blocks._block import Block
-from jaxseq.nn.blocks._sublayers import HeadNorm, divides, over_time, rms_norm
+from jaxseq.nn.blocks._sublayers import HeadNorm, convolution, divides, over_time, rms_norm
 from jaxseq.typing import Kernel
 
 
@@ -72,10 +71,10 @@ class Mamba2Block(Block):
         self.norm, self.out_norm = rms_norm(H, epsilon, own), HeadNorm(nnx.RMSNorm, groups, W, epsilon, own)
         self.enter = linear(H, W + convolved + heads, own, use_bias=False)
         self.out = linear(W, H, own, use_bias=False)
-        self.conv = over_time(causal_conv(convolved, width=window), convolved, own)
+        self.conv = convolution(convolved, window, own)
         self.cell = over_time(projected_mamba2(W, heads, N, groups), convolved + heads, own, kernel)
 
-    def mix(self, xs, conv, cell):
+    def _mix(self, xs, conv, cell):
         gate, hidden, dt = jnp.split(self.enter(xs), self.places, axis=-1)
         hidden = cell(jnp.concatenate([jax.nn.silu(conv(hidden)), dt], axis=-1))
         return self.out(self.out_norm(hidden * jax.nn.silu(gate)))

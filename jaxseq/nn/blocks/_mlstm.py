@@ -22,11 +22,10 @@ from flax import nnx
 from jaxseq import check
 from jaxseq._cast import cast
 from jaxseq._promote import beside
-from jaxseq.cells import causal_conv
 from jaxseq.cells._mlstm import projected_mlstm
 from jaxseq.nn._flax import linear
 from jaxseq.nn.blocks._block import Block
-from jaxseq.nn.blocks._sublayers import HeadLinear, HeadNorm, divides, layer_norm, over_time
+from jaxseq.nn.blocks._sublayers import HeadLinear, HeadNorm, convolution, divides, layer_norm, over_time
 from jaxseq.typing import Kernel
 
 
@@ -75,10 +74,10 @@ class MlstmBlock(Block):
         self.query, self.key, self.value = (HeadLinear(blocks, W, own) for _ in range(3))
         self.gates = linear(3 * W, 2 * heads, own, use_bias=False, kernel_init=jax.nn.initializers.zeros)
         self.skip = nnx.Param(jnp.ones(W, own.param_dtype))
-        self.conv = over_time(causal_conv(W, width=window), W, own)
+        self.conv = convolution(W, window, own)
         self.cell = over_time(projected_mlstm(W, heads, W // heads, None), 3 * W + 2 * heads, own, kernel)
 
-    def mix(self, xs, conv, cell):
+    def _mix(self, xs, conv, cell):
         hidden, gate = jnp.split(self.enter(xs), 2, axis=-1)
         convolved = jax.nn.silu(conv(hidden))
         qkv = jnp.concatenate([self.query(convolved), self.key(convolved), self.value(hidden)], axis=-1)

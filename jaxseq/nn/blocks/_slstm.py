@@ -18,10 +18,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.cells import causal_conv
 from jaxseq.cells._slstm import projected_slstm
 from jaxseq.nn.blocks._block import Block
-from jaxseq.nn.blocks._sublayers import GatedMLP, HeadLinear, HeadNorm, divides, layer_norm, over_time
+from jaxseq.nn.blocks._sublayers import GatedMLP, HeadLinear, HeadNorm, convolution, divides, layer_norm, over_time
 from jaxseq.typing import Kernel
 
 
@@ -66,11 +65,11 @@ class SlstmBlock(Block):
         self.norm, self.mlp_norm = layer_norm(H, epsilon, own), layer_norm(H, epsilon, own)
         self.out_norm = HeadNorm(nnx.LayerNorm, heads, H, epsilon, own)
         self.input, self.forget, self.candidate, self.output = (HeadLinear(heads, H, own) for _ in range(4))
-        self.conv = over_time(causal_conv(H, width=window), H, own)
+        self.conv = convolution(H, window, own)
         self.cell = over_time(projected_slstm(H, heads), 4 * H, own, kernel)
         self.mlp = GatedMLP(H, F, jax.nn.gelu, own)
 
-    def mix(self, xs, conv, cell):
+    def _mix(self, xs, conv, cell):
         convolved = jax.nn.silu(conv(xs))
         gates = [self.input(convolved), self.forget(convolved), self.candidate(xs), self.output(xs)]
         return self.out_norm(cell(jnp.concatenate(gates, axis=-1)))

@@ -9,10 +9,11 @@ from flax import nnx
 from jaxseq import check
 from jaxseq._cast import cast
 from jaxseq._promote import beside
+from jaxseq.cells import causal_conv
 from jaxseq.cells._heads import by_head, flat
 from jaxseq.nn._flax import Given, linear
 from jaxseq.nn.recurrent import Recurrent
-from jaxseq.typing import Cell, Composite, Kernel
+from jaxseq.typing import Cell, Kernel
 
 
 class GatedMLP(nnx.Module):
@@ -65,8 +66,14 @@ def layer_norm(features: int, epsilon: float, given: Given) -> nnx.LayerNorm:
     return nnx.LayerNorm(features, epsilon=epsilon, use_bias=False, **given._asdict())
 
 
-def over_time(cell: Cell | Composite, features: int, given: Given, kernel: Kernel | None = None) -> Recurrent:
-    """Returns the layer of a cell or a convolution, of `features` inputs."""
+def convolution(features: int, window: int, given: Given) -> Recurrent:
+    """Returns the causal convolution of each feature over `window` steps."""
+    window = check.positive_int("window", window)
+    return Recurrent(causal_conv(features, width=window), features, **given._asdict())
+
+
+def over_time(cell: Cell, features: int, given: Given, kernel: Kernel | None) -> Recurrent:
+    """Returns the layer of a cell of `features` inputs."""
     return Recurrent(cell, features, kernel=kernel, **given._asdict())
 
 

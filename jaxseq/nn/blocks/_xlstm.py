@@ -5,8 +5,8 @@
     x ← x + mix(rms(x))
     x ← x + (silu(rms(x) W_1) ⊙ rms(x) W_2) W_3
 
-The recurrence is that of `jaxseq.mlstm`, its gate of outputs after the norm; i and f have their biases within the cap c.
-There is no convolution.
+The recurrence is that of `jaxseq.mlstm`, its gate of outputs after the norm; the biases of i and f are within the cap
+c. There is no convolution.
 
 Params: `norm.scale`, `mlp_norm.scale` `[H]`; `enter [H, 2 heads K + 2W]`, `gates [H, 2 heads]`, `out_norm.scale [W]`,
 `out [W, H]`; `cell.params`, of `MlstmParams` the fields `b_i`, `b_f` `[heads]`; `mlp.gate`, `mlp.up` `[H, F]` and
@@ -78,7 +78,7 @@ class XlstmBlock(Block):
         self.cell = over_time(projected_mlstm(W, heads, K, cap), read + 2 * heads, own, kernel)
         self.mlp = GatedMLP(H, F, jax.nn.silu, own)
 
-    def mix(self, xs, conv, cell):
+    def _mix(self, xs, conv, cell):
         hidden, gate = jnp.split(self.enter(xs), [self.enter.out_features - self.out.in_features], axis=-1)
         found = cell(jnp.concatenate([hidden, self.gates(xs)], axis=-1))
         return self.out(jax.nn.sigmoid(gate) * self.out_norm(found))
