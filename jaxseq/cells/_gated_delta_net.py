@@ -82,10 +82,11 @@ def _gated_delta_net(size, heads, key_size, gated, negative):
         *keys, key_w, key_own = jax.random.split(key, 6)
         glorot = initializers.glorot_uniform()
         features = (heads * key_size, heads * key_size, size, heads)
-        w = [glorot(key, (in_size, size), dtype) for key, size in zip(keys, features, strict=True)]
+        w_q, w_k, w_v, w_b = (glorot(key, (in_size, n), dtype) for key, n in zip(keys, features, strict=True))
         if not gated:
-            return GatedDeltaNetParams(*w)
-        return GatedDeltaNetParams(*w, glorot(key_w, (in_size, heads), dtype), *_own(key_own, heads, dtype))
+            return GatedDeltaNetParams(w_q, w_k, w_v, w_b)
+        w_a = glorot(key_w, (in_size, heads), dtype)
+        return GatedDeltaNetParams(w_q, w_k, w_v, w_b, w_a, **_own(key_own, heads, dtype))
 
     def project(params, xs):
         products = [dense(xs, w) for w in (params.w_q, params.w_k, params.w_v, params.w_b)]
@@ -106,20 +107,20 @@ def projected_gated_delta_net(size: int, heads: int, key_heads: int, key_size: i
 
     def init(key, in_size, dtype=None):
         same_size("projected_gated_delta_net", places[-1] + heads, in_size)
-        return GatedDeltaNetParams(None, None, None, None, None, *_own(key, heads, dtype))
+        return GatedDeltaNetParams(None, None, None, None, **_own(key, heads, dtype))
 
     def project(params, xs):
-        us = _Projected(*jnp.split(xs, places, axis=-1))
-        return us._replace(a=us.a + beside(params.b_a, us.a))
+        q, k, v, b, a = jnp.split(xs, places, axis=-1)
+        return _Projected(q, k, v, b, a + beside(params.b_a, a))
 
     return _cell(size, heads, key_heads, key_size, True, False, init, project)
 
 
 def _own(key, heads, dtype):
-    """The params of the recurrence itself: `a_log` and `b_a`."""
+    """The params of the recurrence itself, by name."""
     key_log, key_dt = jax.random.split(key)
     a_log = drawn(lambda u: jnp.log(16 * (1 - u)), key_log, (heads,), dtype)
-    return a_log, drawn(softplus_of_steps, key_dt, (heads,), dtype)
+    return {"a_log": a_log, "b_a": drawn(softplus_of_steps, key_dt, (heads,), dtype)}
 
 
 def _cell(size, heads, key_heads, key_size, gated, negative, init, project):

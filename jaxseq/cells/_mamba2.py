@@ -70,7 +70,7 @@ def _mamba2(size, heads, state):
         *keys, key_own = jax.random.split(key, 5)
         glorot, features = initializers.glorot_uniform(), (size, state, state, heads)
         weights = (glorot(key, (in_size, n), dtype) for key, n in zip(keys, features, strict=True))
-        return Mamba2Params(*weights, *_own(key_own, heads, dtype))
+        return Mamba2Params(*weights, **_own(key_own, heads, dtype))
 
     def project(params, xs):
         products = (dense(xs, w) for w in (params.w_v, params.w_b, params.w_c))
@@ -90,7 +90,8 @@ def projected_mamba2(size: int, heads: int, state: int, groups: int) -> Cell:
 
     def init(key, in_size, dtype=None):
         same_size("projected_mamba2", places[-1] + heads, in_size)
-        return Mamba2Params(None, None, None, None, *_own(key, heads, dtype))
+        nothing = dict.fromkeys(("w_v", "w_b", "w_c", "w_dt"))
+        return Mamba2Params(**nothing, **_own(key, heads, dtype))
 
     def project(params, xs):
         us = _Projected(*jnp.split(xs, places, axis=-1))
@@ -100,10 +101,11 @@ def projected_mamba2(size: int, heads: int, state: int, groups: int) -> Cell:
 
 
 def _own(key, heads, dtype):
-    """The params of the recurrence itself: `b_dt`, `a_log` and `d`."""
+    """The params of the recurrence itself, by name."""
     key_dt, key_a = jax.random.split(key)
     b_dt = drawn(softplus_of_steps, key_dt, (heads,), dtype)
-    return b_dt, drawn(lambda u: jnp.log(1 + 15 * u), key_a, (heads,), dtype), jnp.ones_like(b_dt)
+    a_log = drawn(lambda u: jnp.log(1 + 15 * u), key_a, (heads,), dtype)
+    return {"b_dt": b_dt, "a_log": a_log, "d": jnp.ones_like(b_dt)}
 
 
 def _cell(size, heads, state, groups, init, project):

@@ -122,9 +122,12 @@ def projected_mlstm(size: int, heads: int, key_size: int, cap: float | None) -> 
         return MlstmParams(**nothing, **_own(key, heads, dtype))
 
     def project(params, xs):
-        q, k, v, *gates = jnp.split(xs, places, axis=-1)
-        gates = [a + beside(b, a) for a, b in zip(gates, (params.b_i, params.b_f), strict=True)]
-        return _Projected(q, k, v, *(a if cap is None else cap * jnp.tanh(a / cap) for a in gates), None)
+        def gate(a, b):
+            a = a + beside(b, a)
+            return a if cap is None else cap * jnp.tanh(a / cap)
+
+        q, k, v, i, f = jnp.split(xs, places, axis=-1)
+        return _Projected(q, k, v, gate(i, params.b_i), gate(f, params.b_f), None)
 
     return _cell(size, heads, key_size, init, project)
 

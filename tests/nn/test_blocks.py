@@ -7,7 +7,9 @@ import optax
 import pytest
 from flax import nnx
 
+import jaxseq
 from jaxseq import nn
+from jaxseq.cells._slstm import projected_slstm
 from tests.nn import plain_blocks
 from tests.nn.blocks import BLOCKS, H, all_blocks
 from tests.nn.drawn import drawn
@@ -81,11 +83,25 @@ def test_generation_takes_constant_memory():
     assert held(every_block, long) - held(every_block, short) <= ids
     assert held(with_room_for(long), long) - held(with_room_for(short), short) > 10 * ids
 
-
-def test_a_carry_is_as_large_after_any_number_of_steps():
     layer = drawn(every_block)
-    sizes = lambda T: jax.tree.map(jnp.shape, jax.eval_shape(layer.unroll, jnp.zeros((B, T, H)))[0])
-    assert sizes(1) == sizes(1000) == jax.tree.map(jnp.shape, jax.eval_shape(lambda: layer.initial_carry((B,))))
+    after = lambda T: jax.tree.map(jnp.shape, jax.eval_shape(layer.unroll, jnp.zeros((B, T, H)))[0])
+    assert after(1) == after(100 * T) == jax.tree.map(jnp.shape, jax.eval_shape(lambda: layer.initial_carry((B,))))
+
+
+def test_the_gradient_is_the_same_where_insides_are_computed_again():
+    def gradients(remat):
+        layer = drawn(lambda rngs: nn.Blocks([BLOCKS["mamba2"].make(rngs=rngs)], remat=remat, rngs=rngs))
+        graph, params = nnx.split(layer)
+        loss = lambda params: jnp.sum(jnp.sin(nnx.merge(graph, params)(XS.astype(np.float32))))
+        return jax.jit(jax.grad(loss))(params)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), gradients(True), gradients(False))
+
+
+def test_the_hand_written_backward_of_an_slstm_behind_projections(x64):
+    cell = projected_slstm(4, 2)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, cell.init(jax.random.key(0), 16))
+    jaxseq.check_bptt(cell, params, np.random.default_rng(1).normal(size=(5, B, 16)))
 
 
 @pytest.mark.learn

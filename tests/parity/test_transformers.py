@@ -74,6 +74,7 @@ def gradient_of_ours(layer):
     return ys, gradient
 
 
+pytestmark = pytest.mark.learn
 SMALL = {"hidden_size": H, "num_hidden_layers": 2, "vocab_size": 7}
 MODELS = {
     "mamba": lambda: (

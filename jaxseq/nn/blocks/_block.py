@@ -117,19 +117,20 @@ class Block(nnx.Module):
         return self._run(lambda layer, carry, x: layer.step(carry, x, reset=reset), x, carry, x.shape[:-1], None)
 
     def _run(self, over_time, xs, carry, batch, key):
-        carry = self.initial_carry(batch) if carry is None else checked_carry(carry, self.initial_carry, batch)
-        keys = (None, None) if key is None else jax.random.split(key)
-        after = carry
+        if carry is not None:
+            carry = checked_carry(carry, self.initial_carry, batch)
+        before: BlockCarry = self.initial_carry(batch) if carry is None else carry
+        keys, after = (None, None) if key is None else tuple(jax.random.split(key)), before
 
         def conv(xs):
             nonlocal after
-            last, ys = over_time(self.conv, carry.conv, xs)
+            last, ys = over_time(self.conv, before.conv, xs)
             after = after._replace(conv=last)
             return ys
 
         def cell(xs):
             nonlocal after
-            last, ys = over_time(self.cell, carry.cell, xs)
+            last, ys = over_time(self.cell, before.cell, xs)
             after = after._replace(cell=last)
             return ys
 
@@ -139,6 +140,7 @@ class Block(nnx.Module):
         return after, xs
 
     def _checked(self, name, axes, xs):
+        assert self.norm.scale is not None
         xs = floats(name, axes, xs, self.norm.scale[...], self.dtype)
         check.features(name, xs, self.in_features)
         return xs

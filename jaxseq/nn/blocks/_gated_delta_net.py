@@ -83,6 +83,6 @@ class GatedDeltaNetBlock(Block):
         self.mlp = GatedMLP(H, F, jax.nn.silu, own)
 
     def _mix(self, xs, conv, cell):
-        hidden, gate = jnp.split(self.enter(xs), [self.conv.in_features], axis=-1)
+        hidden, gate = jnp.split(self.enter(xs), [self.enter.out_features - self.out.in_features], axis=-1)
         hidden = cell(jnp.concatenate([jax.nn.silu(conv(hidden)), self.gates(xs)], axis=-1))
         return self.out(flat(self.out_norm(by_head(hidden, self.heads))) * jax.nn.silu(gate))
