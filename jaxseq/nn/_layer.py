@@ -14,7 +14,7 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
 
 
 class Layer(Protocol):
-    """What reads sequences in a model: `nn.Recurrent`, `nn.TCN`, `nn.Transformer`, or a module of your own.
+    """What reads sequences in a model: `nn.Recurrent`, `nn.TCN`, `nn.Transformer`, `nn.Blocks`, or one of your own.
 
     It has the attributes `in_features`, `size` and `causal`, and the methods of `nn.Recurrent`: on padding the output
     is zero and the carry held, and a reset comes before its step. A model is given a cell, from which it makes an

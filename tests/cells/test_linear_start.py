@@ -73,6 +73,7 @@ def test_steps_of_state_spaces_start_log_uniform():
     cells = jaxseq.mamba(MANY, state=3), jaxseq.mamba2(MANY, heads=MANY, state=1)
     mamba, mamba2 = (jax.eval_shape(lambda cell=cell: cell.init(jax.random.key(0), MANY)) for cell in cells)
     assert mamba.w_1.shape == (MANY, MANY // 16)
+    assert jax.eval_shape(lambda: jaxseq.mamba(4, rank=3).init(jax.random.key(0), 4)).w_2.shape == (3, 4)
     assert mamba2.d.shape == (MANY,)
     mamba = drawn(jaxseq.mamba(2000, state=3), 2000)
     is_uniform(np.log(np.logaddexp(0, mamba.b_dt)), np.log(1e-3), np.log(1e-1))

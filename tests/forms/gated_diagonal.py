@@ -57,5 +57,5 @@ CELLS = {
     "min_gru": cell_entry(jaxseq.min_gru(SIZE), min_gru(SIZE)),
     "min_lstm": cell_entry(jaxseq.min_lstm(SIZE), min_lstm(SIZE)),
     "rg_lru": cell_entry(jaxseq.rg_lru(3), rg_lru(3)),
-    "mamba": cell_entry(jaxseq.mamba(3, state=2), mamba(3), [np.zeros((3, 2))]),
+    "mamba": cell_entry(jaxseq.mamba(3, state=2, rank=2), mamba(3), [np.zeros((3, 2))]),
 }

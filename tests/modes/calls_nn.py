@@ -24,6 +24,9 @@ def _of_layer(layer):
     return ys, carry if carry is None else layer.step(carry, xs[:, 0])
 
 
+_in_one_program = nnx.jit(_of_layer)
+
+
 @of("nn.Recurrent")
 def recurrent():
     return _of_layer(drawn(nn.Recurrent, CELL, D))
@@ -47,7 +50,8 @@ def transformer():
 
 @of(*(f"nn.{entry.make.func.__name__}" for entry in BLOCKS.values()), "nn.Blocks")
 def blocks():
-    return _of_layer(drawn(lambda rngs: nn.Blocks(all_blocks(rngs, dropout=0.1), in_features=D, rngs=rngs)))
+    made = drawn(lambda rngs: nn.Blocks(all_blocks(rngs, dropout=0.1), in_features=D, rngs=rngs))
+    return _in_one_program(made)  # each of many operations would be one
 
 
 @of("nn.Attention")

@@ -43,11 +43,10 @@ class Blocks(nnx.Module):
     >>> from flax import nnx
     >>> from jaxseq import nn
     >>> rngs = nnx.Rngs(0)
-    >>> layer = nn.Blocks([nn.GriffinBlock(8, rngs=rngs), nn.MambaBlock(8, rngs=rngs)], in_features=3, rngs=rngs)
-    >>> carry, ys = layer.unroll(jnp.ones([2, 5, 3]))
-    >>> carry, y = layer.step(carry, jnp.ones([2, 3]))
-    >>> ys.shape, y.shape, len(carry)
-    ((2, 5, 8), (2, 8), 2)
+    >>> layer = nn.Blocks([nn.GriffinBlock(8, rngs=rngs) for _ in range(2)], in_features=3, rngs=rngs)
+    >>> carry, ys = nnx.jit(lambda layer, xs: layer.unroll(xs))(layer, jnp.ones([2, 5, 3]))
+    >>> ys.shape, len(carry)
+    ((2, 5, 8), 2)
     """
 
     causal = True
