@@ -26,7 +26,10 @@ from jaxseq.typing import Cell
 
 
 class Mamba2Params(NamedTuple):
-    """`w_v [D, H]`; `w_b`, `w_c` `[D, N]`; `w_dt [D, heads]`; `b_dt`, `a_log`, `d` `[heads]`."""
+    """`w_v [D, H]`; `w_b`, `w_c` `[D, N]`; `w_dt [D, heads]`; `b_dt`, `a_log`, `d` `[heads]`.
+
+    A block of `nn` makes the products itself: there all w are None.
+    """
 
     w_v: jax.Array | None
     w_b: jax.Array | None

@@ -36,7 +36,10 @@ from jaxseq.typing import Backward, Cell, Initializer
 
 
 class SlstmParams(NamedTuple):
-    """`w_x [D, 4H]`, `b [4H]`, gates i f g o; `w_h [heads, H / heads, 4H / heads]`, in each head its gates i f g o."""
+    """`w_x [D, 4H]`, `b [4H]`, gates i f g o; `w_h [heads, H / heads, 4H / heads]`, in each head its gates i f g o.
+
+    A block of `nn` makes the product with x itself: there `w_x` is None.
+    """
 
     w_x: jax.Array | None
     w_h: jax.Array

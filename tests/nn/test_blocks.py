@@ -38,6 +38,7 @@ def test_a_block_is_its_equations(name, x64):
     np.testing.assert_allclose(jax.jit(block)(jnp.asarray(XS)), want, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("norm", ["rms", "layer", None])
 def test_blocks_are_run_one_after_the_other_and_normalised(norm, x64):
     def make(rngs):
@@ -88,6 +89,7 @@ def test_generation_takes_constant_memory():
     assert after(1) == after(100 * T) == jax.tree.map(jnp.shape, jax.eval_shape(lambda: layer.initial_carry((B,))))
 
 
+@pytest.mark.learn
 def test_the_gradient_is_the_same_where_insides_are_computed_again():
     def gradients(remat):
         layer = drawn(lambda rngs: nn.Blocks([BLOCKS["mamba2"].make(rngs=rngs)], remat=remat, rngs=rngs))

@@ -231,7 +231,7 @@ def test_a_language_model_s_steps_are_its_whole_and_see_no_future(name):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda rngs: nn.TCN(D, [6], rngs=rngs), transformer(layers=1), one_block],
+    [lambda rngs: nn.TCN(D, [6], rngs=rngs), transformer(layers=1), pytest.param(one_block, marks=pytest.mark.learn)],
     ids=["tcn", "transformer", "blocks"],
 )
 def test_every_model_takes_a_layer(make):

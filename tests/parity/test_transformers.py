@@ -15,7 +15,7 @@ from jaxseq import nn
 from tests.nn.drawn import drawn
 from tests.parity import huggingface_keys
 
-B, T, H = 2, 11, 16
+B, T, H = 2, 70, 16  # more steps than a chunk has
 RANDOM = np.random.default_rng(0)
 XS = RANDOM.normal(size=(B, T, H)).astype(np.float32)
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
