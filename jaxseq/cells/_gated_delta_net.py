@@ -30,8 +30,8 @@ from jaxseq.typing import Cell
 class GatedDeltaNetParams(NamedTuple):
     """`w_q`, `w_k` `[D, heads · K]`; `w_v [D, H]`; `w_b [D, heads]`.
 
-    Gated, also `w_a [D, heads]`; `a_log`, `b_a` `[heads]`; else None. A block of `nn` makes the products itself: there all
-    w are None.
+    Gated, also `w_a [D, heads]`; `a_log`, `b_a` `[heads]`; else None. A block of `nn` makes the products itself: there
+    all w are None.
     """
 
     w_q: jax.Array | None

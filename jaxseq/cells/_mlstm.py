@@ -29,8 +29,8 @@ from jaxseq.typing import Cell
 class MlstmParams(NamedTuple):
     """`w_q`, `w_k` `[D, heads · K]`, `w_v [D, H]`; the gates' `w_i`, `w_f` `[D, heads]`, `b_i`, `b_f` `[heads]`.
 
-    `w_o [D, H]`, `b_o [H]`. A block of `nn` makes the products itself, and has a gate of its own: there all w and `b_o` are
-    None.
+    `w_o [D, H]`, `b_o [H]`. A block of `nn` makes the products itself, and has a gate of its own: there all w and `b_o`
+    are None.
     """
 
     w_q: jax.Array | None
