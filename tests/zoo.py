@@ -146,6 +146,7 @@ KERNELS = {
     "native": kernels.native,
     "associative": kernels.associative,
     "chunkwise": kernels.chunkwise(3),
+    "newton": kernels.newton(),
     "by_hand": by_hand,
 }
 

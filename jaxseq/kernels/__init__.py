@@ -12,6 +12,7 @@ from jaxseq.kernels._bptt import bptt as bptt
 from jaxseq.kernels._chunkwise import chunkwise as chunkwise
 from jaxseq.kernels._explain import explain as explain
 from jaxseq.kernels._explain import peak_bytes as peak_bytes
+from jaxseq.kernels._newton import newton as newton
 from jaxseq.kernels._plan import Plan as Plan
 from jaxseq.kernels._plan import register as register
 from jaxseq.kernels._remat import remat as remat

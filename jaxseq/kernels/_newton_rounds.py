@@ -1,0 +1,150 @@
+"""A nonlinear recurrence, all steps at once: rounds of Newton's method, each a linear recurrence (Lim et al. 2024).
+
+    x_t = f_t(x_{t-1}),   x_0 given                                  what is solved, t = 1 … T
+    ρ_t = f_t(x_{t-1}) - x_t                                         how far off a guess x is, all t at once
+    Δ_t = (1 - damping) A_t Δ_{t-1} + ρ_t,   Δ_0 = 0                 an associative scan
+    x  ← x + Δ
+
+A_t is the Jacobian of f_t at x_{t-1}, which makes this Newton's method, or its diagonal (quasi-DEER, Gonzalez et al.
+2024). Damping scales it, as scale-ELK there does: with 1 a round is one Jacobi iteration. Whatever A_t is, step t is
+exact once those before it are, so after k rounds the first k steps are. A solution is that of the loop, up to rounding
+and to what is let pass:
+
+    |Δ_t| ≤ tolerance · scale
+
+What has not converged is run by the loop. No number is clipped; where one is not finite, the rounds end.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq import _meshes
+from jaxseq._handed import handed_to_steps
+
+
+class Rounds(NamedTuple):
+    """How rounds are made.
+
+    Attributes:
+      jacobian: "full" or "diagonal".
+      tolerance: of Δ, relative.
+      most: the most rounds.
+      damping: in [0, 1].
+    """
+
+    jacobian: str
+    tolerance: float
+    most: int
+    damping: float
+
+
+class Solution(NamedTuple):
+    """What the rounds came to, and the states that they or the loop found.
+
+    Attributes:
+      states: `[T, *B, n]`.
+      converged: bool; False: the states are the loop's.
+      rounds: the rounds that were made.
+      residuals: `[most]`, the largest |ρ| before each round, inf where none was made.
+      settled: int `[*B]`, the steps of each row before the first that had not converged; T: all of them.
+    """
+
+    states: jax.Array
+    converged: jax.Array
+    rounds: jax.Array
+    residuals: jax.Array
+    settled: jax.Array
+
+
+def solve(
+    step: Callable[[jax.Array, Any], jax.Array],
+    first: jax.Array,
+    inputs: Any,
+    how: Rounds,
+    scale: Callable[[jax.Array], jax.Array],
+    *,
+    is_linear: bool = False,
+    by_loop: jax.Array | bool = False,
+) -> Solution:
+    """Returns the states of x_t = step(x_{t-1}, inputs_t).
+
+    Args:
+      step: `(x [*B, n], inputs of a step) -> x`; it treats rows alike.
+      first: x_0, `[*B, n]`.
+      inputs: a pytree of arrays, time leading.
+      how: how rounds are made.
+      scale: `states [T, *B, n] ->` what Δ is measured by.
+      is_linear: whether the step is linear in x plus a constant: then a round with whole Jacobians is all.
+      by_loop: bool; True leaves the rounds out.
+    """
+    at_once = jax.vmap(step)
+    is_exact = is_linear and how.jacobian == "full"
+    T = jax.tree.leaves(inputs)[0].shape[0]
+
+    def goes_on(found):
+        return ~(found.converged | found.is_over) & (found.rounds < how.most)
+
+    def round_(found):
+        befores = handed_to_steps(first, found.states, False)
+        afters, pull = jax.vjp(lambda befores: at_once(befores, inputs), befores)
+        residual = afters - found.states
+        change = _affine((1 - how.damping * (not is_exact)) * _jacobians(how.jacobian, pull, afters), residual)
+        states = found.states + change
+        small = jnp.all(jnp.abs(change) <= how.tolerance * scale(states), axis=-1)
+        finite = jnp.all(jnp.isfinite(change))
+        residuals = found.residuals.at[found.rounds].set(jnp.max(jnp.abs(residual), initial=0))
+        converged = finite if is_exact else jnp.all(small)
+        settled = jnp.sum(jnp.cumprod(small.astype(int), axis=0), axis=0)
+        return _Found(states, converged, found.rounds + 1, residuals, settled, ~finite)
+
+    states = jnp.zeros((T, *first.shape), first.dtype)
+    residuals = jnp.full(how.most, jnp.inf, first.dtype)
+    flags = jnp.asarray(False), jnp.asarray(0), residuals, jnp.zeros(first.shape[:-1], int), jnp.asarray(by_loop)
+    found = _meshes.while_loop(goes_on, round_, _Found(states, *flags))
+    states = jax.lax.cond(
+        found.converged,
+        lambda: found.states,
+        lambda: jax.lax.scan(lambda x, inputs: (step(x, inputs),) * 2, first, inputs)[1],
+    )
+    return Solution(states, *found[1:-1])
+
+
+class _Found(NamedTuple):
+    """A `Solution` in the making, and whether no more rounds are worth while."""
+
+    states: jax.Array
+    converged: jax.Array
+    rounds: jax.Array
+    residuals: jax.Array
+    settled: jax.Array
+    is_over: jax.Array
+
+
+def _jacobians(kind, pull, like):
+    """The Jacobians of all steps, `[T, *B, n, n]`, or their diagonals, `[T, *B, n]`, from what pulls cotangents back."""
+    n = like.shape[-1]
+    rows = jnp.eye(n, dtype=like.dtype)
+    pull_row = lambda row: pull(jnp.broadcast_to(row, like.shape))[0]
+    if kind == "full":
+        return jax.vmap(pull_row, out_axes=-2)(rows)
+    entries = jax.lax.map(lambda i: pull_row(rows[i])[..., i], jnp.arange(n))
+    return jnp.moveaxis(entries, 0, -1)
+
+
+def _affine(a, b):
+    """x_t = a_t x_{t-1} + b_t from 0, by an associative scan."""
+    if b.shape[0] == 0:
+        return b
+    product = functools.partial(jnp.matmul, precision="highest")
+
+    def then(one, other):
+        (a, b), (later_a, later_b) = one, other
+        if a.ndim == b.ndim:
+            return later_a * a, later_a * b + later_b
+        return product(later_a, a), product(later_a, b[..., None])[..., 0] + later_b
+
+    return jax.lax.associative_scan(then, (a, b))[1]

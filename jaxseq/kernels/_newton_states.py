@@ -1,0 +1,83 @@
+"""The states of all steps, solved for in rounds, and their derivatives, which are linear recurrences themselves.
+
+    x_t  = f(params, x_{t-1}, u_t)                         in rounds, see `_newton_rounds`
+    ẋ_t  = J_t ẋ_{t-1} + ∂f/∂params params˙ + ∂f/∂u u̇_t      the tangents: one associative scan of J_t
+    δ_t  = d_t + J_{t+1}ᵀ δ_{t+1}                           the cotangents, by d_t of what reads x_t: one of J_tᵀ, backwards
+
+The derivative is that of the solution, whatever rounds led to it: the implicit function theorem. The gradient of params
+is the vjp of one step over all T at once, from the δ_t. With the diagonals of J_t alone a linear recurrence takes rounds
+too; and where the states were found by the loop, so are their derivatives.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq._handed import handed_to_steps
+from jaxseq.kernels._newton_rounds import Rounds, Solution, solve
+from jaxseq.typing import Params
+
+Step = Callable[[Params, jax.Array, Any], jax.Array]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def states(step: Step, how: Rounds, params: Params, first: jax.Array, us: Any) -> Solution:
+    """Returns the states of x_t = step(params, x_{t-1}, u_t) from `first [*B, n]`; derivatives are of any order."""
+
+    def largest(states):
+        """Each number of a row's carry is measured by its largest value at any step."""
+        return jnp.max(jnp.abs(states), axis=0, initial=0)
+
+    return solve(functools.partial(step, params), first, us, how, largest)
+
+
+@states.defjvp
+def _derivative(step, how, primals, tangents):
+    (params, first, us), (d_params, d_first, d_us) = primals, tangents
+    solution = states(step, how, *primals)
+    befores = handed_to_steps(first, solution.states, False)
+    at_once = jax.vmap(step, (None, 0, 0))
+    d_befores = handed_to_steps(d_first, jnp.zeros_like(befores), False)
+    _, forcing = jax.jvp(at_once, (params, befores, us), (d_params, d_befores, d_us))
+    by_loop = ~solution.converged
+
+    def equation(tangents):
+        """What is to be the forcing."""
+        handed = handed_to_steps(jnp.zeros_like(first), tangents, False)
+        return tangents - jax.jvp(lambda befores: at_once(params, befores, us), (befores,), (handed,))[1]
+
+    def push(tangent, given):
+        before, u, forcing = given
+        return jax.jvp(lambda before: step(params, before, u), (before,), (tangent,))[1] + forcing
+
+    def pull(cotangent, given):
+        before, u, read = given  # of the step after, and of what reads this one's state
+        return jax.vjp(lambda before: step(params, before, u), before)[1](cotangent)[0] + read
+
+    def largest(vectors):
+        """A step's tangent or cotangent is measured by its own largest entry."""
+        return jnp.max(jnp.abs(vectors), axis=-1, keepdims=True, initial=0)
+
+    options = {"how": how, "scale": largest, "is_linear": True, "by_loop": by_loop}
+
+    def tangents_of(_, forcing):
+        return solve(push, jnp.zeros_like(first), (befores, us, forcing), **options).states
+
+    def cotangents_of(_, read):
+        back = lambda tree: jax.tree.map(lambda leaf: jnp.flip(leaf, 0), tree)
+        after = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, 0), back((befores, us)))  # the first meets a cotangent of 0
+        return back(solve(pull, jnp.zeros_like(first), (*after, back(read)), **options).states)
+
+    d_states = jax.lax.custom_linear_solve(equation, forcing, tangents_of, cotangents_of)
+    return solution, Solution(d_states, *map(_no_tangent, solution[1:]))
+
+
+def _no_tangent(leaf):
+    """That of what is reported of the rounds."""
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)
