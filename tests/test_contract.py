@@ -95,6 +95,7 @@ KERNELS = [
     "remat",
     "associative",
     "chunkwise",
+    "newton",
 ]  # those that each law is held against; all of them meet the oracle
 
 
@@ -137,6 +138,7 @@ def combinations():
     chosen += [Combination(name, *next(itertools.islice(ways, 6, None))) for name in linear]
     chosen += [Combination(*row) for row in pairwise([PLAIN, ["remat"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([["learned_carry(lru)", "learned_carry(mlstm)"], at_once, *FLAGS])]
+    chosen += [Combination(*row) for row in pairwise([["lstm", "own"], ["newton"], *FLAGS])]
     own = [name for name in zoo.KERNELS if name not in KERNELS]
     chosen += [Combination(*row) for row in pairwise([["lstm", "own"], own, *FLAGS])]
     nets = {wrapper: itertools.cycle(wrapped(wrapper)[place:]) for place, wrapper in enumerate(zoo.WRAPPERS)}

@@ -1,4 +1,4 @@
-"""What goes on inside a net: gradient flow, Jacobians, eigenvalues, gates and their saturation, saliency, alignments.
+"""What goes on inside a net: gradient flow, Jacobians, eigenvalues, gates, saliency, alignments, Newton's rounds.
 
 Plain functions that return arrays, for your own figures and tests; the `plot_*` function beside each family draws them
 and needs matplotlib, which is imported where it is called.
@@ -20,6 +20,8 @@ from jaxseq.diagnostics._jacobians import jacobian_singular_values as jacobian_s
 from jaxseq.diagnostics._jacobians import jacobians as jacobians
 from jaxseq.diagnostics._jacobians import lyapunov_exponents as lyapunov_exponents
 from jaxseq.diagnostics._jacobians import plot_singular_values as plot_singular_values
+from jaxseq.diagnostics._newton import NewtonReport as NewtonReport
+from jaxseq.diagnostics._newton import newton_report as newton_report
 from jaxseq.diagnostics._saliency import gradient_times_input as gradient_times_input
 from jaxseq.diagnostics._saliency import integrated_gradients as integrated_gradients
 from jaxseq.diagnostics._saliency import leave_one_out as leave_one_out

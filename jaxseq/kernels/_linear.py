@@ -53,7 +53,8 @@ def refuse_nonlinear(kernel: str, cell: Cell) -> None:
     if cell.linear is None:
         raise ValueError(
             f"`{kernel}` runs cells whose step is linear in the carry, which say so by `linear`; {cell!r} does not, or "
-            "a wrapper around it is not linear. Unroll with kernel=jaxseq.kernels.bptt, which runs every cell"
+            "a wrapper around it is not linear. Unroll with kernel=jaxseq.kernels.bptt, which runs every cell, or with "
+            "kernel=jaxseq.kernels.newton(), which solves for many steps at once"
         )
 
 

@@ -11,8 +11,6 @@ two carries dies out, and a few are enough at any T; above 0 it grows, and a rou
 
 import functools
 import itertools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +22,7 @@ from jaxseq._meshes import on_meshes, step_output
 from jaxseq.kernels._bytes import kernel_bytes, one_step
 from jaxseq.kernels._flat import Flat
 from jaxseq.kernels._newton_rounds import Rounds, Solution
-from jaxseq.kernels._newton_states import states
+from jaxseq.kernels._newton_states import newton_states
 from jaxseq.kernels._plan import Plan, register
 from jaxseq.kernels._rows import of_rows, rows_are_batch
 from jaxseq.kernels._wide import widened
@@ -68,7 +66,8 @@ def newton_options(
     """Returns the arguments of `newton`, checked."""
     check.one_of("jacobian", jacobian, ("full", "diagonal"))
     tolerance = None if tolerance is None else check.positive_finite("tolerance", tolerance)
-    return jacobian, tolerance, check.positive_int("rounds", rounds), check.probability("damping", damping)
+    damping = check.number("damping", damping, "in [0, 1]", lambda damping: 0 <= damping <= 1)
+    return jacobian, tolerance, check.positive_int("rounds", rounds), damping
 
 
 @factory
@@ -84,11 +83,11 @@ def _newton(jacobian, tolerance, rounds, damping):
     @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
     @on_meshes
     def kernel(cell, params, carry, xs, *, reverse=False):
-        _refuse(cell, params, xs)
+        refuse(cell, params, xs)
         return loop(params, carry, xs, cell=cell, reverse=reverse)
 
     def plan(cell, params, xs):
-        _refuse(cell, params, xs)
+        refuse(cell, params, xs)
         return _plan(options, kernel, cell, params, xs)
 
     return register(kernel, plan)
@@ -97,7 +96,7 @@ def _newton(jacobian, tolerance, rounds, damping):
 def newton_solution(
     options: tuple[str, float | None, int, float], cell: Cell, params: Params, carry: Carry, xs: Inputs, reverse: bool
 ) -> tuple[Carry, jax.Array, Solution]:
-    """Returns the last carry, ys `[T, B, H]`, and what the rounds came to; with `reverse` in the order of processing."""
+    """Returns the last carry, ys `[T, B, H]`, and what the rounds came to, in the order of processing."""
     T = jax.tree.leaves(xs)[0].shape[0]
     if not isinstance(T, int):
         raise unknown(T, "for an associative scan")
@@ -115,7 +114,7 @@ def newton_solution(
         return flat.flat(whole_step(params, before, u)[0], before.shape[:-1])
 
     first = flat.flat(carry, batch)
-    solution = states(step, how, wide, first, us)
+    solution = newton_states(step, how, wide, first, us)
     befores = handed_to_steps(first, solution.states, False)
     afters, ys = jax.vmap(whole_step, (None, 0, 0))(wide, befores, us)
     last = jax.tree.map(lambda leaf: leaf[-1], afters) if T else carry
@@ -126,7 +125,7 @@ def _flipped(tree):
     return jax.tree.map(lambda leaf: jnp.flip(leaf, 0), tree)
 
 
-def _refuse(cell, params, xs):
+def refuse(cell, params, xs):
     """Raises unless rounds can be made of a cell: its carry is of floats, and its rows do not see one another."""
     leaves, tree = jax.tree.flatten((params, one_step(xs)))
     reason = _reason(cell, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))

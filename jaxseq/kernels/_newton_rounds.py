@@ -108,7 +108,7 @@ def solve(
     states = jax.lax.cond(
         found.converged,
         lambda: found.states,
-        lambda: jax.lax.scan(lambda x, inputs: (step(x, inputs),) * 2, first, inputs)[1],
+        lambda: _meshes.scan(lambda x, inputs: (step(x, inputs),) * 2, first, inputs)[1],
     )
     return Solution(states, *found[1:-1])
 
@@ -125,9 +125,9 @@ class _Found(NamedTuple):
 
 
 def _jacobians(kind, pull, like):
-    """The Jacobians of all steps, `[T, *B, n, n]`, or their diagonals, `[T, *B, n]`, from what pulls cotangents back."""
+    """The Jacobians of all steps, `[T, *B, n, n]`, or their diagonals, `[T, *B, n]`; `pull` takes cotangents back."""
     n = like.shape[-1]
-    rows = jnp.eye(n, dtype=like.dtype)
+    rows, _ = _meshes.vary_alike((jnp.eye(n, dtype=like.dtype), like))
     pull_row = lambda row: pull(jnp.broadcast_to(row, like.shape))[0]
     if kind == "full":
         return jax.vmap(pull_row, out_axes=-2)(rows)

@@ -1,12 +1,12 @@
 """The states of all steps, solved for in rounds, and their derivatives, which are linear recurrences themselves.
 
-    x_t  = f(params, x_{t-1}, u_t)                         in rounds, see `_newton_rounds`
-    ẋ_t  = J_t ẋ_{t-1} + ∂f/∂params params˙ + ∂f/∂u u̇_t      the tangents: one associative scan of J_t
-    δ_t  = d_t + J_{t+1}ᵀ δ_{t+1}                           the cotangents, by d_t of what reads x_t: one of J_tᵀ, backwards
+    x_t = f(params, x_{t-1}, u_t)                   in rounds, see `_newton_rounds`
+    z_t = J_t z_{t-1} + (∂f/∂params) p + (∂f/∂u) v_t    tangents z of x, from p of params and v of u: a scan of J_t
+    δ_t = d_t + J_{t+1}ᵀ δ_{t+1}                    cotangents, from d_t of what reads x_t: a scan of J_tᵀ, backwards
 
 The derivative is that of the solution, whatever rounds led to it: the implicit function theorem. The gradient of params
-is the vjp of one step over all T at once, from the δ_t. With the diagonals of J_t alone a linear recurrence takes rounds
-too; and where the states were found by the loop, so are their derivatives.
+is the vjp of one step over all T at once, from the δ_t. With the diagonals of J_t alone a linear recurrence takes
+rounds too; and where the states were found by the loop, so are their derivatives.
 """
 
 import functools
@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxseq._handed import handed_to_steps
 from jaxseq.kernels._newton_rounds import Rounds, Solution, solve
@@ -24,26 +23,32 @@ from jaxseq.typing import Params
 Step = Callable[[Params, jax.Array, Any], jax.Array]
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def states(step: Step, how: Rounds, params: Params, first: jax.Array, us: Any) -> Solution:
+def newton_states(step: Step, how: Rounds, params: Params, first: jax.Array, us: Any) -> Solution:
     """Returns the states of x_t = step(params, x_{t-1}, u_t) from `first [*B, n]`; derivatives are of any order."""
 
     def largest(states):
         """Each number of a row's carry is measured by its largest value at any step."""
-        return jnp.max(jnp.abs(states), axis=0, initial=0)
+        return jnp.max(jnp.abs(states), axis=0, keepdims=True, initial=0)
 
-    return solve(functools.partial(step, params), first, us, how, largest)
+    constants = jax.lax.stop_gradient((params, first, us))
+    found = solve(functools.partial(step, constants[0]), *constants[1:], how, largest)
+    return found._replace(states=_solution(step, how, found.converged, found.states, params, first, us))
 
 
-@states.defjvp
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _solution(step, how, converged, states, params, first, us):
+    """The states, which were found for constants, as a function of params, first and us."""
+    return states
+
+
+@_solution.defjvp
 def _derivative(step, how, primals, tangents):
-    (params, first, us), (d_params, d_first, d_us) = primals, tangents
-    solution = states(step, how, *primals)
-    befores = handed_to_steps(first, solution.states, False)
+    (converged, _, params, first, us), (_, _, d_params, d_first, d_us) = primals, tangents
+    states = _solution(step, how, *primals)
+    befores = handed_to_steps(first, states, False)
     at_once = jax.vmap(step, (None, 0, 0))
     d_befores = handed_to_steps(d_first, jnp.zeros_like(befores), False)
     _, forcing = jax.jvp(at_once, (params, befores, us), (d_params, d_befores, d_us))
-    by_loop = ~solution.converged
 
     def equation(tangents):
         """What is to be the forcing."""
@@ -62,7 +67,7 @@ def _derivative(step, how, primals, tangents):
         """A step's tangent or cotangent is measured by its own largest entry."""
         return jnp.max(jnp.abs(vectors), axis=-1, keepdims=True, initial=0)
 
-    options = {"how": how, "scale": largest, "is_linear": True, "by_loop": by_loop}
+    options = {"how": how, "scale": largest, "is_linear": True, "by_loop": ~converged}
 
     def tangents_of(_, forcing):
         return solve(push, jnp.zeros_like(first), (befores, us, forcing), **options).states
@@ -72,12 +77,4 @@ def _derivative(step, how, primals, tangents):
         after = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, 0), back((befores, us)))  # the first meets a cotangent of 0
         return back(solve(pull, jnp.zeros_like(first), (*after, back(read)), **options).states)
 
-    d_states = jax.lax.custom_linear_solve(equation, forcing, tangents_of, cotangents_of)
-    return solution, Solution(d_states, *map(_no_tangent, solution[1:]))
-
-
-def _no_tangent(leaf):
-    """That of what is reported of the rounds."""
-    if jnp.issubdtype(leaf.dtype, jnp.floating):
-        return jnp.zeros_like(leaf)
-    return np.zeros(leaf.shape, jax.dtypes.float0)
+    return states, jax.lax.custom_linear_solve(equation, forcing, tangents_of, cotangents_of)

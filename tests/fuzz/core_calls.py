@@ -21,6 +21,7 @@ RUN = {"cell": CELL, "params": PARAMS, "xs": XS, "carry": CARRY}
 MIN_GRU = jaxseq.min_gru(H)
 LINEAR = RUN | {"cell": MIN_GRU, "params": MIN_GRU.init(KEY, D)}
 FLAGS = {"mask": MASK, "reset": RESET, "reverse": False}
+NEWTON = {"jacobian": "full", "tolerance": 1e-6, "rounds": 4, "damping": 0.1}
 INITS = {"input_init": INIT, "recurrent_init": INIT, "bias_init": jax.nn.initializers.zeros}
 SIGNAL = jnp.sin(jnp.arange(400.0)).reshape(2, 200)
 SERIES = np.arange(20.0).reshape(10, 2)
@@ -106,6 +107,7 @@ def _core():
         "kernels.explain": {"cell": CELL, "params": PARAMS, "xs": XS, "kernel": kernels.scan},
         "kernels.peak_bytes": {"cell": CELL, "params": PARAMS, "xs": XS, "kernel": kernels.scan},
         "kernels.chunkwise": {"steps": 2},
+        "kernels.newton": NEWTON,
         "kernels.remat": {"segment": 2},
         "kernels.truncated": {"segment": 2},
     }
@@ -128,6 +130,7 @@ def _diagnostics():
         "diagnostics.eigenvalues": LINEAR | FLAGS | {"key": KEY},
         "diagnostics.memory_lengths": {"eigenvalues": jnp.full((T, B, H), 0.9), "mask": MASK},
         "diagnostics.plot_eigenvalues": {"eigenvalues": jnp.full((T, B, H), 0.9 + 0.1j)},
+        "diagnostics.newton_report": RUN | FLAGS | {"key": KEY} | NEWTON,
         "diagnostics.saturation": {"gate": XS, "low": 0.1, "high": 0.9, "mask": MASK},
         "diagnostics.plot_alignment": {"weights": jnp.eye(2), "source": names, "target": names},
         "diagnostics.plot_gates": {"gates": {"f": XS[:, 0]}},

@@ -17,7 +17,7 @@ WRAPPERS = ("stack", "residual", "bidirectional", "dropout", "learned_carry", "z
 LINEAR = ("lru", "s5", "min_gru", "min_lstm", "rg_lru", "mamba", "mamba2", "gla", "gated_delta_net", "mlstm")
 LINEAR += ("causal_conv",)
 KERNELS = {"bptt": kernels.bptt, "scan": kernels.scan, "remat": kernels.remat(2), "truncated": kernels.truncated(2)}
-KERNELS |= {"native": kernels.native}
+KERNELS |= {"native": kernels.native, "newton": kernels.newton()}
 
 
 def drawn(cell):
@@ -152,6 +152,13 @@ def jacobians():
     cell = jaxseq.gru(H)
     found = diagnostics.jacobians(cell, drawn(cell), floats(T, D))
     return found, diagnostics.jacobian_singular_values(found), diagnostics.lyapunov_exponents(found)
+
+
+@of("diagnostics.newton_report")
+def newton_report():
+    cell = jaxseq.gru(H)
+    flags = {"mask": time_mask(), "reset": resets()}
+    return diagnostics.newton_report(cell, drawn(cell), floats(T, B, D), jacobian="diagonal", **flags)
 
 
 @of("diagnostics.carry_gradients", "diagnostics.gradient_norms")
