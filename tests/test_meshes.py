@@ -25,11 +25,12 @@ SOME = [
     ("own", "scan", True),
     ("zoneout(gru)", "remat", True),
     ("learned_carry(rnn)", "bptt", True),
+    ("rnn", "newton", True),
 ]
 ALL = [
     (name, kernel, True)
     for name in zoo.CELLS
-    for kernel in ("scan", "bptt", "remat", "native")
+    for kernel in ("scan", "bptt", "remat", "native", "newton")
     if zoo.runs(kernel, name)
 ]
 

@@ -11,6 +11,7 @@ two carries dies out, and a few are enough at any T; above 0 it grows, and a rou
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from jaxseq import check
 from jaxseq._factory import factory
 from jaxseq._handed import handed_to_steps
 from jaxseq._meshes import on_meshes, step_output
-from jaxseq.kernels._bytes import kernel_bytes, one_step
+from jaxseq.kernels._bytes import array_bytes, kernel_bytes, one_step
 from jaxseq.kernels._flat import Flat
 from jaxseq.kernels._newton_rounds import Rounds, Solution
 from jaxseq.kernels._newton_states import newton_states
@@ -160,16 +161,18 @@ def _reason(cell, tree, shapes):
 
 
 def _plan(options, kernel, cell, params, xs):
-    T = jax.tree.leaves(xs)[0].shape[0]
+    """Whole Jacobians are held three times by a scan; before it, what the step's us are made of for each of n rows."""
+    T, *batch = jax.tree.leaves(xs)[0].shape[:-1]
     jacobian, _, rounds, _ = options
-    n = _carry_size(cell, params, xs)
-    matrices = f"Jacobians of {n} × {n}" if jacobian == "full" else f"diagonals of {n}"
+    carry = jax.eval_shape(lambda params: cell.carry(params, tuple(batch)), params)
+    flat = Flat.of(carry, len(batch))
+    n, is_full = flat.size, jacobian == "full"
+    matrices = f"Jacobians of {n} × {n}" if is_full else f"diagonals of {n}"
     reason = f"at most {rounds} rounds of associative scans over {matrices}, then the loop"
-    held = lambda: kernel_bytes(kernel, cell, params, xs)
+
+    def held():
+        vectors = T * math.prod(batch) * n * flat.dtype.itemsize
+        of_rows = 3 * n * vectors + n * array_bytes(jax.eval_shape(cell.project, params, xs)) if is_full else 0
+        return kernel_bytes(kernel, cell, params, xs) + of_rows
+
     return Plan("kernels.newton", "the adjoint of the solution", T, T, reason, held)
-
-
-def _carry_size(cell, params, xs):
-    batch = jax.tree.leaves(xs)[0].shape[1:-1]
-    carry = jax.eval_shape(lambda params: cell.carry(params, batch), params)
-    return Flat.of(carry, len(batch)).size

@@ -12,7 +12,8 @@ and to what is let pass:
 
     |Δ_t| ≤ tolerance · scale
 
-What has not converged is run by the loop. No number is clipped; where one is not finite, the rounds end.
+What has not converged is run by the loop, and no number is clipped. A product of many Jacobians may overflow while a
+guess is far off: where Δ_t is not finite, x_t is left as it is for this round. Where ρ_t is not, the rounds end.
 """
 
 import functools
@@ -43,7 +44,7 @@ class Rounds(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """What the rounds came to, and the states that they or the loop found.
+    """The states that the rounds or the loop found, and what the rounds came to.
 
     Attributes:
       states: `[T, *B, n]`.
@@ -85,43 +86,33 @@ def solve(
     is_exact = is_linear and how.jacobian == "full"
     T = jax.tree.leaves(inputs)[0].shape[0]
 
-    def goes_on(found):
-        return ~(found.converged | found.is_over) & (found.rounds < how.most)
+    def goes_on(state):
+        found, is_over = state
+        return ~(found.converged | is_over) & (found.rounds < how.most)
 
-    def round_(found):
+    def round_(state):
+        found, _ = state
         befores = handed_to_steps(first, found.states, False)
         afters, pull = jax.vjp(lambda befores: at_once(befores, inputs), befores)
         residual = afters - found.states
         change = _affine((1 - how.damping * (not is_exact)) * _jacobians(how.jacobian, pull, afters), residual)
-        states = found.states + change
+        finite = jnp.isfinite(change)
+        states = found.states + jnp.where(finite, change, 0)
         small = jnp.all(jnp.abs(change) <= how.tolerance * scale(states), axis=-1)
-        finite = jnp.all(jnp.isfinite(change))
         residuals = found.residuals.at[found.rounds].set(jnp.max(jnp.abs(residual), initial=0))
-        converged = finite if is_exact else jnp.all(small)
+        converged = jnp.all(finite if is_exact else small)
         settled = jnp.sum(jnp.cumprod(small.astype(int), axis=0), axis=0)
-        return _Found(states, converged, found.rounds + 1, residuals, settled, ~finite)
+        is_over = ~jnp.all(jnp.isfinite(residual))
+        return Solution(states, converged, found.rounds + 1, residuals, settled), is_over
 
-    states = jnp.zeros((T, *first.shape), first.dtype)
-    residuals = jnp.full(how.most, jnp.inf, first.dtype)
-    flags = jnp.asarray(False), jnp.asarray(0), residuals, jnp.zeros(first.shape[:-1], int), jnp.asarray(by_loop)
-    found = _meshes.while_loop(goes_on, round_, _Found(states, *flags))
-    states = jax.lax.cond(
-        found.converged,
-        lambda: found.states,
-        lambda: _meshes.scan(lambda x, inputs: (step(x, inputs),) * 2, first, inputs)[1],
-    )
-    return Solution(states, *found[1:-1])
+    guess, none = jnp.zeros((T, *first.shape), first.dtype), jnp.full(how.most, jnp.inf, first.dtype)
+    start = Solution(guess, jnp.asarray(False), jnp.asarray(0), none, jnp.zeros(first.shape[:-1], int))
+    found, _ = _meshes.while_loop(goes_on, round_, (start, jnp.asarray(by_loop)))
 
+    def loop():
+        return _meshes.scan(lambda x, inputs: (step(x, inputs),) * 2, first, inputs)[1]
 
-class _Found(NamedTuple):
-    """A `Solution` in the making, and whether no more rounds are worth while."""
-
-    states: jax.Array
-    converged: jax.Array
-    rounds: jax.Array
-    residuals: jax.Array
-    settled: jax.Array
-    is_over: jax.Array
+    return found._replace(states=jax.lax.cond(found.converged, lambda: found.states, loop))
 
 
 def _jacobians(kind, pull, like):
