@@ -31,6 +31,8 @@ def plain_rounds(w, us, first, *, jacobian="full", tolerance=1e-12, most=32, dam
     """The rounds of one row of an RNN h' = tanh(u + h w): residuals, how many steps had settled, and the states."""
     T, n = us.shape
     h, residuals, settled = np.zeros((T, n)), [], 0
+    for _ in range(16):  # the first guess
+        h = np.tanh(us + np.concatenate([first[None], h])[:-1] @ w)
     for _ in range(most):
         before = np.concatenate([first[None], h])[:-1]
         residual = np.tanh(us + before @ w) - h
@@ -66,7 +68,7 @@ def rnn(gain, H, T, B=1, seed=0):
     ids=str,
 )
 def test_rounds_are_those_of_plain_numpy(options):
-    cell, params, xs, carry = rnn(0.9, 4, 20, B=2)
+    cell, params, xs, carry = rnn(1.6, 4, 70, B=2)
     report = diagnostics.newton_report(cell, params, xs, carry, tolerance=1e-9, **options)
     plain = {"most": options.get("rounds", 32)} | {name: options[name] for name in options if name != "rounds"}
     rows = [plain_rounds(params.w_h, xs[:, row], carry[row], tolerance=1e-9, **plain) for row in range(2)]
@@ -75,7 +77,7 @@ def test_rounds_are_those_of_plain_numpy(options):
     for residuals, _, _ in rows:  # a row that has settled stays
         want[: len(residuals)] = np.maximum(want[: len(residuals)], residuals)
     assert int(report.rounds) == made
-    assert bool(report.fell_back) == (min(settled for _, settled, _ in rows) < 20)
+    assert bool(report.fell_back) == (min(settled for _, settled, _ in rows) < 70)
     np.testing.assert_array_equal(report.settled, [settled for _, settled, _ in rows])
     np.testing.assert_allclose(report.residuals[:made], want, rtol=1e-6, atol=1e-9)
     assert np.all(np.isinf(report.residuals[made:]))
@@ -99,7 +101,7 @@ def results(cell, problem, mask, reset, kernel, reverse):
     return values, pull((problem.d_carry, problem.d_ys))
 
 
-def assert_those_of_scan(name, how, reverse, batch=(3,), T=12, flagged=True):
+def assert_those_of_scan(name, how, reverse, batch=(3,), T=40, flagged=True):
     cell = zoo.find(name).cell
     problem = test_contract.make_problem(cell, batch=batch, steps=T)
     generator = np.random.default_rng(5)
@@ -135,7 +137,7 @@ def test_no_steps_and_no_rows(T, batch):
     st.sampled_from(list(KERNELS)),
     st.booleans(),
     st.sampled_from([(), (1,), (3,), (2, 2), (0, 2)]),
-    st.integers(0, 17),
+    st.sampled_from([0, 1, 16, 17, 18, 50]),
     st.booleans(),
 )
 def test_any_shape(name, how, reverse, batch, T, flagged):

@@ -81,17 +81,17 @@ def _newton(jacobian, tolerance, rounds, damping):
 
     loop = rows_are_batch(newton_loop)
 
-    @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
-    @on_meshes
     def kernel(cell, params, carry, xs, *, reverse=False):
         refuse(cell, params, xs)
         return loop(params, carry, xs, cell=cell, reverse=reverse)
 
     def plan(cell, params, xs):
         refuse(cell, params, xs)
-        return _plan(options, kernel, cell, params, xs)
+        return _plan(options, compiled, cell, params, xs)
 
-    return register(kernel, plan)
+    kernel.__name__ = kernel.__qualname__ = "newton"
+    compiled = jax.jit(on_meshes(kernel), static_argnames=("cell", "reverse"))
+    return register(compiled, plan)
 
 
 def newton_solution(

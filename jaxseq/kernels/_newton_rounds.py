@@ -12,6 +12,9 @@ and to what is let pass:
 
     |Δ_t| ≤ tolerance · scale
 
+The first guess of a state is what the 16 steps up to it make of zeros. A trajectory that forgets is near it, while the
+Jacobians at zeros may stretch where those of the trajectory do not.
+
 What has not converged is run by the loop, and no number is clipped. A product of many Jacobians may overflow while a
 guess is far off: where Δ_t is not finite, x_t is left as it is for this round. Where ρ_t is not, the rounds end.
 """
@@ -25,6 +28,8 @@ import jax.numpy as jnp
 
 from jaxseq import _meshes
 from jaxseq._handed import handed_to_steps
+
+HISTORY = 16  # steps that the first guess of a state is made from
 
 
 class Rounds(NamedTuple):
@@ -105,7 +110,11 @@ def solve(
         is_over = ~jnp.all(jnp.isfinite(residual))
         return Solution(states, converged, found.rounds + 1, residuals, settled), is_over
 
+    def from_one_step_more(states, _):
+        return at_once(handed_to_steps(first, states, False), inputs), None
+
     guess, none = jnp.zeros((T, *first.shape), first.dtype), jnp.full(how.most, jnp.inf, first.dtype)
+    guess, _ = _meshes.scan(from_one_step_more, guess, length=0 if is_linear else HISTORY)
     start = Solution(guess, jnp.asarray(False), jnp.asarray(0), none, jnp.zeros(first.shape[:-1], int))
     found, _ = _meshes.while_loop(goes_on, round_, (start, jnp.asarray(by_loop)))
 
