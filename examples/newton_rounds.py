@@ -100,16 +100,16 @@ def plot(runs: list[Run], path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for color, T in enumerate(sorted({run.T for run in runs})):
-        own = [run for run in runs if run.T == T]
         for marker, fell_back in (("o", False), ("x", True)):
-            some = [run for run in own if run.fell_back == fell_back]
-            style = {"color": f"C{color}", "marker": marker, "label": f"T = {T:,}{', fell back' * fell_back}"}
+            some = [run for run in runs if (run.T, run.fell_back) == (T, fell_back)]
+            style = {"c": f"C{color}", "marker": marker, "s": 120 / 3**color, "alpha": 0.7}
+            style["label"] = f"T = {T:,}{', took the loop' * fell_back}"
             exponents = [run.exponent for run in some]
             left.scatter(exponents, [run.rounds for run in some], **style)
             right.scatter(exponents, [run.settled / run.rounds for run in some], **style)
-    left.set(ylabel="rounds", yscale="log", title=f"Rounds, at most {MOST}")
+    left.set(ylabel="rounds", title=f"Rounds, at most {MOST}")
     right.set(ylabel="steps", yscale="log", title="Steps put right a round")
-    for axes in (left, right):
+    for axes in figure.axes:
         axes.axvline(0, color="0.4", lw=1, ls="--")
         axes.set(xlabel="largest Lyapunov exponent, a step")
         axes.spines[["top", "right"]].set_visible(False)

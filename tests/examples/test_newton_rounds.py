@@ -30,7 +30,7 @@ def test_end_to_end(tmp_path, capsys):
     exponents = [float(row[1]) for row in gains.values()]
     assert sorted(exponents) == exponents
     assert exponents[0] < -0.5
-    assert gains[0.5][2:] == ["4,", "4", "4,", "4"]
+    assert gains[0.5][2:] == ["2,", "2", "2,", "2"]
     assert all(float(word) < 1e-10 for line in lines if line.startswith("largest") for word in line.split()[-1:])
     assert (tmp_path / "rounds.png").stat().st_size > 10_000
     assert not jax.config.read("jax_enable_x64")
