@@ -126,8 +126,12 @@ def _flipped(tree):
     return jax.tree.map(lambda leaf: jnp.flip(leaf, 0), tree)
 
 
-def refuse(cell, params, xs):
-    """Raises unless rounds can be made of a cell: its carry is of floats, and its rows do not see one another."""
+def refuse(cell: Cell, params: Params, xs: Inputs) -> None:
+    """Raises unless rounds can be made of a cell.
+
+    Raises:
+      ValueError: its carry is not of floats, or its rows see one another.
+    """
     leaves, tree = jax.tree.flatten((params, one_step(xs)))
     reason = _reason(cell, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
     if reason is not None:
