@@ -4,7 +4,6 @@
 """
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +113,7 @@ def assert_those_of_scan(name, how, reverse, batch=(3,), T=40, flagged=True):
 
 
 FEW = [("lstm", "full", True), ("gru", "diagonal", False)]
-ALL = itertools.product(["rnn", "lstm", "gru", "slstm", "own", "lru", "mlstm"], KERNELS, [False, True])
+ALL = test_contract.pairwise([["rnn", "lstm", "gru", "slstm", "own", "lru", "mlstm"], list(KERNELS), [False, True]])
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_no_steps_and_no_rows(T, batch):
 
 
 @pytest.mark.learn
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     st.sampled_from(["rnn", "lstm", "gru", "slstm"]),
     st.sampled_from(list(KERNELS)),

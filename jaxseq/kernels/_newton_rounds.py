@@ -114,7 +114,8 @@ def solve(
         return at_once(handed_to_steps(first, states, False), inputs), None
 
     guess, none = jnp.zeros((T, *first.shape), first.dtype), jnp.full(how.most, jnp.inf, first.dtype)
-    guess, _ = _meshes.scan(from_one_step_more, guess, length=0 if is_linear else HISTORY)
+    if not is_linear:
+        guess, _ = _meshes.scan(from_one_step_more, guess, length=HISTORY)
     start = Solution(guess, jnp.asarray(False), jnp.asarray(0), none, jnp.zeros(first.shape[:-1], int))
     found, _ = _meshes.while_loop(goes_on, round_, (start, jnp.asarray(by_loop)))
 
