@@ -1,4 +1,4 @@
-"""Holds a cell's hand-written backward against autodiff and finite differences, in float64."""
+"""Holds a cell's hand-written gradient against autodiff and finite differences, in float64."""
 
 import functools
 from typing import Any
@@ -11,8 +11,8 @@ from jaxseq import check
 from jaxseq._around import around
 from jaxseq._carry_parts import parts_of
 from jaxseq._unroll import unroll
-from jaxseq.kernels import bptt, scan
-from jaxseq.typing import Carry, Cell, Params
+from jaxseq.kernels import associative, bptt, chunkwise, scan
+from jaxseq.typing import Carry, Cell, Kernel, Params
 
 _DIFFERENCE = 1e-6  # the step of a central difference: its error is about 1e-10 of the third derivative
 _BESIDE = 0.1  # how far from a kink finite differences are taken
@@ -31,17 +31,18 @@ def check_bptt(
     tolerance: float = 1e-9,
     difference_tolerance: float = 1e-5,
 ) -> None:
-    """Raises unless `cell.backward` is the gradient of `cell.step`, on the numbers given.
+    """Raises unless `cell.backward`, or `cell.linear`, has the values and the gradient of `cell.step`, on these numbers.
 
     All numbers are converted to float64 first. Outputs, last carry and the gradients by params, carry and xs, for
-    random cotangents of both results, are held against `kernels.scan`, which knows only `step`, and so are the values
-    of the cell's `direct`, if it has one; then each leaf's gradient, along a random direction, against central finite
-    differences. A leaf at a kink, as the sLSTM's n = 0 is, has none: there all is checked again a little beside it.
+    random cotangents of both results, are held against `kernels.scan`, which knows only `step`; then each leaf's
+    gradient, along a random direction, against central finite differences. A leaf at a kink, as the sLSTM's n = 0 is,
+    has none: there all is checked again a little beside it. A linear cell, whose algebra has the gradient, is checked
+    by each kind of kernel that runs it: step by step, in chunks and all steps at once.
 
     A cell that draws noise or that hears (`Cell.hears`) is checked twice: without, and with noise and a `Heard` carry.
 
     Args:
-      cell: a Cell with a `backward`.
+      cell: a Cell with a `backward`, or a linear one.
       params, xs, carry, mask, reset, reverse: as for `jaxseq.unroll`; small sizes do, with T of at least 3.
       key: what the noise is drawn from; None: `jax.random.key(0)`.
       tolerance: the largest error against autodiff, relative to the leaf's largest entry or 1.
@@ -49,15 +50,17 @@ def check_bptt(
 
     Raises:
       AssertionError: naming the leaf and the error.
-      TypeError, ValueError: `cell` has no `backward`, there is nothing to check, or an argument does not fit.
+      TypeError, ValueError: `cell` has neither `backward` nor `linear`, there is nothing to check, or an argument does not fit.
 
     >>> cell = jaxseq.gru(4)
     >>> params = cell.init(jax.random.key(0), 3)
     >>> check_bptt(cell, params, jax.random.normal(jax.random.key(1), (5, 2, 3)))
     """
     check.net(cell)
-    if not isinstance(cell, Cell) or cell.backward is None:
-        raise ValueError("`cell` must be a Cell with a `backward`; there is no hand-written gradient to check")
+    if not isinstance(cell, Cell) or not _by_hand(cell):
+        raise ValueError(
+            "`cell` must be a Cell with a `backward`, or a linear one; there is no hand-written gradient to check"
+        )
     check.random_key(key)
     with jax.enable_x64(True):
         xs = check.array("xs", "T, B, D", xs)
@@ -68,8 +71,8 @@ def check_bptt(
     tolerance = check.at_least_zero("tolerance", tolerance)
     difference_tolerance = check.at_least_zero("difference_tolerance", difference_tolerance)
     leaves = jax.tree.leaves((params, carry))
-    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
-        raise ValueError("`params` and `carry` must be all floating to be checked against finite differences")
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves):
+        raise ValueError("`params` and `carry` must be all floating or complex, or there are no finite differences")
     if xs.shape[0] < 2 or xs.size == 0 or (mask is not None and not np.any(mask)):
         raise ValueError(f"there is nothing to check in `xs` {xs.shape} and its mask: give at least 2 real steps")
     check.parameters(cell, params, xs.shape[-1])
@@ -86,6 +89,14 @@ def check_bptt(
             options["key"] = jax.random.key(0) if key is None else key
             cell = _hearing(cell) if cell.hears else cell
             _check(f"with {' and '.join(extras)}, ", cell, reverse, arguments, options, *tolerances)
+
+
+def _by_hand(cell) -> dict[str, Kernel]:
+    """The kernels that run a cell by a gradient that is written by hand, each after the words that name it in errors."""
+    if cell.linear is not None:
+        kernels = {"bptt": bptt, "chunkwise(2)": chunkwise(2), "associative": associative}
+        return {f", by kernels.{name},": kernel for name, kernel in kernels.items()}
+    return {} if cell.backward is None else {"": bptt}
 
 
 @functools.cache
@@ -120,12 +131,15 @@ def _check(case, cell, reverse, arguments, options, tolerance, difference_tolera
     def function(arguments):
         return _inner(_run(cell, scan, reverse, arguments, options), cotangents)
 
+    values = "`fwd`" if cell.linear is None else "`linear`"
     for is_last in (False, True):
         want, want_gradients = _run_and_back(cell, scan, reverse, arguments, options, cotangents)
-        got, gradients = _run_and_back(cell, bptt, reverse, arguments, options, cotangents)
-        _compare(f"{case}`fwd` differs from `step` in", got, want, tolerance)
-        message = f"{case}the hand-written gradient differs from autodiff's in"
-        _compare(message, gradients, want_gradients, tolerance)
+        gradients = want_gradients
+        for by, kernel in _by_hand(cell).items():
+            got, gradients = _run_and_back(cell, kernel, reverse, arguments, options, cotangents)
+            _compare(f"{case}{values}{by} differs from `step` in", got, want, tolerance)
+            message = f"{case}the hand-written gradient{by} differs from autodiff's in"
+            _compare(message, gradients, want_gradients, tolerance)
         slopes, differences, bends = _directional(function, arguments, gradients)
         message = f"{case}the hand-written gradient, along a random direction, differs from finite differences in"
         wrong = _wrong(slopes, differences, difference_tolerance)
@@ -152,7 +166,8 @@ def _directional(function, arguments, gradients):
             for move in (_DIFFERENCE * direction, -_DIFFERENCE * direction)
         )
         bend = (ahead - 2 * here + behind) / _DIFFERENCE
-        results.append((np.vdot(np.asarray(gradient), direction), (ahead - behind) / (2 * _DIFFERENCE), bend))
+        slope = np.sum(np.asarray(gradient) * direction).real
+        results.append((slope, (ahead - behind) / (2 * _DIFFERENCE), bend))
     return (jax.tree.unflatten(structure, map(np.asarray, column)) for column in zip(*results, strict=True))
 
 
@@ -197,18 +212,23 @@ def _name(path):
 
 
 @jax.jit
-def _inner(left, right):
-    return sum(map(jnp.vdot, jax.tree.leaves(left), jax.tree.leaves(right)))
+def _inner(values, cotangents):
+    """The number whose change is Re(δ · dz), the meaning of a cotangent in JAX, of complex z too."""
+    return sum(jnp.sum(z * d).real for z, d in zip(*map(jax.tree.leaves, (values, cotangents)), strict=True))
 
 
 def _normal_like(tree, seed):
     generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), tree)
+
+    def draw(leaf):
+        drawn = generator.normal(size=leaf.shape)
+        return drawn + 1j * generator.normal(size=leaf.shape) if jnp.iscomplexobj(leaf) else drawn
+
+    return jax.tree.map(draw, tree)
 
 
 def _to_float64(tree):
     def convert(leaf):
-        leaf = np.asarray(leaf)
-        return jnp.asarray(leaf, jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.asarray(leaf)
+        return jnp.asarray(leaf, np.complex128 if jnp.iscomplexobj(leaf) else np.float64)
 
     return jax.tree.map(convert, tree)

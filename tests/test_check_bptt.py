@@ -6,20 +6,25 @@ import numpy as np
 import pytest
 
 import jaxseq
-from jaxseq import Backward
+from jaxseq import Backward, recurrences
 from tests import zoo
 from tests.forms.own import leaking
 
 XS = jax.random.normal(jax.random.key(1), (5, 2, 3))
 CELL = jaxseq.gru(4)
 PARAMS = zoo.random_like(CELL.init(jax.random.key(0), 3), 0)
-BY_HAND = {name: entry.cell for name, entry in zoo.CELLS.items() if getattr(entry.cell, "backward", None) is not None}
+BY_HAND = {
+    name: entry.cell
+    for name, entry in zoo.CELLS.items()
+    if isinstance(entry.cell, jaxseq.Cell) and (entry.cell.backward is not None or entry.cell.linear is not None)
+}
 # Finite differences once for each piece of code; the rest differ by an activation, and test_contract has them all.
 DIFFERENT = [
     name for name in BY_HAND if name.split("_")[-1] not in ("relu", "sigmoid", "writes", "tanh", "exponential")
 ]
 EACH = [
-    name if name in ("rnn", "lstm", "gru", "own") else pytest.param(name, marks=pytest.mark.learn) for name in DIFFERENT
+    name if name in ("rnn", "lstm", "gru", "own", "lru") else pytest.param(name, marks=pytest.mark.learn)
+    for name in DIFFERENT
 ]
 
 
@@ -28,7 +33,9 @@ EACH = [
 def test_the_stock_cells_pass(name):
     params = zoo.random_like(jax.eval_shape(lambda: BY_HAND[name].init(jax.random.key(0), 3)), 0)
     shapes = jax.eval_shape(lambda params: BY_HAND[name].carry(params, (2,)), params)
-    carry = jax.tree.map(np.abs, zoo.random_like(shapes, 2))  # an sLSTM's n is not negative
+    carry = zoo.random_like(shapes, 2)
+    if name.startswith("slstm"):
+        carry = jax.tree.map(np.abs, carry)  # its n is not negative
     mask = jaxseq.lengths_to_mask([5, 3], 5)
     reset = np.arange(5)[:, None] == np.array([2, 2])
     jaxseq.check_bptt(BY_HAND[name], params, XS, carry, mask=mask, reset=reset, reverse=name != "rnn")
@@ -138,6 +145,40 @@ def test_the_drawn_path_is_checked():
         jaxseq.check_bptt(cell, PARAMS, XS)
     with pytest.raises(TypeError, match=r"`key` must be a jax.random.key"):
         jaxseq.check_bptt(cell, PARAMS, XS, key=0)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda element: element._replace(b=1.001 * element.b), r"^`linear`, by kernels.bptt, differs from `step` in"),
+        (lambda element: OneByOne(*element), r"^`linear`, by kernels.chunkwise\(2\), differs from `step` in .*ys"),
+        (
+            lambda element: Twice(*element),
+            r"^the hand-written gradient, by kernels.associative, differs .* carry, whose",
+        ),
+    ],
+    ids=["element", "chunks", "gradient"],
+)
+def test_a_linear_cell_is_checked_by_each_kernel_that_runs_it(broken, message):
+    right = jaxseq.min_gru(4)
+    linear = right.linear
+    cell = right._replace(linear=linear._replace(element=lambda params, us: broken(linear.element(params, us))))
+    with pytest.raises(AssertionError, match=message):
+        jaxseq.check_bptt(cell, right.init(jax.random.key(0), 3), XS)
+
+
+class OneByOne(recurrences.Diagonal):
+    """In chunks, the second step of each is lost."""
+
+    def in_chunks(self, carry, steps):
+        return super().hold(jnp.arange(self.b.shape[0]) % 2 == 0).in_chunks(carry, steps)
+
+
+class Twice(recurrences.Diagonal):
+    """All at once, the gradient of the carry counts twice."""
+
+    def at_once(self, carry):
+        return super().at_once(2 * carry - jax.lax.stop_gradient(carry))
 
 
 def test_finite_differences_catch_what_autodiff_repeats():
