@@ -31,7 +31,7 @@ def check_bptt(
     tolerance: float = 1e-9,
     difference_tolerance: float = 1e-5,
 ) -> None:
-    """Raises unless `cell.backward`, or `cell.linear`, has the values and the gradient of `cell.step`, on these numbers.
+    """Raises unless `cell.backward` or `cell.linear` has the values and the gradient of `cell.step`, on these numbers.
 
     All numbers are converted to float64 first. Outputs, last carry and the gradients by params, carry and xs, for
     random cotangents of both results, are held against `kernels.scan`, which knows only `step`; then each leaf's
@@ -50,7 +50,8 @@ def check_bptt(
 
     Raises:
       AssertionError: naming the leaf and the error.
-      TypeError, ValueError: `cell` has neither `backward` nor `linear`, there is nothing to check, or an argument does not fit.
+      TypeError, ValueError: `cell` has neither `backward` nor `linear`, there is nothing to check, or an argument does
+        not fit.
 
     >>> cell = jaxseq.gru(4)
     >>> params = cell.init(jax.random.key(0), 3)
@@ -92,7 +93,7 @@ def check_bptt(
 
 
 def _by_hand(cell) -> dict[str, Kernel]:
-    """The kernels that run a cell by a gradient that is written by hand, each after the words that name it in errors."""
+    """By the words that name it in errors, each kernel that runs a cell by a gradient that is written by hand."""
     if cell.linear is not None:
         kernels = {"bptt": bptt, "chunkwise(2)": chunkwise(2), "associative": associative}
         return {f", by kernels.{name},": kernel for name, kernel in kernels.items()}

@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 
 
+_FORGOTTEN = -1e30  # for -inf, which is not a number where it meets a zero; its exponential is 0
+
+
 class Decayed(NamedTuple):
     """Of the L steps of a chunk, `[..., L, K]`, or `[..., L, 1]` for one decay of all features.
 
@@ -30,9 +33,8 @@ class Decayed(NamedTuple):
 def decayed(log_decay: jax.Array, q: jax.Array, k: jax.Array) -> Decayed:
     """Returns what decays, from `log_decay` `[..., L, K]` or `[..., L, 1]` and `q`, `k` `[..., L, K]`."""
     L = k.shape[-2]
-    if log_decay.shape[-1] == 1 < k.shape[-1]:  # one product of q with k, and the decays by themselves
-        ones = jnp.ones_like(log_decay)
-        ratios, since, until = decayed(log_decay, ones, ones)
+    if log_decay.shape[-1] == 1:
+        ratios, since, until = by_one_decay(log_decay)
         return Decayed(ratios * jnp.matmul(q, k.mT), since, until)
     log_decay, q, k = (_filled(x) for x in (log_decay, q, k))
     lead = jnp.broadcast_shapes(q.shape[:-2], k.shape[:-2], log_decay.shape[:-2])
@@ -47,6 +49,20 @@ def decayed(log_decay: jax.Array, q: jax.Array, k: jax.Array) -> Decayed:
         scores = jnp.concatenate([top, jnp.concatenate([across, late], axis=-1)], axis=-2)
         since, until = _joined_since(since), _joined_until(until, since)
     return Decayed(scores[..., 0, :L, :L], since[..., 0, :L, :], until[..., 0, :L, :])
+
+
+def by_one_decay(log_decay: jax.Array) -> Decayed:
+    """Returns what decays where all features do alike, from `log_decay` `[..., L, 1]`; its scores are the decays alone.
+
+    All sums of logarithms come from one product with zeros and ones.
+    """
+    L = log_decay.shape[-2]
+    log_decay = jnp.maximum(log_decay, _FORGOTTEN)
+    lower = jnp.tril(jnp.ones((L, L), log_decay.dtype))
+    later = jnp.tril(lower, -1)
+    sums = jnp.matmul(lower, later * log_decay, precision="highest")  # [t, s]: of the steps after s, up to t
+    since = jnp.matmul(lower, log_decay, precision="highest")
+    return Decayed(lower * jnp.exp(sums), since, sums[..., -1, :, None])
 
 
 def since_start(log_decay: jax.Array, number: jax.Array) -> jax.Array:

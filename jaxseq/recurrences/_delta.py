@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxseq import masking
 from jaxseq._promote import beside
 from jaxseq.recurrences._chunk import Chunk, Sequences, Step, at_once, in_chunks
-from jaxseq.recurrences._decays import decayed, since_start
+from jaxseq.recurrences._decays import by_one_decay, since_start
 from jaxseq.recurrences._inverse import inverse_of_unit_lower
 from jaxseq.recurrences._start import Start, entered
 from jaxseq.recurrences._steps import in_steps
@@ -74,8 +74,7 @@ class Delta(NamedTuple):
 
     def chunk(self, number: jax.Array | None, initial: jax.Array | None) -> Chunk:
         """Returns steps `[B, heads, L, ·]` seen together; see `in_chunks` of `_chunk.py`."""
-        ones = jnp.ones_like(self.log_decay)
-        ratios, since, until = decayed(self.log_decay, ones, ones)
+        ratios, since, until = by_one_decay(self.log_decay)
         of = None if number is None else Sequences(number)
         if of is not None:
             ratios, since = of.same(ratios), since_start(self.log_decay, of.number)
