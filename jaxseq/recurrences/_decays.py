@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-
 _FORGOTTEN = -1e30  # for -inf, which is not a number where it meets a zero; its exponential is 0
 
 

@@ -133,7 +133,7 @@ def test_no_kernel_is_chunks_for_a_matrix_and_steps_for_a_diagonal(monkeypatch):
         return kernels.explain(cell, params, jax.ShapeDtypeStruct((T, 8, 4), jnp.float32))
 
     matrix, diagonal = jaxseq.gla(4, heads=2, key_size=4), jaxseq.lru(4)
-    assert "kernels.chunkwise(64), by the gradient of its algebra; 2 segments of 64 steps" in told(matrix, 128)
+    assert "kernels.chunkwise(32), by the gradient of its algebra; 4 segments of 32 steps" in told(matrix, 128)
     assert "chunkwise" not in told(matrix, 8)
     assert "kernels.bptt, by the gradient of its algebra" in told(diagonal, 128)
     assert "complex" in told(diagonal, 128)
