@@ -322,18 +322,44 @@ def test_segments_are_positive_ints(kernel):
 
 
 @pytest.mark.parametrize(
+    ("cell", "kernel"),
+    [
+        (CELL, None),
+        (jaxseq.min_gru(4), kernels.bptt),
+        (jaxseq.min_gru(4), kernels.associative),
+        (jaxseq.lru(4), kernels.chunkwise(2)),
+    ],
+    ids=["native", "bptt", "associative", "chunkwise"],
+)
+@pytest.mark.parametrize(
     "push",
     [
         jax.jvp,
+        lambda run, primals, tangents: jax.linearize(run, *primals)[1](*tangents),
         lambda *call: jax.jit(lambda: jax.jvp(*call))(),
         lambda run, primals, _: jax.jacfwd(run)(*primals),
         lambda run, primals, tangents: jax.vmap(lambda row: jax.jvp(run, primals, (row,)))(tangents[0][None]),
     ],
-    ids=["eager", "jit", "jacfwd", "vmap"],
+    ids=["eager", "linearize", "jit", "jacfwd", "vmap"],
 )
-def test_forward_mode_of_bptt_names_scan(push):
+def test_forward_mode_of_a_gradient_by_hand_names_scan(push, cell, kernel):
+    xs, mask = inputs(3, 2, 8), np.ones((3, 2), bool)
+    params = cell.init(jax.random.key(0), 8)
     with pytest.raises(TypeError, match=r"For forward mode, .* unroll with kernel=jaxseq.kernels.scan"):
-        push(lambda xs: jaxseq.unroll(CELL, PARAMS, xs)[1], (inputs(3, 8),), (inputs(3, 8),))
+        push(lambda xs: jaxseq.unroll(cell, params, xs, mask=mask, kernel=kernel)[1], (xs,), (xs,))
+
+
+@pytest.mark.parametrize("kernel", [kernels.associative, kernels.chunkwise(2)])
+def test_a_matrix_has_forward_mode_by_every_kernel(kernel):
+    cell = jaxseq.gated_delta_net(4, heads=2, key_size=2)
+    xs = inputs(5, 2)
+    params = cell.init(jax.random.key(0), 2)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def tangent(kernel):
+        return jax.jvp(lambda xs: jaxseq.unroll(cell, params, xs, kernel=kernel)[1], (xs,), (xs,))[1]
+
+    zoo.assert_close(tangent(kernel), tangent(kernels.scan), 1e-5)
 
 
 def test_forward_over_reverse_mode_of_bptt():

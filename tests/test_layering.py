@@ -22,6 +22,7 @@ ROWS = [
     "_cotangents",
     "_carry_parts",
     "_handed",
+    "_reverse_only",
     "_around_backward",
     "_around",
     "masking",

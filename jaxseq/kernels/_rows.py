@@ -18,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxseq._around import Augmented
 from jaxseq._meshes import step_output, zeros_types
-from jaxseq.kernels._reverse_only import reverse_only
+from jaxseq._reverse_only import reverse_only
 from jaxseq.typing import Carry
 
 Loop = Callable[..., tuple[Carry, jax.Array]]

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxseq import masking
 from jaxseq._handed import handed_to_steps
 from jaxseq._promote import beside
+from jaxseq._reverse_only import in_reverse_mode
 from jaxseq.recurrences._cut import cut, joined, unknown
 
 
@@ -76,9 +77,13 @@ class Diagonal(NamedTuple):
         return Diagonal(self.a.astype(carry.dtype), self.b.astype(carry.dtype))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(at_once, reverse, a, b, carry):
     """Returns the last state and all states."""
+    return _by_adjoint(at_once, reverse, *map(in_reverse_mode, (a, b, carry)))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _by_adjoint(at_once, reverse, a, b, carry):
     hs = _tree(a, b, carry) if at_once else _loop(a, b, carry, reverse)
     return _last(carry, hs, reverse), hs
 
@@ -100,7 +105,7 @@ def _backward(at_once, reverse, residuals, cotangents):
     return d_a.sum(range(d_a.ndim - a.ndim)), d_b, d_carry
 
 
-_run.defvjp(_forward, _backward)
+_by_adjoint.defvjp(_forward, _backward)
 
 
 def _loop(a, b, carry, reverse):

@@ -11,15 +11,17 @@ and no powers of the matrix. The derivative of X⁻¹ is -X⁻¹ dX X⁻¹.
 import jax
 import jax.numpy as jnp
 
+from jaxseq._promote import beside
+
 
 @jax.custom_jvp
 def inverse_of_unit_lower(below: jax.Array) -> jax.Array:
     """Returns (I + below)⁻¹ `[..., L, L]`, of what stands below the diagonal; the rest of `below` must be zeros."""
     L = below.shape[-1]
-    inverse = jnp.broadcast_to(jnp.eye(L, dtype=below.dtype), below.shape)
+    inverse = jnp.broadcast_to(beside(jnp.eye(L, dtype=below.dtype), below), below.shape)
     for doubling in range((L - 1).bit_length()):
         row, column = jnp.arange(L)[:, None] >> doubling, jnp.arange(L)[None, :] >> doubling
-        corner = jnp.where((row % 2 == 1) & (row == column + 1), below, 0)
+        corner = jnp.where(beside((row % 2 == 1) & (row == column + 1), below), below, 0)
         inverse = inverse - jnp.matmul(jnp.matmul(inverse, corner), inverse)
     return inverse
 

@@ -7,6 +7,11 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 
+def in_reverse_mode(x: jax.Array) -> jax.Array:
+    """Returns an argument of a function with a `custom_vjp` as it is; its tangent is `reverse_only`."""
+    return _in_reverse_mode.bind(x)
+
+
 def reverse_only(tangent: jax.Array) -> jax.Array:
     """Returns a tangent as it is. Reverse mode transposes it; forward mode, which computes it, raises TypeError."""
     return _reverse_only.bind(tangent)
@@ -25,3 +30,16 @@ _reverse_only.def_abstract_eval(lambda tangent: tangent)
 ad.deflinear2(_reverse_only, lambda cotangent, _: [cotangent])
 batching.primitive_batchers[_reverse_only] = _refuse  # what is transposed is mapped after it: this tangent is computed
 mlir.register_lowering(_reverse_only, _refuse)
+
+
+def _derivative(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    return x, tangent if isinstance(tangent, ad.Zero) else reverse_only(tangent)
+
+
+_in_reverse_mode = Primitive("in_reverse_mode")
+_in_reverse_mode.def_impl(lambda x: x)
+_in_reverse_mode.def_abstract_eval(lambda x: x)
+ad.primitive_jvps[_in_reverse_mode] = _derivative
+batching.defvectorized(_in_reverse_mode)
+mlir.register_lowering(_in_reverse_mode, lambda _, x: [x])
