@@ -5,8 +5,9 @@
 A training step is the loss mean(ys²) with its gradients by params and xs; inference gives ys. D = H; heads are of 64
 features, or fewer where H is less, K = V. Milliseconds, min and median over rounds in which the kernels take turns, and
 how many times as long the kernel takes that has the plain loop with the hand adjoint, `bptt`, as its twin. "None" is
-what a user gets who names no kernel. All kernels must agree first: what does not prints no time. The LRU of memax takes
-part where that is installed; there all have a skip of one weight a feature.
+what a user gets who names no kernel. All must agree first: what does not prints no time. Where they are installed, the
+LRU of memax takes part, and there all have a skip of one weight a feature; and PyTorch's own gradients of `min_gru` and
+`gated_delta_net` in loops, and of `mamba2` in chunks.
 """
 
 import argparse
@@ -80,6 +81,7 @@ def _print_case(name, mode, size, args):
             calls[label] = measure.compile_call(functools.partial(_MODES[mode], run), arrays, xs)
         except ValueError as reason:  # such as no native loop of complex numbers
             refused[label] = str(reason)
+    calls |= _by_torch(name, mode, params, xs)
     ys = {label: _outputs(mode, call.call()) for label, call in calls.items()}
     wrong = {}
     for label in ys:
@@ -111,6 +113,18 @@ def _contenders(name, cell, params, chosen):
     for label in chosen:
         found[label] = params, functools.partial(_by_kernel, cell, KERNELS[label])
     return {label: found[label] for label in [*chosen, *(["memax"] if has_peer else [])]}
+
+
+def _by_torch(name, mode, params, xs):
+    """The call of PyTorch, which compiles nothing, where it has a form of the cell."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    from benchmarks.contenders import torch_linear
+
+    if name not in torch_linear.FORMS:
+        return {}
+    call = torch_linear.call(name, params, xs, mode == "training")
+    return {"torch": measure.Compiled(call, 0.0, 0.0, 0, 0, call)}
 
 
 def _by_kernel(cell, kernel, params, xs):
