@@ -1,11 +1,13 @@
 """Every linear cell by every kernel at lengths that no chunk divides, against its plain loop in float64.
 
-Outputs, last carry and every gradient, also by a first carry that is not zero, under masks, resets and both directions.
-`make test` runs a few of a set that covers the pairs of all choices, `make learn` that set.
+Outputs, last carry and every gradient, also by a first carry that is not zero, in both directions. Masks and resets of
+all kinds are rows of one batch. `make test` runs a few of a set that covers the pairs of all choices, `make learn` that
+set, and `make laws` all of them in float64, with every cell and kernel in narrow dtypes and without flags besides.
 """
 
 import functools
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,6 @@ import jaxseq
 from jaxseq import kernels
 from tests import test_contract, zoo
 
-B = 4
 LINEAR = [name for name in zoo.CELLS if zoo.runs("associative", name)]
 KERNELS = {
     "scan": kernels.scan,
@@ -27,36 +28,78 @@ KERNELS = {
     "chunkwise(64)": kernels.chunkwise(),
 }
 LENGTHS = [0, 1, 63, 64, 65, 200]
+B = 6  # rows of flags
+ROUNDINGS = {"float32": 64, "bfloat16": 4}  # of the largest entry of each result, after up to 200 steps
+
+
+class Case(NamedTuple):
+    name: str
+    kernel: str
+    T: int
+    reverse: bool
+    flags: bool = True
+    dtype: str = "float64"
+
+    def __str__(self):
+        options = [word for word in ("reverse", "flags") if getattr(self, word)]
+        return "-".join([self.name, self.kernel, str(self.T), *options, self.dtype])
+
+
 FEW = [
-    ("lru", "associative", 65, True, True, True),
-    ("mamba", "chunkwise(64)", 65, False, True, True),
-    ("gla", "chunkwise(64)", 65, True, True, True),
-    ("gated_delta_net", "chunkwise(64)", 65, False, True, True),
-    ("mlstm", "associative", 65, False, True, True),
+    Case("lru", "associative", 65, True),
+    Case("mamba", "chunkwise(64)", 65, False),
+    Case("gla", "chunkwise(64)", 65, True),
+    Case("gated_delta_net", "chunkwise(64)", 65, False),
+    Case("mlstm", "associative", 65, False),
 ]
-ALL = test_contract.pairwise([LINEAR, list(KERNELS), LENGTHS, *test_contract.FLAGS])
+
+
+def cases():
+    """All in full, and a set that covers the pairs of all choices."""
+    pairs = test_contract.pairwise(
+        [LINEAR, list(KERNELS), LENGTHS, [False, True], [True, False], ["float64", "float32", "bfloat16"]]
+    )
+    chosen = list(itertools.starmap(Case, pairs))
+    if test_contract.FULL:
+        chosen += itertools.starmap(Case, itertools.product(LINEAR, KERNELS, LENGTHS, [False, True]))
+        chosen += itertools.starmap(Case, itertools.product(LINEAR, KERNELS, [65], [False, True], [False]))
+        narrow = ["float32", "bfloat16"]
+        chosen += itertools.starmap(Case, itertools.product(LINEAR, KERNELS, [65], [False], [True], narrow))
+    marks = [] if test_contract.FULL else [pytest.mark.learn]
+    return [*FEW, *(pytest.param(case, marks=marks) for case in sorted(set(chosen) - set(FEW)))]
 
 
 def flags(T):
-    """Rows: all real, holes, padded at the end, empty; resets of all."""
+    """Rows: neither, a mask with holes, resets, both; padded at the end and empty, with resets."""
     generator = np.random.default_rng(T)
-    mask = np.ones((T, B), bool)
-    mask[:, 1] = generator.random(T) < 0.7
-    mask[T // 2 :, 2] = False
-    mask[:, 3] = False
-    return mask, generator.random((T, B)) < 0.05
+    mask, reset = np.ones((T, B), bool), generator.random((T, B)) < 0.05
+    mask[:, [1, 3]] = generator.random((T, 2)) < 0.7
+    mask[T // 2 :, 4] = False
+    mask[:, 5] = False
+    reset[:, :2] = False
+    return mask, reset
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("case", [*FEW, *(pytest.param(case, marks=pytest.mark.learn) for case in ALL)], ids=str)
+@pytest.mark.parametrize("case", cases(), ids=str)
 def test_the_plain_loop(case):
-    name, kernel, T, reverse, masked, resets = case
-    entry, (mask, reset) = zoo.CELLS[name], flags(T)
-    mask, reset = mask if masked else None, reset if resets else None
-    problem = test_contract.make_problem(entry.cell, batch=(B,), steps=T)
-    given = test_contract.poison(problem, mask) if masked else problem
-    got = test_contract.runner(entry.cell, KERNELS[kernel], reverse)(given, mask, reset)
-    test_contract.assert_matches_oracle(entry.net, problem, got, mask, reset, reverse)
+    """In float64 to 1e-10; in narrower dtypes within their error, of the loop in float64 on the same numbers."""
+    entry, (mask, reset) = zoo.CELLS[case.name], flags(case.T)
+    mask, reset = (mask, reset) if case.flags else (None, None)
+    problem = test_contract.make_problem(entry.cell, batch=(B,), steps=case.T)
+    problem = test_contract.in_dtype(entry.cell, problem, jnp.dtype(case.dtype))
+    given = test_contract.poison(problem, mask) if case.flags else problem
+    got = test_contract.runner(entry.cell, KERNELS[case.kernel], case.reverse)(given, mask, reset)
+    wide = test_contract.in_dtype(entry.cell, problem, np.float64)
+    if case.dtype == "float64":
+        test_contract.assert_matches_oracle(entry.net, wide, got, mask, reset, case.reverse)
+        return
+    want = test_contract.by_oracle(entry.net, wide, mask, reset, case.reverse)
+    bound = ROUNDINGS[case.dtype] * float(jnp.finfo(case.dtype).eps)
+    leaves = jax.tree_util.tree_leaves_with_path(test_contract.by_name(got))
+    for (path, leaf), exact in zip(leaves, jax.tree.leaves(want), strict=True):
+        error = np.abs(np.asarray(leaf).astype(exact.dtype) - exact).max(initial=0)
+        assert error <= bound * max(1.0, np.abs(exact).max(initial=0)), (jax.tree_util.keystr(path), error)
 
 
 @pytest.mark.learn
@@ -122,22 +165,3 @@ def test_kernels_of_linear_cells_say_how_they_run():
     assert "kernels.chunkwise(5), by the gradient of its algebra; 20 segments of 5 steps" in told[kernels.chunkwise(5)]
     assert "kernels.bptt, by the gradient of its algebra" in told[kernels.bptt]
     assert all(kernels.peak_bytes(cell, params, xs, kernel=kernel) > 0 for kernel in KERNELS.values())
-
-
-def test_no_kernel_is_chunks_for_a_matrix_and_steps_for_a_diagonal(monkeypatch):
-    """On a CPU, and step by step where the sequence is short; on other machines all at once."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-
-    def told(cell, T):
-        params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 4))
-        return kernels.explain(cell, params, jax.ShapeDtypeStruct((T, 8, 4), jnp.float32))
-
-    matrix, diagonal = jaxseq.gla(4, heads=2, key_size=4), jaxseq.lru(4)
-    assert "kernels.chunkwise(32), by the gradient of its algebra; 4 segments of 32 steps" in told(matrix, 128)
-    assert "chunkwise" not in told(matrix, 8)
-    assert "kernels.bptt, by the gradient of its algebra" in told(diagonal, 128)
-    assert "complex" in told(diagonal, 128)
-    assert "by the vjp of its step" in told(jaxseq.min_gru(4), 128)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "kernels.associative" in told(matrix, 128)
-    assert "kernels.associative" in told(diagonal, 128)
