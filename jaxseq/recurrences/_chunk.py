@@ -1,12 +1,15 @@
 """Many steps of a matrix algebra at once, by matrix products.
 
-    seen from within a chunk        o = seen + query S          S the state that the chunk starts from
-    the chunk as one step           S' = through(S) = P S + M
+    what the steps take up          U = update - erase S        S the state that the chunk starts from
+    seen from within a chunk        o = seen + query S + scores U
+    the state after it              S' = Diag(decay) S + M + keyᵀ U
+    the chunk as one step           S' = P S + M'               P = Diag(decay) - keyᵀ erase, M' = M + keyᵀ update
 
 All of it but S comes from the steps of the chunk alone. So chunks may be run one after the other, or all at once, with
-an associative scan of the chunks' steps for the states at their borders. No other states are made.
+an associative scan of the chunks as steps for the states at their borders. No other states are made.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -36,15 +39,30 @@ class Step(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Steps `[..., L, ·]` seen together: `step` from the chunk's first state to its last, and what is observed."""
+    """L steps seen together, as above; `erase` is None where no step takes anything away."""
 
-    step: Step
-    seen: jax.Array  # [..., L, V]
+    decay: jax.Array  # [..., K, 1], or [..., 1, 1] for one decay of all
+    key: jax.Array  # [..., L, K]
+    update: jax.Array  # [..., L, V]
     query: jax.Array  # [..., L, K]
+    scores: jax.Array  # [..., L, L]
+    erase: jax.Array | None = None  # [..., L, K]
+    M: jax.Array | int = 0  # [..., K, V]
+    seen: jax.Array | int = 0  # [..., L, V]
 
     def run(self, S: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the state after the chunk that starts from `S [..., K, V]`, and what is observed, `[..., L, V]`."""
-        return self.step.apply(S), self.seen + jnp.matmul(self.query, beside(S, self.query))
+        U = self.update if self.erase is None else self.update - jnp.matmul(self.erase, S)
+        observed = self.seen + jnp.matmul(self.query, S) + jnp.matmul(self.scores, U)
+        return self.decay * S + self.M + jnp.matmul(self.key.mT, U), observed
+
+    def as_step(self) -> Step:
+        """Returns the chunk as one step."""
+        M = self.M + jnp.matmul(self.key.mT, self.update)
+        if self.erase is None:
+            return Step(self.decay, M)
+        P = beside(jnp.eye(self.key.shape[-1], dtype=self.key.dtype), self.decay) * self.decay
+        return Step(P - jnp.matmul(self.key.mT, self.erase), M)
 
 
 class Sequences(NamedTuple):
@@ -86,7 +104,7 @@ def in_chunks(element: Any, S: jax.Array, steps: int) -> tuple[jax.Array, jax.Ar
     """
     parts, initial, T = _laid_out(element, steps)
 
-    @jax.checkpoint
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # the loop keeps the passes apart
     def run(S, part, initial):
         element, number = part
         return element.chunk(number, initial).run(S)
@@ -103,7 +121,7 @@ def at_once(element: Any, S: jax.Array, steps: int = 64) -> tuple[jax.Array, jax
         return in_chunks(element, S, steps)
     (laid_out, number), initial, T = _laid_out(element, steps)
     chunks = laid_out.chunk(number, initial)
-    states = jax.lax.associative_scan(Step.then, chunks.step).apply(S)
+    states = jax.lax.associative_scan(Step.then, chunks.as_step()).apply(S)
     _, observed = chunks.run(jnp.concatenate([S[None], states[:-1]]))
     return states[-1], _in_order(observed, T)
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxseq import masking
 from jaxseq._promote import beside
-from jaxseq.recurrences._chunk import Chunk, Sequences, Step, at_once, in_chunks
+from jaxseq.recurrences._chunk import Chunk, Sequences, at_once, in_chunks
 from jaxseq.recurrences._decays import by_one_decay, since_start
 from jaxseq.recurrences._inverse import inverse_of_unit_lower
 from jaxseq.recurrences._start import Start, entered
@@ -80,16 +80,14 @@ class Delta(NamedTuple):
             ratios, since = of.same(ratios), since_start(self.log_decay, of.number)
         inverse = inverse_of_unit_lower(self.beta * jnp.tril(ratios, -1) * jnp.matmul(self.k, self.k.mT))
         scores = ratios * jnp.matmul(self.q, self.k.mT)
-        decay, until = jnp.exp(since), self.k * jnp.exp(until)
-        update, w, query = self.beta * self.v, self.beta * decay * self.k, decay * self.q
-        P = beside(jnp.eye(self.k.shape[-1], dtype=self.k.dtype), self.k) * decay[..., -1:, :]
+        decay, key = jnp.exp(since), self.k * jnp.exp(until)
+        update, erase, query = self.beta * self.v, self.beta * decay * self.k, decay * self.q
+        decay = decay[..., -1:, :]
         M = seen = 0
         if of is not None and initial is not None:
             initial = beside(initial, self.k)
-            update -= jnp.matmul(of.later(w), initial)
-            seen += jnp.matmul(of.later(query), initial)
-            M += of.broken(decay[..., -1:, :]) * initial
-            P, w, query, until = of.unbroken(P), of.first(w), of.first(query), of.last(until)
-        u, w = jnp.matmul(inverse, update), jnp.matmul(inverse, w)
-        step = Step(P - jnp.matmul(until.mT, w), M + jnp.matmul(until.mT, u))
-        return Chunk(step, seen + jnp.matmul(scores, u), query - jnp.matmul(scores, w))
+            update -= jnp.matmul(of.later(erase), initial)
+            seen, M = jnp.matmul(of.later(query), initial), of.broken(decay) * initial
+            decay, erase, query, key = of.unbroken(decay), of.first(erase), of.first(query), of.last(key)
+        update, erase = jnp.matmul(inverse, update), jnp.matmul(inverse, erase)
+        return Chunk(decay, key, update, query, scores, erase, M, seen)

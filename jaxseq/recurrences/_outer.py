@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxseq import masking
 from jaxseq._promote import beside
-from jaxseq.recurrences._chunk import Chunk, Sequences, Step, at_once, in_chunks
+from jaxseq.recurrences._chunk import Chunk, Sequences, at_once, in_chunks
 from jaxseq.recurrences._decays import decayed, since_start
 from jaxseq.recurrences._start import Start, entered
 from jaxseq.recurrences._steps import in_steps
@@ -71,16 +71,18 @@ class Outer(NamedTuple):
     def chunk(self, number: jax.Array | None, initial: jax.Array | None) -> Chunk:
         """Returns steps `[B, heads, L, ·]` seen together; see `in_chunks` of `_chunk.py`."""
         scores, since, until = decayed(self.log_decay, self.q, self.k)
-        P = jnp.exp(since[..., -1:, :]).mT
+        decay, key = jnp.exp(since[..., -1:, :]).mT, self.k * jnp.exp(until)
         if number is None or initial is None:
-            M = jnp.matmul((self.k * jnp.exp(until)).mT, self.v)
-            return Chunk(Step(P, M), jnp.matmul(scores, self.v), self.q * jnp.exp(since))
+            return Chunk(decay, key, self.v, self.q * jnp.exp(since), scores)
         of, initial = Sequences(number), beside(initial, self.k)
         since = since_start(self.log_decay, number)
         query = self.q * jnp.exp(since)
-        seen = jnp.matmul(of.same(scores), self.v) + jnp.matmul(of.later(query), initial)
-        M = (
-            jnp.matmul(of.last(self.k * jnp.exp(until)).mT, self.v)
-            + of.broken(jnp.exp(since[..., -1:, :]).mT) * initial
+        return Chunk(
+            of.unbroken(decay),
+            of.last(key),
+            self.v,
+            of.first(query),
+            of.same(scores),
+            M=of.broken(jnp.exp(since[..., -1:, :]).mT) * initial,
+            seen=jnp.matmul(of.later(query), initial),
         )
-        return Chunk(Step(of.unbroken(P), M), seen, of.first(query))

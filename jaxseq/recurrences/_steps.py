@@ -1,5 +1,6 @@
 """A matrix algebra step by step, with the states at some borders alone kept for its gradient."""
 
+import functools
 import math
 from typing import Any
 
@@ -24,7 +25,7 @@ def in_steps(element: Any, carry: Carry, reverse: bool) -> tuple[Carry, Any]:
         element, reset = of_step
         return element.step(entered(None if reset is None else Start(reset, initial), carry))
 
-    @jax.checkpoint
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # the loop keeps the passes apart
     def run(carry, part, initial):
         return jax.lax.scan(lambda carry, of_step: step(carry, of_step, initial), carry, part, reverse=reverse)
 
