@@ -69,7 +69,7 @@ class Diagonal(NamedTuple):
     def in_chunks(self, carry: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
         """Runs the steps in chunks, each by an associative scan, as `in_steps`."""
         chunks, T = cut(self.whole()._of(carry), steps), self.b.shape[0]
-        last, hs = jax.lax.scan(lambda h, chunk: _run(True, False, *chunk, h), carry, chunks)
+        last, hs = jax.lax.scan(lambda h, chunk: _run(True, False, chunk.a, chunk.b, h), carry, chunks)
         return last, joined(hs, T)
 
     def _of(self, carry):
