@@ -145,7 +145,7 @@ def combinations():
     for wrapper, kernel, *rest in pairwise([list(zoo.WRAPPERS), ["scan", "bptt", "native"], *FLAGS]):
         name = next(name for name in nets[wrapper] if zoo.runs(kernel, name))
         chosen.append(Combination(name, kernel, *rest))
-    chosen += [Combination(*row) for row in pairwise([["deep(gru)", "zoneout(lstm)"], ["remat"], *FLAGS])]
+    chosen += [Combination(*row) for row in pairwise([["stack(gru)", "zoneout(lstm)"], ["remat"], *FLAGS])]
     if FULL:
         chosen += map(Combination._make, itertools.product(zoo.CELLS, ["scan", "bptt"], *FLAGS))
         chosen += map(Combination._make, itertools.product(compiled, ["native"], *FLAGS))

@@ -10,6 +10,8 @@ from tests.fuzz import fuzzer
 from tests.fuzz.calls import all_calls
 from tests.fuzz.spoils import REFUSED, SPOILS
 
+pytestmark = pytest.mark.xdist_group("fuzz")  # which makes the calls once
+
 SOME = 200
 
 

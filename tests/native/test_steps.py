@@ -111,6 +111,7 @@ def chain(K, T=7, batch=(3,)):
     return *arrays, jnp.asarray(mask)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize(("batch", "masked"), [((2, 2), True)], ids=str)
 def test_chains_of_many_states_are_machine_code_both_ways(batch, masked, monkeypatch):
     initial, transition, log_obs, mask = chain(40, batch=batch)

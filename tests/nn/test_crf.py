@@ -79,6 +79,7 @@ def test_params_are_flax_params_and_small():
     assert jax.jit(head.log_likelihood)(SCORES, TAGS).dtype == jnp.float32
 
 
+@pytest.mark.learn
 def test_a_tagger_learns_what_follows_what():
     """The tag of a word depends on the tag before, which a tagger that reads one word alone cannot know."""
     generator = np.random.default_rng(1)

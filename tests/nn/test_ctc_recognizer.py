@@ -69,6 +69,7 @@ def test_it_is_its_parts_in_turn():
     assert got[3].labels.shape == (B, T, 4)
 
 
+@pytest.mark.learn
 def test_it_learns_and_padding_reaches_neither_the_loss_nor_a_gradient():
     graph, state = nnx.split(drawn(nn.CTCRecognizer, CELL, D, V))
 

@@ -119,6 +119,7 @@ def transformer(**options):
     return drawn(make)
 
 
+@pytest.mark.learn
 def test_a_transformer_reads_many_at_once_and_goes_back():
     """Speculative decoding writes the same with `read` and by steps, whatever stays of what was guessed."""
     model, draft = transformer(layers=2, max_length=16), drawn(nn.LanguageModel, NET, 7, 3)

@@ -319,6 +319,7 @@ def test_draws_have_the_probabilities_of_paths(x64):
             assert abs(seen.get(path, 0) - p) <= 5 * np.sqrt(p * (1 - p) / N) + 1e-12
 
 
+@pytest.mark.learn
 def test_vmap_and_two_axes_are_the_batch_and_jit_compiles_once(x64, count_compilations):
     params, *rows = drawn()
     rows = *hidden(*rows), MASKS

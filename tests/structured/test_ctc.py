@@ -204,6 +204,7 @@ def test_labels_of_narrow_integers():
     assert jnp.isinf(loss(log_probs, jnp.array([5, -100], jnp.int8), blank=299))
 
 
+@pytest.mark.learn
 def test_any_batch_axes_vmap_and_narrow_floats():
     generator = np.random.default_rng(6)
     log_probs = by_hand.log_softmax(generator.normal(0, 2, (T, 2, 3, V))).astype(np.float32)

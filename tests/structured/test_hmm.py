@@ -441,6 +441,7 @@ def test_predictions_are_powers_of_the_transition(x64):
             now = now @ np.exp(transition)
 
 
+@pytest.mark.learn
 def test_vmap_is_the_batch_and_jit_compiles_once(x64, count_compilations):
     arguments = initial, transition, log_obs = model("constant", 0.0)
     likelihood = lambda log_obs: hmm.log_likelihood(initial, transition, log_obs)

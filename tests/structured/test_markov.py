@@ -144,6 +144,7 @@ def test_any_batch_axes_and_no_steps():
     assert np.isnan(unknown).all()
 
 
+@pytest.mark.learn
 def test_ids_out_of_range():
     params = markov.fit(np.array([0, 1, 1, 0]), 2)  # eager, as a user's first call is
     for bad in (-1, 2, 2**40):
