@@ -18,7 +18,7 @@ help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws
 demo: $(VENV)/examples.installed ## Train a sentiment classifier (two to three minutes)
 	$(BIN)/python -m examples.sentiment $(ARGS)
 
-test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests (about eight minutes on two cores)
+test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests (about five minutes on two cores)
 	$(PYTEST) --ignore tests/examples --ignore tests/benchmarks $(ARGS)
 
 learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that take long: training, sweeps
