@@ -106,6 +106,11 @@ def of_rows(run: Callable[..., jax.Array], like: jax.Array, *arguments: Any) -> 
     return _left_to_compiler(run, split, *arguments)
 
 
+def over_all(run: Callable[..., jax.Array], *arguments: Any) -> jax.Array:
+    """Returns `run(*arguments)`, a sum over all rows, with explicit axes left to the compiler, whole on each device."""
+    return _left_to_compiler(run, lambda mesh: NamedSharding(mesh, PartitionSpec()), *arguments)
+
+
 def _left_to_compiler(run, split, *arguments):
     """Runs with explicit axes of a mesh, where there are any, left to the compiler; `split(mesh)` is of the results."""
     mesh = _explicit_mesh(arguments)

@@ -18,6 +18,7 @@ ROWS = [
     "_serialise",
     "check",
     "_meshes",
+    "_placement",
     "_cast",
     "_cotangents",
     "_carry_parts",

@@ -58,6 +58,7 @@ from jaxseq.check._values import rate as rate
 from jaxseq.check._values import seed as seed
 from jaxseq.check._values import sequence as sequence
 from jaxseq.check._values import shape as shape
+from jaxseq.check._values import sharding as sharding
 from jaxseq.check._values import short as short
 from jaxseq.check._values import switch as switch
 from jaxseq.check._values import takes as takes

@@ -158,6 +158,12 @@ def switch(name: str, value: Any) -> None:
         raise TypeError(f"`{name}` must be True or False; got {short(value)}")
 
 
+def sharding(value: Any) -> None:
+    """Raises unless `value` is a sharding, or None."""
+    if value is not None and not isinstance(value, jax.sharding.Sharding):
+        raise TypeError(f"`sharding` must be a jax.sharding.Sharding; got {short(value)}")
+
+
 def short(value: Any) -> str:
     """What stands for a value in an error: its repr, cut where it is long."""
     text = repr(value)

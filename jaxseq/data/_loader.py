@@ -32,6 +32,7 @@ class Loader:
       plan: `(number) -> (i) -> batch`: of an epoch's number, the function that makes its batch i, a dict of arrays.
         Both are pure. The loaders of this package pickle; yours does where its plan does, as a function of a module.
       dropped: examples of an epoch that are in none of its batches; `train.evaluator` refuses a loader with such.
+      parts: above 1, this loader gives one of so many parts of each batch; see `part`.
 
     Raises:
       TypeError, ValueError: `count` is no int of at least 0, `plan` no function of one argument.
@@ -40,6 +41,7 @@ class Loader:
     count: int
     plan: Callable[[int], Callable[[int], Batch]]
     dropped: int = 0
+    parts: int = 1
 
     def __post_init__(self):
         check.natural("count", self.count)
@@ -68,7 +70,31 @@ class Loader:
         """
         check.function_taking("function", function, 1)
         plan = _Mapped(self.plan, function)
-        return Loader(self.count, plan, self.dropped)
+        return dataclasses.replace(self, plan=plan)
+
+    def part(self, index: int, count: int) -> "Loader":
+        """Returns the loader of part `index` of `count` equal parts of each batch, for training in `count` processes.
+
+        In the order of their indices, the rows of all parts are those of the batch. Of `batches` no others are made;
+        other loaders make the whole batch. What `map` does after `part` sees the part alone.
+
+            loader = data.batches(arrays, 64, seed=0).part(jax.process_index(), jax.process_count())
+
+        Raises:
+          TypeError, ValueError: an argument does not fit, or the loader is a part already. At the batch: its rows do
+            not make `count` equal parts.
+
+        >>> loader = batches({"xs": np.arange(8)}, 4)
+        >>> [batch["xs"].tolist() for batch in loader.part(1, 2).epoch(0)]
+        [[2, 3], [6, 7]]
+        """
+        index, count = check.natural("index", index), check.positive_int("count", count)
+        if index >= count:
+            raise ValueError(f"`index` must be below `count`, {count}; got {index}")
+        if self.parts > 1:
+            raise ValueError(f"this loader gives one part of {self.parts} already; take the part of the whole loader")
+        plan = self.plan.part(index, count) if isinstance(self.plan, _Plan) else _Part(self.plan, index, count)
+        return dataclasses.replace(self, plan=plan, parts=count)
 
 
 def batches(arrays: Mapping[str, ArrayLike], batch_size: int, *, seed: int | None = None, last: str = "drop") -> Loader:
@@ -110,13 +136,21 @@ class _Plan:
     B: int
     seed: int | None
     pad: bool
+    index: int = 0
+    count: int = 1
+
+    def part(self, index, count):
+        equal_parts("batch_size", self.B, count)
+        return dataclasses.replace(self, index=index, count=count)
 
     def __call__(self, number):
         order = np.arange(self.N) if self.seed is None else random(self.seed, number).permutation(self.N)
 
         def batch(i):
             rows = order[i * self.B : (i + 1) * self.B]
-            return take(self.arrays, rows, self.B) if self.pad else {name: a[rows] for name, a in self.arrays.items()}
+            size = equal_parts("batch", self.B if self.pad else len(rows), self.count)
+            rows = rows[self.index * size : (self.index + 1) * size]
+            return take(self.arrays, rows, size) if self.pad else {name: a[rows] for name, a in self.arrays.items()}
 
         return batch
 
@@ -131,6 +165,31 @@ class _Mapped:
     def __call__(self, number):
         make = self.plan(number)
         return lambda i: self.function(make(i))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """The plan of a part of each batch, cut out of it."""
+
+    plan: Callable[[int], Callable[[int], Batch]]
+    index: int
+    count: int
+
+    def __call__(self, number):
+        make = self.plan(number)
+
+        def cut(name, array):
+            size = equal_parts(f"batch[{name!r}]", len(array), self.count)
+            return array[self.index * size : (self.index + 1) * size]
+
+        return lambda i: {name: cut(name, array) for name, array in make(i).items()}
+
+
+def equal_parts(name: str, rows: int, count: int) -> int:
+    """Returns the rows of a part; raises where `rows` do not make `count` equal parts."""
+    if rows % count:
+        raise ValueError(f"`{name}` must have rows for {count} equal parts; it has {rows}")
+    return rows // count
 
 
 def some(name: str, N: int) -> int:

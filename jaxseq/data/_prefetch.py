@@ -9,12 +9,13 @@ from typing import Any
 import jax
 
 from jaxseq import check
+from jaxseq._placement import place_batch
 
 _LAST_WAIT = 5.0  # seconds, for a batch in the making when the process ends
 
 
 def prefetch(
-    batches: Iterable[Any], size: int = 2, *, sharding: jax.sharding.Sharding | None = None
+    batches: Iterable[Any], size: int = 2, *, sharding: jax.sharding.Sharding | None = None, parts: int = 1
 ) -> Generator[Any, None, None]:
     """Returns the batches, in their order, as arrays on the device; a thread runs ahead by `size` of them.
 
@@ -27,21 +28,24 @@ def prefetch(
       batches: pytrees of arrays, such as `loader.epoch(number)`.
       size: how many batches are made, or in the making, before they are asked for.
       sharding: where they go, one that fits every array, such as the split of its first axis; None: JAX's default
-        device.
+        device. Of several processes each is to have the same batches, or with `parts` its part of them.
+      parts: of a loader made by `loader.part(index, count)`, its `parts`.
 
     Raises:
-      TypeError, ValueError: `size` is no positive int, `batches` cannot be iterated over. At the batch: it holds text
-        or objects, or integers beyond those of JAX, which are int32 without `jax_enable_x64`; `sharding` does not fit.
+      TypeError, ValueError: `size` or `parts` is no positive int, `batches` cannot be iterated over. At the batch: it
+        holds text or objects, or integers beyond those of JAX, which are int32 without `jax_enable_x64`; `sharding`
+        does not fit.
 
     >>> [int(batch["xs"].sum()) for batch in prefetch([{"xs": jnp.ones(3)}, {"xs": jnp.ones(5)}])]
     [3, 5]
     """
     if not isinstance(batches, Iterable):
         raise TypeError(f"`batches` must be an iterable, such as loader.epoch(0); got {type(batches).__name__}")
-    return _run_ahead(iter(batches), check.positive_int("size", size), sharding)
+    size, parts = check.positive_int("size", size), check.positive_int("parts", parts)
+    return _run_ahead(iter(batches), size, sharding, parts)
 
 
-def _run_ahead(batches, size, sharding):
+def _run_ahead(batches, size, sharding, parts):
     ready = queue.SimpleQueue()  # (batch, None), or (None, what ended it)
     room = threading.Semaphore(size)
     stopped = threading.Event()
@@ -54,9 +58,10 @@ def _run_ahead(batches, size, sharding):
                 while room.acquire() and not stopped.is_set():
                     batch = next(batches)
                     check.representable(batch, "batches")
-                    if sharding is not None:
-                        check.splits("batches", batch, sharding)
-                    ready.put((jax.device_put(batch, sharding), None))
+                    if sharding is None:
+                        ready.put((jax.device_put(batch), None))
+                    else:
+                        ready.put((place_batch("batches", batch, sharding, parts), None))
         except BaseException as ending:
             ready.put((None, ending))
         finally:

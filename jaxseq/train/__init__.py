@@ -10,6 +10,7 @@ Params are any pytree of arrays: of a cell, or an `nnx.State` from `nnx.split(mo
 and clipping are optax's.
 """
 
+from jaxseq._placement import bytes_per_device as bytes_per_device
 from jaxseq._serialise import register as _register
 from jaxseq.train import adapters as adapters
 from jaxseq.train import callbacks as callbacks
@@ -18,6 +19,7 @@ from jaxseq.train import curves as curves
 from jaxseq.train import groups as groups
 from jaxseq.train import losses as losses
 from jaxseq.train import metrics as metrics
+from jaxseq.train._devices import shard_state as shard_state
 from jaxseq.train._evaluate import evaluator as evaluator
 from jaxseq.train._fit import Fit as Fit
 from jaxseq.train._fit import fit as fit

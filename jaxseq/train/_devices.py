@@ -1,58 +1,98 @@
-"""Where the batches of a run go, and its state beside them: onto explicit axes JAX moves nothing by itself."""
+"""Where a run's state and batches are: on the devices of the batches' mesh, and after each step where they were."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
-from jaxseq import check
+from jaxseq._placement import place, place_batch
+from jaxseq.train._split import split_over
 from jaxseq.train._step import TrainState
 
+Step = Callable[[TrainState, Any], tuple[TrainState, Any]]
 
-def put_batch(batch: Any, sharding: Sharding | None) -> Any:
-    """Returns the batch where `sharding` says; as it is without one.
+
+def shard_state(state: TrainState, sharding: Sharding, *, smallest: int = 4096) -> TrainState:
+    """Splits params and optimizer state over the devices of the batches (FSDP), for `fit` and any loop of `make_step`.
+
+    Each array is split along its largest axis that the devices divide. A step gathers the params while it runs, and
+    returns a state that is split in the same way. What `fit` returns is split too.
+
+    Args:
+      state: of `init`.
+      sharding: of the batches, as in `fit`.
+      smallest: the elements of an array from which on it is split; smaller ones are whole on each device.
 
     Raises:
-      ValueError: the sharding splits axes that a leaf does not have, or not into equal parts.
+      TypeError, ValueError: `state` is no `TrainState`; `sharding` is not of a mesh, or splits nothing.
     """
-    if sharding is None:
-        return batch
-    check.splits("batch", batch, sharding)
-    return jax.device_put(batch, sharding)
+    if not isinstance(state, TrainState):
+        raise TypeError(f"`state` must be what train.init returns; got {type(state).__name__}")
+    split = split_over(sharding, smallest, np.ndim(state.step))
+    params, opt_state = split.put((state.params, state.opt_state))
+    return put_state(state._replace(params=params, opt_state=opt_state, split=split), sharding)
 
 
-def put_state(state: TrainState, sharding: Sharding | None) -> TrainState:
-    """Returns the state on the mesh of the batches, if its axes are explicit: on all devices what is not there yet."""
-    mesh = _explicit_mesh(sharding)
-    if mesh is None:
+def put_batch(batch: Any, sharding: Sharding | None, parts: int = 1) -> Any:
+    """Returns the batch where `sharding` says, as it is without one; `parts` and errors are those of `place_batch`."""
+    return batch if sharding is None else place_batch("batch", batch, sharding, parts)
+
+
+def put_state(state: Any, sharding: Sharding | None) -> Any:
+    """Returns a tree on the mesh of the batches: whole on all devices what is not there yet."""
+    if not isinstance(sharding, NamedSharding):
         return state
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    mesh = sharding.mesh
 
     def put(leaf):
-        return leaf if getattr(leaf.sharding, "mesh", None) == mesh else jax.device_put(leaf, everywhere)
+        there = isinstance(leaf, jax.Array) and getattr(leaf.sharding, "mesh", None) == mesh
+        return leaf if there else place(leaf, NamedSharding(mesh, PartitionSpec()))
 
     return jax.tree.map(put, state)
 
 
-def split_carry(step: Callable, state: TrainState, batch: Any, sharding: Sharding | None) -> TrainState:
-    """Returns the state with its carry split as the step makes it of this batch, if the axes are explicit.
+def whole(params: Any, sharding: Sharding | None) -> Any:
+    """Returns params that are whole on each device of a mesh."""
+    if not isinstance(sharding, NamedSharding) or all(leaf.is_fully_replicated for leaf in jax.tree.leaves(params)):
+        return params
+    return jax.device_put(params, NamedSharding(sharding.mesh, PartitionSpec()))
 
-    So the first step is the program of all steps, and gives the carry's buffers to the next.
+
+def settled(step: Step, state: TrainState, batch: Any, sharding: Sharding | None) -> tuple[Step, TrainState]:
+    """Returns a step after which the state is where it was, and the state as this step is to get it first.
+
+    So all steps are one program, and each gives the buffers of its state to the next. On explicit axes the carry is
+    split as the step makes it; on others, where it leads with the batch, as the batch is.
     """
-    mesh = _explicit_mesh(sharding)
-    if mesh is None or state.carry is None:
-        return state
-    made, _ = jax.eval_shape(step, state, batch)
+    if not isinstance(sharding, NamedSharding):
+        return step, state
+    mesh = sharding.mesh
+    if AxisType.Explicit in mesh.axis_types:
+        if state.carry is not None:
+            made, _ = jax.eval_shape(step, state, batch)
+            specs = jax.tree.map(lambda leaf: PartitionSpec() if leaf.sharding is None else leaf.sharding.spec, made)
+            state = state._replace(carry=_put_as(state.carry, specs.carry, mesh))
+        return step, state
+    if not hasattr(step, "lower"):  # it is not jitted, and so not a program
+        return step, state
+    names, rows = _batch_axis(batch, sharding)
+    specs = jax.tree.map(
+        lambda leaf: PartitionSpec(names) if leaf.shape[:1] == (rows,) else PartitionSpec(), state.carry
+    )
+    state = state._replace(carry=_put_as(state.carry, specs, mesh))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state), NamedSharding(mesh, PartitionSpec())
+    return jax.jit(step, donate_argnums=0, out_shardings=shardings), state
 
-    def put(leaf, made):
-        spec = PartitionSpec() if made.sharding is None else made.sharding.spec
-        return jax.device_put(leaf, NamedSharding(mesh, spec))
 
-    return state._replace(carry=jax.tree.map(put, state.carry, made.carry))
+def _put_as(tree, specs, mesh):
+    return jax.tree.map(lambda leaf, spec: jax.device_put(leaf, NamedSharding(mesh, spec)), tree, specs)
 
 
-def _explicit_mesh(sharding):
-    """The mesh of a sharding on explicit axes; None for another."""
-    is_explicit = isinstance(sharding, NamedSharding) and AxisType.Explicit in sharding.mesh.axis_types
-    return sharding.mesh if is_explicit else None
+def _batch_axis(batch, sharding):
+    """The names of the mesh over which a batch is split, and how many rows it has."""
+    for axis, names in enumerate(sharding.spec):
+        if names is not None:
+            return names, jax.tree.leaves(batch)[0].shape[axis]
+    return None, None

@@ -8,14 +8,22 @@ import jax
 from jaxseq import check
 from jaxseq.train import _params
 from jaxseq.train._batches import as_loader, remaining
+from jaxseq.train._devices import put_batch, put_state
 from jaxseq.train._loss import LossFn, apply_loss, check_arguments, check_loss
+from jaxseq.train._processes import on_host
 from jaxseq.train._report import evaluation_sums, numbers
 from jaxseq.train.metrics import merge
 from jaxseq.typing import Params
 
 
 def evaluator(
-    loss_fn: LossFn, batches: Any, *, carry: Any = None, ensemble: bool = False, partial: bool = False
+    loss_fn: LossFn,
+    batches: Any,
+    *,
+    carry: Any = None,
+    ensemble: bool = False,
+    partial: bool = False,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> Callable[[Params], dict[str, float]]:
     """A function `params -> {"loss": ..., **aux}` over all `batches`, for `fit(validate=...)` and for a test part.
 
@@ -28,6 +36,7 @@ def evaluator(
         the members say together, give a loss of `train.average` instead, and leave this False.
       partial: whether a loader may leave examples out (its `dropped`), as `data.batches` does by default; the numbers
         are then of the others.
+      sharding: where batches go, as in `fit`; None: each device goes through all of each batch.
 
     Raises:
       TypeError, ValueError: there are no batches, or the loader leaves examples out and `partial` is False; `loss_fn`
@@ -37,6 +46,7 @@ def evaluator(
     loader = as_loader(batches)
     check.switch("ensemble", ensemble)
     check.switch("partial", partial)
+    check.sharding(sharding)
     if (dropped := getattr(loader, "dropped", 0)) and not partial:
         raise ValueError(
             f"`batches` leaves out {dropped} examples, which would count nowhere. Give data.batches last='pad', and "
@@ -60,9 +70,11 @@ def evaluator(
         return (more if sums is None else merge(sums, more)), carry
 
     def run(params):
-        sums, at = None, carry
+        sums, at = None, put_state(carry, sharding)
+        params = put_state(params, sharding)
         for batch in remaining(loader, 0, len(loader)):
-            sums, at = jax.block_until_ready(add(sums, params, batch, at))
-        return numbers(sums)
+            placed = put_batch(batch, sharding, getattr(loader, "parts", 1))
+            sums, at = jax.block_until_ready(add(sums, params, placed, at))
+        return numbers(on_host(sums))
 
     return run

@@ -7,7 +7,7 @@ a warning, not for an error. What is not seen: batches after the first, `validat
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,20 +23,35 @@ _WORDS = {
 }
 
 
-def fingerprint(step: Callable, state: TrainState, batch: Any) -> dict[str, str | None]:
+def fingerprint(step: Callable, state: TrainState, batch: Any, parts: int = 1) -> dict[str, str | None]:
     """Returns the checksum of each; None of what has none, such as the program of a step that is not jitted.
+
+    They do not depend on the devices, so that a run may go on with others.
 
     Args:
       step: of `make_step`.
       state: before the first step.
       batch: the first one.
+      parts: above 1, the batch is one of so many parts of it, and has no checksum.
     """
     return {
         "jax": f"{jax.__version__} on {jax.default_backend()}",
         "program": _program(step, state, batch),
         "start": _arrays(state),
-        "batch": _arrays(batch),
+        "batch": _arrays(batch) if parts == 1 else None,
     }
+
+
+def check_alike(told: Sequence[dict[str, str | None]]) -> dict[str, str | None]:
+    """Returns the fingerprint that all processes have; raises where one has another."""
+    for number, other in enumerate(told):
+        if other != told[0]:
+            listed = ", and with ".join(differing(told[0], other)) or "another JAX, or on another kind of device"
+            raise ValueError(
+                f"process {number} began with {listed} than process 0. Give all the same loss, optimizer, seeds and "
+                "data."
+            )
+    return told[0]
 
 
 def differing(before: Any, now: dict[str, str | None]) -> list[str]:
@@ -48,7 +63,17 @@ def differing(before: Any, now: dict[str, str | None]) -> list[str]:
 
 def _program(step, state, batch):
     lower = getattr(step, "lower", None)
-    return None if lower is None else hashlib.sha256(lower(state, batch).as_text().encode()).hexdigest()
+    if lower is None:
+        return None
+    state, batch = jax.tree.map(_anywhere, (state._replace(split=None), batch))
+    return hashlib.sha256(lower(state, batch).as_text().encode()).hexdigest()
+
+
+def _anywhere(leaf):
+    """The shape of what is on several devices."""
+    if isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return leaf
 
 
 def _arrays(tree):

@@ -4,10 +4,10 @@ Killed at any moment and started again, a run that has checkpoints ends with the
 see `_run`.
 """
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,9 +17,10 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq.train._batches import Loader, as_loader, remaining
-from jaxseq.train._devices import put_batch, put_state, split_carry
-from jaxseq.train._fingerprint import fingerprint
+from jaxseq.train._devices import put_batch, put_state, settled, whole
+from jaxseq.train._fingerprint import check_alike, fingerprint
 from jaxseq.train._lock import writing
+from jaxseq.train._processes import of_sharding
 from jaxseq.train._progress import progress as shown_by
 from jaxseq.train._report import no_sums, numbers
 from jaxseq.train._run import Best, Checkpoints, Ended, Row, Run, checked, resume, store, tell
@@ -102,7 +103,9 @@ def fit(
     epochs = check.positive_int("epochs", epochs)
     every = len(loader) if every is None else check.positive_int("every", every)
     check.switch("progress", progress)
-    best, shown = _best(validate, monitor, better, patience), shown_by(progress)
+    check.sharding(sharding)
+    best, processes = _best(validate, monitor, better, patience), of_sharding(sharding)
+    shown = shown_by(progress and processes.is_first)
     if not (callable(step) and check.takes(step, 2)):
         raise TypeError(
             f"`step` must be what make_step returns, (state, batch) -> (state, report); got {check.short(step)}"
@@ -110,8 +113,6 @@ def fit(
     if not isinstance(state, TrainState):
         raise TypeError(f"`state` must be what train.init returns; got {type(state).__name__}")
     check.representable(state, "state")
-    if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
-        raise TypeError(f"`sharding` must be a jax.sharding.Sharding; got {check.short(sharding)}")
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
         raise TypeError(f"`callbacks` must be a list of functions of the Fit so far; got {check.short(callbacks)}")
     if any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)):
@@ -124,26 +125,33 @@ def fit(
             "state._replace(alive=jnp.ones_like(state.alive))"
         )
 
-    state = put_state(state, sharding)
-    with writing(Path(checkpoints.folder)) if checkpoints else nullcontext():
-        run, made_of = Run(state, None, None, [], 0, False), {}
-        total = epochs * len(loader)
+    parts, total = getattr(loader, "parts", 1), epochs * len(loader)
+    start, state = state, put_state(state, sharding)
+    with contextlib.ExitStack() as held:
+        run, before, made_of = Run(state, None, None, [], 0, False), None, {}
         if checkpoints:
-            run, before = resume(checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best)
-            first = next(remaining(loader, 0, total))
-            made_of = fingerprint(step, state, put_batch(first, sharding))
-            if run.position:
-                tell(checkpoints, before, made_of, _ended(run, total, best, patience))
+            processes.first(lambda: held.enter_context(writing(Path(checkpoints.folder))))
+            run, before = resume(
+                checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best, processes
+            )
+            run = run._replace(state=put_state(run.state, sharding))
+        if checkpoints or processes.together:
+            first = lambda: next(remaining(loader, 0, len(loader)))
+            made_of = check_alike(processes.all(lambda: fingerprint(step, start, first(), parts)))
+        if run.position and processes.is_first:
+            tell(checkpoints, before, made_of, _ended(run, total, best, patience))
         seconds_before = run.history[-1]["seconds"] if run.history else 0.0
-        split = False
+        settled_step = None
         started, watch, display = time.perf_counter(), Watch(len(loader)), shown(run.position, total)
         try:
             for batch in remaining(loader, run.position, total):
                 if _ended(run, total, best, patience):
                     break
-                placed = put_batch(batch, sharding)
-                state = run.state if split else split_carry(step, run.state, placed, sharding)
-                (state, report), split = step(state, placed), True
+                placed = put_batch(batch, sharding, parts)
+                if settled_step is None:
+                    settled_step, settled_state = settled(step, run.state, placed, sharding)
+                    run = run._replace(state=settled_state)
+                state, report = settled_step(run.state, placed)
                 watch.add(run.position, batch, report, state)
                 run = run._replace(state=state, position=run.position + 1)
                 at_row = run.position % every == 0 or run.position == total
@@ -153,12 +161,14 @@ def fit(
                 if at_row:
                     seconds = seconds_before + time.perf_counter() - started
                     row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
-                    run = _close_row(run, row, validate, best)
+                    params = whole(run.state.params, sharding) if validate else None
+                    row |= processes.all(lambda run=run, params=params: _numbers(run, params, validate, best))[0]
+                    run = _close_row(run, row, best)
                     with display.paused():
-                        told = [callback(_fitted(run)) for callback in callbacks]
-                    run = run._replace(stopped=any(_is_true(answer) for answer in told))
+                        stopped = processes.all(lambda run=run: _stopped(callbacks, _fitted(run)))[0]
+                    run = run._replace(stopped=stopped)
                 if checkpoints and to_store:
-                    store(checkpoints, run, len(loader), best, made_of)
+                    store(checkpoints, run, len(loader), best, made_of, processes)
                 display.update(run.history[-1] if at_row else None)
         except NonFiniteError:
             raise
@@ -211,13 +221,23 @@ def _add(sums, more):
     return more if sums is None else jax.tree.map(np.add, sums, more)
 
 
-def _close_row(run, row, validate, best):
+def _numbers(run, params, validate, best):
+    """What is in a row beside its place."""
+    return numbers(run.sums) | _validated(params, validate, best)
+
+
+def _close_row(run, row, best):
     """Adds a row to the history, and keeps the params if it is the best."""
-    row = row | numbers(run.sums) | _validated(run.state.params, validate, best)
     run = run._replace(sums=None, history=[*run.history, row])
     if best is not None and best.of(run.history) == len(run.history) - 1:
         run = run._replace(best=jax.tree.map(jnp.copy, run.state.params))
     return run
+
+
+def _stopped(callbacks, so_far):
+    """Whether a callback ends the run; all are called."""
+    answers = [callback(so_far) for callback in callbacks]
+    return any(map(_is_true, answers))
 
 
 def _validated(params, validate, best):

@@ -19,6 +19,7 @@ import numpy as np
 from jaxseq import check
 from jaxseq.train._fingerprint import differing
 from jaxseq.train._json import as_json
+from jaxseq.train._processes import Processes
 from jaxseq.train._step import TrainState
 from jaxseq.train._store import OtherTreeError, as_stored, load, load_info, write
 from jaxseq.train._versions import foreign, place, versions
@@ -100,9 +101,14 @@ def checked(checkpoints: Checkpoints | None) -> Checkpoints | None:
 
 
 def store(
-    checkpoints: Checkpoints, run: Run, epoch_size: int, best: Best | None, made_of: dict[str, str | None]
+    checkpoints: Checkpoints,
+    run: Run,
+    epoch_size: int,
+    best: Best | None,
+    made_of: dict[str, str | None],
+    processes: Processes,
 ) -> None:
-    """Saves the run under the number of its position, in a folder whose lock the caller holds."""
+    """Saves the run under the number of its position, in a folder whose lock the first process holds."""
     is_last = run.best is not None and run.history[(best and best.of(run.history)) or 0]["step"] == run.position
     info = {
         "fit": _FORMAT,
@@ -116,11 +122,17 @@ def store(
     }
     tree = {"state": run.state, "best": None if is_last else run.best, "sums": run.sums}
     number, keep = run.position, checkpoints.keep
-    write(Path(checkpoints.folder), *as_stored(tree, info, number, keep), number=number, keep=keep)
+    arrays, text = as_stored(tree, info, number, keep)
+    write(Path(checkpoints.folder), arrays, text, number=number, keep=keep, processes=processes)
 
 
 def resume(
-    checkpoints: Checkpoints, run: Run, sums_like: Callable[[], Any], epoch_size: int, best: Best | None
+    checkpoints: Checkpoints,
+    run: Run,
+    sums_like: Callable[[], Any],
+    epoch_size: int,
+    best: Best | None,
+    processes: Processes,
 ) -> tuple[Run, Any]:
     """Returns the run as it was last stored, and its fingerprint; `run` itself and None where nothing was.
 
@@ -130,12 +142,10 @@ def resume(
       ValueError: they are of a run with other shapes, epochs of another size, another notion of what is best, or other
         settings; or they are none of a run, but of `save`.
     """
-    if others := foreign(Path(checkpoints.folder)):
-        file = Path(checkpoints.folder, others[0])
-        raise FileExistsError(f"{file} has the name of a checkpoint and is none. Move it elsewhere.")
-    if not versions(Path(checkpoints.folder)):
+    there, info = processes.first(lambda: _found(Path(checkpoints.folder)))
+    if not there:
         return run, None
-    info, settings = load_info(checkpoints.folder), _settings(epoch_size, best, checkpoints.settings)
+    settings = _settings(epoch_size, best, checkpoints.settings)
     if not isinstance(info, dict) or info.get("fit") != _FORMAT:
         raise ValueError(
             f"{checkpoints.folder} holds what train.save stored, or another version of fit. Give the run a folder of "
@@ -156,6 +166,13 @@ def resume(
     params = jax.tree.map(jnp.copy, tree["state"].params) if info["best"] == "last" else tree["best"]
     run = Run(tree["state"], params, tree["sums"], info["history"], info["position"], info["stopped"])
     return run, info["made of"]
+
+
+def _found(folder):
+    """Whether checkpoints are in the folder, and the info of the newest."""
+    if others := foreign(folder):
+        raise FileExistsError(f"{folder / others[0]} has the name of a checkpoint and is none. Move it elsewhere.")
+    return (True, load_info(folder)) if versions(folder) else (False, None)
 
 
 def tell(checkpoints: Checkpoints, before: Any, made_of: dict[str, str | None], ended: Ended | None) -> None:

@@ -25,6 +25,7 @@ from jaxseq._promote import allowed
 from jaxseq.train._elementwise import wide
 from jaxseq.train._loss import LossFn, apply_loss, check_loss
 from jaxseq.train._params import numbers, trainable
+from jaxseq.train._split import Split
 from jaxseq.train.metrics import merge
 from jaxseq.train.metrics._compute import is_metric
 from jaxseq.typing import Params
@@ -44,6 +45,8 @@ class TrainState(NamedTuple):
     ensemble's members stop together."""
     carry: Any = None
     """What `loss_fn` hands from batch to batch; None: nothing."""
+    split: Split | None = None
+    """How `shard_state` split params and opt_state over devices; None: it did not."""
 
 
 class Report(NamedTuple):
@@ -167,10 +170,12 @@ def make_step(
         gradients_of = differentiate if accumulate == 1 else accumulated
         trainable("state.params", state.params)
         key = jax.random.fold_in(state.key, state.step)
-        (loss, count, gradients), aux, carry = gradients_of(state.params, batch, key, state.carry)
+        params = state.split.gather(state.params) if state.split else state.params
+        (loss, count, gradients), aux, carry = gradients_of(params, batch, key, state.carry)
         divisor = jnp.where(count == 0, 1, count)
         mean = lambda leaf, like: (leaf.astype(wide(leaf)) / divisor.astype(wide(leaf))).astype(like.dtype)
         loss, gradients = mean(loss, loss), jax.tree.map(mean, gradients, state.params)
+        gradients = state.split.constrain(gradients) if state.split else gradients
         norm = optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(wide(leaf)), gradients))
         _check_optimizer_state(optimizer, state)
         with allowed():
@@ -185,10 +190,11 @@ def make_step(
         goes_on = finite if nonfinite == "skip" else together(finite)
         made = goes_on & state.alive
         params, opt_state, carry = jax.tree.map(lambda new, old: jnp.where(made, new, old), new, old)
+        params, opt_state = state.split.constrain((params, opt_state)) if state.split else (params, opt_state)
         alive = state.alive if nonfinite == "skip" else made
         report = Report(loss, count, aux, norm, finite, finite_leaves, state.step, finite_optimizer, finite_carry)
         step = state.step + state.alive.astype(state.step.dtype)
-        return TrainState(params, opt_state, step, state.key, alive, carry), report
+        return TrainState(params, opt_state, step, state.key, alive, carry, state.split), report
 
     def together(finite):
         """Whether all members are finite: an ensemble stops as one."""

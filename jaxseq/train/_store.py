@@ -9,6 +9,7 @@ folder holds numbered versions, each written beside its place, with the checksum
                         manifest.json    the SHA-256 of each file above
 """
 
+import contextlib
 import errno
 import itertools
 import json
@@ -25,10 +26,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from jaxseq import check
 from jaxseq.train._json import as_json
 from jaxseq.train._lock import writing
+from jaxseq.train._processes import ALONE, Processes, of_tree
 from jaxseq.train._select import Selection
 from jaxseq.train._versions import checksums, damage, drop, foreign, place, set_aside, version_at, versions
 
@@ -78,10 +81,11 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
       BlockingIOError: another process writes to `folder`.
       OSError: it cannot be written, as where the disk is full; what was saved before is still there.
     """
-    folder = place("folder", folder)
+    folder, processes = place("folder", folder), of_tree(tree)
     arrays, text = as_stored(tree, info, number, keep)
-    with writing(folder):
-        write(folder, arrays, text, number=number, keep=keep)
+    with contextlib.ExitStack() as held:
+        processes.first(lambda: held.enter_context(writing(folder)))
+        write(folder, arrays, text, number=number, keep=keep, processes=processes)
 
 
 def as_stored(tree: Any, info: Any, number: int | None, keep: int) -> tuple[dict[str, Any], str]:
@@ -92,16 +96,35 @@ def as_stored(tree: Any, info: Any, number: int | None, keep: int) -> tuple[dict
     return {name: leaf for name, leaf in _named(tree).items() if leaf.size}, as_json("info", info)
 
 
-def write(folder: Path, arrays: dict[str, Any], text: str, *, number: int | None, keep: int) -> None:
-    """Does what `save` says, of what `as_stored` returned, in a folder whose lock the caller holds."""
+def write(
+    folder: Path, arrays: dict[str, Any], text: str, *, number: int | None, keep: int, processes: Processes
+) -> None:
+    """Does what `save` says, of what `as_stored` returned, in a folder whose lock the first process holds.
+
+    All processes write their parts of the arrays; the first does the rest.
+    """
+    number, new = processes.first(lambda: _begin(folder, number))
+    try:
+        with _named_errors(folder, number):
+            if arrays:
+                processes.first((new / "arrays").mkdir)
+                processes.all(lambda: _write_arrays(new, arrays, processes))
+            processes.first(lambda: _finish(folder, number, new, text, bool(arrays), keep))
+    except Exception:  # whatever orbax raises of a file that cannot be written
+        if processes.is_first:
+            shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _begin(folder, number):
+    """The version's number, and a new folder for it."""
     found = versions(folder)
     if number is None:
         taken, number = foreign(folder), max(found, default=-1) + 1
         while version_at(folder, number).name in taken:
             number += 1
-    later = [n for n in found if n > number]
-    for n in later:
-        if damage(found[n]) is None:
+    for n in found:
+        if n > number and damage(found[n]) is None:
             raise ValueError(f"`number` must not be below that of the newest version, {n}; got {number}")
     version = version_at(folder, number)
     if version.name in foreign(folder):
@@ -109,26 +132,52 @@ def write(folder: Path, arrays: dict[str, Any], text: str, *, number: int | None
     drop(folder, unfinished=True)
     # a name of its own: threads of a save that was interrupted may still write to theirs
     new = folder / f".new-{uuid.uuid4().hex}"
-    try:
+    with _named_errors(folder, number):
         new.mkdir()
-        if arrays:
-            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-                checkpointer.save(new / "arrays", ocp.args.PyTreeSave(arrays))
-        (new / "info.json").write_text(text, encoding="utf-8")
-        (new / "manifest.json").write_text(json.dumps(checksums(new)), encoding="utf-8")
-        set_aside(version)
-        new.rename(version)
-    except Exception as error:  # whatever orbax raises of a file that cannot be written
-        shutil.rmtree(new, ignore_errors=True)
+    return number, new
+
+
+def _write_arrays(new, arrays, processes):
+    with contextlib.closing(_orbax(processes)) as handler:
+        handler.save(epath.Path(new / "arrays"), args=ocp.args.PyTreeSave(arrays))
+
+
+def _finish(folder, number, new, text, with_arrays, keep):
+    """Makes the version whole, puts it in its place, and drops those that are not to be kept."""
+    if with_arrays:
+        with contextlib.closing(_orbax(ALONE)) as handler:
+            handler.finalize(epath.Path(new / "arrays"))
+    (new / "info.json").write_text(text, encoding="utf-8")
+    (new / "manifest.json").write_text(json.dumps(checksums(new)), encoding="utf-8")
+    version, found = version_at(folder, number), versions(folder)
+    set_aside(version)
+    new.rename(version)
+    earlier = sorted(n for n in found if n < number)
+    for n in [n for n in found if n > number] + earlier[: max(0, len(earlier) + 1 - keep)]:
+        set_aside(version_at(folder, n))
+    drop(folder, unfinished=False)
+
+
+def _orbax(processes):
+    """What writes and reads the arrays; it waits for no other process, since `Processes` does."""
+    if processes.together:
+        return ocp.PyTreeCheckpointHandler()
+    alone = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=alone, active_processes={alone})
+    return ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+
+
+@contextlib.contextmanager
+def _named_errors(folder, number):
+    """Raises what the operating system said of a version that could not be written."""
+    try:
+        yield
+    except Exception as error:
         if (code := _os_error(error)) is None:
             raise
         hint = " Free some space." if code in (errno.ENOSPC, errno.EDQUOT) else ""
         message = f"{os.strerror(code)}: version {number} could not be saved; what was saved before is as it was.{hint}"
         raise OSError(code, message, str(folder)) from error
-    earlier = sorted(n for n in found if n < number)
-    for n in later + earlier[: max(0, len(earlier) + 1 - keep)]:
-        set_aside(version_at(folder, n))
-    drop(folder, unfinished=False)
 
 
 def saved(folder: str | os.PathLike) -> bool:
@@ -156,8 +205,15 @@ def load(folder: str | os.PathLike, like: Any, *, part: str = "", fresh: str | S
         or of another shape or dtype; the first ones are named.
       TypeError: `like` is no tree of arrays, or a fresh leaf of it is no array.
     """
-    selection, wanted = Selection(part, fresh), _named(like, "like")
-    return _read_newest(folder, lambda version: Stored(_tree(version, like, wanted, selection), _info(version)))
+    selection, wanted, processes = Selection(part, fresh), _named(like, "like"), of_tree(like)
+
+    def read(version):
+        return Stored(_tree(version, like, wanted, selection, processes), _info(version))
+
+    if not processes.together:
+        return _read_newest(folder, read)
+    version = processes.first(lambda: _read_newest(folder, lambda version: version))
+    return read(version)
 
 
 def load_info(folder: str | os.PathLike) -> Any:
@@ -202,12 +258,10 @@ def _read_newest(folder, read):
     raise FileNotFoundError(f"nothing was saved in {folder}")
 
 
-def _tree(version, like, wanted, selection):
-    arrays = {}
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        found = {}
-        if (version / "arrays").exists():
-            found = checkpointer.metadata(version / "arrays").item_metadata.tree
+def _tree(version, like, wanted, selection, processes):
+    arrays, place = {}, epath.Path(version / "arrays")
+    with contextlib.closing(_orbax(processes)) as handler:
+        found = handler.metadata(place).tree if place.exists() else {}
         stored = selection.of(version, found)
         fresh = selection.fresh(wanted, stored)
         wanted = {name: leaf for name, leaf in wanted.items() if leaf.size and name not in fresh}
@@ -218,7 +272,7 @@ def _tree(version, like, wanted, selection):
             placement = ocp.checkpoint_utils.construct_restore_args(items)
             some: Any = {"partial_restore": True} if len(items) < len(found) else {}
             wish = ocp.args.PyTreeRestore(items, restore_args=placement, **some)
-            read = checkpointer.restore(version / "arrays", wish)
+            read = handler.restore(place, args=wish)
             arrays = {name: read[stored[name]] for name in wanted}
 
     def filled(path, leaf):

@@ -1,6 +1,8 @@
 """What `fit` may call after each row of its history: functions of the `Fit` so far.
 
-A callback of one's own is any such function; one that returns True ends the run.
+A callback of one's own is any such function; one that returns True ends the run. Where several processes train
+together, each calls it, so that it may compute with the params, and the answer of the first one counts. Those here write
+in the first process alone.
 """
 
 import csv as _csv
@@ -11,6 +13,7 @@ from typing import Any, TextIO
 
 from jaxseq import check
 from jaxseq.train._fit import Fit
+from jaxseq.train._processes import of_tree
 from jaxseq.train._progress import line
 
 
@@ -25,6 +28,8 @@ def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
     path = Path(path)
 
     def write(fit):
+        if not of_tree(fit.state).is_first:
+            return
         names = list(dict.fromkeys(name for row in fit.history for name in row))
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.new")
@@ -47,7 +52,8 @@ def printing(file: TextIO | None = None) -> Callable[[Fit], None]:
         raise TypeError(f"`file` must be an open file or None; got {check.short(file)}")
 
     def write(fit):
-        print(line(fit.history[-1]), file=file, flush=True)
+        if of_tree(fit.state).is_first:
+            print(line(fit.history[-1]), file=file, flush=True)
 
     return write
 
@@ -63,7 +69,7 @@ def tensorboard(writer: Any) -> Callable[[Fit], None]:
         raise TypeError(f"`writer` must have add_scalar, as SummaryWriter(folder) has; got {check.short(writer)}")
 
     def write(fit):
-        row = fit.history[-1]
+        row = fit.history[-1] if of_tree(fit.state).is_first else {}
         for name, value in row.items():
             if name != "step":
                 writer.add_scalar(name, value, row["step"])

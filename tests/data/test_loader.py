@@ -25,6 +25,8 @@ LOADERS = {
     "bucketed": bucketed(SEQUENCES, INDEX, 4, multiple=8, seed=1),
     "streams": streams([np.arange(n) for n in LENGTHS], 3, 7),
     "mapped": bucketed(SEQUENCES, INDEX, 4, seed=1).map(spawned.doubled),
+    "part": batches(INDEX, 4, seed=1, last="pad").part(1, 2),
+    "part, mapped": bucketed(SEQUENCES, INDEX, 4, seed=1).part(0, 4).map(spawned.doubled),
 }
 
 
@@ -71,6 +73,29 @@ def test_a_resumed_epoch_makes_no_batch_that_is_skipped():
     loader = Loader(5, lambda number: lambda i: made.append((number, i)) or {})
     assert len(list(loader.epoch(2, 3))) == 2
     assert made == [(2, 3), (2, 4)]
+
+
+@pytest.mark.parametrize("name", ["in order", "shuffled, drop", "shuffled, pad", "bucketed", "mapped"])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_parts_of_a_batch_are_its_rows_in_order(name, count):
+    loader = LOADERS[name]
+    parts = [loader.part(index, count) for index in range(count)]
+    assert {(len(part), part.dropped, part.parts) for part in parts} == {(len(loader), loader.dropped, count)}
+    for number, start in ((0, 0), (3, 2)):
+        of_all = zip(*(part.epoch(number, start) for part in parts), strict=True)
+        together = [{key: np.concatenate([each[key] for each in of_one]) for key in of_one[0]} for of_one in of_all]
+        same(together, list(loader.epoch(number, start)))
+
+
+def test_parts_of_the_last_batch_and_rows_that_make_no_equal_parts():
+    kept = batches({"i": np.arange(10)}, 4, last="keep")
+    assert [batch["i"].tolist() for batch in kept.part(1, 2).epoch(0)] == [[2, 3], [6, 7], [9]]
+    with pytest.raises(ValueError, match="`batch` must have rows for 4 equal parts; it has 2"):
+        list(kept.part(0, 4).epoch(0))
+    with pytest.raises(ValueError, match="`batch_size` must have rows for 3 equal parts; it has 4"):
+        kept.part(0, 3)
+    with pytest.raises(ValueError, match=r"`batch\['xs'\]` must have rows for 2 equal parts; it has 3"):
+        next(LOADERS["streams"].part(0, 2).epoch(0))
 
 
 def indices(loader, number):
@@ -194,6 +219,8 @@ def test_streams_of_one_document():
 
 ONE = {"xs": np.ones(3)}
 BAD = {
+    "part": (lambda: LOADERS["in order"].part(2, 2), ValueError, "`index` must be below `count`, 2; got 2"),
+    "part of a part": (lambda: LOADERS["part"].part(0, 2), ValueError, "gives one part of 2 already"),
     "B above N": (lambda: batches(ONE, 4), ValueError, r"`batch_size` 4 is above N = 3, .* use `last` 'keep' or 'pad'"),
     "B 0": (lambda: batches(ONE, 0), ValueError, r"`batch_size` must be a positive int; got 0"),
     "no examples": (lambda: batches({"xs": []}, 1), ValueError, r"`arrays` must have examples to make batches of"),

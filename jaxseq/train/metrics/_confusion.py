@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq.train._elementwise import ids
 from jaxseq.train.metrics._mean import Mean
 from jaxseq.train.metrics._scores import Scores, scores
@@ -87,4 +87,4 @@ def confusion(predicted: jax.Array, labels: jax.Array, classes: int, *, mask: ja
     counted = (predicted >= 0) & (predicted < K) & (labels >= 0) & (labels < K)
     counted = counted if mask is None else counted & mask
     cell = jnp.where(counted, labels * K + predicted, K * K)  # bincount drops what is beyond its length
-    return Confusion(jnp.bincount(cell.ravel(), length=K * K).reshape(K, K))
+    return Confusion(_meshes.over_all(lambda cell: jnp.bincount(cell.ravel(), length=K * K).reshape(K, K), cell))

@@ -1,0 +1,74 @@
+"""Arrays onto the devices of a mesh, also of one that spans processes: each process fills its own devices."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding
+
+from jaxseq import check
+
+
+def place_batch(name: str, batch: Any, sharding: Sharding, parts: int = 1) -> Any:
+    """Returns a batch where `sharding` says.
+
+    Args:
+      name: of the batch in errors.
+      batch: a pytree of arrays. Every process has the whole batch, or with `parts` its own part of it.
+      sharding: one that fits every array of the whole batch.
+      parts: the number of processes that each have a part, as `Loader.part` makes it.
+
+    Raises:
+      ValueError: the sharding splits axes that an array does not have, or not into equal parts; or it does not split
+        the batch over as many processes as there are parts.
+    """
+    if parts == 1:
+        check.splits(name, batch, sharding)
+        return jax.tree.map(lambda leaf: place(leaf, sharding), batch)
+    return jax.tree.map(lambda leaf: _place_part(name, leaf, sharding, parts), batch)
+
+
+def place(leaf: Any, sharding: Sharding) -> jax.Array:
+    """Returns an array where `sharding` says; where that is of several processes, all of them hold the same array."""
+    if sharding.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+        return jax.device_put(leaf, sharding)
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = place(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    array = _as_jax_holds(leaf)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _place_part(name, leaf, sharding, parts):
+    array = _as_jax_holds(leaf)
+    whole = jax.make_array_from_process_local_data(sharding, array)
+    if whole.size != parts * array.size:
+        raise ValueError(
+            f"`{name}` gives one part of {parts} of every batch, and `sharding` splits an array {array.shape} over "
+            f"{whole.size // max(array.size, 1)} processes: {sharding.spec}. Give Loader.part the number of processes "  # pyright: ignore[reportAttributeAccessIssue]
+            "among which the mesh splits the batch."
+        )
+    return whole
+
+
+def _as_jax_holds(leaf):
+    array = np.asarray(leaf)
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+
+
+def bytes_per_device(tree: Any) -> int:
+    """The bytes of a tree's arrays that one device holds; of arrays split unequally, the most that any holds.
+
+    >>> bytes_per_device({"w": jnp.zeros((3, 4)), "b": jnp.zeros(4)})
+    64
+    """
+    return sum(map(_bytes, jax.tree.leaves(tree)))
+
+
+def _bytes(leaf):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    shape = leaf.sharding.shard_shape(leaf.shape) if isinstance(leaf, jax.Array) else np.shape(leaf)
+    return math.prod(shape) * jnp.result_type(leaf).itemsize
