@@ -23,7 +23,7 @@ _WORDS = {
 }
 
 
-def fingerprint(step: Callable, state: TrainState, batch: Any, parts: int = 1) -> dict[str, str | None]:
+def fingerprint(step: Callable, state: TrainState, batch: Any, whole: Any) -> dict[str, str | None]:
     """Returns the checksum of each; None of what has none, such as the program of a step that is not jitted.
 
     They do not depend on the devices, so that a run may go on with others.
@@ -31,14 +31,14 @@ def fingerprint(step: Callable, state: TrainState, batch: Any, parts: int = 1) -
     Args:
       step: of `make_step`.
       state: before the first step.
-      batch: the first one.
-      parts: above 1, the batch is one of so many parts of it, and has no checksum.
+      batch: the first one, on its devices.
+      whole: the same as the loader gave it; None where that was a part of it.
     """
     return {
         "jax": f"{jax.__version__} on {jax.default_backend()}",
         "program": _program(step, state, batch),
         "start": _arrays(state),
-        "batch": _arrays(batch) if parts == 1 else None,
+        "batch": None if whole is None else _arrays(whole),
     }
 
 

@@ -5,6 +5,7 @@ see `_run`.
 """
 
 import contextlib
+import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -127,17 +128,21 @@ def fit(
 
     parts, total = getattr(loader, "parts", 1), epochs * len(loader)
     start, state = state, put_state(state, sharding)
+
+    @functools.cache
+    def first():
+        batch = next(remaining(loader, 0, len(loader)))
+        return batch, put_batch(batch, sharding, parts)
+
     with contextlib.ExitStack() as held:
         run, before, made_of = Run(state, None, None, [], 0, False), None, {}
         if checkpoints:
             processes.first(lambda: held.enter_context(writing(Path(checkpoints.folder))))
-            run, before = resume(
-                checkpoints, run, lambda: _sums_like(step, state, loader), len(loader), best, processes
-            )
+            sums_like = lambda: _sums_like(step, state, first()[1])
+            run, before = resume(checkpoints, run, sums_like, len(loader), best, processes)
             run = run._replace(state=put_state(run.state, sharding))
         if checkpoints or processes.together:
-            first = lambda: next(remaining(loader, 0, len(loader)))
-            made_of = check_alike(processes.all(lambda: fingerprint(step, start, first(), parts)))
+            made_of = check_alike(processes.all(lambda: _made_of(step, start, *first(), parts)))
         if run.position and processes.is_first:
             tell(checkpoints, before, made_of, _ended(run, total, best, patience))
         seconds_before = run.history[-1]["seconds"] if run.history else 0.0
@@ -258,10 +263,14 @@ def _fitted(run):
     return Fit(run.state, params, run.history)
 
 
-def _sums_like(step, state, loader):
+def _sums_like(step, state, batch):
     """Sums of nothing, to tell their shapes."""
-    _, report = jax.eval_shape(step, state, next(remaining(loader, 0, len(loader))))
+    _, report = jax.eval_shape(step, state, batch)
     return no_sums(report)
+
+
+def _made_of(step, start, batch, placed, parts):
+    return fingerprint(step, start, placed, batch if parts == 1 else None)
 
 
 def _is_true(answer):

@@ -66,6 +66,8 @@ class Stored(NamedTuple):
 def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int | None = None, keep: int = 1) -> None:
     """Stores a tree of arrays and `info`; once that is whole, drops all but the newest `keep` versions.
 
+    Arrays on a mesh of several processes are stored by all of them: each calls `save`, on a folder that all see.
+
     Args:
       folder: made where there is none. One process writes there at a time; others may read.
       tree: any pytree of arrays; keys of `jax.random.key` may be among them.
@@ -77,7 +79,8 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
 
     Raises:
       TypeError: a leaf is not an array, or `info` is nothing that JSON gives back as it was.
-      ValueError: `number` is negative or below the newest whole version's, or `keep` is less than one.
+      ValueError: `number` is negative or below the newest whole version's, or `keep` is less than one; or the arrays
+        are of one process of several, and that is not the first.
       BlockingIOError: another process writes to `folder`.
       OSError: it cannot be written, as where the disk is full; what was saved before is still there.
     """
@@ -138,6 +141,14 @@ def _begin(folder, number):
 
 
 def _write_arrays(new, arrays, processes):
+    if jax.process_count() > 1:  # where orbax takes no array of JAX's that is of one process
+        if not processes.together and jax.process_index():
+            raise ValueError(
+                f"what one process holds alone is saved by process 0, and this is process {jax.process_index()}. Call "
+                "save there, or in all of them with arrays on a mesh of all."
+            )
+        local = lambda leaf: isinstance(leaf, jax.Array) and leaf.is_fully_addressable
+        arrays = {name: np.asarray(leaf) if local(leaf) else leaf for name, leaf in arrays.items()}
     with contextlib.closing(_orbax(processes)) as handler:
         handler.save(epath.Path(new / "arrays"), args=ocp.args.PyTreeSave(arrays))
 
@@ -191,7 +202,8 @@ def load(folder: str | os.PathLike, like: Any, *, part: str = "", fresh: str | S
     Args:
       folder: as in `save`.
       like: a tree of the structure that was saved, of arrays or of what `jax.eval_shape` gives. Where it holds
-        `jax.Array`s that are committed to devices, the new ones are put there.
+        `jax.Array`s that are committed to devices, the new ones are put there, however they were placed when they were
+        saved. Where these are of several processes, each calls `load`.
       part: the path of the part of what was saved that `like` is; "": all of it. Paths are as `groups.paths` tells
         them: of what `fit` stores, "state/params" are the params after the last step, and "best" the best params, where
         `load_info(folder)["best"]` is "own": where it is "last", those are the best.

@@ -1,8 +1,8 @@
 """What `fit` may call after each row of its history: functions of the `Fit` so far.
 
 A callback of one's own is any such function; one that returns True ends the run. Where several processes train
-together, each calls it, so that it may compute with the params, and the answer of the first one counts. Those here write
-in the first process alone.
+together, each calls it, so that it may compute with the params, and the answer of the first one counts. Those here
+write in the first process alone.
 """
 
 import csv as _csv
