@@ -34,8 +34,8 @@ laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and k
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py tests/recurrences/test_sweep.py $(ARGS)
 	JAXSEQ_LAWS=optimised $(PYTEST) tests/test_contract.py $(ARGS)
 
-kills: $(VENV)/test.installed ## Kill sixty training processes and see them go on to the same bits
-	JAXSEQ_KILLS=full $(BIN)/python -m pytest -m learn -s tests/train/test_kills.py
+kills: $(VENV)/test.installed ## Kill 160 training processes, alone and together, and see them go on to the same bits
+	JAXSEQ_KILLS=full $(BIN)/python -m pytest -m "learn or not learn" -s tests/train/test_kills.py
 
 fuzz: $(VENV)/test.installed $(VENV)/examples.installed ## Make ten thousand spoiled calls and judge what comes of each
 	$(BIN)/python -m tests.fuzz $(ARGS)

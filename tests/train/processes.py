@@ -39,18 +39,21 @@ def run_module(module, *arguments, limit, devices=2):
     return output
 
 
-def start(count, do, folder):
-    """Forks ranks, each of which joins the others and calls `do`; what they print goes to files in `folder`."""
+def start(count, do, folder, *, heartbeat=200):
+    """Forks ranks, each of which joins the others and calls `do`; what they print goes to files in `folder`.
+
+    A rank that is lost is noticed after `heartbeat` seconds.
+    """
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
     warnings.filterwarnings("ignore", "os.fork")
     folder.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
-    return [os.fork() or _be(rank, count, port, do, folder) for rank in range(count)]
+    return [os.fork() or _be(rank, count, port, do, folder, heartbeat) for rank in range(count)]
 
 
-def _be(rank, count, port, do, folder):
+def _be(rank, count, port, do, folder, heartbeat):
     """What a forked process does; it does not return."""
     with (folder / f"rank-{rank}.txt").open("a") as output:
         os.dup2(output.fileno(), 1)
@@ -60,7 +63,7 @@ def _be(rank, count, port, do, folder):
         jax.config.update("jax_enable_x64", True)
         jax.config.update("jax_disable_most_optimizations", True)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        limits = {"heartbeat_timeout_seconds": 10, "shutdown_timeout_seconds": 20, "initialization_timeout": 60}
+        limits = {"heartbeat_timeout_seconds": heartbeat, "shutdown_timeout_seconds": 20}
         jax.distributed.initialize(f"127.0.0.1:{port}", count, rank, **limits)
         do()
         jax.distributed.shutdown()
