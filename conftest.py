@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-# Read at JAX's first use: eight devices, and the code generators that compile in less than half the time. Later versions
-# have but one generator.
+# Read at JAX's first use: eight devices, and the code generators that compile in less than half the time. Later
+# versions have but one generator.
 if os.environ.get("JAXSEQ_LAWS") != "optimised" and importlib.metadata.version("jaxlib").startswith("0.10."):
     options = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{options} {os.environ.get('XLA_FLAGS', '')}".strip()

@@ -2,6 +2,7 @@
 
     python -m examples.language_model [--corpus poems] [--out runs/language_model-poems] [--smoke]
     python -m examples.language_model --generate "To be, or not to be"
+    python -m examples.language_model --devices 2       or --processes 2: batches split over them
 
 In goes a text, character by character; out comes the probability of the next one, and with it new text. A GRU reads
 works in streams: its carry is handed on from batch to batch, so that it remembers further back than the T steps that
@@ -31,7 +32,7 @@ import optax
 from flax import nnx
 
 import jaxseq
-from examples import options, out_folder, positive
+from examples import options, out_folder, positive, several
 from examples.ngrams import bits_by_order
 from examples.packages import fetch, read
 from jaxseq import data, nn, train
@@ -143,11 +144,13 @@ def make_loss(graph: nnx.GraphDef):
     return loss_fn
 
 
-def fit(setup: Setup, vocabulary: data.Vocabulary, training, validation, args) -> train.Fit:
+def fit(setup: Setup, vocabulary: data.Vocabulary, training, validation, args, sharding=None) -> train.Fit:
     model = make_model(setup, vocabulary, args.seed)
     graph, params = nnx.split(model, nnx.Param)
     loss_fn, carry = make_loss(graph), model.initial_carry(setup.batch[:1])
-    batches, every = data.streams(shuffled_pieces(training), *setup.batch), max(1, setup.steps // ROWS)
+    part = jax.process_index(), jax.process_count()
+    batches = data.streams(shuffled_pieces(training), *setup.batch).part(*part)
+    held_out, every = data.streams(validation, *setup.batch).part(*part), max(1, setup.steps // ROWS)
     rate = optax.warmup_cosine_decay_schedule(0, setup.learning_rate, setup.steps // 20, setup.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.99))
     settings = {"steps": setup.steps, "learning_rate": setup.learning_rate, "seed": args.seed}
@@ -159,15 +162,21 @@ def fit(setup: Setup, vocabulary: data.Vocabulary, training, validation, args) -
         print(f"step {row['step']}, epoch {row['epoch']:.2f}, {row['seconds']:.0f} s: {bits}", flush=True)
         return row["step"] >= ROWS * every
 
+    state = train.init(params, optimizer, jax.random.key(args.seed), carry=carry)
+    if sharding is not None:
+        state = train.shard_state(state, sharding) if args.shard else state
+        over = f"{len(sharding.device_set)} devices, {len(sharding.addressable_devices)} in each process"
+        print(f"batches split over {over}; of the state each holds {train.bytes_per_device(state):,} bytes", flush=True)
     return train.fit(
         train.make_step(loss_fn, optimizer),
-        train.init(params, optimizer, jax.random.key(args.seed), carry=carry),
+        state,
         batches,
         epochs=math.ceil(ROWS * every / len(batches)),
         every=every,
-        validate=train.evaluator(loss_fn, data.streams(validation, *setup.batch), carry=carry),
+        validate=train.evaluator(loss_fn, held_out, carry=carry, sharding=sharding),
         callbacks=[tell],
         checkpoints=train.Checkpoints(args.out / "checkpoints", keep=1, settings=settings),
+        sharding=sharding,
         progress=True,
     )
 
@@ -230,6 +239,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=positive, help="of training; a run of another number needs another --out")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--generate", metavar="TEXT", help="only go on from a text, by the model saved in --out")
+    several.add_options(parser)
     args = parser.parse_args(argv)
     corpus = "smoke" if args.smoke else args.corpus
     args.out = out_folder(args, f"language_model-{args.corpus}")
@@ -239,7 +249,9 @@ def main(argv: list[str] | None = None) -> None:
         model, vocabulary, setup = load(args.out / "model")
         return show_samples(model, vocabulary, args.generate, setup.sample, args.seed)
 
-    started, setup = time.perf_counter(), SETUPS[corpus]
+    if several.launched("examples.language_model", args, argv):
+        return None
+    started, setup, sharding = time.perf_counter(), SETUPS[corpus], several.join(args)
     setup = setup._replace(steps=args.steps or setup.steps)
     parts = LOADERS[corpus]()
     vocabulary = data.Vocabulary.build(parts[0], min_count=setup.rare, specials=(END,))
@@ -249,12 +261,14 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{len(part)} works {name}, {len(ids):,} characters, {np.mean(ids == 1):.1%} unknown")
     print(f"{len(vocabulary)} symbols", flush=True)
 
+    result = fit(setup, vocabulary, training, validation, args, sharding)
+    train.save(args.out / "model", result.params, {"corpus": corpus, "vocabulary": vocabulary.to_dict()})
+    if not several.is_first():
+        return None
+
     grams = bits_by_order(training, validation + test, len(vocabulary), setup.orders)
     grams = np.split(grams, [sum(len(document) - 1 for document in validation)], axis=1)
     best = int(grams[0].mean(axis=1).argmin())
-
-    result = fit(setup, vocabulary, training, validation, args)
-    train.save(args.out / "model", result.params, {"corpus": corpus, "vocabulary": vocabulary.to_dict()})
     lines = {f"n-gram, order {best + 1}": float(grams[0][best].mean())}
     plot_curves(result.history, lines, args.out / "curves.png")
 

@@ -59,11 +59,15 @@ def _as_jax_holds(leaf):
 
 
 def bytes_per_device(tree: Any) -> int:
-    """The bytes of a tree's arrays that one device holds; of arrays split unequally, the most that any holds.
+    """The bytes of a tree's arrays that each device holds.
+
+    Raises:
+      TypeError: a leaf is no array of numbers.
 
     >>> bytes_per_device({"w": jnp.zeros((3, 4)), "b": jnp.zeros(4)})
     64
     """
+    check.representable(tree, "tree")
     return sum(map(_bytes, jax.tree.leaves(tree)))
 
 

@@ -35,7 +35,8 @@ class Loader:
       parts: above 1, this loader gives one of so many parts of each batch; see `part`.
 
     Raises:
-      TypeError, ValueError: `count` is no int of at least 0, `plan` no function of one argument.
+      TypeError, ValueError: `count` is no int of at least 0, `parts` no positive one, `plan` no function of one
+        argument.
     """
 
     count: int
@@ -46,6 +47,7 @@ class Loader:
     def __post_init__(self):
         check.natural("count", self.count)
         check.function_taking("plan", self.plan, 1)
+        check.positive_int("parts", self.parts)
 
     def __len__(self):
         return self.count

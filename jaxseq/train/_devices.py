@@ -7,14 +7,16 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
+from jaxseq import check
 from jaxseq._placement import place, place_batch
+from jaxseq.train._params import trainable
 from jaxseq.train._split import split_over
 from jaxseq.train._step import TrainState
 
 Step = Callable[[TrainState, Any], tuple[TrainState, Any]]
 
 
-def shard_state(state: TrainState, sharding: Sharding, *, smallest: int = 4096) -> TrainState:
+def shard_state(state: TrainState, sharding: Sharding, *, smallest: int = 1024) -> TrainState:
     """Splits params and optimizer state over the devices of the batches (FSDP), for `fit` and any loop of `make_step`.
 
     Each array is split along its largest axis that the devices divide. A step gathers the params while it runs, and
@@ -30,6 +32,8 @@ def shard_state(state: TrainState, sharding: Sharding, *, smallest: int = 4096) 
     """
     if not isinstance(state, TrainState):
         raise TypeError(f"`state` must be what train.init returns; got {type(state).__name__}")
+    check.representable(state, "state")
+    trainable("state.params", state.params)
     split = split_over(sharding, smallest, np.ndim(state.step))
     params, opt_state = split.put((state.params, state.opt_state))
     return put_state(state._replace(params=params, opt_state=opt_state, split=split), sharding)

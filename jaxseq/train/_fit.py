@@ -143,7 +143,7 @@ def fit(
             run = run._replace(state=put_state(run.state, sharding))
         if checkpoints or processes.together:
             made_of = check_alike(processes.all(lambda: _made_of(step, start, *first(), parts)))
-        if run.position and processes.is_first:
+        if checkpoints and run.position and processes.is_first:
             tell(checkpoints, before, made_of, _ended(run, total, best, patience))
         seconds_before = run.history[-1]["seconds"] if run.history else 0.0
         settled_step = None

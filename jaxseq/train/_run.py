@@ -21,8 +21,9 @@ from jaxseq.train._fingerprint import differing
 from jaxseq.train._json import as_json
 from jaxseq.train._processes import Processes
 from jaxseq.train._step import TrainState
-from jaxseq.train._store import OtherTreeError, as_stored, load, load_info, write
+from jaxseq.train._store import OtherTreeError, as_stored, load, load_info
 from jaxseq.train._versions import foreign, place, versions
+from jaxseq.train._write import write
 from jaxseq.typing import Params
 
 Row = dict[str, float]

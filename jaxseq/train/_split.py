@@ -69,7 +69,7 @@ def split_over(sharding: Sharding, smallest: int, members: int) -> Split:
     Raises:
       TypeError, ValueError: it is not of a mesh, or splits nothing.
     """
-    if not isinstance(sharding, NamedSharding):
+    if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
         raise TypeError(f"`sharding` must be the NamedSharding of the batches; got {check.short(sharding)}")
     names = [name if isinstance(name, tuple) else (name,) for name in sharding.spec if isinstance(name, str | tuple)]
     axes = tuple(axis for group in names for axis in group)

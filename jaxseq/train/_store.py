@@ -10,13 +10,9 @@ folder holds numbered versions, each written beside its place, with the checksum
 """
 
 import contextlib
-import errno
 import itertools
 import json
 import os
-import re
-import shutil
-import uuid
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +27,10 @@ from etils import epath
 from jaxseq import check
 from jaxseq.train._json import as_json
 from jaxseq.train._lock import writing
-from jaxseq.train._processes import ALONE, Processes, of_tree
+from jaxseq.train._processes import of_tree
 from jaxseq.train._select import Selection
-from jaxseq.train._versions import checksums, damage, drop, foreign, place, set_aside, version_at, versions
+from jaxseq.train._versions import damage, place, versions
+from jaxseq.train._write import orbax, write
 
 _LISTED = 180
 """The characters of an error that list leaves."""
@@ -99,98 +96,6 @@ def as_stored(tree: Any, info: Any, number: int | None, keep: int) -> tuple[dict
     return {name: leaf for name, leaf in _named(tree).items() if leaf.size}, as_json("info", info)
 
 
-def write(
-    folder: Path, arrays: dict[str, Any], text: str, *, number: int | None, keep: int, processes: Processes
-) -> None:
-    """Does what `save` says, of what `as_stored` returned, in a folder whose lock the first process holds.
-
-    All processes write their parts of the arrays; the first does the rest.
-    """
-    number, new = processes.first(lambda: _begin(folder, number))
-    try:
-        with _named_errors(folder, number):
-            if arrays:
-                processes.first((new / "arrays").mkdir)
-                processes.all(lambda: _write_arrays(new, arrays, processes))
-            processes.first(lambda: _finish(folder, number, new, text, bool(arrays), keep))
-    except Exception:  # whatever orbax raises of a file that cannot be written
-        if processes.is_first:
-            shutil.rmtree(new, ignore_errors=True)
-        raise
-
-
-def _begin(folder, number):
-    """The version's number, and a new folder for it."""
-    found = versions(folder)
-    if number is None:
-        taken, number = foreign(folder), max(found, default=-1) + 1
-        while version_at(folder, number).name in taken:
-            number += 1
-    for n in found:
-        if n > number and damage(found[n]) is None:
-            raise ValueError(f"`number` must not be below that of the newest version, {n}; got {number}")
-    version = version_at(folder, number)
-    if version.name in foreign(folder):
-        raise FileExistsError(f"{version} is in the way: it is no version that was saved here. Move it elsewhere.")
-    drop(folder, unfinished=True)
-    # a name of its own: threads of a save that was interrupted may still write to theirs
-    new = folder / f".new-{uuid.uuid4().hex}"
-    with _named_errors(folder, number):
-        new.mkdir()
-    return number, new
-
-
-def _write_arrays(new, arrays, processes):
-    if jax.process_count() > 1:  # where orbax takes no array of JAX's that is of one process
-        if not processes.together and jax.process_index():
-            raise ValueError(
-                f"what one process holds alone is saved by process 0, and this is process {jax.process_index()}. Call "
-                "save there, or in all of them with arrays on a mesh of all."
-            )
-        local = lambda leaf: isinstance(leaf, jax.Array) and leaf.is_fully_addressable
-        arrays = {name: np.asarray(leaf) if local(leaf) else leaf for name, leaf in arrays.items()}
-    with contextlib.closing(_orbax(processes)) as handler:
-        handler.save(epath.Path(new / "arrays"), args=ocp.args.PyTreeSave(arrays))
-
-
-def _finish(folder, number, new, text, with_arrays, keep):
-    """Makes the version whole, puts it in its place, and drops those that are not to be kept."""
-    if with_arrays:
-        with contextlib.closing(_orbax(ALONE)) as handler:
-            handler.finalize(epath.Path(new / "arrays"))
-    (new / "info.json").write_text(text, encoding="utf-8")
-    (new / "manifest.json").write_text(json.dumps(checksums(new)), encoding="utf-8")
-    version, found = version_at(folder, number), versions(folder)
-    set_aside(version)
-    new.rename(version)
-    earlier = sorted(n for n in found if n < number)
-    for n in [n for n in found if n > number] + earlier[: max(0, len(earlier) + 1 - keep)]:
-        set_aside(version_at(folder, n))
-    drop(folder, unfinished=False)
-
-
-def _orbax(processes):
-    """What writes and reads the arrays; it waits for no other process, since `Processes` does."""
-    if processes.together:
-        return ocp.PyTreeCheckpointHandler()
-    alone = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(primary_host=alone, active_processes={alone})
-    return ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
-
-
-@contextlib.contextmanager
-def _named_errors(folder, number):
-    """Raises what the operating system said of a version that could not be written."""
-    try:
-        yield
-    except Exception as error:
-        if (code := _os_error(error)) is None:
-            raise
-        hint = " Free some space." if code in (errno.ENOSPC, errno.EDQUOT) else ""
-        message = f"{os.strerror(code)}: version {number} could not be saved; what was saved before is as it was.{hint}"
-        raise OSError(code, message, str(folder)) from error
-
-
 def saved(folder: str | os.PathLike) -> bool:
     """Whether `folder` holds a version that is whole."""
     return any(damage(version) is None for version in versions(place("folder", folder)).values())
@@ -238,17 +143,6 @@ def load_info(folder: str | os.PathLike) -> Any:
     return _read_newest(folder, _info)
 
 
-def _os_error(error):
-    """The number of the operating system's error behind one, of which orbax has the text of tensorstore; or None."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:
-            return error.errno
-        if told := re.search(r"os_error_code='(\d+)'", str(error)):
-            return int(told[1])
-        error = error.__cause__
-    return None
-
-
 def _read_newest(folder, read):
     """What `read` makes of the newest version that is whole; looks again where a writer drops it meanwhile."""
     folder = place("folder", folder)
@@ -272,7 +166,7 @@ def _read_newest(folder, read):
 
 def _tree(version, like, wanted, selection, processes):
     arrays, place = {}, epath.Path(version / "arrays")
-    with contextlib.closing(_orbax(processes)) as handler:
+    with contextlib.closing(orbax(processes)) as handler:
         found = handler.metadata(place).tree if place.exists() else {}
         stored = selection.of(version, found)
         fresh = selection.fresh(wanted, stored)

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import jax
@@ -148,6 +150,44 @@ def test_the_example_learns_saves_generates_and_goes_on(tmp_path, capsys):
     assert all(text.startswith("ba nalu") for text in written)
     words = " ".join(text.removeprefix("ba nalu") for text in written[:1]).split()
     assert set(words[1:-1]) <= {"ba", "nalu", "miro", "te", "soka", "vi", "lumepa", "gora"}
+
+
+@pytest.mark.learn
+@pytest.mark.parametrize("several", [["--devices", "2"], ["--processes", "2", "--shard"]])
+def test_on_several_devices_the_example_learns_the_same(tmp_path, several):
+    """By the command itself; the rows and the scores are those of one device."""
+
+    def told(*more):
+        command = [
+            sys.executable,
+            "-m",
+            "examples.language_model",
+            "--smoke",
+            "--out",
+            tmp_path / str(len(more)),
+            *more,
+        ]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+        rows = re.findall(
+            r"^step (\d+), epoch .* bits per character ([\d.]+), validation ([\d.]+)$", printed, flags=re.M
+        )
+        return printed, [[float(number) for number in row] for row in rows]
+
+    _, want = told()
+    printed, got = told(*several)
+    assert "batches split over 2 devices" in printed
+    assert len(got) == len(want) == 8
+    for one, other in zip(got, want, strict=True):
+        assert one == pytest.approx(other, abs=0.02)
+    assert (tmp_path / str(len(several)) / "curves.png").exists()
+
+
+@pytest.mark.learn
+def test_the_others_end_where_a_process_fails(tmp_path, capfd):
+    (tmp_path / "checkpoints").write_text("in the way")
+    with pytest.raises(SystemExit, match=r"process \d of 2 has failed"):
+        main(["--smoke", "--processes", "2", "--out", str(tmp_path)])
+    assert "FileExistsError" in capfd.readouterr().err
 
 
 def test_generating_needs_a_model(tmp_path, capsys):

@@ -64,6 +64,7 @@ PERMITTED = {  # by function and argument, and spoil where it is that one alone
     ("conv_lstm", "window"): "a number a side too",
     ("diagnostics.plot_gradient_norms", "norms"): "any pytree",
     ("train.save", "tree"): "orbax writes any",
+    ("train.bytes_per_device", "tree", "None"): "no arrays hold no bytes",
     ("train.save", "info"): "JSON holds numbers and text too",
     ("train.by_path", "default"): "anything",
     ("train.by_path", "rules"): "its values are anything",
@@ -82,6 +83,7 @@ PERMITTED = {  # by function and argument, and spoil where it is that one alone
     **{
         (f"train.{function}", argument, spoil): "a tree of arrays, one or many"
         for function, argument in (
+            ("bytes_per_device", "tree"),
             ("compression.dequantize", "tree"),
             ("compression.size", "params"),
             ("compression.sparse_size", "params"),

@@ -14,6 +14,7 @@ from tests.fuzz.other_calls import IDS, LOGITS, V
 
 SGD = optax.sgd(0.1)
 DEVICE = jax.devices()[0]
+SHARDING = jax.sharding.NamedSharding(jax.sharding.Mesh([DEVICE], "b"), jax.sharding.PartitionSpec("b"))
 HISTORY = [
     {"loss": 1.0, "step": 1, "epoch": 0.5, "seconds": 1.0},
     {"loss": 0.5, "step": 2, "epoch": 1.0, "seconds": 2.0},
@@ -40,7 +41,7 @@ def _train(folder):
     fitted = train.Fit(state, params, HISTORY)
     started = lambda: train.init(params, SGD, KEY, carry=carry)
     members = {"w": jnp.ones((2, 1, 1))}
-    evaluated = {"batches": LISTED, "partial": False}
+    evaluated = {"batches": LISTED, "partial": False, "sharding": None}
     train.save(folder / "stored", {"model": params | {"b": jnp.ones(1)}}, {"a": 1})
     return {
         "train.init": {"params": params, "optimizer": SGD, "key": KEY, "carry": carry},
@@ -49,6 +50,8 @@ def _train(folder):
         "train.fit": {"step": step, "state": state, "batches": LISTED, "epochs": 1, "every": 1, "checkpoints": None}
         | {"validate": train.evaluator(_loss, LISTED), "monitor": "size", "better": "lower", "patience": 1}
         | {"progress": False, "callbacks": [lambda fit: None], "sharding": jax.sharding.SingleDeviceSharding(DEVICE)},
+        "train.shard_state": {"state": state, "sharding": SHARDING, "smallest": 1},
+        "train.bytes_per_device": {"tree": params},
         "train.evaluator": {"loss_fn": _loss_with_carry, "carry": carry, "ensemble": False, **evaluated}
         | {"then": lambda evaluate: evaluate(params)},
         "train.evaluator of an ensemble": {"loss_fn": _loss, "carry": None, "ensemble": True, **evaluated}

@@ -48,6 +48,15 @@ def fitted():
     return result.params, rows
 
 
+@of("train.shard_state", "train.bytes_per_device", traced=False)
+def split():
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("b"))
+    state = train.shard_state(train.init(params(), OPTIMIZER, key()), sharding, smallest=1)
+    held = train.bytes_per_device(state)
+    return STEPS[0](state, jax.device_put(batches()[0], sharding))[1], held
+
+
 def _predict(params, xs):
     return jax.nn.softmax(xs @ params["w"])
 

@@ -2,9 +2,9 @@
 
     python -m tests.train.killed_ranks FOLDER RANKS KILLS SEED
 
-Kills at random moments, one rank or every third time all, every second time while a checkpoint is being written, and starts again until the run ends with
-the bits of one that was not killed. Where one rank is killed, the others have to end by themselves, with an error.
-Prints what happened as JSON.
+Kills at random moments, one rank or every third time all, every second time while a checkpoint is being written, and
+starts again until the run ends with the bits of one that was not killed. Where one rank is killed, the others have to
+end by themselves, with an error. Prints what happened as JSON.
 """
 
 import hashlib

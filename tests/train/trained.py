@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxseq
 from jaxseq import data, train
-from jaxseq.train import _lock, _store, losses, metrics
+from jaxseq.train import _lock, _write, losses, metrics
 from tests.train import processes
 
 SAID = {}
@@ -122,16 +122,16 @@ def together(folder):
     own, at = {"rank": np.full(3, rank), "one": jnp.ones(2)}, folder / f"own-{rank}"
     say("own", error_of(lambda: train.save(at, own)) or train.load(at, own).tree["rank"].tolist())
 
-    write = _store._write_arrays
+    write = _write._write_arrays
 
     def on_a_full_disk(*arguments):
         write(*arguments)
         if rank == 1:
             raise OSError(errno.ENOSPC, "full")
 
-    _store._write_arrays = on_a_full_disk
+    _write._write_arrays = on_a_full_disk
     say("full disk", error_of(lambda: fit(sharding, **part, epochs=3, checkpoints=checkpoints)))
-    _store._write_arrays = write
+    _write._write_arrays = write
     say("goes on", told(fit(sharding, **part, epochs=3, checkpoints=checkpoints)))
 
     def fails(so_far):

@@ -1,0 +1,122 @@
+"""A version of a stored tree, written by one process or by several together: whole, or not at all."""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from jaxseq.train._processes import ALONE, Processes
+from jaxseq.train._versions import checksums, damage, drop, foreign, set_aside, version_at, versions
+
+
+def write(
+    folder: Path, arrays: dict[str, Any], text: str, *, number: int | None, keep: int, processes: Processes
+) -> None:
+    """Does what `train.save` says, of what `_store.as_stored` returned, in a folder whose lock the first process holds.
+
+    All processes write their parts of the arrays; the first does the rest.
+    """
+    number, new = processes.first(lambda: _begin(folder, number))
+    try:
+        with _named_errors(folder, number):
+            if arrays:
+                processes.first((new / "arrays").mkdir)
+                processes.all(lambda: _write_arrays(new, arrays, processes))
+            processes.first(lambda: _finish(folder, number, new, text, bool(arrays), keep))
+    except Exception:  # whatever orbax raises of a file that cannot be written
+        if processes.is_first:
+            shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _begin(folder, number):
+    """The version's number, and a new folder for it."""
+    found = versions(folder)
+    if number is None:
+        taken, number = foreign(folder), max(found, default=-1) + 1
+        while version_at(folder, number).name in taken:
+            number += 1
+    for n in found:
+        if n > number and damage(found[n]) is None:
+            raise ValueError(f"`number` must not be below that of the newest version, {n}; got {number}")
+    version = version_at(folder, number)
+    if version.name in foreign(folder):
+        raise FileExistsError(f"{version} is in the way: it is no version that was saved here. Move it elsewhere.")
+    drop(folder, unfinished=True)
+    # a name of its own: threads of a save that was interrupted may still write to theirs
+    new = folder / f".new-{uuid.uuid4().hex}"
+    with _named_errors(folder, number):
+        new.mkdir()
+    return number, new
+
+
+def _write_arrays(new, arrays, processes):
+    if jax.process_count() > 1:  # where orbax takes no array of JAX's that is of one process
+        if not processes.together and jax.process_index():
+            raise ValueError(
+                f"what one process holds alone is saved by process 0, and this is process {jax.process_index()}. Call "
+                "save there, or in all of them with arrays on a mesh of all."
+            )
+        local = lambda leaf: isinstance(leaf, jax.Array) and leaf.is_fully_addressable
+        arrays = {name: np.asarray(leaf) if local(leaf) else leaf for name, leaf in arrays.items()}
+    with contextlib.closing(orbax(processes)) as handler:
+        handler.save(epath.Path(new / "arrays"), args=ocp.args.PyTreeSave(arrays))
+
+
+def _finish(folder, number, new, text, with_arrays, keep):
+    """Makes the version whole, puts it in its place, and drops those that are not to be kept."""
+    if with_arrays:
+        with contextlib.closing(orbax(ALONE)) as handler:
+            handler.finalize(epath.Path(new / "arrays"))
+    (new / "info.json").write_text(text, encoding="utf-8")
+    (new / "manifest.json").write_text(json.dumps(checksums(new)), encoding="utf-8")
+    version, found = version_at(folder, number), versions(folder)
+    set_aside(version)
+    new.rename(version)
+    earlier = sorted(n for n in found if n < number)
+    for n in [n for n in found if n > number] + earlier[: max(0, len(earlier) + 1 - keep)]:
+        set_aside(version_at(folder, n))
+    drop(folder, unfinished=False)
+
+
+def orbax(processes: Processes) -> ocp.PyTreeCheckpointHandler:
+    """Returns what writes and reads arrays; it waits for no other process, since `Processes` does."""
+    if processes.together:
+        return ocp.PyTreeCheckpointHandler()
+    alone = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=alone, active_processes={alone})
+    return ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+
+
+@contextlib.contextmanager
+def _named_errors(folder, number):
+    """Raises what the operating system said of a version that could not be written."""
+    try:
+        yield
+    except Exception as error:
+        if (code := _os_error(error)) is None:
+            raise
+        hint = " Free some space." if code in (errno.ENOSPC, errno.EDQUOT) else ""
+        message = f"{os.strerror(code)}: version {number} could not be saved; what was saved before is as it was.{hint}"
+        raise OSError(code, message, str(folder)) from error
+
+
+def _os_error(error):
+    """The number of the operating system's error behind one, of which orbax has the text of tensorstore; or None."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        if told := re.search(r"os_error_code='(\d+)'", str(error)):
+            return int(told[1])
+        error = error.__cause__
+    return None
