@@ -50,18 +50,23 @@ def put_state(state: Any, sharding: Sharding | None) -> Any:
         return state
     mesh = sharding.mesh
 
+    def is_there(leaf):
+        if not isinstance(leaf, jax.Array) or not isinstance(leaf.sharding, NamedSharding):
+            return False
+        same_devices = AxisType.Explicit not in mesh.axis_types and leaf.sharding.device_set == sharding.device_set
+        return leaf.sharding.mesh == mesh or same_devices
+
     def put(leaf):
-        there = isinstance(leaf, jax.Array) and getattr(leaf.sharding, "mesh", None) == mesh
-        return leaf if there else place(leaf, NamedSharding(mesh, PartitionSpec()))
+        return leaf if is_there(leaf) else place(leaf, NamedSharding(mesh, PartitionSpec()))
 
     return jax.tree.map(put, state)
 
 
-def whole(params: Any, sharding: Sharding | None) -> Any:
-    """Returns params that are whole on each device of a mesh."""
-    if not isinstance(sharding, NamedSharding) or all(leaf.is_fully_replicated for leaf in jax.tree.leaves(params)):
-        return params
-    return jax.device_put(params, NamedSharding(sharding.mesh, PartitionSpec()))
+def whole_params(state: TrainState) -> Any:
+    """Returns the params, whole on each device where `shard_state` split them."""
+    if state.split is None:
+        return state.params
+    return jax.device_put(state.params, NamedSharding(state.split.mesh, PartitionSpec()))
 
 
 def settled(step: Step, state: TrainState, batch: Any, sharding: Sharding | None) -> tuple[Step, TrainState]:

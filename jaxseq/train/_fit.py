@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq.train._batches import Loader, as_loader, remaining
-from jaxseq.train._devices import put_batch, put_state, settled, whole
+from jaxseq.train._devices import put_batch, put_state, settled, whole_params
 from jaxseq.train._fingerprint import check_alike, fingerprint
 from jaxseq.train._lock import writing
 from jaxseq.train._processes import of_sharding
@@ -166,7 +166,7 @@ def fit(
                 if at_row:
                     seconds = seconds_before + time.perf_counter() - started
                     row = {"step": run.position, "epoch": run.position / len(loader), "seconds": seconds}
-                    params = whole(run.state.params, sharding) if validate else None
+                    params = whole_params(run.state) if validate else None
                     row |= processes.all(lambda run=run, params=params: _numbers(run, params, validate, best))[0]
                     run = _close_row(run, row, best)
                     with display.paused():

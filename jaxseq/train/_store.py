@@ -130,7 +130,9 @@ def load(folder: str | os.PathLike, like: Any, *, part: str = "", fresh: str | S
     if not processes.together:
         return _read_newest(folder, read)
     version = processes.first(lambda: _read_newest(folder, lambda version: version))
-    return read(version)
+    stored = []
+    processes.all(lambda: stored.append(read(version)))
+    return stored[0]
 
 
 def load_info(folder: str | os.PathLike) -> Any:

@@ -33,7 +33,7 @@ HEARTBEAT = 5
 """Seconds after which JAX's runtime notices that a rank was killed."""
 ENDING = 40.0
 """Seconds in which the other ranks have to end then."""
-EPOCHS, EVERY = 6, 3
+EPOCHS, EVERY = 12, 10
 XS = np.random.default_rng(0).normal(size=(80, 6))
 OPTIMIZER = optax.adam(1e-2)
 
@@ -58,7 +58,7 @@ def run(folder):
         train.shard_state(state, sharding, smallest=16),
         loader,
         epochs=EPOCHS,
-        every=15,
+        every=30,
         validate=train.evaluator(loss_fn, loader, carry=jnp.zeros(()), sharding=sharding),
         patience=100,
         callbacks=[train.callbacks.csv(folder / "history.csv")],

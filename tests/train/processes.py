@@ -76,14 +76,19 @@ def _be(rank, count, port, do, folder, heartbeat):
 
 
 def ended(ranks, limit=LIMIT):
-    """Returns how each rank ended, as a return code; raises if one has not within the limit. None is left."""
-    began, codes = time.monotonic(), {}
-    while len(codes) < len(ranks) and time.monotonic() - began < limit:
+    """Returns how each rank ended, as a return code; raises if one has not within the limit. None is left.
+
+    Time in which this process is itself stopped does not count.
+    """
+    waited, last, codes = 0.0, time.monotonic(), {}
+    while len(codes) < len(ranks) and waited < limit:
         for rank in set(ranks) - codes.keys():
             pid, status = os.waitpid(rank, os.WNOHANG)
             if pid:
                 codes[rank] = os.waitstatus_to_exitcode(status)
         time.sleep(0.01)
+        now = time.monotonic()
+        waited, last = waited + min(now - last, 1.0), now
     for rank in set(ranks) - codes.keys():
         os.kill(rank, signal.SIGKILL)
         os.waitpid(rank, 0)

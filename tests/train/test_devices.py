@@ -1,5 +1,6 @@
 """Training on 1, 2 and 8 devices: the same numbers, one program, one sum over the devices a step."""
 
+import functools
 import re
 from collections import Counter
 
@@ -67,14 +68,18 @@ def assert_same_numbers(got, want, tolerance):
 
 
 @pytest.mark.some(2)
+@pytest.mark.parametrize("devices", [2, 8])
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("axis_type", AXES)
-def test_the_numbers_are_those_of_one_device(axis_type, split, x64):
-    want = fit(None, np.float64)
-    for devices in (2, 8):
-        sharding = sharding_of(devices, axis_type)
-        state = train.shard_state(start(np.float64), sharding, smallest=H) if split else None
-        assert_same_numbers(fit(sharding, np.float64, state), want, 1e-12)
+def test_the_numbers_are_those_of_one_device(axis_type, split, devices, x64):
+    sharding = sharding_of(devices, axis_type)
+    state = train.shard_state(start(np.float64), sharding, smallest=H) if split else None
+    assert_same_numbers(fit(sharding, np.float64, state), on_one_device(), 1e-12)
+
+
+@functools.cache
+def on_one_device():
+    return fit(None, np.float64)
 
 
 @pytest.mark.learn
@@ -140,6 +145,36 @@ def test_a_split_state_stays_split_through_one_program_and_gives_its_buffers_awa
     assert count_compilations(lambda: step(first, batch)[0].step) == 0
 
 
+def test_params_that_were_split_by_hand_stay_where_they_are():
+    """Also on a mesh of other axes over the same devices."""
+    sharding = sharding_of(8, AxisType.Auto)
+    by_hand = NamedSharding(jax.make_mesh((2, 4), ("a", "m"), axis_types=(AxisType.Auto,) * 2), P(None, "m"))
+    params = {"w": jax.device_put(jnp.ones((4, 8)), by_hand), "b": np.zeros(8, np.float32)}
+    step = train.make_step(lambda params, x, key: (jnp.mean((x @ params["w"] + params["b"]) ** 2), {}), OPTIMIZER)
+    state = train.init(params, OPTIMIZER, jax.random.key(0))
+    state = train.fit(step, state, [np.ones((8, 4), np.float32)] * 3, epochs=1, sharding=sharding).state
+    assert state.params["w"].sharding == state.opt_state[1][0].mu["w"].sharding == by_hand
+    assert state.params["b"].is_fully_replicated
+
+
+@pytest.mark.parametrize("axis_type", AXES)
+def test_a_carry_stays_split_and_a_second_fit_compiles_nothing(axis_type, count_compilations):
+    """The carry is on the devices of its rows, and one program steps from the first to the last."""
+
+    def with_carry(params, batch, key, carry):
+        carry = 0.9 * carry + batch["xs"].mean(1) @ params
+        return metrics.mean(jnp.sum((carry - 1) ** 2, -1)), {}, carry
+
+    step, sharding = train.make_step(with_carry, OPTIMIZER), sharding_of(8, axis_type)
+    loader = data.batches({"xs": arrays(np.float32)["xs"]}, B, seed=0)
+    make = lambda: train.init(jnp.ones((D, 2)), OPTIMIZER, jax.random.key(0), carry=jnp.zeros((B, 2)))
+    run = lambda sharding: train.fit(step, make(), loader, epochs=3, sharding=sharding).state
+    got, want = run(sharding), run(None)
+    zoo.assert_close((got.params, got.carry), (want.params, want.carry), 1e-5)
+    assert got.carry.addressable_data(0).shape == (B // 8, 2)
+    assert count_compilations(lambda: run(sharding).step) == 0
+
+
 def test_small_arrays_stay_whole_and_the_largest_axis_is_split():
     sharding = sharding_of(8, AxisType.Auto)
     params = {
@@ -156,6 +191,7 @@ def test_small_arrays_stay_whole_and_the_largest_axis_is_split():
     assert state.params["large"].addressable_data(0).shape == (24, 16, 4)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("axis_type", AXES)
 def test_members_of_an_ensemble_are_split_within(axis_type, count_compilations):
     sharding, keys = sharding_of(8, axis_type), jax.random.split(jax.random.key(0), 8)

@@ -33,7 +33,7 @@ def test_killed_runs_end_with_the_bits_of_one_that_was_not(tmp_path):
 @pytest.mark.parametrize(("count", "kills"), [(2, 60), (4, 40)] if FULL else [(2, 3)])
 def test_processes_that_are_killed_end_with_the_bits_of_those_that_were_not(tmp_path, count, kills):
     """One of them, and the others end with an error, or all."""
-    limit = 300 + 30 * kills
+    limit = 600 + 30 * kills
     output = run_module("tests.train.killed_ranks", tmp_path, count, kills, 0, limit=limit)
     happened = json.loads(output.splitlines()[-1])
     print(happened)

@@ -10,7 +10,7 @@ from tests.train.processes import run_module
 
 
 def run(count, folder, what):
-    run_module("tests.train.trained", count, folder, what, limit=300)
+    run_module("tests.train.trained", count, folder, what, limit=600)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(count)]
 
 
@@ -61,6 +61,10 @@ def test_processes_give_the_numbers_of_one_device(tmp_path, alone, count):
         want = alone(2)
         for name in ("auto", "auto, parts, split", "explicit, parts", "explicit, split", "alone"):
             assert_same_numbers(each[name], want)
+        best = min(want["rows"], key=lambda row: row["validation/loss"])
+        assert each["validated"]["loss"] == pytest.approx(best["validation/loss"], rel=1e-12)
+        assert each["inf"][0] == "NonFiniteError"
+        assert each["inf"][1].startswith("not finite at step 1 (epoch 0, batch 1): loss inf")
         if count == 4:
             assert each["some"][1].startswith("`sharding` must be of devices of all 4 processes, or of this one alone")
         assert each["parts"][1].startswith("`batches` gives one part of 2 of every batch")

@@ -100,6 +100,11 @@ def numbers(folder):
     say("alone", told(fit(NamedSharding(jax.sharding.Mesh(jax.local_devices(), "b"), P("b")))))
     some = NamedSharding(jax.sharding.Mesh(jax.devices()[:4], "b"), P("b"))
     say("some", error_of(lambda: fit(some)) if jax.process_count() == 4 else None)
+    say("validated", train.evaluator(loss_fn, data.streams(IDS[800:], 8, 10), carry=start().carry)(fit(auto).params))
+    spoilt = [{"x": np.array([[1.0] * 8, [np.inf] * 8][number])} for number in (0, 1, 0)]
+    linear = lambda params, batch, key: (jnp.mean(batch["x"] * params), {})
+    state = train.init(jnp.ones(()), OPTIMIZER, jax.random.key(0))
+    say("inf", error_of(lambda: train.fit(train.make_step(linear, OPTIMIZER), state, spoilt, epochs=1, sharding=auto)))
     mesh = jax.make_mesh((jax.process_count(), 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
     parts = data.prefetch([{"x": np.zeros((4, 8))}], sharding=NamedSharding(mesh, P("b")), parts=2)
     say("parts", error_of(lambda: next(parts)))
