@@ -166,7 +166,7 @@ def run(folder, what):
 
 def main(count, folder, what):
     ranks = processes.start(int(count), lambda: run(Path(folder), WHAT[what]), Path(folder))
-    codes = processes.ended(ranks)
+    codes = processes.ended(ranks, 500)
     assert codes == [0] * len(ranks), [(Path(folder) / f"rank-{rank}.txt").read_text() for rank in range(len(ranks))]
 
 
