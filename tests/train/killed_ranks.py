@@ -101,7 +101,7 @@ def start(count, folder, **limits):
 def kill(ranks, reader, chance, writing, everyone):
     """Kills one or all at a random moment; returns what happened: None where the run had ended before."""
     wait, told = chance.randint(1, 4), b""
-    while told.count(b"b") < wait and (more := os.read(reader, 1)):
+    while told.count(b"b" if writing else b"e") < wait and (more := os.read(reader, 1)):
         told += more
     time.sleep(chance.uniform(0, 0.05 if writing else 0.3))
     chosen = ranks if everyone else [chance.choice(ranks)]
