@@ -55,7 +55,7 @@ def _place_part(name, leaf, sharding, parts):
 
 def _as_jax_holds(leaf):
     array = np.asarray(leaf)
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    return array.astype(jnp.result_type(array), copy=False)
 
 
 def bytes_per_device(tree: Any) -> int:

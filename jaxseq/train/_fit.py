@@ -84,9 +84,10 @@ def fit(
         nothing is left to do, and where the run there was begun with another loss, optimizer, rate, start or first
         batch; from there on those of this call are used, but for the start. An optimizer whose state has other parts is
         refused. Other batches, `validate` and callbacks it cannot see: name what matters in their `settings`.
-      sharding: where batches go, as in `data.prefetch`; None: JAX's default device. Where it is of a mesh with explicit
-        axes, what the state has elsewhere goes to all devices of that mesh, and its carry is split as the step
-        makes it.
+      sharding: how batches are split over the devices of a mesh, as in `data.prefetch`; None: JAX's default device.
+        What the state has elsewhere goes to all devices of that mesh, what `shard_state` has split stays split, and the
+        carry is split as the batch is. Where the mesh is of all processes of `jax.distributed`, each calls `fit` alike:
+        `docs/scaling.md`.
       progress: shows a bar, by tqdm, where standard error is a terminal; elsewhere, as in logs and notebooks, a line
         there every ten seconds at most, for which tqdm is not needed.
 
@@ -94,7 +95,7 @@ def fit(
       NonFiniteError: a loss, gradient or update was not finite, which names step and batch. Of a step made with
         `nonfinite="skip"` it warns instead, and goes on without that update.
       ImportError: `progress` asks for a bar, and there is no tqdm.
-      BlockingIOError: another process trains or saves in the checkpoints' folder.
+      BlockingIOError: another run trains or saves in the checkpoints' folder.
       OSError: a checkpoint cannot be written, as where the disk is full; those before it stay.
       TypeError, ValueError: an argument does not fit, the monitored number is not there, or the checkpoints are of
         another run: other shapes, an optimizer of other parts, other batches to an epoch, another monitor, other
