@@ -98,7 +98,7 @@ def start(count, folder, **limits):
     return ranks, reader
 
 
-def kill(ranks, reader, chance, writing, everyone):
+def kill(ranks, reader, folder, chance, writing, everyone):
     """Kills one or all at a random moment; returns what happened: None where the run had ended before."""
     wait, told = chance.randint(1, 4), b""
     while told.count(b"b" if writing else b"e") < wait and (more := os.read(reader, 1)):
@@ -114,6 +114,7 @@ def kill(ranks, reader, chance, writing, everyone):
     os.close(reader)
     if all(code == 0 for code in codes):
         return None
+    assert (folder / "end.json").exists() or 0 not in codes, f"a rank ended well while another was killed: {codes}"
     return {
         "one": len(chosen) < len(ranks),
         "writing": told.endswith(b"b"),
@@ -137,7 +138,7 @@ def main(folder, count, kills, seed):
         number, in_this = number + 1, chance.randint(1, 6)
         here = folder / str(number)
         for attempt in range(min(in_this, kills - len(happened))):
-            how = kill(*start(count, here, heartbeat=HEARTBEAT), chance, attempt % 2 == 0, len(happened) % 3 == 2)
+            how = kill(*start(count, here, heartbeat=HEARTBEAT), here, chance, attempt % 2 == 0, len(happened) % 3 == 2)
             happened += [] if how is None else [how]
         assert end(count, here) == expected, f"run {number} ended otherwise than the one that was not killed"
     one = [how for how in happened if how["one"]]
