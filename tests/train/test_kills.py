@@ -30,6 +30,7 @@ def test_killed_runs_end_with_the_bits_of_one_that_was_not(tmp_path):
     assert happened["waited"] >= (4 if FULL else 1)
 
 
+@pytest.mark.learn
 @pytest.mark.parametrize(("count", "kills"), [(2, 60), (4, 40)] if FULL else [(2, 3)])
 def test_processes_that_are_killed_end_with_the_bits_of_those_that_were_not(tmp_path, count, kills):
     """One of them, and the others end with an error, or all."""
