@@ -77,6 +77,16 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
     return cached
 
 
+def call_of(made: Any) -> tuple[Callable, dict[str, Any]] | None:
+    """Returns the public factory that made it and all its arguments by name, `*args` as a tuple; None: none made it."""
+    call = _CALLS.get(made) if _is_hashable(made) else None
+    if call is None:
+        return None
+    bound = inspect.signature(call.factory).bind(*call.args, **call.kwargs)
+    bound.apply_defaults()
+    return call.factory, dict(bound.arguments)
+
+
 def named(jitted: Made) -> Made:
     """Returns a function of a module, jitted, which pickles as its name; JAX would pickle what it wraps."""
     name = vars(jitted)["__qualname__"]

@@ -54,6 +54,10 @@ ROWS = [
     "linen",
     "data",
     "train",
+    "interop._arrays",
+    "interop._layers",
+    "interop._json",
+    "interop",
 ]
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 
@@ -112,12 +116,13 @@ def test_every_public_name_exists_once():
 def test_subpackages_are_imported_when_first_used():
     code = """
 import jaxseq
-print([getattr(jaxseq, name).__name__ for name in ('data', 'decoding', 'linen', 'nn', 'structured', 'train')])
+lazy = ('data', 'decoding', 'interop', 'linen', 'nn', 'structured', 'train')
+print([getattr(jaxseq, name).__name__ for name in lazy])
 try:
     jaxseq.nothing
 except AttributeError as error:
     print(error)
-print({'data', 'decoding', 'linen', 'nn', 'structured', 'train', 'unroll', '__version__'} <= set(dir(jaxseq)))
+print({*lazy, 'unroll', '__version__'} <= set(dir(jaxseq)))
 import importlib.metadata
 try:
     print(jaxseq.__version__ == importlib.metadata.version("jaxseq"))
@@ -126,7 +131,8 @@ except AttributeError as error:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == [
-        "['jaxseq.data', 'jaxseq.decoding', 'jaxseq.linen', 'jaxseq.nn', 'jaxseq.structured', 'jaxseq.train']",
+        "['jaxseq.data', 'jaxseq.decoding', 'jaxseq.interop', 'jaxseq.linen', 'jaxseq.nn', 'jaxseq.structured', "
+        "'jaxseq.train']",
         "module 'jaxseq' has no attribute 'nothing'",
         "True",
         "True",

@@ -1,118 +1,132 @@
-"""PyTorch's RNN, LSTM and GRU on the same weights: values and gradients, in float64.
+"""PyTorch's RNN, LSTM and GRU, and their cells, by `interop.torch`: values and gradients, in float64, and back."""
 
-PyTorch keeps `weight_ih_l0 [G, D]`, `weight_hh_l0 [G, H]` and two biases, `_l1` for the next layer, `_reverse` for the
-other direction, and `weight_hr_l0 [P, H]` of a projection; its gates are in our order.
-"""
-
+import hypothesis
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as some
 
 import jaxseq
-from jaxseq import Bidirectional
+from jaxseq import interop
 from tests import zoo
+from tests.parity.problem import assert_same_net, carries, problem, run
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-T, B, D, H, P = 9, 4, 3, 5, 2
-RNN, LSTM, GRU = jaxseq.rnn(H), jaxseq.lstm(H), jaxseq.gru(H)
-CASES = {
-    "rnn_tanh": (RNN, torch.nn.RNN, {}),
-    "rnn_relu": (jaxseq.rnn(H, activation=jax.nn.relu), torch.nn.RNN, {"nonlinearity": "relu"}),
-    "lstm": (LSTM, torch.nn.LSTM, {}),
-    "gru": (GRU, torch.nn.GRU, {}),
-    "lstm_projected": (jaxseq.lstm(H, projection=P), torch.nn.LSTM, {"proj_size": P}),
-    "lstm_stacked": (jaxseq.stack(LSTM, LSTM, LSTM), torch.nn.LSTM, {"num_layers": 3}),
-    "gru_stacked": (jaxseq.stack(GRU, GRU), torch.nn.GRU, {"num_layers": 2}),
-    "rnn_bidirectional": (jaxseq.bidirectional(RNN), torch.nn.RNN, {"bidirectional": True}),
-    "gru_bidirectional": (jaxseq.bidirectional(GRU), torch.nn.GRU, {"bidirectional": True}),
-    "lstm_stacked_bidirectional": (
-        jaxseq.stack(jaxseq.bidirectional(LSTM), jaxseq.bidirectional(LSTM)),
-        torch.nn.LSTM,
-        {"num_layers": 2, "bidirectional": True},
-    ),
-    "lstm_projected_stacked_bidirectional": (
-        jaxseq.stack(*[jaxseq.bidirectional(jaxseq.lstm(H, projection=P))] * 2),
-        torch.nn.LSTM,
-        {"num_layers": 2, "bidirectional": True, "proj_size": P},
-    ),
-}
+MODULES = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 
 
-def parts(tree):
-    """Params or carries of single cells by PyTorch's suffix, in its order: layer by layer, forward before backward."""
-    layers = tree if type(tree) is tuple else (tree,)
-    return {
-        f"_l{place}{suffix}": part
-        for place, layer in enumerate(layers)
-        for suffix, part in (
-            zip(("", "_reverse"), layer, strict=True) if isinstance(layer, Bidirectional) else [("", layer)]
-        )
-    }
-
-
-def torch_weights(params):
-    """A cell's params, or their gradients, as PyTorch names them; its second bias is zero but for the GRU's b_hn."""
-    weights = {"weight_ih": params.w_x.T, "weight_hh": params.w_h.T, "bias_ih": params.b}
-    weights["bias_hh"] = jnp.zeros_like(params.b)
-    if isinstance(params, jaxseq.GruParams):
-        weights["bias_hh"] = weights["bias_hh"].at[2 * H :].set(params.b_hn)
-    if isinstance(params, jaxseq.LstmParams) and params.w_p is not None:
-        weights["weight_hr"] = params.w_p.T
-    return {name: np.asarray(value) for name, value in weights.items()}
-
-
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("lengths", [None, (9, 1, 5, 7)], ids=["whole", "packed"])
-def test_values_and_gradients_agree(name, lengths):
-    net, module, options = CASES[name]
-    params = zoo.random_like(net.init(jax.random.key(0), D), 0)
-    carry = zoo.random_like(net.carry(params, (B,)), 1)
-    xs, d_ys = (np.random.default_rng(seed).normal(size=(T, B, size)) for seed, size in ((2, D), (3, net.size)))
-    mask = None if lengths is None else jaxseq.lengths_to_mask(np.array(lengths), T)
-
-    def loss(params, carry, xs):
-        last, ys = jaxseq.unroll(net, params, xs, carry, mask=mask)
-        return jnp.vdot(ys, d_ys) + sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(last)), ys
-
-    (_, ys), (d_params, d_carry, d_xs) = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(
-        params, carry, jnp.asarray(xs)
+def modules():
+    """A module's kind, sizes and options."""
+    sizes = {"input_size": some.integers(1, 4), "hidden_size": some.integers(2, 4), "num_layers": some.integers(1, 3)}
+    options = some.fixed_dictionaries({**sizes, "bidirectional": some.booleans(), "bias": some.booleans()})
+    return some.one_of(
+        some.tuples(some.just("gru"), options, some.just({})),
+        some.tuples(some.just("rnn"), options, some.sampled_from([{"nonlinearity": "relu"}, {"nonlinearity": "tanh"}])),
+        some.tuples(some.just("lstm"), options, some.sampled_from([{}, {"proj_size": 1}])),
     )
 
-    module = module(D, H, dtype=torch.float64, **options)
-    weights = {
-        key + suffix: torch.tensor(value)
-        for suffix, part in parts(params).items()
-        for key, value in torch_weights(part).items()
-    }
-    module.load_state_dict(weights)
-    carries = parts(carry).values()
-    is_lstm = isinstance(module, torch.nn.LSTM)
-    leaves = [[c.h for c in carries], [c.c for c in carries]] if is_lstm else [list(carries)]
-    torch_carry = [torch.tensor(np.stack(leaf), requires_grad=True) for leaf in leaves]
-    torch_xs = torch.tensor(xs, requires_grad=True)
-    inputs = torch_xs
-    if lengths is not None:
-        inputs = torch.nn.utils.rnn.pack_padded_sequence(torch_xs, torch.tensor(lengths), enforce_sorted=False)
-    torch_ys, torch_last = module(inputs, tuple(torch_carry) if is_lstm else torch_carry[0])
-    if lengths is not None:
-        torch_ys, _ = torch.nn.utils.rnn.pad_packed_sequence(torch_ys, total_length=T)
-    last = torch_last if is_lstm else (torch_last,)
-    ((torch_ys * torch.tensor(d_ys)).sum() + sum(torch.sin(leaf).sum() for leaf in last)).backward()
 
-    gradients = {key: parameter.grad.numpy() for key, parameter in module.named_parameters()}
-    zoo.assert_close(ys, torch_ys.detach().numpy(), 1e-12, "ys")
-    zoo.assert_close(d_xs, torch_xs.grad.numpy(), 1e-12, "d_xs")
-    d_carries = parts(d_carry).values()
-    d_leaves = [[c.h for c in d_carries], [c.c for c in d_carries]] if is_lstm else [list(d_carries)]
-    zoo.assert_close([np.stack(leaf) for leaf in d_leaves], [leaf.grad.numpy() for leaf in torch_carry], 1e-12)
-    for suffix, part in parts(d_params).items():
-        for key, value in torch_weights(part).items():
-            want = gradients[key + suffix]
-            if key == "bias_hh":
-                value, want = value[2 * H :], want[2 * H :]  # only GRU's b_hn is ours, and stands there
-                if not isinstance(module, torch.nn.GRU):
-                    continue
-            zoo.assert_close(value, want, 1e-12, key + suffix)
+def gradients_agree(module, net, d_params):
+    """Ours are exported as weights are, which is linear; of second biases only b_hn has one of its own."""
+    ours = interop.torch.to_state_dict(net, d_params, bias=True)
+    for name, parameter in module.named_parameters():
+        value, want = ours[name], parameter.grad.numpy()
+        if name.startswith("bias_hh"):
+            hidden = len(want) // 3
+            value, want = (value[2 * hidden :], want[2 * hidden :]) if isinstance(module, torch.nn.GRU) else (0, 0)
+        zoo.assert_close(value, want, 1e-12, name)
+
+
+def assert_agrees(case, ragged, seed):
+    kind, options, more = case
+    torch.manual_seed(seed)
+    module = MODULES[kind](**options, **more, dtype=torch.float64)
+    net, params = interop.torch.from_module(module)
+    given = problem(net, params, options["input_size"], seed, ragged)
+    ours = run(net, params, given)
+
+    starts, is_lstm = carries(given.carry), kind == "lstm"
+    leaves = [[c.h for c in starts], [c.c for c in starts]] if is_lstm else [starts]
+    start = [torch.tensor(np.stack(leaf), requires_grad=True) for leaf in leaves]
+    inputs = xs = torch.tensor(given.xs, requires_grad=True)
+    if ragged:
+        inputs = torch.nn.utils.rnn.pack_padded_sequence(xs, torch.tensor(given.lengths), enforce_sorted=False)
+    ys, last = module(inputs, tuple(start) if is_lstm else start[0])
+    if ragged:
+        ys, _ = torch.nn.utils.rnn.pad_packed_sequence(ys, total_length=len(given.xs))
+    last = last if is_lstm else (last,)
+    ((ys * torch.tensor(given.d_ys)).sum() + sum(torch.sin(leaf).sum() for leaf in last)).backward()
+
+    def stacked(tree):
+        parts = carries(tree)
+        return [np.stack(leaf) for leaf in ([[c.h for c in parts], [c.c for c in parts]] if is_lstm else [parts])]
+
+    zoo.assert_close(ours.ys, ys.detach().numpy(), 1e-12, "ys")
+    zoo.assert_close(stacked(ours.last), [leaf.detach().numpy() for leaf in last], 1e-12, "last")
+    zoo.assert_close(stacked(ours.d_carry), [leaf.grad.numpy() for leaf in start], 1e-12, "d_carry")
+    zoo.assert_close(ours.d_xs, xs.grad.numpy(), 1e-12, "d_xs")
+    gradients_agree(module, net, ours.d_params)
+
+    named = {name: value for name, value in more.items() if name == "nonlinearity"}
+    assert_same_net((net, params), interop.torch.from_state_dict(interop.torch.to_state_dict(net, params), **named))
+    assert_same_net((net, params), interop.torch.from_module(interop.torch.to_module(net, params)))
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "packed"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("rnn", {"num_layers": 1, "bidirectional": True, "bias": True}, {"nonlinearity": "relu"}),
+        ("lstm", {"num_layers": 2, "bidirectional": True, "bias": True}, {"proj_size": 2}),
+        ("gru", {"num_layers": 2, "bidirectional": False, "bias": False}, {}),
+    ],
+    ids=lambda case: case[0],
+)
+def test_modules_agree(case, ragged):
+    kind, options, more = case
+    assert_agrees((kind, {"input_size": 3, "hidden_size": 4, **options}, more), ragged, 0)
+
+
+@pytest.mark.learn
+@hypothesis.settings(max_examples=200)
+@hypothesis.given(modules(), some.booleans(), some.integers(0, 1000))
+def test_random_modules_agree(case, ragged, seed):
+    assert_agrees(case, ragged, seed)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", MODULES)
+def test_cells_agree(kind, bias):
+    module = {"rnn": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}[kind](
+        3, 4, bias=bias, dtype=torch.float64
+    )
+    net, params = interop.torch.from_module(module)
+    x, (h, c) = np.random.default_rng(0).normal(size=(2, 3)), np.random.default_rng(1).normal(size=(2, 2, 4))
+    carry = jaxseq.LstmCarry(h, c) if kind == "lstm" else h
+    last, _ = jax.jit(jaxseq.step, static_argnums=0)(net, params, carry, x)
+    want = module(torch.tensor(x), tuple(map(torch.tensor, carry)) if kind == "lstm" else torch.tensor(carry))
+    want = want if kind == "lstm" else (want,)
+    zoo.assert_close(jax.tree.leaves(last), [leaf.detach().numpy() for leaf in want], 1e-12)
+    state = interop.torch.to_state_dict(net, params, prefix="rnn.", bias=bias, cell=True)
+    module.load_state_dict({name.removeprefix("rnn."): torch.from_numpy(leaf) for name, leaf in state.items()})
+    assert_same_net((net, params), interop.torch.from_state_dict(state, prefix="rnn"))
+
+
+def test_dropout_between_layers_and_bfloat16():
+    module = torch.nn.GRU(3, 4, num_layers=2, dropout=0.25, dtype=torch.bfloat16)
+    net, params = interop.torch.from_module(module)
+    assert net is jaxseq.stack(jaxseq.dropout(jaxseq.gru(4), outputs=0.25, per_step=True), jaxseq.gru(4))
+    assert params[0].w_x.dtype == jax.numpy.bfloat16
+    other = interop.torch.to_module(net, params).state_dict()
+    assert all(torch.equal(value, other[name]) for name, value in module.state_dict().items() if "bias" not in name)
+
+
+@pytest.mark.parametrize("cell", [jaxseq.lstm(4, coupled=True), jaxseq.gru(4, update_writes=True)], ids=str)
+def test_what_pytorch_has_by_other_weights(cell):
+    params = zoo.random_like(cell.init(jax.random.key(0), 3), 0)
+    given = problem(cell, params, 3, 0, ragged=False)
+    h, *c = (torch.tensor(np.asarray(leaf)[None]) for leaf in jax.tree.leaves(given.carry))
+    ys, _ = interop.torch.to_module(cell, params)(torch.tensor(given.xs), (h, *c) if c else h)
+    zoo.assert_close(run(cell, params, given).ys, ys.detach().numpy(), 1e-12)

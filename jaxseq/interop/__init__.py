@@ -1,0 +1,10 @@
+"""Weights from and to other libraries, one file a library; none of them is imported before it is used.
+
+Each import returns `(net, params)`, for `jaxseq.unroll`, and each export takes them. What a library has no equal of is
+an error that names it.
+"""
+
+from jaxseq.interop import safetensors as safetensors
+from jaxseq.interop import torch as torch
+
+__all__ = ["safetensors", "torch"]

@@ -1,0 +1,88 @@
+"""Arrays of any library as NumPy's, whole and of the shape that is expected; what gates are split and joined by."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Gates = dict[str, np.ndarray]
+"""Arrays by the name of their gate, features of the gate last."""
+
+
+def array(name: str, value: Any, shape: Sequence[int | None] | None = None) -> np.ndarray:
+    """Returns `value`, an array of NumPy, JAX, PyTorch, Keras or Flax, as NumPy's.
+
+    Args:
+      name: what its library calls it.
+      value: of floats.
+      shape: that it must have, with None where any size will do; None: any.
+
+    Raises:
+      TypeError: it is no array of floats.
+      ValueError: it has another shape, or holds NaN or infinity.
+    """
+    value = _as_numpy(name, value)
+    if value.dtype == object or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"`{name}` must be an array of floats; got {value.dtype} {list(value.shape)}")
+    fits = shape is None or (
+        len(shape) == value.ndim and all(want in (None, size) for want, size in zip(shape, value.shape, strict=True))
+    )
+    if not fits:
+        want = ["any" if size is None else size for size in shape or ()]
+        raise ValueError(f"`{name}` must be of the shape {want}; got {list(value.shape)}".replace("'", ""))
+    if not np.all(np.isfinite(value)):
+        raise ValueError(f"`{name}` holds NaN or infinity")
+    return value
+
+
+def _as_numpy(name, value):
+    if hasattr(value, "detach"):  # PyTorch's
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # which NumPy has none of
+            return np.asarray(jnp.asarray(value.float().numpy()).astype(jnp.bfloat16))
+        return value.numpy()
+    if hasattr(value, "get_value") or hasattr(value, "value"):  # Flax's, Keras's
+        value = getattr(value, "get_value", lambda: value.value)()
+    if not isinstance(value, np.ndarray | jax.Array) or isinstance(value, jax.core.Tracer):
+        raise TypeError(f"`{name}` must be an array; got {type(value).__name__}")
+    return np.asarray(value)
+
+
+def entry(arrays: Mapping[str, Any], name: str, shape: Sequence[int | None] | None = None) -> np.ndarray:
+    """Returns `arrays[name]` as `array` does; raises ValueError where there is none."""
+    if name not in arrays:
+        raise ValueError(f"`{name}` is missing; there are {listed(arrays)}")
+    return array(name, arrays[name], shape)
+
+
+def listed(names: Any) -> str:
+    """Names in an error, cut where there are many."""
+    text = ", ".join(map(str, names))
+    return (text if len(text) <= 160 else f"{text[:157]}...") or "none"
+
+
+def split(joined: np.ndarray, gates: Sequence[str], axis: int = -1) -> Gates:
+    """Returns the arrays of the gates, which stand in that order along the axis."""
+    return dict(zip(gates, np.split(joined, len(gates), axis=axis), strict=True))
+
+
+def join(arrays: Gates, gates: Sequence[str], axis: int = -1) -> np.ndarray:
+    """Returns the arrays of the gates beside each other in that order."""
+    return np.concatenate([arrays[gate] for gate in gates], axis=axis)
+
+
+def added(first: Gates, second: Gates) -> Gates:
+    """Returns the sums, gate by gate, of two biases."""
+    return {gate: first[gate] + second[gate] for gate in first}
+
+
+def each(arrays: Gates, function: Any) -> Gates:
+    """Returns `function` of the array of every gate."""
+    return {gate: function(array) for gate, array in arrays.items()}
+
+
+def zeros(like: Gates) -> Gates:
+    """Returns the bias that is none, for weights `[D, H]` each."""
+    return each(like, lambda weight: np.zeros(weight.shape[-1], weight.dtype))

@@ -1,0 +1,210 @@
+"""What all libraries' recurrent layers have in common: named gates, one direction or two, one layer above the other.
+
+    cell, params  <->  Weights         one cell, arrays by gate
+    net, params   <->  [Layer, ...]    from the inputs up; each of one or two `Weights`
+
+A library is a table of its gate orders, transposes and names, and a walk over these. What jaxseq has two forms of and
+most libraries one is brought into that one, with the same function:
+
+    coupled          i = 1 - f = σ(-a_f):  an input gate with the forget gate's weights negated
+    update_writes    z = σ(a_z) writes:    σ(-a_z) = 1 - σ(a_z) keeps, with the update gate's weights negated
+"""
+
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import cells, check, wrappers
+from jaxseq._factory import call_of
+from jaxseq.interop._arrays import Gates, array, each, join, split
+from jaxseq.typing import Cell, Composite, Params
+
+GATES = {"rnn": ("n",), "lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "conv_lstm": ("i", "f", "g", "o")}
+"""The gates of the cells, in the order of the params; the one of `rnn` is called n, as the candidate of `gru`."""
+_FACTORIES = {name: getattr(cells, name) for name in GATES}
+_PEEPHOLES = ("i", "f", "o")
+_ODD = (jax.nn.sigmoid, jax.lax.logistic, jax.nn.hard_sigmoid)  # f(-a) = 1 - f(a)
+
+
+class Weights(NamedTuple):
+    """A cell in one direction: the factory's name, its options but initialisers, and arrays of NumPy by gate.
+
+    `x` `[D, H]`, `h` `[P, H]` and `b` `[H]` each, of a convolution windows `[*window, in, out]`; `b_hn` `[H]` of a GRU
+    whose reset comes after; `peepholes` `[H]` each; `projection` `[H, P]`; `carry`, which is learned, with h `[P]` and
+    for an LSTM c `[H]`.
+    """
+
+    kind: str
+    options: dict[str, Any]
+    x: Gates
+    h: Gates
+    b: Gates
+    b_hn: np.ndarray | None = None
+    peepholes: Gates = {}  # noqa: RUF012
+    projection: np.ndarray | None = None
+    carry: Gates | None = None
+
+    @property
+    def in_size(self) -> int:
+        """D, the features of the inputs; of a convolution their channels."""
+        return next(iter(self.x.values())).shape[-2]
+
+    @property
+    def size(self) -> int:
+        """The features of the outputs; of a convolution their channels."""
+        return next(iter(self.h.values())).shape[-2]
+
+
+class Layer(NamedTuple):
+    """A layer: one direction, or two and how their outputs are merged; y = x + layer(x) where it is residual."""
+
+    forward: Weights
+    backward: Weights | None = None
+    merge: str = "concat"
+    residual: bool = False
+    dropout: float = 0.0  # of the outputs, drawn anew at each step
+
+
+def weights_of(cell: Cell, params: Params, library: str) -> Weights:
+    """Returns a stock cell as `Weights`; `library` has no equal of any other, which raises ValueError."""
+    factory, options = _call(cell, library)
+    params = jax.tree.map(lambda leaf: array(f"{factory.__name__}'s params", leaf), params)
+    if factory is wrappers.learned_carry:
+        inner = weights_of(options["cell"], params.params, library)
+        carry = params.carry
+        return inner._replace(carry=carry._asdict() if hasattr(carry, "_asdict") else {"h": carry})
+    kind = factory.__name__
+    if _FACTORIES.get(kind) is not factory:
+        raise ValueError(f"{library} has no equal of {_short(cell)}")
+    options = {name: value for name, value in options.items() if not name.endswith("_init") and name != "forget_bias"}
+    coupled = options.get("coupled")
+    gates = GATES[kind][1:] if coupled else GATES[kind]
+    x, h, b = (split(leaf, gates) for leaf in (params.w_x, params.w_h, params.b))
+    peeping = _PEEPHOLES[1:] if coupled else _PEEPHOLES
+    w_c = getattr(params, "w_c", None)
+    peepholes = {} if w_c is None else dict(zip(peeping, w_c, strict=True))
+    b_hn, projection = getattr(params, "b_hn", None), getattr(params, "w_p", None)
+    return Weights(kind, options, x, h, b, b_hn, peepholes, projection)
+
+
+def plain(weights: Weights, library: str, coupled: bool = False) -> Weights:
+    """Returns the same function without `coupled` and `update_writes`, by negated weights; `coupled` may stay."""
+    options, changed = dict(weights.options), weights
+    pairs = [("update_writes", "z", "z")] if coupled else [("coupled", "f", "i"), ("update_writes", "z", "z")]
+    for option, source, target in pairs:
+        if not options.get(option):
+            continue
+        if options["gate"] not in _ODD:
+            raise ValueError(f"{library} has no equal of `{option}` with the gate {check.short(options['gate'])}")
+        options[option] = False
+        x, h, b, peepholes = (
+            {target: -gates[source], **{gate: leaf for gate, leaf in gates.items() if gate != target}} if gates else {}
+            for gates in (changed.x, changed.h, changed.b, changed.peepholes)
+        )
+        changed = changed._replace(options=options, x=x, h=h, b=b, peepholes=peepholes)
+    return changed
+
+
+def only(weights: Weights, library: str, *supported: str) -> None:
+    """Raises ValueError where an option is not at its default, and not of those that the library has an equal of."""
+    parameters = inspect.signature(_FACTORIES[weights.kind]).parameters
+    for name, value in weights.options.items():
+        default = parameters[name].default
+        if name not in (*supported, "size") and value is not default and value != default:
+            raise ValueError(f"{library} has no equal of `{name}={name_of(value)}` of jaxseq.{weights.kind}")
+    if weights.carry is not None and "carry" not in supported:
+        raise ValueError(f"{library} has no equal of `learned_carry`: give it the carry with the inputs")
+
+
+def cell_of(weights: Weights) -> tuple[Cell, Params]:
+    """Returns the cell and its params."""
+    kind, options = weights.kind, dict(weights.options)
+    gates = [gate for gate in GATES[kind] if gate in weights.x]
+    hidden = next(iter(weights.x.values())).shape[-1]
+    cell = _FACTORIES[kind](**options) if kind == "conv_lstm" else _FACTORIES[kind](hidden, **options)
+    leaves = [join(part, gates) for part in (weights.x, weights.h, weights.b)]
+    if kind == "gru":
+        leaves.append(weights.b_hn)
+    elif kind in ("lstm", "conv_lstm"):
+        peeping = [gate for gate in _PEEPHOLES if gate in weights.peepholes]
+        leaves.append(np.stack([weights.peepholes[gate] for gate in peeping]) if peeping else None)
+        leaves += [weights.projection] if kind == "lstm" else []
+    params_type = {
+        "rnn": cells.RnnParams,
+        "lstm": cells.LstmParams,
+        "gru": cells.GruParams,
+        "conv_lstm": cells.ConvLstmParams,
+    }[kind]
+    params = params_type(*(None if leaf is None else jnp.asarray(leaf) for leaf in leaves))
+    if weights.carry is None:
+        return cell, params
+    carry = each(weights.carry, jnp.asarray)
+    start = cells.LstmCarry(carry["h"], carry["c"]) if "c" in carry else carry["h"]
+    return wrappers.learned_carry(cell), wrappers.LearnedCarry(params, start)
+
+
+def net_of(layers: list[Layer]) -> tuple[Cell | Composite, Params]:
+    """Returns the net of the layers, a stack of several, and its params."""
+    made = []
+    before = None
+    for place, layer in enumerate(layers):
+        if before is not None and layer.forward.in_size != before:
+            raise ValueError(f"layer {place} reads {layer.forward.in_size} features; the one before has {before}")
+        net, params = cell_of(layer.forward)
+        if layer.backward is not None:
+            other, others = cell_of(layer.backward)
+            net = wrappers.bidirectional(net, None if other is net else other, merge=layer.merge)
+            params = wrappers.Bidirectional(params, others)
+        net = wrappers.dropout(net, outputs=layer.dropout, per_step=True) if layer.dropout else net
+        net = wrappers.residual(net) if layer.residual else net
+        before = net.size if layer.forward.kind != "conv_lstm" else None
+        made.append((net, params))
+    if len(made) == 1:
+        return made[0]
+    nets, params = zip(*made, strict=True)
+    return wrappers.stack(*nets), params
+
+
+def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer]:
+    """Returns the layers of a net; raises ValueError, naming what is no layer of the library, where it has others.
+
+    Dropout is left out: it acts in training alone.
+    """
+    factory, options = _call(net, library)
+    if factory is wrappers.stack:
+        parts = zip(options["cells"], params, strict=True)
+        return [layer for cell, own in parts for layer in layers_of(cell, own, library)]
+    if factory is wrappers.dropout:
+        return layers_of(options["cell"], params, library)
+    if factory is wrappers.residual:
+        layers = layers_of(options["cell"], params, library)
+        if len(layers) != 1 or layers[0].residual:
+            raise ValueError(f"{library} has no equal of `residual` around several layers")
+        return [layers[0]._replace(residual=True)]
+    if factory is wrappers.bidirectional:
+        sides = options["forward"], options["backward"] or options["forward"]
+        both = [layers_of(side, own, library) for side, own in zip(sides, params, strict=True)]
+        if any(len(side) != 1 or side[0].backward is not None or side[0].residual for side in both):
+            raise ValueError(f"{library} has no equal of `bidirectional` around {_short(sides[0])}")
+        return [Layer(both[0][0].forward, both[1][0].forward, options["merge"])]
+    return [Layer(weights_of(net, params, library))]
+
+
+def _call(net, library):
+    check.net(net, "net")
+    call = call_of(net)
+    if call is None:
+        raise ValueError(f"{library} has no equal of a net that no factory of jaxseq made; got {_short(net)}")
+    return call
+
+
+def _short(net):
+    return check.short(net)
+
+
+def name_of(value: Any) -> str:
+    """What an option's value is called in an error."""
+    return getattr(value, "__name__", repr(value))

@@ -1,0 +1,121 @@
+"""One safetensors file for a net and its params: arrays by readable names, and metadata that rebuild both.
+
+    0.forward.w_x  [D, 4H]  ...        the path in the tree
+    __metadata__   jaxseq: the form's version,  net, params: JSON (see `_json.py`),  sha256: of all that
+
+Any reader of safetensors finds the arrays. Nothing that stands in a file is run.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+from jaxseq.interop._json import net_as_json, net_from_json, tree_as_json, tree_from_json
+from jaxseq.typing import Cell, Composite, Params
+
+_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": jnp.bfloat16,
+    "C64": np.complex64,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+def save(path: str | os.PathLike, net: Cell | Composite, params: Params) -> None:
+    """Writes a net and its params to one file, which is whole or not there.
+
+    Args:
+      path: of the file; one that is there is replaced.
+      net: of any factories of jaxseq. Activations are functions of `jax.nn` or `jnp`. Initialisers are not kept.
+      params: its params, or a tree of arrays of any form: NamedTuples of jaxseq, dicts, tuples, lists.
+
+    Raises:
+      TypeError, ValueError: the net is not made by factories alone, a function is none of those, a leaf is no array,
+        or of a dtype that such files have not.
+      OSError: it cannot be written.
+    """
+    from safetensors.numpy import save as as_bytes  # pyright: ignore[reportMissingImports]
+
+    path = check.path("path", path)
+    check.net(net, "net")
+    described, leaves = tree_as_json(params)
+    arrays = {name: _as_array(name, leaf) for name, leaf in leaves.items()}
+    texts = json.dumps(net_as_json(net)), json.dumps(described)
+    metadata = {"jaxseq": "1", "net": texts[0], "params": texts[1], "sha256": _checksum(arrays, *texts)}
+    data = as_bytes(arrays, metadata)
+    new = path.with_name(f".new-{uuid.uuid4().hex}")
+    try:
+        new.write_bytes(data)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike) -> tuple[Cell | Composite, Params]:
+    """Returns the net and the params of a file that `save` wrote.
+
+    Raises:
+      ValueError: it was damaged since, or is another one. Weights of other libraries are read by their own files:
+        `interop.torch.from_state_dict(safetensors.numpy.load_file(path))`.
+      OSError: it cannot be read.
+    """
+    from safetensors import SafetensorError, deserialize  # pyright: ignore[reportMissingImports]
+
+    path = check.path("path", path)
+    data = path.read_bytes()
+    try:
+        found = deserialize(data)
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is no safetensors file, or a damaged one: {check.short(error)}") from None
+    if metadata.get("jaxseq") != "1":
+        raise ValueError(
+            f"{path} was not written by jaxseq.interop.safetensors.save (form 1); it holds "
+            f"{check.short([name for name, _ in found])}. For PyTorch's names see interop.torch.from_state_dict"
+        )
+    try:
+        arrays = {
+            name: np.frombuffer(each["data"], _DTYPES[each["dtype"]]).reshape(each["shape"]) for name, each in found
+        }
+        net = net_from_json(json.loads(metadata["net"]))
+        leaves = {name: jnp.asarray(leaf) for name, leaf in arrays.items()}
+        params = tree_from_json(json.loads(metadata["params"]), leaves)
+        if metadata["sha256"] != _checksum(arrays, metadata["net"], metadata["params"]):
+            raise ValueError("it holds something else than what was written")
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {check.short(error)}") from None
+    return net, params
+
+
+def _as_array(name: str, leaf: Any) -> np.ndarray:
+    if not isinstance(leaf, np.ndarray | jax.Array):
+        raise TypeError(f"`params` must be a tree of arrays; {name or 'it'} is {check.short(leaf)}")
+    array = np.ascontiguousarray(leaf).reshape(jnp.shape(leaf))
+    if array.dtype not in [np.dtype(dtype) for dtype in _DTYPES.values()]:
+        raise TypeError(f"`params` must be of a dtype that safetensors has; {name or 'it'} is of {array.dtype}")
+    return array
+
+
+def _checksum(arrays, *texts):
+    total = hashlib.sha256(json.dumps(texts).encode())
+    for name, leaf in sorted(arrays.items()):
+        total.update(json.dumps([name, str(leaf.dtype), leaf.shape]).encode())
+        total.update(np.ascontiguousarray(leaf).tobytes())
+    return total.hexdigest()

@@ -1,0 +1,258 @@
+"""PyTorch: `nn.RNN`, `nn.LSTM`, `nn.GRU` and their cells, as modules or as state dicts of arrays.
+
+    weight_ih_l0 [G, D]    weight_hh_l0 [G, H]    bias_ih_l0, bias_hh_l0 [G]    weight_hr_l0 [P, H], the projection
+
+`_l1` stands for the next layer, `_reverse` for the other direction, and a cell's names have neither. The gates are in
+the order i f g o and r z n. The two biases are added, but those of a GRU's candidate, which are `b` and `b_hn`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+from jaxseq.interop import _layers
+from jaxseq.interop._arrays import added, array, each, entry, join, listed, split, zeros
+from jaxseq.interop._layers import GATES, Layer, Weights
+from jaxseq.typing import Cell, Composite, Params
+
+_NAME = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d+)(_reverse)?)?")
+_NONLINEARITIES = {"tanh": jnp.tanh, "relu": jax.nn.relu}
+
+
+def from_module(module: Any) -> tuple[Cell | Composite, Params]:
+    """Returns the net of a module and its params: a cell, `bidirectional`, or a `stack` of such.
+
+    Dropout between layers becomes that of their outputs, drawn anew at each step, where `unroll` is given a key.
+    `batch_first` is of the arrays alone: the net is time-major.
+
+    Args:
+      module: a `torch.nn.RNN`, `LSTM`, `GRU`, `RNNCell`, `LSTMCell` or `GRUCell`.
+
+    Raises:
+      TypeError: another module.
+      ValueError: its weights hold NaN.
+    """
+    import torch  # pyright: ignore[reportMissingImports]
+
+    kinds = {torch.nn.RNNBase: "", torch.nn.RNNCellBase: "Cell"}
+    if not isinstance(module, tuple(kinds)):
+        raise TypeError(
+            "`module` must be a torch.nn.RNN, LSTM, GRU or one of their cells; "
+            f"got {type(module).__module__}.{type(module).__name__}"
+        )
+    kind = next(kind for kind in GATES if type(module).__name__.lower().startswith(kind))
+    dropout = float(getattr(module, "dropout", 0.0))
+    return from_state_dict(
+        module.state_dict(), kind=kind, nonlinearity=getattr(module, "nonlinearity", "tanh"), dropout=dropout
+    )
+
+
+def from_state_dict(
+    state_dict: Mapping[str, Any],
+    *,
+    prefix: str = "",
+    kind: str | None = None,
+    nonlinearity: str = "tanh",
+    dropout: float = 0.0,
+) -> tuple[Cell | Composite, Params]:
+    """Returns the net whose weights stand in a state dict, and its params.
+
+    Args:
+      state_dict: arrays of PyTorch, NumPy or JAX by PyTorch's names; those of a safetensors file need no PyTorch.
+      prefix: what stands before the names, such as "encoder.rnn."; what does not begin with it is passed over.
+      kind: "rnn", "lstm" or "gru"; None: which it is, is told by the shapes.
+      nonlinearity: of an RNN, "tanh" or "relu", which no array tells.
+      dropout: the rate between layers, which no array tells.
+
+    Raises:
+      TypeError, ValueError: an array is missing, has another shape than those beside it, is not of floats, holds NaN,
+        or has a name that is none of a recurrent module's.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"`state_dict` must be a dict of arrays by name; got {check.short(state_dict)}")
+    if not isinstance(prefix, str):
+        raise TypeError(f"`prefix` must be a str; got {check.short(prefix)}")
+    check.one_of("kind", kind, (None, "rnn", "lstm", "gru"))
+    check.one_of("nonlinearity", nonlinearity, tuple(_NONLINEARITIES))
+    dropout = check.rate("dropout", dropout)
+    found = {name[len(prefix) :].lstrip("."): name for name in state_dict if str(name).startswith(prefix)}
+    places: set[tuple[str | None, str | None]] = set()
+    for name, full in found.items():
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(
+                f"`{full}` is no name of a recurrent module's weight. Give the `prefix` of the module's own"
+            )
+        places.add((match[2], match[3]))
+    if not places:
+        raise ValueError(f"`state_dict` has no weights under the `prefix` {prefix!r}; there are {listed(state_dict)}")
+    arrays = {name: state_dict[full] for name, full in found.items()}
+    if any(layer is None for layer, _ in places):
+        if len(places) > 1:
+            raise ValueError(f"`state_dict` must be of one module; there are {listed(state_dict)}")
+        return _layers.net_of([Layer(_read(arrays, "", kind, nonlinearity))])
+    count = 1 + max(int(layer or 0) for layer, _ in places)
+    two = any(side for _, side in places)
+    layers = []
+    for place in range(count):
+        sides = [_read(arrays, f"_l{place}{side}", kind, nonlinearity) for side in (("", "_reverse") if two else ("",))]
+        layers.append(Layer(*sides, dropout=dropout if place < count - 1 else 0.0))
+        kind = kind or sides[0].kind
+    return _layers.net_of(layers)
+
+
+def to_state_dict(
+    net: Cell | Composite, params: Params, *, prefix: str = "", bias: bool = True, cell: bool = False
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of NumPy that PyTorch's module of the same form holds.
+
+    Load them by `module.load_state_dict({name: torch.from_numpy(value) for name, value in ….items()})`. The second bias
+    is zero but for the `b_hn` of a GRU. Gates that are coupled, and an update gate that writes, become PyTorch's, with
+    weights negated.
+
+    Args:
+      net: `rnn` (tanh, relu), `lstm` (projected too) or `gru` with the reset after, in one direction or two, or a
+        `stack` of layers of one size and form. Dropout is left out.
+      params: its params.
+      prefix: what stands before the names.
+      bias: False: for a module without, whose weights have none; biases that are not zero are an error.
+      cell: the names are those of the cell (`nn.LSTMCell`), not of the module that runs it.
+
+    Raises:
+      ValueError: PyTorch has no equal of an option, which is named.
+    """
+    check.switch("bias", bias)
+    check.switch("cell", cell)
+    layers = _layers.layers_of(net, params, "PyTorch")
+    first = _form(layers[0])
+    if cell and (len(layers) > 1 or layers[0].backward is not None or layers[0].forward.projection is not None):
+        raise ValueError("`cell` is of one layer in one direction, without projection")
+    arrays = {}
+    for place, layer in enumerate(layers):
+        if _form(layer) != first:
+            raise ValueError("PyTorch has no equal of a `stack` whose layers differ in size or form")
+        if layer.residual:
+            raise ValueError("PyTorch's recurrent modules have no equal of `residual`")
+        if layer.merge != "concat":
+            raise ValueError(f"PyTorch has no equal of `merge={layer.merge!r}` of jaxseq.bidirectional")
+        for side, weights in zip(("", "_reverse"), (layer.forward, layer.backward), strict=True):
+            if weights is not None:
+                suffix = "" if cell else f"_l{place}{side}"
+                arrays |= {f"{prefix}{name}{suffix}": leaf for name, leaf in _write(weights, bias).items()}
+    return arrays
+
+
+def to_module(net: Cell | Composite, params: Params) -> Any:
+    """Returns the `torch.nn.RNN`, `LSTM` or `GRU` of a net, time-major, with its weights.
+
+    Args:
+      net, params: as `to_state_dict` takes them.
+
+    Raises:
+      ValueError: PyTorch has no equal of an option, which is named.
+    """
+    import torch  # pyright: ignore[reportMissingImports]
+
+    arrays = to_state_dict(net, params)
+    layers = _layers.layers_of(net, params, "PyTorch")
+    weights = layers[0].forward
+    options: dict[str, Any] = {"num_layers": len(layers), "bidirectional": layers[0].backward is not None}
+    if weights.kind == "rnn":
+        options["nonlinearity"] = _nonlinearity(weights)
+    if weights.projection is not None:
+        options["proj_size"] = weights.size
+    hidden = arrays["weight_hh_l0"].shape[0] // len(GATES[weights.kind])
+    tensors = {name: _tensor(torch, value) for name, value in arrays.items()}
+    make = getattr(torch.nn, weights.kind.upper())
+    module = make(weights.in_size, hidden, dtype=tensors["weight_hh_l0"].dtype, **options)
+    module.load_state_dict(tensors)
+    return module
+
+
+def _tensor(torch, value):
+    if value.dtype == jnp.bfloat16:
+        return torch.from_numpy(value.astype(np.float32)).bfloat16()
+    return torch.from_numpy(np.array(value))
+
+
+def _read(arrays, suffix, kind, nonlinearity):
+    """The weights of one direction of a layer."""
+    rows, seen = entry(arrays, f"weight_hh{suffix}", (None, None)).shape
+    projected = f"weight_hr{suffix}" in arrays
+    hidden = entry(arrays, f"weight_hr{suffix}", (seen, None)).shape[1] if projected else seen
+    gates_found = rows / hidden
+    kind = kind or next((kind for kind, gates in GATES.items() if gates_found == len(gates)), None)
+    gates = GATES.get(kind or "", ())
+    if gates_found != len(gates):
+        raise ValueError(
+            f"`weight_hh{suffix}` is of {rows} rows for {hidden} features; an RNN has one time as many, a GRU three, "
+            f"an LSTM four{f', and `kind` is {kind!r}' if kind else ''}"
+        )
+    if projected and kind != "lstm":
+        raise ValueError(f"`weight_hr{suffix}` is of an LSTM; `kind` is {kind!r}")
+    x, h = (
+        each(split(entry(arrays, f"weight_{name}{suffix}", (rows, size)), gates, 0), np.transpose)
+        for name, size in (("ih", None), ("hh", seen))
+    )
+    present = [f"bias_{name}{suffix}" in arrays for name in ("ih", "hh")]
+    if any(present):
+        b, b_h = (split(entry(arrays, f"bias_{name}{suffix}", (rows,)), gates) for name in ("ih", "hh"))
+    else:
+        b = b_h = zeros(h)
+    b_hn = None
+    if kind == "gru":
+        b_hn = b_h["n"]
+        b_h = b_h | {"n": np.zeros_like(b_hn)}
+    options = {"activation": _NONLINEARITIES[nonlinearity]} if kind == "rnn" else {}
+    projection = entry(arrays, f"weight_hr{suffix}").T if projected else None
+    if projected:
+        options["projection"] = seen
+    return Weights(kind, options, x, h, added(b, b_h), b_hn, projection=projection)
+
+
+def _write(weights, bias):
+    """The arrays of one direction of a layer, by their names without the place."""
+    weights = _layers.plain(weights, "PyTorch")
+    if weights.kind == "conv_lstm":
+        raise ValueError("PyTorch has no equal of jaxseq.conv_lstm")
+    _layers.only(weights, "PyTorch", "projection", "activation")
+    if weights.kind == "rnn":
+        _nonlinearity(weights)
+    gates = GATES[weights.kind]
+    arrays = {
+        "weight_ih": join(weights.x, gates).T,
+        "weight_hh": join(weights.h, gates).T,
+    }
+    b, b_h = weights.b, zeros(weights.h)
+    if weights.b_hn is not None:
+        b_h["n"] = weights.b_hn
+    biases = {"bias_ih": join(b, gates), "bias_hh": join(b_h, gates)}
+    if bias:
+        arrays |= biases
+    elif any(np.any(leaf) for leaf in biases.values()):
+        raise ValueError("`bias` is False, and the params have biases that are not zero")
+    if weights.projection is not None:
+        arrays["weight_hr"] = weights.projection.T
+    return {name: np.ascontiguousarray(array(name, leaf)) for name, leaf in arrays.items()}
+
+
+def _nonlinearity(weights):
+    activation = weights.options["activation"]
+    for name, function in _NONLINEARITIES.items():
+        if activation is function:
+            return name
+    raise ValueError(f"PyTorch has no equal of `activation={_layers.name_of(activation)}` of jaxseq.rnn")
+
+
+def _form(layer):
+    """What the layers of a module have in common."""
+    return [
+        (side.kind, side.size, side.b[next(iter(side.b))].shape, side.options.get("activation"))
+        for side in (layer.forward, layer.backward)
+        if side is not None
+    ]
