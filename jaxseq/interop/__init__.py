@@ -4,7 +4,9 @@ Each import returns `(net, params)`, for `jaxseq.unroll`, and each export takes 
 an error that names it.
 """
 
+from jaxseq.interop import flax as flax
+from jaxseq.interop import keras as keras
 from jaxseq.interop import safetensors as safetensors
 from jaxseq.interop import torch as torch
 
-__all__ = ["safetensors", "torch"]
+__all__ = ["flax", "keras", "safetensors", "torch"]

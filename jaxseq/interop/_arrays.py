@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 Gates = dict[str, np.ndarray]
 """Arrays by the name of their gate, features of the gate last."""
@@ -44,8 +45,10 @@ def _as_numpy(name, value):
             return np.asarray(jnp.asarray(value.float().numpy()).astype(jnp.bfloat16))
         return value.numpy()
     if hasattr(value, "get_value") or hasattr(value, "value"):  # Flax's, Keras's
-        value = getattr(value, "get_value", lambda: value.value)()
-    if not isinstance(value, np.ndarray | jax.Array) or isinstance(value, jax.core.Tracer):
+        return _as_numpy(name, value.get_value() if hasattr(value, "get_value") else value.value)
+    if hasattr(value, "numpy"):  # TensorFlow's
+        return value.numpy()
+    if not isinstance(value, np.ndarray | jax.Array) or isinstance(value, Tracer):
         raise TypeError(f"`{name}` must be an array; got {type(value).__name__}")
     return np.asarray(value)
 

@@ -49,15 +49,17 @@ def net_as_json(net: Any) -> Any:
     return [factory.__name__, args, kwargs]
 
 
-def _value_as_json(name, value):
+def _value_as_json(name, value: Any) -> Any:
     if call_of(value) is not None:
         return {"net": net_as_json(value)}
+    if type(value) is tuple:
+        return [*value]
     if callable(value):
         found = next((path for path, function in _FUNCTIONS.items() if function is value), None)
         if found is None:
             raise ValueError(f"`{name}` must be a function of jax.nn or jnp to be kept; got {check.short(value)}")
         return {"function": found}
-    return list(value) if isinstance(value, tuple) else value
+    return value
 
 
 def net_from_json(data: Any) -> Any:

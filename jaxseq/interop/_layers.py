@@ -11,6 +11,9 @@ most libraries one is brought into that one, with the same function:
 """
 
 import inspect
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,13 +22,19 @@ import numpy as np
 
 from jaxseq import cells, check, wrappers
 from jaxseq._factory import call_of
-from jaxseq.interop._arrays import Gates, array, each, join, split
+from jaxseq.interop._arrays import Gates, array, join, split
 from jaxseq.typing import Cell, Composite, Params
 
 GATES = {"rnn": ("n",), "lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "conv_lstm": ("i", "f", "g", "o")}
 """The gates of the cells, in the order of the params; the one of `rnn` is called n, as the candidate of `gru`."""
 _FACTORIES = {name: getattr(cells, name) for name in GATES}
-_PEEPHOLES = ("i", "f", "o")
+_PARAMS = {
+    "rnn": cells.RnnParams,
+    "lstm": cells.LstmParams,
+    "gru": cells.GruParams,
+    "conv_lstm": cells.ConvLstmParams,
+}
+_PEEPHOLES: tuple[str, ...] = ("i", "f", "o")
 _ODD = (jax.nn.sigmoid, jax.lax.logistic, jax.nn.hard_sigmoid)  # f(-a) = 1 - f(a)
 
 
@@ -34,7 +43,7 @@ class Weights(NamedTuple):
 
     `x` `[D, H]`, `h` `[P, H]` and `b` `[H]` each, of a convolution windows `[*window, in, out]`; `b_hn` `[H]` of a GRU
     whose reset comes after; `peepholes` `[H]` each; `projection` `[H, P]`; `carry`, which is learned, with h `[P]` and
-    for an LSTM c `[H]`.
+    for an LSTM c `[H]`; `noise`, the arguments of `dropout`.
     """
 
     kind: str
@@ -46,6 +55,7 @@ class Weights(NamedTuple):
     peepholes: Gates = {}  # noqa: RUF012
     projection: np.ndarray | None = None
     carry: Gates | None = None
+    noise: dict[str, Any] = {}  # noqa: RUF012
 
     @property
     def in_size(self) -> int:
@@ -65,12 +75,19 @@ class Layer(NamedTuple):
     backward: Weights | None = None
     merge: str = "concat"
     residual: bool = False
-    dropout: float = 0.0  # of the outputs, drawn anew at each step
 
 
-def weights_of(cell: Cell, params: Params, library: str) -> Weights:
+class Part(NamedTuple):
+    """A net, its params, and the features of its inputs."""
+
+    net: Cell | Composite
+    params: Params
+    in_size: int
+
+
+def weights_of(cell: Cell | Composite, params: Params, library: str) -> Weights:
     """Returns a stock cell as `Weights`; `library` has no equal of any other, which raises ValueError."""
-    factory, options = _call(cell, library)
+    factory, options = call(cell, library)
     params = jax.tree.map(lambda leaf: array(f"{factory.__name__}'s params", leaf), params)
     if factory is wrappers.learned_carry:
         inner = weights_of(options["cell"], params.params, library)
@@ -78,14 +95,14 @@ def weights_of(cell: Cell, params: Params, library: str) -> Weights:
         return inner._replace(carry=carry._asdict() if hasattr(carry, "_asdict") else {"h": carry})
     kind = factory.__name__
     if _FACTORIES.get(kind) is not factory:
-        raise ValueError(f"{library} has no equal of {_short(cell)}")
+        raise ValueError(f"{library} has no equal of {check.short(cell)}")
     options = {name: value for name, value in options.items() if not name.endswith("_init") and name != "forget_bias"}
     coupled = options.get("coupled")
     gates = GATES[kind][1:] if coupled else GATES[kind]
     x, h, b = (split(leaf, gates) for leaf in (params.w_x, params.w_h, params.b))
     peeping = _PEEPHOLES[1:] if coupled else _PEEPHOLES
     w_c = getattr(params, "w_c", None)
-    peepholes = {} if w_c is None else dict(zip(peeping, w_c, strict=True))
+    peepholes: Gates = {} if w_c is None else dict(zip(peeping, w_c, strict=True))
     b_hn, projection = getattr(params, "b_hn", None), getattr(params, "w_p", None)
     return Weights(kind, options, x, h, b, b_hn, peepholes, projection)
 
@@ -119,53 +136,58 @@ def only(weights: Weights, library: str, *supported: str) -> None:
         raise ValueError(f"{library} has no equal of `learned_carry`: give it the carry with the inputs")
 
 
-def cell_of(weights: Weights) -> tuple[Cell, Params]:
-    """Returns the cell and its params."""
+def cell_of(weights: Weights) -> Part:
+    """Returns the cell with its params, a learned carry and dropout where it has them."""
     kind, options = weights.kind, dict(weights.options)
     gates = [gate for gate in GATES[kind] if gate in weights.x]
+    is_convolution = kind == "conv_lstm"
     hidden = next(iter(weights.x.values())).shape[-1]
-    cell = _FACTORIES[kind](**options) if kind == "conv_lstm" else _FACTORIES[kind](hidden, **options)
-    leaves = [join(part, gates) for part in (weights.x, weights.h, weights.b)]
+    cell = _FACTORIES[kind](**options) if is_convolution else _FACTORIES[kind](hidden, **options)
+    leaves: list[np.ndarray | None] = [join(part, gates) for part in (weights.x, weights.h, weights.b)]
     if kind == "gru":
         leaves.append(weights.b_hn)
-    elif kind in ("lstm", "conv_lstm"):
+    elif kind != "rnn":
         peeping = [gate for gate in _PEEPHOLES if gate in weights.peepholes]
         leaves.append(np.stack([weights.peepholes[gate] for gate in peeping]) if peeping else None)
-        leaves += [weights.projection] if kind == "lstm" else []
-    params_type = {
-        "rnn": cells.RnnParams,
-        "lstm": cells.LstmParams,
-        "gru": cells.GruParams,
-        "conv_lstm": cells.ConvLstmParams,
-    }[kind]
-    params = params_type(*(None if leaf is None else jnp.asarray(leaf) for leaf in leaves))
-    if weights.carry is None:
-        return cell, params
-    carry = each(weights.carry, jnp.asarray)
-    start = cells.LstmCarry(carry["h"], carry["c"]) if "c" in carry else carry["h"]
-    return wrappers.learned_carry(cell), wrappers.LearnedCarry(params, start)
+        leaves += [] if is_convolution else [weights.projection]
+    params: Any = _PARAMS[kind](*(None if leaf is None else jnp.asarray(leaf) for leaf in leaves))
+    if weights.carry is not None:
+        carry = {name: jnp.asarray(leaf) for name, leaf in weights.carry.items()}
+        start = cells.LstmCarry(carry["h"], carry["c"]) if "c" in carry else carry["h"]
+        cell, params = wrappers.learned_carry(cell), wrappers.LearnedCarry(params, start)
+    pixels = math.prod(options["shape"]) if is_convolution else 1
+    return Part(wrappers.dropout(cell, **weights.noise), params, pixels * weights.in_size)
 
 
-def net_of(layers: list[Layer]) -> tuple[Cell | Composite, Params]:
+def both(forward: Part, backward: Part, merge: str) -> Part:
+    """Returns the two directions as one net."""
+    if forward.in_size != backward.in_size:
+        raise ValueError(f"the directions read {forward.in_size} and {backward.in_size} features")
+    net = wrappers.bidirectional(forward.net, None if backward.net is forward.net else backward.net, merge=merge)
+    return Part(net, wrappers.Bidirectional(forward.params, backward.params), forward.in_size)
+
+
+def stacked(parts: Sequence[Part]) -> Part:
+    """Returns one part as it is, several as a stack."""
+    if len(parts) == 1:
+        return parts[0]
+    for place, (before, part) in enumerate(itertools.pairwise(parts)):
+        if part.in_size != before.net.size:
+            raise ValueError(f"layer {place + 1} reads {part.in_size} features; the one before has {before.net.size}")
+    nets, params, _ = zip(*parts, strict=True)
+    return Part(wrappers.stack(*nets), params, parts[0].in_size)
+
+
+def net_of(layers: Sequence[Layer]) -> tuple[Cell | Composite, Params]:
     """Returns the net of the layers, a stack of several, and its params."""
     made = []
-    before = None
-    for place, layer in enumerate(layers):
-        if before is not None and layer.forward.in_size != before:
-            raise ValueError(f"layer {place} reads {layer.forward.in_size} features; the one before has {before}")
-        net, params = cell_of(layer.forward)
+    for layer in layers:
+        part = cell_of(layer.forward)
         if layer.backward is not None:
-            other, others = cell_of(layer.backward)
-            net = wrappers.bidirectional(net, None if other is net else other, merge=layer.merge)
-            params = wrappers.Bidirectional(params, others)
-        net = wrappers.dropout(net, outputs=layer.dropout, per_step=True) if layer.dropout else net
-        net = wrappers.residual(net) if layer.residual else net
-        before = net.size if layer.forward.kind != "conv_lstm" else None
-        made.append((net, params))
-    if len(made) == 1:
-        return made[0]
-    nets, params = zip(*made, strict=True)
-    return wrappers.stack(*nets), params
+            part = both(part, cell_of(layer.backward), layer.merge)
+        made.append(part._replace(net=wrappers.residual(part.net)) if layer.residual else part)
+    net, params, _ = stacked(made)
+    return net, params
 
 
 def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer]:
@@ -173,7 +195,7 @@ def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer
 
     Dropout is left out: it acts in training alone.
     """
-    factory, options = _call(net, library)
+    factory, options = call(net, library)
     if factory is wrappers.stack:
         parts = zip(options["cells"], params, strict=True)
         return [layer for cell, own in parts for layer in layers_of(cell, own, library)]
@@ -188,21 +210,18 @@ def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer
         sides = options["forward"], options["backward"] or options["forward"]
         both = [layers_of(side, own, library) for side, own in zip(sides, params, strict=True)]
         if any(len(side) != 1 or side[0].backward is not None or side[0].residual for side in both):
-            raise ValueError(f"{library} has no equal of `bidirectional` around {_short(sides[0])}")
+            raise ValueError(f"{library} has no equal of `bidirectional` around {check.short(sides[0])}")
         return [Layer(both[0][0].forward, both[1][0].forward, options["merge"])]
     return [Layer(weights_of(net, params, library))]
 
 
-def _call(net, library):
+def call(net: Cell | Composite, library: str) -> tuple[Callable, dict[str, Any]]:
+    """Returns the factory of a net and its options; raises ValueError where none made it."""
     check.net(net, "net")
-    call = call_of(net)
-    if call is None:
-        raise ValueError(f"{library} has no equal of a net that no factory of jaxseq made; got {_short(net)}")
-    return call
-
-
-def _short(net):
-    return check.short(net)
+    made = call_of(net)
+    if made is None:
+        raise ValueError(f"{library} has no equal of a net that no factory of jaxseq made; got {check.short(net)}")
+    return made
 
 
 def name_of(value: Any) -> str:

@@ -100,9 +100,14 @@ def from_state_dict(
     two = any(side for _, side in places)
     layers = []
     for place in range(count):
-        sides = [_read(arrays, f"_l{place}{side}", kind, nonlinearity) for side in (("", "_reverse") if two else ("",))]
-        layers.append(Layer(*sides, dropout=dropout if place < count - 1 else 0.0))
-        kind = kind or sides[0].kind
+        noise = {"outputs": dropout, "per_step": True} if dropout and place < count - 1 else {}
+        forward, backward = (
+            _read(arrays, f"_l{place}{side}", kind, nonlinearity)._replace(noise=noise) if has else None
+            for side, has in (("", True), ("_reverse", two))
+        )
+        assert forward is not None
+        layers.append(Layer(forward, backward))
+        kind = forward.kind
     return _layers.net_of(layers)
 
 
@@ -186,12 +191,13 @@ def _read(arrays, suffix, kind, nonlinearity):
     projected = f"weight_hr{suffix}" in arrays
     hidden = entry(arrays, f"weight_hr{suffix}", (seen, None)).shape[1] if projected else seen
     gates_found = rows / hidden
-    kind = kind or next((kind for kind, gates in GATES.items() if gates_found == len(gates)), None)
-    gates = GATES.get(kind or "", ())
+    told = f", and `kind` is {kind!r}" if kind else ""
+    kind = kind or next((kind for kind, gates in GATES.items() if gates_found == len(gates)), "")
+    gates = GATES.get(kind, ())
     if gates_found != len(gates):
         raise ValueError(
             f"`weight_hh{suffix}` is of {rows} rows for {hidden} features; an RNN has one time as many, a GRU three, "
-            f"an LSTM four{f', and `kind` is {kind!r}' if kind else ''}"
+            f"an LSTM four{told}"
         )
     if projected and kind != "lstm":
         raise ValueError(f"`weight_hr{suffix}` is of an LSTM; `kind` is {kind!r}")

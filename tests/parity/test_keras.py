@@ -1,165 +1,271 @@
-"""Keras's recurrent layers on the same weights: values and gradients, and recurrent dropout under the same mask.
+"""Keras's recurrent layers by `interop.keras`: values and gradients, in float64, and back; recurrent dropout too.
 
-Keras keeps `kernel [D, G]`, `recurrent_kernel [H, G]` and `bias [G]`, `[2, G]` of a GRU with the reset after. The gates
-of its LSTM are in our order, those of its GRU are z r h.
+Keras's own tanh rounds to float32 on its way, in float64 too; JAX's functions keep the gates at full precision.
 """
 
+import itertools
+import random
+import warnings
+
+import hypothesis
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from hypothesis import strategies as some
 
 import jaxseq
+from jaxseq import interop
 from tests import zoo
+from tests.interop.problem import assert_same_net, carries, problem, run
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-T, B, D, H = 4, 3, 4, 5
-# Keras's own tanh rounds to float32 on its way, in float64 too; JAX's functions keep the gates at full precision.
-FULL = {"dtype": "float64", "activation": jnp.tanh}
-GATED = {**FULL, "recurrent_activation": jax.nn.sigmoid}
-CASES = {
-    "rnn": (jaxseq.rnn(H), lambda **options: keras.layers.SimpleRNNCell(H, **FULL, **options)),
-    "lstm": (jaxseq.lstm(H), lambda **options: keras.layers.LSTMCell(H, **GATED, **options)),
-    "gru_before": (
-        jaxseq.gru(H, reset_after=False),
-        lambda **options: keras.layers.GRUCell(H, reset_after=False, **GATED, **options),
-    ),
-    "gru_after": (
-        jaxseq.gru(H),
-        lambda **options: keras.layers.GRUCell(H, reset_after=True, **GATED, **options),
-    ),
-    "lstm_hard": (
-        jaxseq.lstm(H, gate=jax.nn.hard_sigmoid),
-        lambda **options: keras.layers.LSTMCell(H, **FULL, recurrent_activation="hard_sigmoid", **options),
-    ),
-    "gru_hard": (
-        jaxseq.gru(H, gate=jax.nn.hard_sigmoid),
-        lambda **options: keras.layers.GRUCell(
-            H, reset_after=True, **FULL, recurrent_activation="hard_sigmoid", **options
-        ),
+D, H = 3, 4
+layers = keras.layers
+HARD = {"recurrent_activation": "hard_sigmoid"}
+OPTIONS = {
+    "SimpleRNN": [{}, {"activation": "relu"}, {"use_bias": False}],
+    "LSTM": [{}, HARD, {"use_bias": False}],
+    "GRU": [{}, HARD, {"reset_after": False}, {"use_bias": False}, {"activation": "relu"}],
+}
+CELLS = [(kind, options) for kind, choices in OPTIONS.items() for options in choices]
+MERGES = ["concat", "sum", "ave", "mul"]
+
+
+def exact(layer):
+    """Puts JAX's functions where Keras's would round."""
+    if hasattr(layer, "forward_layer"):
+        exact(layer.forward_layer)
+        exact(layer.backward_layer)
+        return
+    for cell in getattr(layer.cell, "cells", [layer.cell]):
+        for name, theirs, ours in (
+            ("activation", keras.activations.tanh, jnp.tanh),
+            ("recurrent_activation", keras.activations.sigmoid, jax.nn.sigmoid),
+        ):
+            if getattr(cell, name, None) is theirs:
+                setattr(cell, name, ours)
+
+
+def make(cells, merge):
+    """A layer of one cell or a stack of them, in both directions where `merge` says how."""
+    sequences = {"return_sequences": True, "return_state": True, "dtype": "float64"}
+    if len(cells) == 1:
+        ((kind, options),) = cells
+        layer = getattr(layers, kind)(H, **options, **sequences)
+    else:
+        made = [getattr(layers, f"{kind}Cell")(H, **options, dtype="float64") for kind, options in cells]
+        layer = layers.RNN(layers.StackedRNNCells(made, dtype="float64"), **sequences)
+    layer = layers.Bidirectional(layer, merge_mode=merge, dtype="float64") if merge else layer
+    layer.build((None, None, D))
+    exact(layer)
+    return layer
+
+
+def flat(carry):
+    """A carry as Keras lists states."""
+    return [leaf for part in carries(carry) for leaf in jax.tree.leaves(part)]
+
+
+def assert_agrees(cells, merge, ragged, seed):
+    layer = make(cells, merge)
+    drawn = zoo.random_like([weight.value for weight in layer.weights], seed)
+    layer.set_weights(drawn)
+    net, params = interop.keras.from_layer(layer)
+    given = problem(net, params, D, seed, ragged)
+    ours = run(net, params, given)
+
+    mask = None if given.lengths is None else np.asarray(jaxseq.lengths_to_mask(given.lengths, len(given.xs))).T
+    buffers = [variable.value for variable in layer.non_trainable_variables]
+
+    @jax.jit
+    def gradients(weights, states, xs):
+        def loss(weights, states, xs):
+            nested = states
+            if len(cells) > 1:  # a list for each cell
+                counts = np.cumsum([0, *(1 + (kind == "LSTM") for kind, _ in cells * (2 if merge else 1))])
+                nested = [states[a:b] for a, b in itertools.pairwise(counts)]
+            options = {"mask": mask, "initial_state": nested}
+            (ys, *last), _ = layer.stateless_call(weights, buffers, jnp.swapaxes(xs, 0, 1), **options)
+            ys = jnp.swapaxes(ys if mask is None else jnp.where(mask[..., None], ys, 0), 0, 1)
+            leaves = jax.tree.leaves(last)
+            return jnp.vdot(ys, given.d_ys) + sum(jnp.sum(jnp.sin(leaf)) for leaf in leaves), (ys, leaves)
+
+        return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(weights, states, xs)
+
+    (_, (ys, last)), (d_weights, d_states, d_xs) = gradients(drawn, flat(given.carry), given.xs)
+    zoo.assert_close(ours.ys, ys, 1e-12, "ys")
+    zoo.assert_close(flat(ours.last), last, 1e-12, "last")
+    zoo.assert_close(flat(ours.d_carry), d_states, 1e-12, "d_carry")
+    zoo.assert_close(ours.d_xs, d_xs, 1e-12, "d_xs")
+    again = iter(interop.keras.to_weights(net, ours.d_params))
+    for kind, options in cells * (2 if merge else 1):
+        for _ in range(2 if not options.get("use_bias", True) else 3):
+            value, want = next(again), d_weights.pop(0)
+            if kind == "GRU" and want.shape == (2, 3 * H):  # second biases are added but that of the candidate
+                value, want = (jnp.r_[leaf[0], leaf[1, 2 * H :]] for leaf in (value, want))
+            zoo.assert_close(value, want, 1e-12, f"d_params of {kind}")
+        if not options.get("use_bias", True):
+            next(again)
+    if not any("activation" in options and "reset_after" not in options for _, options in cells):
+        assert_same_net((net, params), interop.keras.from_layer(interop.keras.to_layer(net, params)))
+
+
+@pytest.mark.parametrize(
+    ("cells", "merge", "ragged"),
+    [([CELLS[0], CELLS[4], CELLS[6]], "concat", True), ([CELLS[8]], "ave", False), ([CELLS[3]], None, True)],
+    ids=str,
+)
+def test_layers_agree(cells, merge, ragged):
+    assert_agrees(cells, merge, ragged, 0)
+
+
+@pytest.mark.learn
+@hypothesis.settings(max_examples=200)
+@hypothesis.given(
+    some.lists(some.sampled_from(CELLS), min_size=1, max_size=3),
+    some.sampled_from([None, *MERGES]),
+    some.booleans(),
+    some.integers(0, 1000),
+)
+def test_random_layers_agree(cells, merge, ragged, seed):
+    assert_agrees(cells, merge, ragged, seed)
+
+
+def write_model(folder, *made):
+    model = keras.Sequential([keras.Input((None, D)), layers.Masking(), *made])
+    for variable, drawn in zip(model.weights, zoo.random_like([each.value for each in model.weights], 0), strict=True):
+        variable.assign(drawn)
+    paths = folder / "model.keras", folder / "model.h5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns of its older format, NumPy of how Keras makes arrays
+        model.save(paths[0])
+        model.save(paths[1])
+    return model, paths
+
+
+def recurrent():
+    return [
+        layers.LSTM(H, return_sequences=True, name="first", dropout=0.25),
+        layers.LSTM(H, return_sequences=True, recurrent_activation="hard_sigmoid"),
+        layers.Bidirectional(layers.GRU(2, return_sequences=True), merge_mode="ave"),
+        layers.RNN(layers.StackedRNNCells([layers.LSTMCell(2), layers.SimpleRNNCell(3), layers.LSTMCell(2)])),
+    ]
+
+
+def test_files_of_models(tmp_path):
+    """Both formats, without Keras; and the model itself, its weights' list, and outputs in float32."""
+    model, paths = write_model(tmp_path, *recurrent())
+    net, params = interop.keras.from_model(model)
+    hard = jaxseq.lstm(H, gate=jax.nn.hard_sigmoid)
+    assert net is jaxseq.stack(
+        jaxseq.dropout(jaxseq.lstm(H), inputs=0.25),
+        hard,
+        jaxseq.bidirectional(jaxseq.gru(2), merge="mean"),
+        jaxseq.stack(jaxseq.lstm(2), jaxseq.rnn(3), jaxseq.lstm(2)),
+    )
+    for path in paths:
+        assert_same_net((net, params), interop.keras.load(path))
+        assert_same_net((jaxseq.lstm(H, gate=jax.nn.hard_sigmoid), params[1]), interop.keras.load(path, "lstm"))
+    xs = np.random.default_rng(0).normal(size=(5, 2, D)).astype(np.float32)
+    _, ys = jaxseq.unroll(net, params, xs)
+    zoo.assert_close(ys[-1], model(np.swapaxes(xs, 0, 1)), 1e-6)
+    cell, own = interop.keras.from_weights(model.weights[6:9], kind="gru")
+    assert_same_net((jaxseq.gru(2), params[2].forward), (cell, own))
+    plain = jaxseq.stack(jaxseq.lstm(H), hard)
+    again = interop.keras.to_layer(plain, params[:2])
+    assert_same_net((plain, params[:2]), interop.keras.from_layer(again))
+    deep = jaxseq.stack(hard, jaxseq.bidirectional(jaxseq.gru(2), merge="mean"))
+    assert_same_net((deep, params[1:3]), interop.keras.from_model(interop.keras.to_layer(deep, params[1:3])))
+
+
+@pytest.mark.learn
+def test_a_thousand_mutated_files(tmp_path):
+    """Each gives a net or one error; nothing else. Files of Keras have no checksum of all that they say."""
+    _, paths = write_model(tmp_path, layers.LSTM(2))
+    draw, refused = random.Random(0), 0
+    for path in paths:
+        data = path.read_bytes()
+        for _ in range(500):
+            changed = bytearray(data)
+            for _ in range(draw.randint(1, 20)):
+                changed[draw.randrange(len(changed))] = draw.randrange(256)
+            path.write_bytes(changed[: draw.choice([len(changed), draw.randrange(len(changed))])])
+            try:
+                net, _ = interop.keras.load(path)
+            except ValueError:
+                refused += 1
+            else:
+                assert isinstance(net, jaxseq.Cell | jaxseq.Composite)
+    assert refused > 500
+
+
+@pytest.mark.some(2)
+@pytest.mark.parametrize(
+    ("axes", "options"),
+    [
+        (1, {"strides": 2}),
+        (2, {"padding": "valid", "dilation_rate": (1, 2), "kernel_size": (3, 2)}),
+        (2, {"padding": "valid", "strides": 2, "kernel_size": 2, "use_bias": False}),
+        (3, {"recurrent_activation": "hard_sigmoid"}),
+    ],
+    ids=str,
+)
+def test_convolutions_agree(axes, options):
+    """Over images whose size the convolution of the inputs changes."""
+    shape, T, B = (5, 6, 3)[:axes], 3, 2
+    options = {"kernel_size": 3, "padding": "same", **options}
+    layer = getattr(layers, f"ConvLSTM{axes}D")(2, **options, dtype="float64", return_sequences=True)
+    layer.build((None, None, *shape, 2))
+    exact(layer)
+    drawn = zoo.random_like([weight.value for weight in layer.weights], 0)
+    layer.set_weights(drawn)
+    net, params = interop.keras.from_layer(layer)
+    xs, buffers = (
+        np.random.default_rng(1).normal(size=(T, B, *shape, 2)),
+        [v.value for v in layer.non_trainable_variables],
+    )
+
+    def of_theirs(weights, xs):
+        ys = layer.stateless_call(weights, buffers, jnp.swapaxes(xs, 0, 1))[0]
+        return jnp.sum(jnp.sin(ys)), jnp.swapaxes(ys, 0, 1).reshape(T, B, -1)
+
+    def of_ours(params, xs):
+        ys = jaxseq.unroll(net, params, xs.reshape(T, B, -1))[1]
+        return jnp.sum(jnp.sin(ys)), ys
+
+    (_, ours), d_ours = jax.jit(jax.value_and_grad(of_ours, (0, 1), has_aux=True))(params, xs)
+    (_, theirs), d_theirs = jax.jit(jax.value_and_grad(of_theirs, (0, 1), has_aux=True))(drawn, xs)
+    zoo.assert_close(ours, theirs, 1e-12, "ys")
+    zoo.assert_close(d_ours[1], d_theirs[1], 1e-12, "d_xs")
+    zoo.assert_close(interop.keras.to_weights(net, d_ours[0])[: len(drawn)], d_theirs[0], 1e-12, "d_params")
+    assert_same_net((net, params), interop.keras.from_layer(interop.keras.to_layer(net, params)))
+
+
+def built(layer, shape=(None, None, D)):
+    layer.build(shape)
+    return layer
+
+
+IMAGES = (None, None, 4, 4, 2)
+FAULTS = {
+    "must be a layer of Keras": lambda: 3,
+    "a ConvLSTMish": lambda: type("ConvLSTMish", (layers.Dense,), {})(3),
+    "`go_backwards`": lambda: built(layers.GRU(3, go_backwards=True)),
+    "`merge_mode=None`": lambda: built(layers.Bidirectional(layers.GRU(3, return_sequences=True), merge_mode=None)),
+    "`activation` of layer .* but of tanh": lambda: built(layers.LSTM(3, activation="relu")),
+    "`recurrent_activation='gelu'`": lambda: built(layers.LSTM(3, recurrent_activation="gelu")),
+    "must have 3 arrays; it has 0": lambda: layers.GRU(3),
+    "`data_format='channels_first'`": lambda: built(layers.ConvLSTM2D(3, 2, data_format="channels_first"), IMAGES),
+    "`merge_mode='concat'` of images": lambda: built(
+        layers.Bidirectional(layers.ConvLSTM2D(3, 2, return_sequences=True)), IMAGES
     ),
 }
 
 
-def in_keras_order(array):
-    """Gates r z n as z r n, and back."""
-    r, z, n = jnp.split(array, 3, axis=-1)
-    return jnp.concatenate([z, r, n], axis=-1)
-
-
-def keras_weights(params):
-    """Our params as Keras lists them."""
-    weights = [params.w_x, params.w_h, params.b]
-    if isinstance(params, jaxseq.GruParams):
-        weights = [in_keras_order(weight) for weight in weights]
-        if params.b_hn is not None:
-            weights[2] = jnp.stack([weights[2], jnp.zeros(3 * H).at[2 * H :].set(params.b_hn)])
-    return weights
-
-
-def run_keras(make, params, xs, carry, dropped=None):
-    """Unrolls the Keras cell by hand; `dropped` is the mask of what its recurrent weights see."""
-    cell = make(recurrent_dropout=0.0 if dropped is None else 0.5)
-    cell.build((B, D))
-    weights = keras_weights(params)
-
-    def step(states, x):
-        if dropped is not None:
-            gates = getattr(cell, "dropout_mask_count", None)
-            cell._recurrent_dropout_mask = dropped if gates is None else [dropped] * gates
-        (y, states), _ = cell.stateless_call(weights, buffers, x, states, training=dropped is not None)
-        return states, y
-
-    buffers = [variable.value for variable in cell.non_trainable_variables]
-    ys = []
-    states = jax.tree.leaves(carry)
-    for x in xs:
-        states, y = step(states, x)
-        ys.append(y)
-    return states, jnp.stack(ys)
-
-
-def make_problem(cell):
-    params = zoo.random_like(cell.init(jax.random.key(0), D), 0)
-    carry = zoo.random_like(cell.carry(params, (B,)), 1)
-    xs, d_ys = (jnp.asarray(np.random.default_rng(seed).normal(size=(T, B, size))) for seed, size in ((2, D), (3, H)))
-    return params, carry, xs, d_ys
-
-
-def assert_agree(run_ours, run_theirs, params, carry, xs, d_ys):
-    def loss(run):
-        def of(params, carry, xs):
-            last, ys = run(params, carry, xs)
-            return jnp.vdot(ys, d_ys) + sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(last)), ys
-
-        return jax.jit(jax.value_and_grad(of, (0, 1, 2), has_aux=True))(params, carry, xs)
-
-    zoo.assert_close(loss(run_ours), loss(run_theirs), 1e-12)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"strides": (2, 1)},
-        {"padding": "valid", "dilation": (1, 2), "window": (3, 2)},
-        {"padding": "valid", "strides": 2, "window": 2},
-    ],
-    ids=str,
-)
-def test_convolutions_agree(options):
-    """Over images whose size the convolution of the inputs changes, and from a carry."""
-    cell = jaxseq.conv_lstm((5, 6), 2, **options)
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), 5 * 6 * 3)), 0)
-    names = {"window": "kernel_size", "dilation": "dilation_rate"}
-    theirs = keras.layers.ConvLSTM2D(
-        2,
-        **{"kernel_size": 3, "padding": "same", **{names.get(name, name): value for name, value in options.items()}},
-        **GATED,
-        return_sequences=True,
-    )
-    xs = np.random.default_rng(1).normal(size=(B, T, 5, 6, 3))
-    theirs.build(xs.shape)
-    buffers = [variable.value for variable in theirs.non_trainable_variables]
-    d_ys = np.random.default_rng(2).normal(size=(B, T, cell.size))
-
-    def run_theirs(params, xs):
-        ys, _ = theirs.stateless_call([params.w_x, params.w_h, params.b], buffers, xs)
-        return ys.reshape(B, T, -1)
-
-    def run_ours(params, xs):
-        return jnp.moveaxis(jaxseq.unroll(cell, params, jnp.moveaxis(xs.reshape(B, T, -1), 0, 1))[1], 0, 1)
-
-    def loss(run):
-        return jax.jit(jax.value_and_grad(lambda *given: jnp.vdot(run(*given), d_ys), (0, 1)))(params, xs)
-
-    zoo.assert_close(loss(run_ours), loss(run_theirs), 1e-12)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_values_and_gradients_agree(name):
-    cell, make = CASES[name]
-    problem = make_problem(cell)
-    assert_agree(
-        lambda params, carry, xs: jaxseq.unroll(cell, params, xs, carry),
-        lambda params, carry, xs: run_keras(make, params, xs, carry),
-        *problem,
-    )
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_recurrent_dropout_under_the_same_mask_agrees(name):
-    """Keras's mask is of numbers, 0 and 1 / (1 - rate); one for all gates, as in Gal & Ghahramani's tied form."""
-    cell, make = CASES[name]
-    params, *rest = make_problem(cell)
-    dropped = jaxseq.dropout(cell, recurrent=0.5)
-    key = jax.random.key(4)
-    noisy, _ = dropped.noise(key, params, rest[1])
-    assert 0 < np.mean(noisy.extra) < 1
-    assert_agree(
-        lambda params, carry, xs: jaxseq.unroll(dropped, params, xs, carry, key=key),
-        lambda params, carry, xs: run_keras(make, params, xs, carry, noisy.extra / 0.5),
-        params,
-        *rest,
-    )
+@pytest.mark.parametrize("words", FAULTS)
+def test_faults_are_named(words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        interop.keras.from_layer(FAULTS[words]())

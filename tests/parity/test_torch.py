@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 import jaxseq
 from jaxseq import interop
 from tests import zoo
-from tests.parity.problem import assert_same_net, carries, problem, run
+from tests.interop.problem import assert_same_net, carries, problem, run
 
 pytestmark = pytest.mark.usefixtures("x64")
 

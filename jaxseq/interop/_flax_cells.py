@@ -1,0 +1,171 @@
+"""Flax's LSTMCell, OptimizedLSTMCell, GRUCell, SimpleCell and ConvLSTMCell.
+
+    Linen, and NNX's LSTMCell    ii if ig io, hi hf hg ho;  ir iz in, hr hz hn;  i, h    a kernel a gate
+    other cells of NNX           dense_i, dense_h                                        gates i f g o, r z n
+    ConvLSTMCell                 ih, hh                                                  gates i g f o
+
+Kernels are `[in, out]`. The bias stands beside the recurrent kernel of the LSTM and beside the input kernel of the
+others; `hn` has one of its own, `b_hn`, in Linen alone. ConvLSTMCell has two, and adds 1 to the forget gate's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq.interop import _layers
+from jaxseq.interop._arrays import added, entry, join, split, zeros
+from jaxseq.interop._layers import GATES, Weights
+
+KINDS = {
+    "LSTMCell": "lstm",
+    "OptimizedLSTMCell": "lstm",
+    "GRUCell": "gru",
+    "SimpleCell": "rnn",
+    "ConvLSTMCell": "conv_lstm",
+}
+_BIASED = {"rnn": "i", "gru": "i", "lstm": "h"}
+_OF_CONVOLUTION = ("i", "g", "f", "o")
+
+
+def plain_options(module: Any, where: str, weights: Weights) -> None:
+    """Raises where an option has no equal."""
+    start = module.carry_init
+    if start is not None and start is not jax.nn.initializers.zeros:
+        raise ValueError(f"jaxseq has no equal of `{where}.carry_init`: pass the carry to unroll")
+    if getattr(module, "residual", False):
+        raise ValueError(f"jaxseq has no equal of `{where}.residual`, which adds h before the activation")
+    dtype = next(iter(weights.x.values())).dtype
+    if module.dtype is not None and module.dtype != dtype:
+        raise ValueError(
+            f"`{where}.dtype` is {jnp.dtype(module.dtype).name}, of the computation, and its params are {dtype}; "
+            "cast the params: jaxseq computes in their dtype"
+        )
+
+
+def read(module: Any, where: str, flat: dict[str, Any]) -> Weights:
+    """The weights of a cell but ConvLSTMCell."""
+    kind = KINDS[type(module).__name__]
+    gates = GATES[kind]
+    if "dense_h/kernel" in flat:
+        hidden = entry(flat, "dense_h/kernel", (None, None)).shape[0]
+        rows = len(gates) * hidden
+        x, h = (
+            split(entry(flat, f"dense_{side}/kernel", (size, rows)), gates)
+            for side, size in (("i", None), ("h", hidden))
+        )
+        b, b_hn = split(entry(flat, f"dense_{_BIASED[kind]}/bias", (rows,)), gates), zeros(h)[gates[-1]]
+    else:
+        letters = ("",) if kind == "rnn" else gates
+        hidden = entry(flat, f"h{letters[-1]}/kernel", (None, None)).shape[0]
+        size = entry(flat, f"i{letters[0]}/kernel", (None, hidden)).shape[0]
+
+        def by_gate(name, *shape):
+            return {gate: entry(flat, name.format(letter), shape) for gate, letter in zip(gates, letters, strict=True)}
+
+        x, h = by_gate("i{}/kernel", size, hidden), by_gate("h{}/kernel", hidden, hidden)
+        b = by_gate(_BIASED[kind] + "{}/bias", hidden)
+        b_hn = entry(flat, "hn/bias", (hidden,)) if kind == "gru" else None
+    options: dict[str, Any]
+    if kind == "rnn":
+        options = {"activation": module.activation_fn}
+    else:
+        options = {"gate": module.gate_fn, "candidate": jnp.tanh if kind == "lstm" else module.activation_fn}
+    if kind == "lstm" and module.activation_fn not in (jnp.tanh, jax.lax.tanh):
+        raise ValueError(f"jaxseq has no equal of `{where}.activation_fn`, of the memory too, but of tanh")
+    return Weights(kind, options, x, h, b, b_hn if kind == "gru" else None)
+
+
+def read_convolution(module: Any, where: str, flat: dict[str, Any], shape: Sequence[int] | None) -> Weights:
+    """The weights of a ConvLSTMCell."""
+    if shape is None:
+        raise ValueError(f"`shape` of the images must be given for `{where}`, a ConvLSTMCell")
+    if module.strides is not None and any(stride != 1 for stride in np.ravel(module.strides)):
+        raise ValueError(f"jaxseq has no equal of `{where}.strides`")
+    if module.padding != "SAME":
+        raise ValueError(f"jaxseq has no equal of `{where}.padding`, but of 'SAME'")
+    window, channels = tuple(module.kernel_size), module.features
+    x, h = (
+        split(entry(flat, f"{side}/kernel", (*window, size, 4 * channels)), _OF_CONVOLUTION)
+        for side, size in (("ih", None), ("hh", channels))
+    )
+    b, b_h = zeros(x), zeros(x)
+    if module.use_bias:
+        b, b_h = (split(entry(flat, f"{side}/bias", (4 * channels,)), _OF_CONVOLUTION) for side in ("ih", "hh"))
+    options = {"shape": tuple(shape), "channels": channels, "window": window}
+    return Weights("conv_lstm", options, x, h, added(b, b_h | {"f": b_h["f"] + 1}))
+
+
+def _options(weights):
+    """The options of a cell of Flax, of NNX and Linen alike."""
+    dtype = next(iter(weights.x.values())).dtype
+    if weights.kind == "rnn":
+        functions = {"activation_fn": weights.options["activation"]}
+    elif weights.kind == "conv_lstm":
+        functions = {}
+    else:
+        functions = {"gate_fn": weights.options["gate"], "activation_fn": weights.options["candidate"]}
+    return {**functions, "dtype": dtype, "param_dtype": dtype}
+
+
+def linen_cell(linen: Any, weights: Weights) -> Any:
+    """The cell of Linen."""
+    options = _options(weights)
+    if weights.kind == "conv_lstm":
+        _layers.only(weights, "Flax", "shape", "channels", "window")
+        window = next(iter(weights.x.values())).shape[:-2]
+        return linen.ConvLSTMCell(weights.options["channels"], window, **options)
+    _supported(weights, "Flax")
+    make = {"lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell, "rnn": linen.SimpleCell}[weights.kind]
+    return make(weights.size, **options)
+
+
+def _supported(weights, library):
+    _layers.only(weights, library, "gate", "activation", *(["candidate"] if weights.kind == "gru" else []))
+
+
+def as_linen(weights: Weights) -> dict[str, dict[str, jax.Array]]:
+    """The params of the cell of Linen."""
+    if weights.kind == "conv_lstm":
+        b_h = zeros(weights.h)
+        b_h["f"] = b_h["f"] - 1  # which the cell adds
+        parts = {"ih": (weights.x, weights.b), "hh": (weights.h, b_h)}
+        return {
+            name: {"kernel": jnp.asarray(join(w, _OF_CONVOLUTION)), "bias": jnp.asarray(join(b, _OF_CONVOLUTION))}
+            for name, (w, b) in parts.items()
+        }
+    params: dict[str, dict[str, jax.Array]] = {}
+    for gate in GATES[weights.kind]:
+        letter = "" if weights.kind == "rnn" else gate
+        params[f"i{letter}"] = {"kernel": jnp.asarray(weights.x[gate])}
+        params[f"h{letter}"] = {"kernel": jnp.asarray(weights.h[gate])}
+        params[f"{_BIASED[weights.kind]}{letter}"]["bias"] = jnp.asarray(weights.b[gate])
+    if weights.b_hn is not None:
+        params["hn"]["bias"] = jnp.asarray(weights.b_hn)
+    return params
+
+
+def nnx_cell(nnx: Any, weights: Weights) -> Any:
+    """The cell of NNX, with its weights."""
+    if weights.kind == "conv_lstm":
+        raise ValueError("Flax NNX has no equal of jaxseq.conv_lstm")
+    _supported(weights, "Flax NNX")
+    if weights.b_hn is not None and np.any(weights.b_hn):
+        raise ValueError("Flax NNX has no equal of `b_hn` of jaxseq.gru, which must be zero")
+    make = {"lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell, "rnn": nnx.SimpleCell}[weights.kind]
+    start = jax.nn.initializers.zeros  # orthogonal matrices are not drawn in every dtype
+    cell = make(
+        weights.in_size,
+        weights.size,
+        kernel_init=start,
+        recurrent_kernel_init=start,
+        rngs=nnx.Rngs(0),
+        **_options(weights),
+    )
+    gates = GATES[weights.kind]
+    cell.dense_i.kernel[...] = jnp.asarray(join(weights.x, gates))
+    cell.dense_h.kernel[...] = jnp.asarray(join(weights.h, gates))
+    getattr(cell, f"dense_{_BIASED[weights.kind]}").bias[...] = jnp.asarray(join(weights.b, gates))
+    return cell

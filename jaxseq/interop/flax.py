@@ -1,0 +1,170 @@
+"""Flax, NNX and Linen: RNN, Bidirectional and Sequential around the cells of `_flax_cells.py`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq import check
+from jaxseq.interop import _flax_cells, _layers
+from jaxseq.interop._layers import Layer
+from jaxseq.typing import Cell, Composite, Params
+
+_MERGES = {"sum": jnp.add, "mul": jnp.multiply, "mean": lambda ys, zs: (ys + zs) / 2}
+
+
+def from_module(
+    module: Any, variables: Mapping[str, Any] | None = None, *, shape: Sequence[int] | None = None
+) -> tuple[Cell | Composite, Params]:
+    """Returns the net of a module of Flax and its params.
+
+    `time_major`, `return_carry` and `unroll` are of the call alone: the net is time-major and returns its carry.
+
+    Args:
+      module: a cell, an RNN around one, a Bidirectional around two RNNs, or a Sequential of these, of NNX or Linen.
+      variables: of Linen's, `{"params": ...}` as `init` returns them, or what stands there; None for NNX.
+      shape: of the images that a ConvLSTMCell reads, (height, width); no module says it.
+
+    Raises:
+      TypeError, ValueError: a module or an option that jaxseq has no equal of, which is named; an array is missing,
+        has another shape than those beside it, or holds NaN.
+    """
+    if isinstance(variables, Mapping):
+        variables = variables.get("params", variables)
+    elif variables is not None:
+        raise TypeError(f"`variables` must be a dict, as Linen's `init` returns; got {check.short(variables)}")
+    return _layers.net_of(_walk(module, "module", variables, shape))
+
+
+def to_linen(net: Cell | Composite, params: Params) -> tuple[Any, dict[str, Any]]:
+    """Returns the module of Linen, time-major, and its variables.
+
+    Args:
+      net: `rnn`, `lstm`, `gru` with the reset after, or `conv_lstm`, in one direction or two, or a `stack` of these.
+        Dropout is left out.
+      params: its params.
+
+    Raises:
+      ValueError: Flax has no equal of an option, which is named.
+    """
+    from flax import linen
+
+    made = []
+    for layer in _layers.layers_of(net, params, "Flax"):
+        sides = []
+        for weights in _sides(layer):
+            weights = _layers.plain(weights, "Flax")
+            sides.append(
+                (
+                    linen.RNN(_flax_cells.linen_cell(linen, weights), time_major=True),
+                    {"cell": _flax_cells.as_linen(weights)},
+                )
+            )
+        if layer.backward is not None:
+            rnns, own = zip(*sides, strict=True)
+            module = linen.Bidirectional(*rnns, **_merge_of(layer), time_major=True)
+            made.append((module, {"forward_rnn": own[0], "backward_rnn": own[1]}))
+        else:
+            made += sides
+    if len(made) == 1:
+        return made[0][0], {"params": made[0][1]}
+    modules, own = zip(*made, strict=True)
+    return linen.Sequential(modules), {"params": {f"layers_{place}": part for place, part in enumerate(own)}}
+
+
+def to_nnx(net: Cell | Composite, params: Params) -> Any:
+    """Returns the module of NNX, time-major, with the weights; the LSTM is an OptimizedLSTMCell.
+
+    Args:
+      net, params: as `to_linen` takes them, but `conv_lstm`, and a GRU whose `b_hn` is not zero.
+
+    Raises:
+      ValueError: Flax has no equal of an option, which is named.
+    """
+    from flax import nnx
+
+    made = []
+    for layer in _layers.layers_of(net, params, "Flax NNX"):
+        rnns = [
+            nnx.RNN(_flax_cells.nnx_cell(nnx, _layers.plain(side, "Flax NNX")), time_major=True)
+            for side in _sides(layer)
+        ]
+        if layer.backward is not None:
+            rnns = [nnx.Bidirectional(*rnns, **_merge_of(layer), time_major=True)]
+        made += rnns
+    return made[0] if len(made) == 1 else nnx.Sequential(*made)
+
+
+def _walk(module, where, params, shape):
+    """The layers of a module; `where` is its place, for errors."""
+    kind = type(module).__name__
+    if not type(module).__module__.startswith("flax."):
+        raise TypeError(f"`{where}` must be a module of Flax; got {type(module).__module__}.{kind}")
+
+    def inside(part, name, key):
+        own = None if params is None else _part(params, key, where)
+        return _walk(part, f"{where}.{name}", own, shape)
+
+    if kind == "Sequential":
+        parts = enumerate(module.layers)
+        return [layer for i, part in parts for layer in inside(part, f"layers[{i}]", f"layers_{i}")]
+    if kind == "Bidirectional":
+        sides = [inside(getattr(module, name), name, name) for name in ("forward_rnn", "backward_rnn")]
+        merge = _merge(module.merge_fn, where)
+        if merge == "concat" and sides[0][0].forward.kind == "conv_lstm":
+            raise ValueError(f"jaxseq has no equal of `{where}.merge_fn`, which puts channels of images side by side")
+        return [Layer(sides[0][0].forward, sides[1][0].forward, merge)]
+    if kind == "RNN":
+        if module.reverse and not where.endswith("_rnn"):
+            raise ValueError(f"jaxseq has no equal of `{where}.reverse`: call unroll(..., reverse=True)")
+        return inside(module.cell, "cell", "cell")
+    if kind not in _flax_cells.KINDS:
+        raise TypeError(f"jaxseq has no equal of `{where}`, a {kind}; it has one of {', '.join(_flax_cells.KINDS)}")
+    if params is None:
+        if not hasattr(module, "rngs"):
+            raise TypeError("`variables` must be given for a module of Linen")
+        from flax import nnx
+
+        params = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    flat = {
+        "/".join(str(key.key).removesuffix("_") for key in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(dict(params))
+    }
+    weights = (
+        _flax_cells.read_convolution(module, where, flat, shape)
+        if kind == "ConvLSTMCell"
+        else _flax_cells.read(module, where, flat)
+    )
+    _flax_cells.plain_options(module, where, weights)
+    return [Layer(weights)]
+
+
+def _part(params, key, where):
+    if key not in params:
+        raise ValueError(f"`variables` of `{where}` must have {key!r}; they have {', '.join(map(repr, params))}")
+    return params[key]
+
+
+def _merge(function, where):
+    """Which merge a function of two outputs is, told by trying it."""
+    ys, zs = np.random.default_rng(0).normal(size=(2, 3, 4))
+    merged = np.asarray(function(ys, zs))
+    for name, ours in {"concat": lambda *both: jnp.concatenate(both, axis=-1), **_MERGES}.items():
+        expected = np.asarray(ours(ys, zs))
+        if merged.shape == expected.shape and np.allclose(merged, expected, rtol=1e-6):
+            return name
+    raise ValueError(f"jaxseq has no equal of `{where}.merge_fn`; it has those of concat, {', '.join(_MERGES)}")
+
+
+def _sides(layer):
+    if layer.residual:
+        raise ValueError("Flax has no equal of `residual`")
+    if layer.backward is not None and layer.merge == "concat" and layer.forward.kind == "conv_lstm":
+        raise ValueError("Flax has no equal of `merge='concat'` of jaxseq.conv_lstm, which puts image behind image")
+    return [side for side in (layer.forward, layer.backward) if side is not None]
+
+
+def _merge_of(layer):
+    return {} if layer.merge == "concat" else {"merge_fn": _MERGES[layer.merge]}
