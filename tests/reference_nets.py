@@ -69,6 +69,18 @@ def stack(*nets):
     return Net(run, back, start)
 
 
+def backwards(net):
+    """Read from the end."""
+
+    def other(flags):
+        return {**flags, "reverse": not flags["reverse"]}
+
+    return net._replace(
+        run=lambda p, xs, carry, flags: net.run(p, xs, carry, other(flags)),
+        back=lambda p, xs, carry, d_carry, d_ys, flags: net.back(p, xs, carry, d_carry, d_ys, other(flags)),
+    )
+
+
 def bidirectional(forward, backward, merge="concat"):
     """Both directions, beside one another, added, averaged or multiplied."""
 

@@ -165,7 +165,7 @@ each_combination = pytest.mark.parametrize(
     ids=map(str, COMBINATIONS),
 )
 
-CAUSAL = in_turn([name for name in zoo.WRAPPERS if "bidirectional" not in name])
+CAUSAL = in_turn([name for name in zoo.WRAPPERS if "bidirectional" not in name and name != "backwards"])
 SHALLOW = in_turn([name for name in zoo.WRAPPERS if "deep" not in name])
 ANY = in_turn(list(zoo.WRAPPERS))
 PLAINEST = itertools.cycle(["lstm", "own"])

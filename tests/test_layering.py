@@ -55,6 +55,7 @@ ROWS = [
     "data",
     "train",
     "interop._arrays",
+    "interop._activations",
     "interop._layers",
     "interop._json",
     "interop",

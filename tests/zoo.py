@@ -45,6 +45,10 @@ def residual(entry):
     return Entry(net, reference_nets.stack(first.net, reference_nets.residual(entry.net)))
 
 
+def backwards(entry):
+    return Entry(jaxseq.backwards(entry.cell), reference_nets.backwards(entry.net))
+
+
 def bidirectional(entry):
     return Entry(jaxseq.bidirectional(entry.cell), reference_nets.bidirectional(entry.net, entry.net))
 
@@ -89,6 +93,7 @@ def deep_bidirectional(entry):
 WRAPPERS = {
     "stack": stacked,
     "residual": residual,
+    "backwards": backwards,
     "bidirectional": bidirectional,
     "bidirectional_sum": bidirectional_sum,
     "bidirectional_mul": functools.partial(bidirectional_merged, merge="mul"),

@@ -6,7 +6,8 @@ an error that names it.
 
 from jaxseq.interop import flax as flax
 from jaxseq.interop import keras as keras
+from jaxseq.interop import onnx as onnx
 from jaxseq.interop import safetensors as safetensors
 from jaxseq.interop import torch as torch
 
-__all__ = ["flax", "keras", "safetensors", "torch"]
+__all__ = ["flax", "keras", "onnx", "safetensors", "torch"]

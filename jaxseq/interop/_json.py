@@ -1,7 +1,7 @@
 """Nets and trees as JSON, and back by tables of names: nothing that is read is run or imported.
 
 net       ["lstm", [8], {"peephole": "new"}]      the factory, positional arguments, keywords
-function  {"function": "jax.nn.relu"}             one of the table
+function  {"function": "jax.nn.relu"}             one of the table; those of `_activations.py` are as nets
 params    {"LstmParams": {"w_x": "0.w_x", ...}}   a NamedTuple of jaxseq; leaves are the names of arrays
 """
 
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxseq import cells, check, wrappers
 from jaxseq._factory import call_of
+from jaxseq.interop import _activations
 
 _FUNCTIONS: dict[str, Callable] = {
     f"{module.__name__}.{name}": getattr(module, name)
@@ -28,7 +29,11 @@ _FUNCTIONS: dict[str, Callable] = {
     if hasattr(module, name)
 }
 _PUBLIC = {name: getattr(package, name) for package in (cells, wrappers) for name in vars(package) if name[0] != "_"}
-_FACTORIES = {name: made for name, made in _PUBLIC.items() if isinstance(made, types.FunctionType)}
+_FACTORIES = {
+    name: made
+    for name, made in (_PUBLIC | vars(_activations)).items()
+    if isinstance(made, types.FunctionType) and name != "factory"
+}
 _TUPLES = {name: made for name, made in _PUBLIC.items() if isinstance(made, type) and hasattr(made, "_fields")}
 
 
@@ -40,7 +45,7 @@ def net_as_json(net: Any) -> Any:
     factory, options = call
     args, kwargs = [], {}
     for name, parameter in inspect.signature(factory).parameters.items():
-        value = options[name]
+        value: Any = options[name]
         is_initializer = name.endswith("_init") or (name == "forget_bias" and callable(value))
         if parameter.kind is parameter.VAR_POSITIONAL:
             args += [_value_as_json(name, each) for each in value]

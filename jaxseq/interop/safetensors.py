@@ -94,12 +94,12 @@ def load(path: str | os.PathLike) -> tuple[Cell | Composite, Params]:
         arrays = {
             name: np.frombuffer(each["data"], _DTYPES[each["dtype"]]).reshape(each["shape"]) for name, each in found
         }
-        net = net_from_json(json.loads(metadata["net"]))
+        check.net(net := net_from_json(json.loads(metadata["net"])), "net")
         leaves = {name: jnp.asarray(leaf) for name, leaf in arrays.items()}
         params = tree_from_json(json.loads(metadata["params"]), leaves)
         if metadata["sha256"] != _checksum(arrays, metadata["net"], metadata["params"]):
             raise ValueError("it holds something else than what was written")
-    except (KeyError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {check.short(error)}") from None
     return net, params
 

@@ -1,11 +1,12 @@
 """Nets put together from cells, and cells with something around them.
 
-What works on whole sequences gives a `Composite`: `stack`, `residual`, `bidirectional`, `dropout` of inputs and
-outputs. What works on the carry gives a `Cell`, with a backward where the cell has one: `zoneout`, `learned_carry`,
-recurrent `dropout`. `jaxseq.unroll` takes either, so they nest to any depth; parts run through it in turn, so that a
-kernel, masks, resets and keys reach every cell. Wrappers without params of their own keep the cell's.
+What works on whole sequences gives a `Composite`: `stack`, `residual`, `bidirectional`, `backwards`, `dropout` of
+inputs and outputs. What works on the carry gives a `Cell`, with a backward where the cell has one: `zoneout`,
+`learned_carry`, recurrent `dropout`. `jaxseq.unroll` takes either, so they nest to any depth; parts run through it in
+turn, so that a kernel, masks, resets and keys reach every cell. Wrappers without params of their own keep the cell's.
 """
 
+from jaxseq.wrappers._backwards import backwards as backwards
 from jaxseq.wrappers._bidirectional import Bidirectional as Bidirectional
 from jaxseq.wrappers._bidirectional import bidirectional as bidirectional
 from jaxseq.wrappers._dropout import dropout as dropout

@@ -73,6 +73,7 @@ def _core():
         "mlstm": {"size": 2, "heads": 1, "key_size": 2},
         "causal_conv": {"size": 2, "width": 3},
         "stack": {"cells": (CELL, CELL)},
+        "backwards": {"cell": CELL},
         "residual": {"cell": CELL},
         "bidirectional": {"forward": CELL, "backward": CELL, "merge": "concat"},
         "dropout": {"cell": CELL, "inputs": 0.1, "outputs": 0.1, "recurrent": 0.1, "per_step": False},

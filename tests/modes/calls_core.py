@@ -13,7 +13,7 @@ from tests.forms.stock import hard_sigmoid
 from tests.modes.inputs import B, D, H, T, floats, key, resets, time_mask
 from tests.modes.table import Call, of
 
-WRAPPERS = ("stack", "residual", "bidirectional", "dropout", "learned_carry", "zoneout")
+WRAPPERS = ("stack", "residual", "backwards", "bidirectional", "dropout", "learned_carry", "zoneout")
 LINEAR = ("lru", "s5", "min_gru", "min_lstm", "rg_lru", "mamba", "mamba2", "gla", "gated_delta_net", "mlstm")
 LINEAR += ("causal_conv",)
 KERNELS = {"bptt": kernels.bptt, "scan": kernels.scan, "remat": kernels.remat(2), "truncated": kernels.truncated(2)}

@@ -11,6 +11,7 @@ PEERS = {
     "test_hmmlearn.py": "hmmlearn",
     "test_keras.py": "keras",
     "test_statsmodels.py": "statsmodels",
+    "test_onnx.py": "onnxruntime",
     "test_torch.py": "torch",
     "test_torch_transformer.py": "torch",
     "test_transformers.py": "transformers",
