@@ -69,12 +69,13 @@ class Weights(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer: one direction, or two and how their outputs are merged; y = x + layer(x) where it is residual."""
+    """A layer: one direction, forward or backwards, or two and their merge; residual: y = x + layer(x)."""
 
     forward: Weights
     backward: Weights | None = None
     merge: str = "concat"
     residual: bool = False
+    backwards: bool = False
 
 
 class Part(NamedTuple):
@@ -185,6 +186,7 @@ def net_of(layers: Sequence[Layer]) -> tuple[Cell | Composite, Params]:
         part = cell_of(layer.forward)
         if layer.backward is not None:
             part = both(part, cell_of(layer.backward), layer.merge)
+        part = part._replace(net=wrappers.backwards(part.net)) if layer.backwards else part
         made.append(part._replace(net=wrappers.residual(part.net)) if layer.residual else part)
     net, params, _ = stacked(made)
     return net, params
@@ -206,13 +208,19 @@ def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer
         if len(layers) != 1 or layers[0].residual:
             raise ValueError(f"{library} has no equal of `residual` around several layers")
         return [layers[0]._replace(residual=True)]
+    if factory is wrappers.backwards and not isinstance(options["cell"], Composite):
+        return [Layer(weights_of(options["cell"], params, library), backwards=True)]
     if factory is wrappers.bidirectional:
         sides = options["forward"], options["backward"] or options["forward"]
         both = [layers_of(side, own, library) for side, own in zip(sides, params, strict=True)]
-        if any(len(side) != 1 or side[0].backward is not None or side[0].residual for side in both):
+        if any(len(side) != 1 or not _is_simple(side[0]) for side in both):
             raise ValueError(f"{library} has no equal of `bidirectional` around {check.short(sides[0])}")
         return [Layer(both[0][0].forward, both[1][0].forward, options["merge"])]
     return [Layer(weights_of(net, params, library))]
+
+
+def _is_simple(layer):
+    return layer.backward is None and not layer.residual and not layer.backwards
 
 
 def call(net: Cell | Composite, library: str) -> tuple[Callable, dict[str, Any]]:

@@ -56,12 +56,8 @@ def to_linen(net: Cell | Composite, params: Params) -> tuple[Any, dict[str, Any]
         sides = []
         for weights in _sides(layer):
             weights = _layers.plain(weights, "Flax")
-            sides.append(
-                (
-                    linen.RNN(_flax_cells.linen_cell(linen, weights), time_major=True),
-                    {"cell": _flax_cells.as_linen(weights)},
-                )
-            )
+            rnn = linen.RNN(_flax_cells.linen_cell(linen, weights), **_call_of(layer))
+            sides.append((rnn, {"cell": _flax_cells.as_linen(weights)}))
         if layer.backward is not None:
             rnns, own = zip(*sides, strict=True)
             module = linen.Bidirectional(*rnns, **_merge_of(layer), time_major=True)
@@ -87,10 +83,8 @@ def to_nnx(net: Cell | Composite, params: Params) -> Any:
 
     made = []
     for layer in _layers.layers_of(net, params, "Flax NNX"):
-        rnns = [
-            nnx.RNN(_flax_cells.nnx_cell(nnx, _layers.plain(side, "Flax NNX")), time_major=True)
-            for side in _sides(layer)
-        ]
+        cells = [_flax_cells.nnx_cell(nnx, _layers.plain(side, "Flax NNX")) for side in _sides(layer)]
+        rnns = [nnx.RNN(cell, **_call_of(layer)) for cell in cells]
         if layer.backward is not None:
             rnns = [nnx.Bidirectional(*rnns, **_merge_of(layer), time_major=True)]
         made += rnns
@@ -117,9 +111,12 @@ def _walk(module, where, params, shape):
             raise ValueError(f"jaxseq has no equal of `{where}.merge_fn`, which puts channels of images side by side")
         return [Layer(sides[0][0].forward, sides[1][0].forward, merge)]
     if kind == "RNN":
-        if module.reverse and not where.endswith("_rnn"):
-            raise ValueError(f"jaxseq has no equal of `{where}.reverse`: call unroll(..., reverse=True)")
-        return inside(module.cell, "cell", "cell")
+        layers = inside(module.cell, "cell", "cell")
+        if not module.reverse or where.endswith("_rnn"):  # Bidirectional says it itself
+            return layers
+        if not module.keep_order:
+            raise ValueError(f"jaxseq has no equal of `{where}.reverse` without `keep_order`")
+        return [layer._replace(backwards=True) for layer in layers]
     if kind not in _flax_cells.KINDS:
         raise TypeError(f"jaxseq has no equal of `{where}`, a {kind}; it has one of {', '.join(_flax_cells.KINDS)}")
     if params is None:
@@ -164,6 +161,10 @@ def _sides(layer):
     if layer.backward is not None and layer.merge == "concat" and layer.forward.kind == "conv_lstm":
         raise ValueError("Flax has no equal of `merge='concat'` of jaxseq.conv_lstm, which puts image behind image")
     return [side for side in (layer.forward, layer.backward) if side is not None]
+
+
+def _call_of(layer):
+    return {"time_major": True, **({"reverse": True, "keep_order": True} if layer.backwards else {})}
 
 
 def _merge_of(layer):

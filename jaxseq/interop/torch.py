@@ -143,6 +143,8 @@ def to_state_dict(
             raise ValueError("PyTorch has no equal of a `stack` whose layers differ in size or form")
         if layer.residual:
             raise ValueError("PyTorch's recurrent modules have no equal of `residual`")
+        if layer.backwards:
+            raise ValueError("PyTorch has no equal of `backwards`")
         if layer.merge != "concat":
             raise ValueError(f"PyTorch has no equal of `merge={layer.merge!r}` of jaxseq.bidirectional")
         for side, weights in zip(("", "_reverse"), (layer.forward, layer.backward), strict=True):

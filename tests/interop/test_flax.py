@@ -165,6 +165,19 @@ def test_convolutions_agree(window, use_bias):
     assert_same_net((net, ours), interop.flax.from_module(*interop.flax.to_linen(net, ours), shape=shape))
 
 
+@pytest.mark.parametrize("write", [interop.flax.to_nnx, interop.flax.to_linen])
+def test_backwards(write):
+    net = jaxseq.stack(jaxseq.rnn(H), jaxseq.backwards(jaxseq.gru(H)))
+    params = zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), D)), 0)
+    params = (params[0], params[1]._replace(b_hn=0 * params[1].b_hn))
+    made = write(net, params)
+    made = made if isinstance(made, tuple) else (made,)
+    assert_same_net((net, params), interop.flax.from_module(*made))
+    xs = np.random.default_rng(0).normal(size=(4, 2, D))
+    ys = made[0](xs) if len(made) == 1 else made[0].apply(made[1], xs)
+    zoo.assert_close(jaxseq.unroll(net, params, xs)[1], ys, 1e-12)
+
+
 def gru(**options):
     return linen.GRUCell(H, **options)
 
@@ -182,13 +195,13 @@ FAULTS = {
         gru(),
         jax.tree.map(lambda leaf: leaf[..., :2], drawn(linen.RNN(gru()))["params"]["cell"]),
     ),
-    "`hr/kernel` holds NaN": lambda: (
+    "`hn/kernel` holds NaN": lambda: (
         gru(),
         jax.tree.map(lambda leaf: leaf.at[..., 0].set(jnp.nan), drawn(linen.RNN(gru()))["params"]["cell"]),
     ),
     "must be a module of Flax": lambda: (jaxseq.gru(3),),
     "no equal of `module.cell`, a MGUCell": lambda: (linen.RNN(linen.MGUCell(H)), drawn(linen.RNN(linen.MGUCell(H)))),
-    "`module.reverse`": lambda: (linen.RNN(gru(), reverse=True), drawn(linen.RNN(gru()))),
+    "`module.reverse` without `keep_order`": lambda: (linen.RNN(gru(), reverse=True), drawn(linen.RNN(gru()))),
     "`module.cell.carry_init`": lambda: (linen.RNN(gru(carry_init=linen.initializers.ones)), drawn(linen.RNN(gru()))),
     "`module.cell.dtype` is bfloat16": lambda: (linen.RNN(gru(dtype=jnp.bfloat16)), drawn(linen.RNN(gru()))),
     "`module.cell.residual`": lambda: (
