@@ -20,24 +20,10 @@ _OPSET, _IR = 17, 8
 
 def model(net: Cell | Composite, params: Params, lengths: bool, carry: bool) -> Any:
     """Returns the model, checked; see `onnx.export`."""
-    from onnx import checker, helper  # pyright: ignore[reportMissingImports]
-
     graph = Graph(lengths, carry)
     ys = graph.net(net, params, "xs", "", False)
     graph.add("Identity", [ys], "ys")
-    size = graph.sizes[0]
-    kind = helper.np_dtype_to_tensor_dtype(graph.dtype)
-
-    def value(name, *shape, kind=kind):
-        return helper.make_tensor_value_info(name, kind, shape)
-
-    inputs = [value("xs", "T", "B", size), *(value(name, "B", width) for name, width in graph.carries.items())]
-    inputs += [value("lengths", "B", kind=helper.np_dtype_to_tensor_dtype(np.dtype(np.int32)))] if lengths else []
-    outputs = [value("ys", "T", "B", net.size), *(value(name, "B", width) for name, width in graph.lasts.items())]
-    made = helper.make_graph(graph.nodes, "jaxseq", inputs, outputs, graph.constants)
-    result = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
-    checker.check_model(result, full_check=True)
-    return result
+    return graph.model({"xs": (graph.dtype, ("T", "B", graph.sizes[0]))}, {"ys": ("T", "B", net.size)})
 
 
 class Graph:
@@ -59,6 +45,23 @@ class Graph:
 
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
+
+    def model(self, inputs: dict[str, tuple[Any, tuple]], outputs: dict[str, tuple]) -> Any:
+        """Returns the model, checked, of inputs with their dtypes and shapes, and of outputs with their shapes."""
+        from onnx import checker, helper  # pyright: ignore[reportMissingImports]
+
+        def value(name, shape, dtype=self.dtype):
+            return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+
+        given = [value(name, shape, dtype) for name, (dtype, shape) in inputs.items()]
+        given += [value(name, ("B", width)) for name, width in self.carries.items()]
+        given += [value("lengths", ("B",), np.int32)] if self.lengths else []
+        made = [value(name, shape) for name, shape in outputs.items()]
+        made += [value(name, ("B", width)) for name, width in self.lasts.items()]
+        graph = helper.make_graph(self.nodes, "jaxseq", given, made, self.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+        checker.check_model(model, full_check=True)
+        return model
 
     def constant(self, name: str, value: Any) -> str:
         """Adds a constant; returns its name."""
@@ -133,21 +136,26 @@ class Graph:
         row = self.constant(f"{name}.start", weights.carry[part][None, None])
         return self.add("Expand", [row, rows], f"{name}.all")
 
-    def kept(self, xs: str, place: str) -> str:
-        """Returns the name of `xs` with zeros on padding."""
+    def kept(self, xs: str, place: str, fill: float = 0) -> str:
+        """Returns the name of `xs` `[T, B, ...]` with zeros, or `fill`, on padding."""
         if not self.lengths:
             return xs
-        if "mask" not in self.shared:
-            zero = self.constant("zero", np.int64(0))
-            one = self.constant("step", np.int64(1))
-            steps = self.add("Squeeze", [self.add("Shape", [xs], "mask.shape", start=0, end=1)], "mask.T")
-            count = self.add("Cast", [self.add("Range", [zero, steps, one], "mask.range")], "mask.steps", to=6)
-            axes = self.constant("axes 1 2", np.array([1, 2])), self.constant("axes 0 2", np.array([0, 2]))
-            columns = self.add("Unsqueeze", [count, axes[0]], "mask.column")
-            rows = self.add("Unsqueeze", ["lengths", axes[1]], "mask.row")
-            self.shared["mask"] = self.add("Less", [columns, rows], "mask")
-        zero = self.constant("zero of xs", np.zeros((), self.dtype))
-        return self.add("Where", ["mask", xs, zero], _below(place, f"kept{len(self.nodes)}"))
+        value = self.constant(f"{fill} on padding", np.asarray(fill, self.dtype))
+        return self.add("Where", [self.mask(xs), xs, value], _below(place, f"kept{len(self.nodes)}"))
+
+    def mask(self, xs: str, operator: str = "Less", shift: int = 0) -> str:
+        """Returns the name of bools `[T, B, 1]`, whether a step is less than (or equal to) the length and `shift`."""
+        name = f"mask {operator} {shift}"
+        if name not in self.shared:
+            limits = [self.constant(f"{value} as a number", np.int64(value)) for value in (0, 1)]
+            steps = self.add("Squeeze", [self.add("Shape", [xs], f"{name}.shape", start=0, end=1)], f"{name}.T")
+            steps = self.add("Range", [limits[0], steps, limits[1]], f"{name}.range")
+            lengths = self.add("Cast", ["lengths"], f"{name}.lengths", to=7)  # int64
+            lengths = self.add("Add", [lengths, self.constant(f"{name}.shift", np.int64(shift))], f"{name}.limit")
+            columns = self.add("Unsqueeze", [steps, self.constant("axes 1 2", np.array([1, 2]))], f"{name}.column")
+            rows = self.add("Unsqueeze", [lengths, self.constant("axes 0 2", np.array([0, 2]))], f"{name}.row")
+            self.shared[name] = self.add(operator, [columns, rows], name)
+        return self.shared[name]
 
 
 def _below(place, name):

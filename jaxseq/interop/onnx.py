@@ -65,3 +65,28 @@ def export(
     path = check.path("path", path)
     model: Any = _onnx_write.model(net, params, lengths, carry)
     path.write_bytes(model.SerializeToString())
+
+
+def export_model(model: Any, path: str | os.PathLike, *, lengths: bool = False, carry: bool = False) -> None:
+    """Writes a model of `jaxseq.nn` as one ONNX file of standard operators, batch-major, of any T and B.
+
+    Its input is `ids`, int64 `[B, T]`, where the model has a vocabulary, else `xs` `[B, T, D]`; its outputs are what
+    the model returns, `logits` or the head's `parameters`, and the last carries as of `export`, `last.recurrent.h` and
+    so on.
+
+    Args:
+      model: an `nn.SequenceClassifier`, `SequenceTagger`, `LanguageModel` or `Forecaster` of a net as for `export`.
+      path: of the file.
+      lengths: True: another input `lengths`, int32 `[B]`, of at least 1.
+      carry: True: the carry to start from is an input too: with T = 1 that is the step of a language model.
+
+    Raises:
+      TypeError, ValueError: another model, or something in it that ONNX has no equal of, which is named.
+      OSError: it cannot be written.
+    """
+    from jaxseq.interop import _onnx_models
+
+    check.switch("lengths", lengths)
+    check.switch("carry", carry)
+    path = check.path("path", path)
+    path.write_bytes(_onnx_models.model(model, lengths, carry).SerializeToString())

@@ -12,6 +12,7 @@ PEERS = {
     "test_keras.py": "keras",
     "test_statsmodels.py": "statsmodels",
     "test_onnx.py": "onnxruntime",
+    "test_onnx_models.py": "onnxruntime",
     "test_torch.py": "torch",
     "test_torch_transformer.py": "torch",
     "test_transformers.py": "transformers",
