@@ -48,7 +48,7 @@ def net_as_json(net: Any) -> Any:
         value: Any = options[name]
         is_initializer = name.endswith("_init") or (name == "forget_bias" and callable(value))
         if parameter.kind is parameter.VAR_POSITIONAL:
-            args += [_value_as_json(name, each) for each in value]
+            args += [_value_as_json(name, each) for each in options[name]]
         elif value is not parameter.default and value != parameter.default and not is_initializer:
             kwargs[name] = _value_as_json(name, value)
     return [factory.__name__, args, kwargs]

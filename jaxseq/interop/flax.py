@@ -163,9 +163,9 @@ def _sides(layer):
     return [side for side in (layer.forward, layer.backward) if side is not None]
 
 
-def _call_of(layer):
+def _call_of(layer) -> dict[str, Any]:
     return {"time_major": True, **({"reverse": True, "keep_order": True} if layer.backwards else {})}
 
 
-def _merge_of(layer):
+def _merge_of(layer) -> dict[str, Any]:
     return {} if layer.merge == "concat" else {"merge_fn": _MERGES[layer.merge]}

@@ -147,6 +147,7 @@ def node_cases():
 CASES = node_cases()
 
 
+@pytest.mark.some(6)
 @pytest.mark.parametrize("name", CASES)
 def test_the_projects_own_cases(name, tmp_path):
     """Their weights are inputs, which stand in the data beside: here they become initializers."""
@@ -219,6 +220,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=str)
 def test_options_of_nodes(kind, options, tmp_path):
     """Both directions by ONNX Runtime, whose two may have functions of their own."""

@@ -37,6 +37,7 @@ def session_of(model, path, **options):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.some(5)
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_agree(name, ragged, tmp_path):
