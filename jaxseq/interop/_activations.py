@@ -47,3 +47,8 @@ def elu(alpha: float) -> Activation:
 def clipped(function: Activation, bound: float) -> Activation:
     """Returns `function` of a within ±bound: ONNX's `clip`."""
     return lambda a: function(jnp.clip(a, -bound, bound))
+
+
+def exact_gelu(a: jax.Array) -> jax.Array:
+    """Returns a Φ(a), by the error function; JAX's own is near to it by default."""
+    return jax.nn.gelu(a, approximate=False)

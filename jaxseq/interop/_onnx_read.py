@@ -34,7 +34,7 @@ def read(graph: Any, node_name: str | None) -> Part:
     """
     from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
 
-    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    constants: dict[str, Any] = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     values: dict[str, Any] = {each.name: Chain() for each in graph.input if each.name not in constants}
     named = [node.name or node.output[0] for node in graph.node if node.op_type in _onnx_nodes.KINDS]
     if not named or (node_name is not None and node_name not in named):

@@ -50,7 +50,7 @@ class Graph:
         """Returns the model, checked, of inputs with their dtypes and shapes, and of outputs with their shapes."""
         from onnx import checker, helper  # pyright: ignore[reportMissingImports]
 
-        def value(name, shape, dtype=self.dtype):
+        def value(name: str, shape: Any, dtype: Any = self.dtype) -> Any:
             return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
 
         given = [value(name, shape, dtype) for name, (dtype, shape) in inputs.items()]

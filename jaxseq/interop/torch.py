@@ -181,6 +181,40 @@ def to_module(net: Cell | Composite, params: Params) -> Any:
     return module
 
 
+def from_transformer(module: Any, *, causal: bool, max_length: int | None = None) -> Any:
+    """Returns the `nn.Transformer`, batch-major and without positions, of a Transformer of PyTorch.
+
+    Dropout is left out. A decoder's memory has as many features as its inputs.
+
+    Args:
+      module: a `torch.nn.TransformerEncoder` or `TransformerDecoder`, or one layer of such. With `norm_first` there
+        must be a `norm` after the last layer, without there must be none.
+      causal: whether a step sees no later one; PyTorch says it by the mask of each call.
+      max_length: as in `nn.Transformer`.
+
+    Raises:
+      TypeError, ValueError: another module, or an option that `nn.Transformer` has no equal of, which is named.
+    """
+    from jaxseq.interop import _torch_transformer
+
+    return _torch_transformer.read(module, causal, max_length)
+
+
+def to_transformer(layer: Any) -> Any:
+    """Returns the `torch.nn.TransformerEncoder`, or `TransformerDecoder` of a layer with a memory, without dropout.
+
+    Args:
+      layer: an `nn.Transformer` without positions, of as many inputs as outputs, a memory of as many features too, and
+        a head of keys and values for each of queries. Whether it is causal, PyTorch is told by the mask of each call.
+
+    Raises:
+      TypeError, ValueError: PyTorch has no equal of an option, which is named.
+    """
+    from jaxseq.interop import _torch_transformer
+
+    return _torch_transformer.write(layer)
+
+
 def _tensor(torch, value):
     if value.dtype == jnp.bfloat16:
         return torch.from_numpy(value.astype(np.float32)).bfloat16()

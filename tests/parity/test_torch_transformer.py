@@ -10,7 +10,7 @@ import pytest
 import torch
 from flax import nnx
 
-from jaxseq import nn
+from jaxseq import interop, nn
 from tests.nn.drawn import drawn
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -22,52 +22,10 @@ MASK = np.arange(T) < np.array([[6], [4], [1]])
 MEMORY_MASK = np.arange(S) < np.array([[5], [2], [3]])
 # Off the CPU attention is jax.nn.dot_product_attention, whose softmax is float32, whatever it is given.
 SOFTMAX = 1e-11 if jax.default_backend() == "cpu" else 1e-5
-NORMS = {"encoder": ("norm1", "norm2"), "decoder": ("norm1", "norm2", "norm3")}
 
 
 def as_torch(x):
     return torch.tensor(np.asarray(x), dtype=torch.float64)
-
-
-def copy_linear(theirs, ours):
-    theirs.weight.copy_(as_torch(ours.kernel[...]).T)
-    theirs.bias.copy_(as_torch(ours.bias[...]))
-
-
-def copy_attention(theirs, ours):
-    parts = (ours.query, ours.key, ours.value)
-    theirs.in_proj_weight.copy_(torch.cat([as_torch(part.kernel[...]).T for part in parts]))
-    theirs.in_proj_bias.copy_(torch.cat([as_torch(part.bias[...]) for part in parts]))
-    copy_linear(theirs.out_proj, ours.out)
-
-
-def copy_norm(theirs, ours):
-    theirs.weight.copy_(as_torch(ours.scale[...]))
-    theirs.bias.copy_(as_torch(ours.bias[...]))
-    theirs.eps = ours.epsilon
-
-
-def torch_of(layer, kind):
-    """The same layers in PyTorch."""
-    make = torch.nn.TransformerEncoderLayer if kind == "encoder" else torch.nn.TransformerDecoderLayer
-    options = {"dropout": 0.0, "batch_first": True, "norm_first": layer.last_norm is not None, "dtype": torch.float64}
-    blocks = [make(H, N, WIDE, activation="gelu", **options) for _ in layer.blocks]
-    for theirs in blocks:  # jax.nn.gelu approximates by tanh
-        theirs.activation = lambda x: torch.nn.functional.gelu(x, approximate="tanh")
-        theirs.activation_relu_or_gelu = 0
-    last = None if layer.last_norm is None else torch.nn.LayerNorm(H, dtype=torch.float64)
-    with torch.no_grad():
-        for theirs, ours in zip(blocks, layer.blocks, strict=True):
-            copy_attention(theirs.self_attn, ours.attention)
-            if kind == "decoder":
-                copy_attention(theirs.multihead_attn, ours.cross)
-            copy_linear(theirs.linear1, ours.wide)
-            copy_linear(theirs.linear2, ours.narrow)
-            for name, norm in zip(NORMS[kind], ours.norms, strict=True):
-                copy_norm(getattr(theirs, name), norm)
-        if last is not None:
-            copy_norm(last, layer.last_norm)
-    return blocks, last
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -87,23 +45,63 @@ def test_the_transformer(kind, norm):
     grad = jax.jit(jax.value_and_grad(score, (1, 2), has_aux=True))
     (_, ys), gradients = grad(params, jnp.asarray(XS), jnp.asarray(MEMORY))
 
-    blocks, last = torch_of(layer, kind.split()[-1])
+    module = interop.torch.to_transformer(layer)
     xs, memory = as_torch(XS).requires_grad_(), as_torch(MEMORY).requires_grad_()
     hides = torch.triu(torch.ones(T, T, dtype=torch.bool), 1) if causal else None
-    out, padding = xs, torch.tensor(~MASK)
-    for block in blocks:
-        if kind == "decoder":
-            masks = {"tgt_key_padding_mask": padding, "memory_key_padding_mask": torch.tensor(~MEMORY_MASK)}
-            out = block(out, memory, tgt_mask=hides, **masks)
-        else:
-            out = block(out, src_mask=hides, src_key_padding_mask=padding)
-    out = out if last is None else last(out)
+    padding = torch.tensor(~MASK)
+    if kind == "decoder":
+        masks = {"tgt_key_padding_mask": padding, "memory_key_padding_mask": torch.tensor(~MEMORY_MASK)}
+        out = module(xs, memory, tgt_mask=hides, **masks)
+    else:
+        out = module(xs, mask=hides, src_key_padding_mask=padding)
     real = torch.tensor(MASK)[..., None]
     torch.sum(torch.sin(out * real)).backward()
     np.testing.assert_allclose(ys, (out * real).detach().numpy(), rtol=0, atol=SOFTMAX)
     np.testing.assert_allclose(gradients[0], (xs.grad * real).numpy(), rtol=0, atol=SOFTMAX)
     if kind == "decoder":
         np.testing.assert_allclose(gradients[1], memory.grad.numpy(), rtol=0, atol=SOFTMAX)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "gelu", torch.nn.GELU(approximate="tanh")], ids=str)
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_from_and_back(kind, activation, bias):
+    """Other epsilons, activations and none of the biases; one layer of PyTorch is one block."""
+    options = {"activation": activation, "layer_norm_eps": 1e-3, "bias": bias, "batch_first": True, "dropout": 0.0}
+    make = torch.nn.TransformerEncoderLayer if kind == "encoder" else torch.nn.TransformerDecoderLayer
+    torch.manual_seed(0)
+    module = make(H, N, WIDE, dtype=torch.float64, **options)
+    layer = interop.torch.from_transformer(module, causal=False)
+    memory = layer.remember(jnp.asarray(MEMORY)) if kind == "decoder" else None
+    want = module(as_torch(XS), as_torch(MEMORY)) if kind == "decoder" else module(as_torch(XS))
+    np.testing.assert_allclose(layer(jnp.asarray(XS), memory=memory), want.detach().numpy(), rtol=0, atol=SOFTMAX)
+    again = interop.torch.to_transformer(layer).state_dict()
+    for name, value in module.state_dict().items():
+        assert torch.equal(again[f"layers.0.{name}"], value)
+
+
+FAULTS = {
+    "`module` must be one of": lambda: torch.nn.Linear(2, 2),
+    "`norm_first=True` without a `norm`": lambda: torch.nn.TransformerEncoderLayer(H, N, norm_first=True),
+    "`activation` silu": lambda: torch.nn.TransformerEncoderLayer(H, N, activation=torch.nn.functional.silu),
+}
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_what_has_no_equal_is_named(words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        interop.torch.from_transformer(FAULTS[words](), causal=False)
+
+
+WITHOUT_EQUAL = {"positions='rotary'": {"positions": "rotary"}, "kv_heads": {"kv_heads": 1}, "activation": {}}
+
+
+@pytest.mark.parametrize("option", WITHOUT_EQUAL)
+def test_what_pytorch_has_no_equal_of_is_named(option):
+    options = {"positions": None, "activation": jax.nn.silu if option == "activation" else jax.nn.relu}
+    layer = drawn(nn.Transformer, H, H, layers=1, heads=N, causal=True, **{**options, **WITHOUT_EQUAL[option]})
+    with pytest.raises(ValueError, match=f"`{option}"):
+        interop.torch.to_transformer(layer)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
