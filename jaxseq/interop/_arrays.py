@@ -31,8 +31,8 @@ def array(name: str, value: Any, shape: Sequence[int | None] | None = None) -> n
         len(shape) == value.ndim and all(want in (None, size) for want, size in zip(shape, value.shape, strict=True))
     )
     if not fits:
-        want = ["any" if size is None else size for size in shape or ()]
-        raise ValueError(f"`{name}` must be of the shape {want}; got {list(value.shape)}".replace("'", ""))
+        want = ", ".join("any" if size is None else str(size) for size in shape or ())
+        raise ValueError(f"`{name}` must be of the shape [{want}]; got {list(value.shape)}")
     if not np.all(np.isfinite(value)):
         raise ValueError(f"`{name}` holds NaN or infinity")
     return value
@@ -53,11 +53,11 @@ def _as_numpy(name, value):
     return np.asarray(value)
 
 
-def entry(arrays: Mapping[str, Any], name: str, shape: Sequence[int | None] | None = None) -> np.ndarray:
-    """Returns `arrays[name]` as `array` does; raises ValueError where there is none."""
+def entry(of: str, arrays: Mapping[str, Any], name: str, shape: Sequence[int | None] | None = None) -> np.ndarray:
+    """Returns `arrays[name]` of the argument `of` as `array` does; raises ValueError where there is none."""
     if name not in arrays:
-        raise ValueError(f"`{name}` is missing; there are {listed(arrays)}")
-    return array(name, arrays[name], shape)
+        raise ValueError(f"`{of}` must have {name!r}; there are {listed(arrays)}")
+    return array(f"{of}[{name!r}]", arrays[name], shape)
 
 
 def listed(names: Any) -> str:

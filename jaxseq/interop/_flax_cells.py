@@ -45,29 +45,31 @@ def plain_options(module: Any, where: str, weights: Weights) -> None:
         )
 
 
-def read(module: Any, where: str, flat: dict[str, Any]) -> Weights:
+def read(module: Any, where: str, of: str, flat: dict[str, Any]) -> Weights:
     """The weights of a cell but ConvLSTMCell."""
     kind = KINDS[type(module).__name__]
     gates = GATES[kind]
     if "dense_h/kernel" in flat:
-        hidden = entry(flat, "dense_h/kernel", (None, None)).shape[0]
+        hidden = entry(of, flat, "dense_h/kernel", (None, None)).shape[0]
         rows = len(gates) * hidden
         x, h = (
-            split(entry(flat, f"dense_{side}/kernel", (size, rows)), gates)
+            split(entry(of, flat, f"dense_{side}/kernel", (size, rows)), gates)
             for side, size in (("i", None), ("h", hidden))
         )
-        b, b_hn = split(entry(flat, f"dense_{_BIASED[kind]}/bias", (rows,)), gates), zeros(h)[gates[-1]]
+        b, b_hn = split(entry(of, flat, f"dense_{_BIASED[kind]}/bias", (rows,)), gates), zeros(h)[gates[-1]]
     else:
         letters = ("",) if kind == "rnn" else gates
-        hidden = entry(flat, f"h{letters[-1]}/kernel", (None, None)).shape[0]
-        size = entry(flat, f"i{letters[0]}/kernel", (None, hidden)).shape[0]
+        hidden = entry(of, flat, f"h{letters[-1]}/kernel", (None, None)).shape[0]
+        size = entry(of, flat, f"i{letters[0]}/kernel", (None, hidden)).shape[0]
 
         def by_gate(name, *shape):
-            return {gate: entry(flat, name.format(letter), shape) for gate, letter in zip(gates, letters, strict=True)}
+            return {
+                gate: entry(of, flat, name.format(letter), shape) for gate, letter in zip(gates, letters, strict=True)
+            }
 
         x, h = by_gate("i{}/kernel", size, hidden), by_gate("h{}/kernel", hidden, hidden)
         b = by_gate(_BIASED[kind] + "{}/bias", hidden)
-        b_hn = entry(flat, "hn/bias", (hidden,)) if kind == "gru" else None
+        b_hn = entry(of, flat, "hn/bias", (hidden,)) if kind == "gru" else None
     options: dict[str, Any]
     if kind == "rnn":
         options = {"activation": module.activation_fn}
@@ -78,7 +80,7 @@ def read(module: Any, where: str, flat: dict[str, Any]) -> Weights:
     return Weights(kind, options, x, h, b, b_hn if kind == "gru" else None)
 
 
-def read_convolution(module: Any, where: str, flat: dict[str, Any], shape: Sequence[int] | None) -> Weights:
+def read_convolution(module: Any, where: str, of: str, flat: dict[str, Any], shape: Sequence[int] | None) -> Weights:
     """The weights of a ConvLSTMCell."""
     if shape is None:
         raise ValueError(f"`shape` of the images must be given for `{where}`, a ConvLSTMCell")
@@ -88,12 +90,12 @@ def read_convolution(module: Any, where: str, flat: dict[str, Any], shape: Seque
         raise ValueError(f"jaxseq has no equal of `{where}.padding`, but of 'SAME'")
     window, channels = tuple(module.kernel_size), module.features
     x, h = (
-        split(entry(flat, f"{side}/kernel", (*window, size, 4 * channels)), _OF_CONVOLUTION)
+        split(entry(of, flat, f"{side}/kernel", (*window, size, 4 * channels)), _OF_CONVOLUTION)
         for side, size in (("ih", None), ("hh", channels))
     )
     b, b_h = zeros(x), zeros(x)
     if module.use_bias:
-        b, b_h = (split(entry(flat, f"{side}/bias", (4 * channels,)), _OF_CONVOLUTION) for side in ("ih", "hh"))
+        b, b_h = (split(entry(of, flat, f"{side}/bias", (4 * channels,)), _OF_CONVOLUTION) for side in ("ih", "hh"))
     options = {"shape": tuple(shape), "channels": channels, "window": window}
     return Weights("conv_lstm", options, x, h, added(b, b_h | {"f": b_h["f"] + 1}))
 

@@ -131,7 +131,8 @@ def input_shape(weights: Weights) -> tuple[int, ...]:
 
 
 def _options(kind, config, where):
-    functions = {name: _function(config.get(name), name, where) for name in ("activation", "recurrent_activation")}
+    defaults = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    functions = {name: _function(config.get(name, default), name, where) for name, default in defaults.items()}
     if kind == "rnn":
         return {"activation": functions["activation"]}
     options = {"gate": functions["recurrent_activation"]}
@@ -152,8 +153,8 @@ def _function(value, name, where):
     if callable(value):
         return value
     if value is None:
-        return jnp.tanh if name == "activation" else jax.nn.sigmoid
-    if value not in _ACTIVATIONS:
+        return jax.nn.identity
+    if not isinstance(value, str) or value not in _ACTIVATIONS:
         raise ValueError(f"jaxseq has no equal of `{name}={check.short(value)}` of layer {where!r}")
     return _ACTIVATIONS[value]
 

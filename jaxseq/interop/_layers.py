@@ -89,14 +89,16 @@ class Part(NamedTuple):
 def weights_of(cell: Cell | Composite, params: Params, library: str) -> Weights:
     """Returns a stock cell as `Weights`; `library` has no equal of any other, which raises ValueError."""
     factory, options = call(cell, library)
-    params = jax.tree.map(lambda leaf: array(f"{factory.__name__}'s params", leaf), params)
     if factory is wrappers.learned_carry:
-        inner = weights_of(options["cell"], params.params, library)
-        carry = params.carry
-        return inner._replace(carry=carry._asdict() if hasattr(carry, "_asdict") else {"h": carry})
+        if not isinstance(params, wrappers.LearnedCarry):
+            raise ValueError(f"`params` must be LearnedCarry for {check.short(cell)}; got {check.short(params)}")
+        carry = params.carry._asdict() if hasattr(params.carry, "_asdict") else {"h": params.carry}
+        carry = {name: array(f"params.carry.{name}", leaf) for name, leaf in carry.items()}
+        return weights_of(options["cell"], params.params, library)._replace(carry=carry)
     kind = factory.__name__
     if _FACTORIES.get(kind) is not factory:
         raise ValueError(f"{library} has no equal of {check.short(cell)}")
+    params = _checked(cell, params, kind, math.prod(options.get("shape", ())))
     options = {name: value for name, value in options.items() if not name.endswith("_init") and name != "forget_bias"}
     coupled = options.get("coupled")
     gates = GATES[kind][1:] if coupled else GATES[kind]
@@ -106,6 +108,33 @@ def weights_of(cell: Cell | Composite, params: Params, library: str) -> Weights:
     peepholes: Gates = {} if w_c is None else dict(zip(peeping, w_c, strict=True))
     b_hn, projection = getattr(params, "b_hn", None), getattr(params, "w_p", None)
     return Weights(kind, options, x, h, b, b_hn, peepholes, projection)
+
+
+def _checked(cell, params, kind, pixels):
+    """The params of a cell as arrays of NumPy; raises unless they are of its structure and shapes."""
+    if not isinstance(params, _PARAMS[kind]):
+        raise ValueError(
+            f"`params` must be {_PARAMS[kind].__name__} for {check.short(cell)}; got {check.short(params)}"
+        )
+    params = type(params)(*(None if x is None else array(f"params.{n}", x) for n, x in params._asdict().items()))
+    if params.w_x.ndim < 2:
+        raise ValueError(f"`params.w_x` must have two axes or more; got {list(params.w_x.shape)}")
+    check.parameters(cell, params, pixels * params.w_x.shape[-2])
+    return params
+
+
+def children(factory: Callable, options: dict[str, Any], params: Params) -> list[tuple[Cell | Composite, Params]]:
+    """Returns the nets that a wrapper is around, each with its params; raises ValueError where those are others."""
+    if factory is wrappers.stack:
+        nets = options["cells"]
+        if type(params) is not tuple or len(params) != len(nets):
+            raise ValueError(f"`params` must be a tuple of {len(nets)} for a stack; got {check.short(params)}")
+        return list(zip(nets, params, strict=True))
+    if factory is wrappers.bidirectional:
+        if not isinstance(params, wrappers.Bidirectional):
+            raise ValueError(f"`params` must be Bidirectional for a bidirectional net; got {check.short(params)}")
+        return list(zip((options["forward"], options["backward"] or options["forward"]), params, strict=True))
+    return [(options["cell"], params)]
 
 
 def plain(weights: Weights, library: str, coupled: bool = False) -> Weights:
@@ -198,25 +227,19 @@ def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer
     Dropout is left out: it acts in training alone.
     """
     factory, options = call(net, library)
-    if factory is wrappers.stack:
-        parts = zip(options["cells"], params, strict=True)
-        return [layer for cell, own in parts for layer in layers_of(cell, own, library)]
-    if factory is wrappers.dropout:
-        return layers_of(options["cell"], params, library)
-    if factory is wrappers.residual:
-        layers = layers_of(options["cell"], params, library)
-        if len(layers) != 1 or layers[0].residual:
-            raise ValueError(f"{library} has no equal of `residual` around several layers")
-        return [layers[0]._replace(residual=True)]
-    if factory is wrappers.backwards and not isinstance(options["cell"], Composite):
-        return [Layer(weights_of(options["cell"], params, library), backwards=True)]
+    if factory not in (wrappers.stack, wrappers.dropout, wrappers.residual, wrappers.backwards, wrappers.bidirectional):
+        return [Layer(weights_of(net, params, library))]
+    parts = [layers_of(*part, library) for part in children(factory, options, params)]
+    if factory in (wrappers.stack, wrappers.dropout):
+        return [layer for part in parts for layer in part]
+    if any(len(part) != 1 or not _is_simple(part[0]) for part in parts):
+        around = factory is wrappers.residual and len(parts[0]) == 1 and not parts[0][0].residual
+        if not around:
+            raise ValueError(f"{library} has no equal of `{factory.__name__}` around such a net, but around a cell")
     if factory is wrappers.bidirectional:
-        sides = options["forward"], options["backward"] or options["forward"]
-        both = [layers_of(side, own, library) for side, own in zip(sides, params, strict=True)]
-        if any(len(side) != 1 or not _is_simple(side[0]) for side in both):
-            raise ValueError(f"{library} has no equal of `bidirectional` around {check.short(sides[0])}")
-        return [Layer(both[0][0].forward, both[1][0].forward, options["merge"])]
-    return [Layer(weights_of(net, params, library))]
+        return [Layer(parts[0][0].forward, parts[1][0].forward, options["merge"])]
+    (layer,) = parts[0]
+    return [layer._replace(residual=True) if factory is wrappers.residual else layer._replace(backwards=True)]
 
 
 def _is_simple(layer):

@@ -80,17 +80,17 @@ class Graph:
         if factory is wrappers.backwards:
             return self.net(options["cell"], params, xs, place, not reverse)
         if factory is wrappers.stack:
-            for index, (cell, own) in enumerate(zip(options["cells"], params, strict=True)):
+            for index, (cell, own) in enumerate(_layers.children(factory, options, params)):
                 xs = self.net(cell, own, xs, _below(place, index), reverse)
             return xs
         if factory is wrappers.residual:
             ys = self.net(options["cell"], params, xs, place, reverse)
             return self.add("Add", [self.kept(xs, place), ys], _below(place, f"residual{len(self.nodes)}"))
         if factory is wrappers.bidirectional:
-            sides = options["forward"], options["backward"] or options["forward"]
+            names, sides = ("forward", "backward"), _layers.children(factory, options, params)
             both = [
                 self.net(side, own, xs, _below(place, name), reverse != (name == "backward"))
-                for side, own, name in zip(sides, params, ("forward", "backward"), strict=True)
+                for name, (side, own) in zip(names, sides, strict=True)
             ]
             more = {"axis": -1} if options["merge"] == "concat" else {}
             return self.add(_MERGES[options["merge"]], both, _below(place, "merged"), **more)

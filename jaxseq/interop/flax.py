@@ -119,21 +119,19 @@ def _walk(module, where, params, shape):
         return [layer._replace(backwards=True) for layer in layers]
     if kind not in _flax_cells.KINDS:
         raise TypeError(f"jaxseq has no equal of `{where}`, a {kind}; it has one of {', '.join(_flax_cells.KINDS)}")
+    of = "module" if params is None else "variables"
     if params is None:
         if not hasattr(module, "rngs"):
             raise TypeError("`variables` must be given for a module of Linen")
         from flax import nnx
 
         params = nnx.to_pure_dict(nnx.state(module, nnx.Param))
-    flat = {
-        "/".join(str(key.key).removesuffix("_") for key in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(dict(params))
-    }
-    weights = (
-        _flax_cells.read_convolution(module, where, flat, shape)
-        if kind == "ConvLSTMCell"
-        else _flax_cells.read(module, where, flat)
-    )
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    flat = {jax.tree_util.keystr(path, simple=True, separator="/").replace("_/", "/"): leaf for path, leaf in leaves}
+    if kind == "ConvLSTMCell":
+        weights = _flax_cells.read_convolution(module, where, of, flat, shape)
+    else:
+        weights = _flax_cells.read(module, where, of, flat)
     _flax_cells.plain_options(module, where, weights)
     return [Layer(weights)]
 

@@ -4,7 +4,7 @@ Layers and files are read alike: by what `get_config` says, and arrays in the or
 JSON and HDF5, without Keras; what a file holds beside is not looked at, and nothing of it is run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,8 +59,8 @@ def from_weights(
     merge: str = "concat",
     use_bias: bool = True,
     reset_after: bool = True,
-    activation: Any = "tanh",
-    recurrent_activation: Any = "sigmoid",
+    activation: str | Callable | None = "tanh",
+    recurrent_activation: str | Callable | None = "sigmoid",
 ) -> tuple[Cell | Composite, Params]:
     """Returns the net of arrays in the order of `get_weights` or `.weights`, and its params; they need no Keras.
 
@@ -71,7 +71,7 @@ def from_weights(
       merge: then "concat", "sum", "mean" or "mul".
       use_bias: whether there are biases.
       reset_after: of a GRU; with biases their shape says it.
-      activation, recurrent_activation: Keras's names, or functions.
+      activation, recurrent_activation: Keras's names, or functions; None: linear, as there.
 
     Raises:
       TypeError, ValueError: the arrays are not whole layers of that kind, or hold NaN.
@@ -80,7 +80,8 @@ def from_weights(
     check.one_of("merge", merge, tuple(_MERGES.values()))
     for name, value in {"bidirectional": bidirectional, "use_bias": use_bias, "reset_after": reset_after}.items():
         check.switch(name, value)
-    weights = list(weights)
+    if not isinstance(weights, Sequence):
+        raise TypeError(f"`weights` must be a list of arrays; got {check.short(weights)}")
     each = (3 if use_bias else 2) * (2 if bidirectional else 1)
     if not weights or len(weights) % each:
         raise ValueError(f"`weights` must be {each} arrays a layer; got {len(weights)}")
@@ -220,10 +221,9 @@ def _described(net, params):
     if factory is wrappers.dropout:
         return _described(options["cell"], params)
     if factory is wrappers.stack:
-        return "stack", [_described(cell, own) for cell, own in zip(options["cells"], params, strict=True)]
+        return "stack", [_described(*part) for part in _layers.children(factory, options, params)]
     if factory is wrappers.bidirectional:
-        sides = options["forward"], options["backward"] or options["forward"]
-        both = [_described(side, own) for side, own in zip(sides, params, strict=True)]
+        both = [_described(*part) for part in _layers.children(factory, options, params)]
         if any(not _is_layer(side) for side in both):
             raise ValueError("Keras has no equal of `bidirectional` around such nets, but of cells and stacks of cells")
         merge = next(name for name, ours in _MERGES.items() if ours == options["merge"])

@@ -86,7 +86,7 @@ def from_state_dict(
         match = _NAME.fullmatch(name)
         if match is None:
             raise ValueError(
-                f"`{full}` is no name of a recurrent module's weight. Give the `prefix` of the module's own"
+                f"`state_dict` has {full!r}, no name of a recurrent module's weight. Give the `prefix` of its own"
             )
         places.add((match[2], match[3]))
     if not places:
@@ -131,6 +131,8 @@ def to_state_dict(
     Raises:
       ValueError: PyTorch has no equal of an option, which is named.
     """
+    if not isinstance(prefix, str):
+        raise TypeError(f"`prefix` must be a str; got {check.short(prefix)}")
     check.switch("bias", bias)
     check.switch("cell", cell)
     layers = _layers.layers_of(net, params, "PyTorch")
@@ -204,8 +206,8 @@ def to_transformer(layer: Any) -> Any:
     """Returns the `torch.nn.TransformerEncoder`, or `TransformerDecoder` of a layer with a memory, without dropout.
 
     Args:
-      layer: an `nn.Transformer` without positions, of as many inputs as outputs, a memory of as many features too, and
-        a head of keys and values for each of queries. Whether it is causal, PyTorch is told by the mask of each call.
+      layer: an `nn.Transformer` without positions, of as many inputs as outputs and features of the memory, and a head
+        of keys and values for each of queries. PyTorch is told by the mask of each call whether it is causal.
 
     Raises:
       TypeError, ValueError: PyTorch has no equal of an option, which is named.
@@ -223,27 +225,25 @@ def _tensor(torch, value):
 
 def _read(arrays, suffix, kind, nonlinearity):
     """The weights of one direction of a layer."""
-    rows, seen = entry(arrays, f"weight_hh{suffix}", (None, None)).shape
+    rows, seen = entry("state_dict", arrays, f"weight_hh{suffix}", (None, None)).shape
     projected = f"weight_hr{suffix}" in arrays
-    hidden = entry(arrays, f"weight_hr{suffix}", (seen, None)).shape[1] if projected else seen
-    gates_found = rows / hidden
+    hidden = entry("state_dict", arrays, f"weight_hr{suffix}", (seen, None)).shape[1] if projected else seen
     told = f", and `kind` is {kind!r}" if kind else ""
-    kind = kind or next((kind for kind, gates in GATES.items() if gates_found == len(gates)), "")
+    kind = kind or next((kind for kind, gates in GATES.items() if rows == len(gates) * hidden), "")
     gates = GATES.get(kind, ())
-    if gates_found != len(gates):
+    if not gates or rows != len(gates) * hidden:
         raise ValueError(
-            f"`weight_hh{suffix}` is of {rows} rows for {hidden} features; an RNN has one time as many, a GRU three, "
-            f"an LSTM four{told}"
+            f"`state_dict['weight_hh{suffix}']` is of {rows} rows for {hidden} features; an RNN has one time as many, "
+            f"a GRU three, an LSTM four{told}"
         )
     if projected and kind != "lstm":
         raise ValueError(f"`weight_hr{suffix}` is of an LSTM; `kind` is {kind!r}")
     x, h = (
-        each(split(entry(arrays, f"weight_{name}{suffix}", (rows, size)), gates, 0), np.transpose)
+        each(split(entry("state_dict", arrays, f"weight_{name}{suffix}", (rows, size)), gates, 0), np.transpose)
         for name, size in (("ih", None), ("hh", seen))
     )
-    present = [f"bias_{name}{suffix}" in arrays for name in ("ih", "hh")]
-    if any(present):
-        b, b_h = (split(entry(arrays, f"bias_{name}{suffix}", (rows,)), gates) for name in ("ih", "hh"))
+    if any(f"bias_{name}{suffix}" in arrays for name in ("ih", "hh")):
+        b, b_h = (split(entry("state_dict", arrays, f"bias_{name}{suffix}", (rows,)), gates) for name in ("ih", "hh"))
     else:
         b = b_h = zeros(h)
     b_hn = None
@@ -251,7 +251,7 @@ def _read(arrays, suffix, kind, nonlinearity):
         b_hn = b_h["n"]
         b_h = b_h | {"n": np.zeros_like(b_hn)}
     options = {"activation": _NONLINEARITIES[nonlinearity]} if kind == "rnn" else {}
-    projection = entry(arrays, f"weight_hr{suffix}").T if projected else None
+    projection = entry("state_dict", arrays, f"weight_hr{suffix}").T if projected else None
     if projected:
         options["projection"] = seen
     return Weights(kind, options, x, h, added(b, b_h), b_hn, projection=projection)

@@ -1,6 +1,6 @@
 """All the valid calls."""
 
-from tests.fuzz import core_calls, nn_calls, other_calls, train_calls
+from tests.fuzz import core_calls, interop_calls, nn_calls, other_calls, train_calls
 
 
 def all_calls(folder):
@@ -9,4 +9,5 @@ def all_calls(folder):
     Two are no arguments: `of` makes the object whose method the call is of, and `then` calls the function that came of
     the call.
     """
-    return core_calls.calls(folder) | other_calls.calls() | nn_calls.calls() | train_calls.calls(folder)
+    others = other_calls.calls() | nn_calls.calls() | train_calls.calls(folder) | interop_calls.calls(folder)
+    return core_calls.calls(folder) | others

@@ -23,9 +23,25 @@ import numpy as np
 from jaxseq.train import NonFiniteError
 from tests.fuzz.spoils import NOT, NOT_FINITE, OF_SHAPE, REFUSED, SPOILS
 
-PACKAGES = ("", "data", "decoding", "nn", "structured", "train")
+PACKAGES = ("", "data", "decoding", "interop", "nn", "structured", "train")
 NOT_CALLED = {
     "data.Batch": "a type",
+    **{
+        f"interop.{name}": "takes or gives what is another library's"
+        for name in (
+            "keras.from_layer",
+            "keras.from_model",
+            "keras.load",
+            "keras.to_layer",
+            "onnx.export",
+            "onnx.export_model",
+            "onnx.load",
+            "torch.from_module",
+            "torch.from_transformer",
+            "torch.to_module",
+            "torch.to_transformer",
+        )
+    },
     "kernels.associative": "run by unroll, with arguments that it has checked",
     "kernels.bptt": "run by unroll, with arguments that it has checked",
     "kernels.native": "run by unroll, with arguments that it has checked",
@@ -57,6 +73,7 @@ PERMITTED = {  # by function and argument, and spoil where it is that one alone
     ("data.bucketed", "seed"): "of any size",
     ("data.split", "seed"): "of any size",
     ("last_valid", "ys"): "of any dtype",
+    ("interop.safetensors.save", "params"): "any tree",
     **{(f"decoding.{name}", "carry"): "the step's own" for name in ("greedy", "sample", "beam_search", "speculative")},
     ("decoding.speculative", "draft_carry"): "the draft's own",
     ("structured.ctc.beam_search", "carry"): "the language model's own",

@@ -190,12 +190,15 @@ FAULTS = {
     "`variables` must be given": lambda: (linen.RNN(gru()),),
     "`variables` must be a dict": lambda: (linen.RNN(gru()), 3),
     "`variables` of `module` must have 'cell'": lambda: (linen.RNN(gru()), {"params": {"rnn": {}}}),
-    "`hn/kernel` is missing": lambda: (gru(), drawn(linen.RNN(linen.OptimizedLSTMCell(H)))["params"]["cell"]),
-    "`ir/kernel` must be of the shape": lambda: (
+    "`variables` must have 'hn/kernel'": lambda: (
+        gru(),
+        drawn(linen.RNN(linen.OptimizedLSTMCell(H)))["params"]["cell"],
+    ),
+    "'ir/kernel'\\]` must be of the shape": lambda: (
         gru(),
         jax.tree.map(lambda leaf: leaf[..., :2], drawn(linen.RNN(gru()))["params"]["cell"]),
     ),
-    "`hn/kernel` holds NaN": lambda: (
+    "'hn/kernel'\\]` holds NaN": lambda: (
         gru(),
         jax.tree.map(lambda leaf: leaf.at[..., 0].set(jnp.nan), drawn(linen.RNN(gru()))["params"]["cell"]),
     ),

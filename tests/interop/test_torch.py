@@ -31,22 +31,38 @@ def test_a_prefix_chooses_among_others():
 
 
 FAULTS = [
-    (lambda s: {**s, "head.weight": np.zeros(3)}, {}, "`head.weight` is no name of a recurrent module's weight"),
-    (lambda s: {**s, "weight_ih_l0": s["weight_ih_l0"][:-1]}, {}, r"`weight_ih_l0` must be of the shape \[12, any\]"),
-    (lambda s: {**s, "weight_ih_l0": s["weight_ih_l0"] * np.nan}, {}, "`weight_ih_l0` holds NaN"),
-    (lambda s: {**s, "weight_ih_l0": s["weight_ih_l0"].astype(int)}, {}, "`weight_ih_l0` must be an array of floats"),
-    (lambda s: {**s, "weight_ih_l0": "text"}, {}, "`weight_ih_l0` must be an array; got str"),
-    (lambda s: {**s, "weight_ih_l0": np.array([{}])}, {}, "`weight_ih_l0` must be an array of floats"),
-    (lambda s: {name: leaf for name, leaf in s.items() if name != "bias_hh_l0"}, {}, "`bias_hh_l0` is missing"),
-    (lambda s: {name.replace("l0", "l1"): leaf for name, leaf in s.items()}, {}, "`weight_hh_l0` is missing"),
+    (lambda s: {**s, "head.weight": np.zeros(3)}, {}, "has 'head.weight', no name of a recurrent module's weight"),
+    (
+        lambda s: {**s, "weight_ih_l0": s["weight_ih_l0"][:-1]},
+        {},
+        r"`state_dict\['weight_ih_l0'\]` must be of the shape \[12, any\]",
+    ),
+    (lambda s: {**s, "weight_ih_l0": s["weight_ih_l0"] * np.nan}, {}, "weight_ih_l0'\\]` holds NaN"),
+    (
+        lambda s: {**s, "weight_ih_l0": s["weight_ih_l0"].astype(int)},
+        {},
+        "weight_ih_l0'\\]` must be an array of floats",
+    ),
+    (lambda s: {**s, "weight_ih_l0": "text"}, {}, "weight_ih_l0'\\]` must be an array; got str"),
+    (lambda s: {**s, "weight_ih_l0": np.array([{}])}, {}, "weight_ih_l0'\\]` must be an array of floats"),
+    (
+        lambda s: {name: leaf for name, leaf in s.items() if name != "bias_hh_l0"},
+        {},
+        "`state_dict` must have 'bias_hh_l0'",
+    ),
+    (
+        lambda s: {name.replace("l0", "l1"): leaf for name, leaf in s.items()},
+        {},
+        "`state_dict` must have 'weight_hh_l0'",
+    ),
     (lambda s: s | state(suffix="_l1", size=5), {}, "layer 1 reads 5 features; the one before has 3"),
     (lambda s: s | state(suffix=""), {}, "must be of one module"),
-    (lambda s: s, {"kind": "gru"}, "`weight_hh_l0` is of 12 rows for 3 features.*`kind` is 'gru'"),
+    (lambda s: s, {"kind": "gru"}, "weight_hh_l0'\\]` is of 12 rows for 3 features.*`kind` is 'gru'"),
     (lambda s: s, {"kind": "lru"}, "`kind` must be"),
     (lambda s: s, {"prefix": "rnn"}, "no weights under the `prefix` 'rnn'; there are weight_ih_l0"),
     (lambda s: {}, {}, "no weights"),
     (lambda s: [], {}, "`state_dict` must be a dict"),
-    (lambda s: {**s, "weight_hr_l0": np.zeros([3, 2])}, {}, "`weight_hh_l0` is of 12 rows for 2 features"),
+    (lambda s: {**s, "weight_hr_l0": np.zeros([3, 2])}, {}, "weight_hh_l0'\\]` is of 12 rows for 2 features"),
 ]
 
 
@@ -71,7 +87,7 @@ WITHOUT_EQUAL = {
     "conv_lstm": jaxseq.conv_lstm((3,), 1),
     "slstm": jaxseq.slstm(3),
     "zoneout": jaxseq.zoneout(jaxseq.gru(3), h=0.1),
-    "`bidirectional` around stack": jaxseq.bidirectional(jaxseq.stack(jaxseq.gru(3), jaxseq.gru(3))),
+    "`bidirectional` around such a net": jaxseq.bidirectional(jaxseq.stack(jaxseq.gru(3), jaxseq.gru(3))),
 }
 
 

@@ -149,7 +149,7 @@ def write_model(folder, *made):
 def recurrent():
     return [
         layers.LSTM(H, return_sequences=True, name="first", dropout=0.25),
-        layers.LSTM(H, return_sequences=True, recurrent_activation="hard_sigmoid"),
+        layers.LSTM(H, return_sequences=True, recurrent_activation="hard_sigmoid", name="second"),
         layers.Bidirectional(layers.GRU(2, return_sequences=True), merge_mode="ave"),
         layers.RNN(layers.StackedRNNCells([layers.LSTMCell(2), layers.SimpleRNNCell(3), layers.LSTMCell(2)])),
     ]
@@ -168,7 +168,7 @@ def test_files_of_models(tmp_path):
     )
     for path in paths:
         assert_same_net((net, params), interop.keras.load(path))
-        assert_same_net((jaxseq.lstm(H, gate=jax.nn.hard_sigmoid), params[1]), interop.keras.load(path, "lstm"))
+        assert_same_net((hard, params[1]), interop.keras.load(path, "second"))
     xs = np.random.default_rng(0).normal(size=(5, 2, D)).astype(np.float32)
     _, ys = jaxseq.unroll(net, params, xs)
     zoo.assert_close(ys[-1], model(np.swapaxes(xs, 0, 1)), 1e-6)
@@ -269,3 +269,37 @@ FAULTS = {
 def test_faults_are_named(words):
     with pytest.raises((TypeError, ValueError), match=words):
         interop.keras.from_layer(FAULTS[words]())
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_recurrent_dropout_under_the_same_mask_agrees(kind):
+    """Keras's mask is of numbers, 0 and 1 / (1 - rate); one for all gates, as in Gal & Ghahramani's tied form."""
+    theirs = getattr(layers, kind)(H, dtype="float64", recurrent_dropout=0.5)
+    theirs.build((None, None, D))
+    exact(theirs)
+    dropped, params = interop.keras.from_layer(theirs)
+    given, key = problem(dropped, params, D, 0, ragged=False), jax.random.key(4)
+    mask = dropped.noise(key, params, given.xs)[0].extra / 0.5
+    assert 0 < np.mean(mask) < 2
+    cell = theirs.cell
+    gates = getattr(cell, "dropout_mask_count", None)
+    buffers = [variable.value for variable in cell.non_trainable_variables]
+
+    def run_theirs(weights, states, xs):
+        cell._recurrent_dropout_mask = mask if gates is None else [mask] * gates
+        ys = []
+        for x in xs:
+            (y, states), _ = cell.stateless_call(weights, buffers, x, states, training=True)
+            ys.append(y)
+        return jnp.vdot(jnp.stack(ys), given.d_ys), jnp.stack(ys)
+
+    def run_ours(params, carry, xs):
+        ys = jaxseq.unroll(dropped, params, xs, carry, key=key)[1]
+        return jnp.vdot(ys, given.d_ys), ys
+
+    weights, states = [weight.value for weight in cell.weights], flat(given.carry)
+    (_, got), d_ours = jax.jit(jax.value_and_grad(run_ours, (0, 1, 2), has_aux=True))(params, given.carry, given.xs)
+    (_, ys), d_theirs = jax.jit(jax.value_and_grad(run_theirs, (0, 1, 2), has_aux=True))(weights, states, given.xs)
+    zoo.assert_close(got, ys, 1e-12, "ys")
+    zoo.assert_close([*flat(d_ours[1]), d_ours[2]], [*d_theirs[1], d_theirs[2]], 1e-12, "d_carry, d_xs")
+    zoo.assert_close(interop.keras.to_weights(dropped, d_ours[0])[:2], d_theirs[0][:2], 1e-12, "d_params")

@@ -1,0 +1,36 @@
+"""A valid call of each public function of `interop` that needs no other library than Flax and safetensors."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+import jaxseq
+from jaxseq import interop
+
+NET = jaxseq.stack(jaxseq.gru(3), jaxseq.gru(3))
+PARAMS = jax.tree.map(lambda leaf: leaf + 0.5, NET.init(jax.random.key(0), 2))
+PLAIN = tuple(layer._replace(b_hn=0 * layer.b_hn) for layer in PARAMS)
+MODULE = linen.RNN(linen.GRUCell(3))
+
+
+def calls(folder):
+    """The arguments by name; see `calls.all_calls`."""
+    path = folder / "net.safetensors"
+    interop.safetensors.save(path, NET, PARAMS)
+    arrays = interop.torch.to_state_dict(NET, PARAMS)
+    kernels = interop.keras.to_weights(jaxseq.gru(3), PARAMS[0])
+    variables = MODULE.init(jax.random.key(0), jnp.ones((2, 4, 2)))
+    return {
+        "interop.torch.from_state_dict": {"state_dict": arrays, "prefix": "", "kind": "gru", "nonlinearity": "tanh"}
+        | {"dropout": 0.5},
+        "interop.torch.to_state_dict": {"net": NET, "params": PARAMS, "prefix": "rnn.", "bias": True, "cell": False},
+        "interop.keras.from_weights": {"weights": kernels, "kind": "gru", "bidirectional": False, "merge": "concat"}
+        | {"use_bias": True, "reset_after": True, "activation": "tanh", "recurrent_activation": "sigmoid"},
+        "interop.keras.to_weights": {"net": NET, "params": PARAMS},
+        "interop.flax.from_module": {"module": MODULE, "variables": variables, "shape": None},
+        "interop.flax.to_linen": {"net": NET, "params": PARAMS},
+        "interop.flax.to_nnx": {"net": NET, "params": PLAIN},
+        "interop.safetensors.save": {"path": folder / "other.safetensors", "net": NET, "params": PARAMS},
+        "interop.safetensors.load": {"path": path},
+    }
+
