@@ -4,10 +4,12 @@ Each import returns `(net, params)`, for `jaxseq.unroll`, and each export takes 
 an error that names it.
 """
 
+from jaxseq.interop import equinox as equinox
 from jaxseq.interop import flax as flax
+from jaxseq.interop import haiku as haiku
 from jaxseq.interop import keras as keras
 from jaxseq.interop import onnx as onnx
 from jaxseq.interop import safetensors as safetensors
 from jaxseq.interop import torch as torch
 
-__all__ = ["flax", "keras", "onnx", "safetensors", "torch"]
+__all__ = ["equinox", "flax", "haiku", "keras", "onnx", "safetensors", "torch"]

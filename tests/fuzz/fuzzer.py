@@ -29,6 +29,8 @@ NOT_CALLED = {
     **{
         f"interop.{name}": "takes or gives what is another library's"
         for name in (
+            "equinox.from_module",
+            "equinox.to_module",
             "keras.from_layer",
             "keras.from_model",
             "keras.load",

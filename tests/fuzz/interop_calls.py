@@ -10,6 +10,7 @@ from jaxseq import interop
 NET = jaxseq.stack(jaxseq.gru(3), jaxseq.gru(3))
 PARAMS = jax.tree.map(lambda leaf: leaf + 0.5, NET.init(jax.random.key(0), 2))
 PLAIN = tuple(layer._replace(b_hn=0 * layer.b_hn) for layer in PARAMS)
+CORE = jaxseq.gru(3, reset_after=False)
 MODULE = linen.RNN(linen.GRUCell(3))
 
 
@@ -19,6 +20,7 @@ def calls(folder):
     interop.safetensors.save(path, NET, PARAMS)
     arrays = interop.torch.to_state_dict(NET, PARAMS)
     kernels = interop.keras.to_weights(jaxseq.gru(3), PARAMS[0])
+    core = PARAMS[0]._replace(b_hn=None)
     variables = MODULE.init(jax.random.key(0), jnp.ones((2, 4, 2)))
     return {
         "interop.torch.from_state_dict": {"state_dict": arrays, "prefix": "", "kind": "gru", "nonlinearity": "tanh"}
@@ -29,6 +31,8 @@ def calls(folder):
         "interop.keras.to_weights": {"net": NET, "params": PARAMS},
         "interop.flax.from_module": {"module": MODULE, "variables": variables, "shape": None},
         "interop.flax.to_linen": {"net": NET, "params": PARAMS},
+        "interop.haiku.from_params": {"params": interop.haiku.to_params(CORE, core), "names": "gru"},
+        "interop.haiku.to_params": {"net": CORE, "params": core},
         "interop.flax.to_nnx": {"net": NET, "params": PLAIN},
         "interop.safetensors.save": {"path": folder / "other.safetensors", "net": NET, "params": PARAMS},
         "interop.safetensors.load": {"path": path},
