@@ -76,7 +76,7 @@ def _read(flat, name):
         b = split(entry("params", flat, f"{name}/b", (3 * hidden,)), _GRU)
         return Weights("gru", {"reset_after": False, "update_writes": True}, x, h, b)
     if f"{name}/linear/w" not in flat:
-        raise ValueError(f"`params` have no core called {name!r}; there are {listed(flat)}")
+        raise ValueError(f"`params` have no core of `names` called {name!r}; there are {listed(flat)}")
     if f"{name}/linear_1/w" in flat:
         hidden = entry("params", flat, f"{name}/linear_1/w", (None, None)).shape[0]
         x = entry("params", flat, f"{name}/linear/w", (None, hidden))

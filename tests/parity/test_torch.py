@@ -74,6 +74,7 @@ def assert_agrees(case, ragged, seed):
     assert_same_net((net, params), interop.torch.from_module(interop.torch.to_module(net, params)))
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "packed"])
 @pytest.mark.parametrize(
     "case",

@@ -62,6 +62,7 @@ def test_the_transformer(kind, norm):
         np.testing.assert_allclose(gradients[1], memory.grad.numpy(), rtol=0, atol=SOFTMAX)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("activation", ["relu", "gelu", torch.nn.GELU(approximate="tanh")], ids=str)
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
