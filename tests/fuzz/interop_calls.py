@@ -37,4 +37,3 @@ def calls(folder):
         "interop.safetensors.save": {"path": folder / "other.safetensors", "net": NET, "params": PARAMS},
         "interop.safetensors.load": {"path": path},
     }
-

@@ -4,8 +4,6 @@ Keras's own tanh rounds to float32 on its way, in float64 too; JAX's functions k
 """
 
 import itertools
-import random
-import warnings
 
 import hypothesis
 import jax
@@ -132,74 +130,6 @@ def test_layers_agree(cells, merge, ragged):
 )
 def test_random_layers_agree(cells, merge, ragged, seed):
     assert_agrees(cells, merge, ragged, seed)
-
-
-def write_model(folder, *made):
-    model = keras.Sequential([keras.Input((None, D)), layers.Masking(), *made])
-    for variable, drawn in zip(model.weights, zoo.random_like([each.value for each in model.weights], 0), strict=True):
-        variable.assign(drawn)
-    paths = folder / "model.keras", folder / "model.h5"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras warns of its older format, NumPy of how Keras makes arrays
-        model.save(paths[0])
-        model.save(paths[1])
-    return model, paths
-
-
-def recurrent():
-    return [
-        layers.LSTM(H, return_sequences=True, name="first", dropout=0.25),
-        layers.LSTM(H, return_sequences=True, recurrent_activation="hard_sigmoid", name="second"),
-        layers.Bidirectional(layers.GRU(2, return_sequences=True), merge_mode="ave"),
-        layers.RNN(layers.StackedRNNCells([layers.LSTMCell(2), layers.SimpleRNNCell(3), layers.LSTMCell(2)])),
-    ]
-
-
-def test_files_of_models(tmp_path):
-    """Both formats, without Keras; and the model itself, its weights' list, and outputs in float32."""
-    model, paths = write_model(tmp_path, *recurrent())
-    net, params = interop.keras.from_model(model)
-    hard = jaxseq.lstm(H, gate=jax.nn.hard_sigmoid)
-    assert net is jaxseq.stack(
-        jaxseq.dropout(jaxseq.lstm(H), inputs=0.25),
-        hard,
-        jaxseq.bidirectional(jaxseq.gru(2), merge="mean"),
-        jaxseq.stack(jaxseq.lstm(2), jaxseq.rnn(3), jaxseq.lstm(2)),
-    )
-    for path in paths:
-        assert_same_net((net, params), interop.keras.load(path))
-        assert_same_net((hard, params[1]), interop.keras.load(path, "second"))
-    xs = np.random.default_rng(0).normal(size=(5, 2, D)).astype(np.float32)
-    _, ys = jaxseq.unroll(net, params, xs)
-    zoo.assert_close(ys[-1], model(np.swapaxes(xs, 0, 1)), 1e-6)
-    cell, own = interop.keras.from_weights(model.weights[6:9], kind="gru")
-    assert_same_net((jaxseq.gru(2), params[2].forward), (cell, own))
-    plain = jaxseq.stack(jaxseq.lstm(H), hard)
-    again = interop.keras.to_layer(plain, params[:2])
-    assert_same_net((plain, params[:2]), interop.keras.from_layer(again))
-    deep = jaxseq.stack(hard, jaxseq.bidirectional(jaxseq.gru(2), merge="mean"))
-    assert_same_net((deep, params[1:3]), interop.keras.from_model(interop.keras.to_layer(deep, params[1:3])))
-
-
-@pytest.mark.learn
-def test_a_thousand_mutated_files(tmp_path):
-    """Each gives a net or one error; nothing else. Files of Keras have no checksum of all that they say."""
-    _, paths = write_model(tmp_path, layers.LSTM(2))
-    draw, refused = random.Random(0), 0
-    for path in paths:
-        data = path.read_bytes()
-        for _ in range(500):
-            changed = bytearray(data)
-            for _ in range(draw.randint(1, 20)):
-                changed[draw.randrange(len(changed))] = draw.randrange(256)
-            path.write_bytes(changed[: draw.choice([len(changed), draw.randrange(len(changed))])])
-            try:
-                net, _ = interop.keras.load(path)
-            except ValueError:
-                refused += 1
-            else:
-                assert isinstance(net, jaxseq.Cell | jaxseq.Composite)
-    assert refused > 500
 
 
 @pytest.mark.some(2)
