@@ -57,6 +57,8 @@ def read(
     with_bias = config.get("use_bias", True)
     if len(arrays) != (3 if with_bias else 2):
         raise ValueError(f"layer {where!r}, a {kind}, must have {3 if with_bias else 2} arrays; it has {len(arrays)}")
+    if with_bias and hasattr(arrays[2], "shape"):  # old configs do not say it
+        config = {"reset_after": len(arrays[2].shape) == 2} | config
     options = _options(ours, config, where)
     names = [f"{where}.{name}" for name in ("kernel", "recurrent_kernel", "bias")]
     kernels = [array(name, value) for name, value in zip(names, arrays[:2], strict=False)]

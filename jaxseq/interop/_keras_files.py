@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxseq import check
+from jaxseq.interop._activations import hard_sigmoid
 from jaxseq.interop._arrays import listed
 
 _BESIDE = ("InputLayer", "Masking", "Dropout", "SpatialDropout1D", "GaussianNoise", "Activation")
@@ -47,13 +48,14 @@ def layers(path: Path, layer: str | None) -> Iterator[tuple[str, dict[str, Any],
     try:
         if data[:2] == b"PK":
             with zipfile.ZipFile(io.BytesIO(data)) as parts:
-                model, weights = json.loads(parts.read("config.json")), parts.read("model.weights.h5")
+                version = json.loads(parts.read("metadata.json"))["keras_version"]
+                model, weights = _config(parts.read("config.json"), version), parts.read("model.weights.h5")
         else:
             weights = data
             with h5py.File(io.BytesIO(data)) as file:
                 if "model_config" not in file.attrs:
                     raise ValueError("it has no `model_config`; weights alone do not say what layers they are of")
-                model = json.loads(_text(file.attrs["model_config"]))
+                model = _config(_text(file.attrs["model_config"]), _text(file.attrs.get("keras_version", "1")))
         with h5py.File(io.BytesIO(weights)) as file:
             configs = {each["config"]["name"]: each for each in model["config"]["layers"]}
             kinds = {name: each["class_name"] for name, each in configs.items()}
@@ -65,6 +67,17 @@ def layers(path: Path, layer: str | None) -> Iterator[tuple[str, dict[str, Any],
     except Exception as error:  # what h5py and zipfile raise of damaged files is of any kind
         raise ValueError(f"{path} is no .keras or .h5 file of a model, or damaged: {check.short(error)}") from None
     yield from found
+
+
+def _config(text, version):
+    """A model's config; the hard sigmoid of Keras 1 and 2 was another one."""
+
+    def hook(found):
+        old = version.split(".")[0] in ("1", "2")
+        names = [name for name in ("activation", "recurrent_activation") if found.get(name) == "hard_sigmoid"]
+        return found | dict.fromkeys(names, hard_sigmoid(0.2, 0.5)) if old else found
+
+    return json.loads(text, object_hook=hook)
 
 
 def _old(file, name, kind, config):

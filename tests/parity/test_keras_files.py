@@ -3,6 +3,7 @@
 import random
 import warnings
 
+import h5py
 import jax
 import keras
 import numpy as np
@@ -64,6 +65,15 @@ def test_files_of_models(tmp_path):
     assert_same_net((plain, params[:2]), interop.keras.from_layer(again))
     deep = jaxseq.stack(hard, jaxseq.bidirectional(jaxseq.gru(2), merge="mean"))
     assert_same_net((deep, params[1:3]), interop.keras.from_model(interop.keras.to_layer(deep, params[1:3])))
+
+
+def test_files_of_keras_2(tmp_path):
+    """Whose hard sigmoid was 0.2 a + 0.5, and whose first GRU reset before, without saying so."""
+    _, (_, path) = write_model(tmp_path, layers.GRU(2, recurrent_activation="hard_sigmoid", reset_after=False))
+    with h5py.File(path, "r+") as file:
+        file.attrs["keras_version"] = "2.2.4"
+        file.attrs["model_config"] = file.attrs["model_config"].replace('"reset_after": false, ', "")
+    assert repr(interop.keras.load(path)[0]) == "gru(2, reset_after=False, gate=hard_sigmoid(0.2, 0.5))"
 
 
 @pytest.mark.learn
