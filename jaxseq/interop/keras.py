@@ -104,6 +104,8 @@ def from_weights(
 def load(path: Any, layer: str | None = None) -> tuple[Cell | Composite, Params]:
     """Returns the net of the recurrent layers in a `.keras` or `.h5` file of a whole model, and its params.
 
+    A `.keras` file has checksums; an `.h5` has none, and HDF5's reader may not return from one that was damaged inside.
+
     Args:
       path: of the file.
       layer: as `from_model` takes it.
