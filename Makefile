@@ -30,8 +30,9 @@ pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of docs
 docs: $(VENV)/docs.installed ## Build the site into docs/_build/html
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs docs/_build/html $(ARGS)
 
-laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel, linear cells at every length
+laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel, and 200 random nets for each library of interop
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py tests/recurrences/test_sweep.py $(ARGS)
+	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/interop tests/parity -k random $(ARGS)
 	JAXSEQ_LAWS=optimised $(PYTEST) tests/test_contract.py $(ARGS)
 
 kills: $(VENV)/test.installed ## Kill 160 training processes, alone and together, and see them go on to the same bits

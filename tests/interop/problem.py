@@ -1,6 +1,7 @@
 """A net run on random inputs from a random carry: outputs, last carry, gradients by params, carry and inputs."""
 
 import functools
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,9 @@ import numpy as np
 import jaxseq
 from jaxseq import LstmCarry
 from tests import zoo
+
+EXAMPLES = 200 if os.environ.get("JAXSEQ_LAWS") == "full" else 20
+"""Random nets for each library."""
 
 
 class Problem(NamedTuple):

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 import jaxseq
 from jaxseq import interop
 from tests import zoo
-from tests.interop.problem import assert_same_net, problem, run
+from tests.interop.problem import EXAMPLES, assert_same_net, problem, run
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -147,7 +147,7 @@ def test_modules_agree(library, ragged):
 
 
 @pytest.mark.learn
-@hypothesis.settings(max_examples=200)
+@hypothesis.settings(max_examples=EXAMPLES)
 @hypothesis.given(some.sampled_from([nnx, linen]), layers(), some.booleans(), some.integers(0, 1000))
 def test_random_modules_agree(library, layers, ragged, seed):
     assert_agrees(library, layers, ragged, seed)

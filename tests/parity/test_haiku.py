@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 import jaxseq
 from jaxseq import interop
 from tests import zoo
-from tests.interop.problem import assert_same_net, problem, run
+from tests.interop.problem import EXAMPLES, assert_same_net, problem, run
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -76,7 +76,7 @@ def test_cores_agree(kind):
 
 
 @pytest.mark.learn
-@hypothesis.settings(max_examples=200)
+@hypothesis.settings(max_examples=EXAMPLES)
 @hypothesis.given(some.sampled_from([*CORES]), some.integers(0, 10_000))
 def test_random_cores_agree(kind, seed):
     assert_agrees([kind], seed)

@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 import jaxseq
 from jaxseq import interop
 from tests import zoo
-from tests.interop.problem import assert_same_net, carries, problem, run
+from tests.interop.problem import EXAMPLES, assert_same_net, carries, problem, run
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -121,7 +121,7 @@ def test_layers_agree(cells, merge, ragged):
 
 
 @pytest.mark.learn
-@hypothesis.settings(max_examples=200)
+@hypothesis.settings(max_examples=EXAMPLES)
 @hypothesis.given(
     some.lists(some.sampled_from(CELLS), min_size=1, max_size=3),
     some.sampled_from([None, *MERGES]),

@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 import jaxseq
 from jaxseq import interop
 from tests import zoo
-from tests.interop.problem import assert_same_net
+from tests.interop.problem import EXAMPLES, assert_same_net
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -115,7 +115,7 @@ def test_files_run_and_come_back(net, tmp_path):
 
 
 @pytest.mark.learn
-@hypothesis.settings(max_examples=200, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=EXAMPLES, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(nets(), some.integers(0, 1000))
 def test_random_nets_run_and_come_back(tmp_path, net, seed):
     path = tmp_path / "net.onnx"

@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 import jaxseq
 from jaxseq import interop
 from tests import zoo
-from tests.interop.problem import assert_same_net, carries, problem, run
+from tests.interop.problem import EXAMPLES, assert_same_net, carries, problem, run
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -91,7 +91,7 @@ def test_modules_agree(case, ragged):
 
 
 @pytest.mark.learn
-@hypothesis.settings(max_examples=200)
+@hypothesis.settings(max_examples=EXAMPLES)
 @hypothesis.given(modules(), some.booleans(), some.integers(0, 1000))
 def test_random_modules_agree(case, ragged, seed):
     assert_agrees(case, ragged, seed)
