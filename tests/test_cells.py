@@ -173,7 +173,7 @@ def test_forget_biases(name):
             assert all(np.all(part == 0) for gate, part in enumerate(b) if gate not in (keep, write))
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", [name for name in FACTORIES if name not in ("rnn", "slstm")])
 def test_a_gate_of_any_function(name, x64):
     """The sigmoid by another name gives the default's numbers; a hard one has its own gradient, by hand as by JAX."""

@@ -144,7 +144,7 @@ def test_own_cells_keep_every_mode_of_jaxs():
     zoo.assert_close(values(None), values(kernels.scan), 1e-5)
 
 
-@pytest.mark.some(8)
+@pytest.mark.some(5)
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="fitted to XLA:CPU")
 @pytest.mark.parametrize(
     ("place", "size"),
@@ -179,7 +179,7 @@ def test_peak_bytes_of_no_kernel_is_that_of_the_chosen_one(on_a_cpu):
         assert kernels.peak_bytes(cell, params, xs) == kernels.peak_bytes(cell, params, xs, kernel=kernel)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="fitted to XLA:CPU")
 @pytest.mark.parametrize(
     ("net", "kernel", "T"),

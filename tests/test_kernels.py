@@ -93,7 +93,7 @@ def test_segments_of_any_length_change_nothing(segment, T, reverse):
     zoo.assert_close(*both(params_of(cell, 2), inputs(T, 2)), 1e-5)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     ("name", "reverse"),
     [("lstm", False), ("lstm", True), ("gru", True), ("own", False), ("recurrent_dropout(lstm)", True)],
@@ -153,6 +153,7 @@ def test_rows_of_vmap_are_one_batch(name, flagged, x64):
     zoo.assert_close(got, want, 1e-10)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("flagged", [False, True])
 def test_rows_of_vmap_without_jit(flagged, x64):
     """An eager gradient over an eager vmap, by shared params."""
@@ -242,7 +243,7 @@ def test_what_ys_tell_is_not_written_again(make, alone, masked, reverse):
     zoo.assert_close(*whole(params, carry, inputs(T, B, 5), mask), 1e-6)
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("name", "segment", "reverse"),
     [
@@ -321,6 +322,7 @@ def test_segments_are_positive_ints(kernel):
         kernel(2.5)
 
 
+@pytest.mark.some(8)
 @pytest.mark.parametrize(
     ("cell", "kernel"),
     [
@@ -349,6 +351,7 @@ def test_forward_mode_of_a_gradient_by_hand_names_scan(push, cell, kernel):
         push(lambda xs: jaxseq.unroll(cell, params, xs, mask=mask, kernel=kernel)[1], (xs,), (xs,))
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("kernel", [kernels.associative, kernels.chunkwise(2)])
 def test_a_matrix_has_forward_mode_by_every_kernel(kernel):
     cell = jaxseq.gated_delta_net(4, heads=2, key_size=2)

@@ -124,6 +124,7 @@ def test_values_and_gradients_are_those_of_scan(case):
     assert_those_of_scan(*case)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(("T", "batch"), [(0, (2,)), (1, (2, 3)), (5, (0,))], ids=str)
 def test_no_steps_and_no_rows(T, batch):
     assert_those_of_scan("rnn", "full", False, batch, T)

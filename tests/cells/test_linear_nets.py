@@ -63,7 +63,7 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path):
     np.testing.assert_array_equal(run_deep(stored["params"], xs, stored["carry"])[1], run_deep(params, xs, carry)[1])
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", ["lru", "rg_lru", "gated_delta_net", "mlstm"])
 def test_in_16_bits_states_stay_wide(name):
     """Also as a carry that is learned, and by `step`; a thousand small writes add up where 16 bits would lose them."""

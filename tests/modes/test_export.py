@@ -44,7 +44,7 @@ def weights(cell):
     return zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D)), seed=0)
 
 
-@pytest.mark.some(4)
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", CELLS)
 def test_cells_with_masks_and_resets(name):
     cell = zoo.CELLS[name].cell

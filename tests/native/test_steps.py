@@ -32,7 +32,7 @@ def native_calls(function, *arguments):
     return jax.jit(function).lower(*arguments).as_text().count(_call.TARGET)
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("cell", "batch"), [*((cell, (4,)) for cell in CELLS), (CELLS[0], ()), (CELLS[0], (2, 3))], ids=str
 )

@@ -116,7 +116,7 @@ def by_steps(name):
     return functools.partial(run, params)
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", EACH)
 def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
     xs, mask, reset, run, steps = inputs(), MASKS, RESETS, compiled(name), by_steps(name)
@@ -137,7 +137,7 @@ def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
     same(visible(carry), visible(want_carry))
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", EACH)
 def test_a_carry_of_numpy_arrays_as_from_a_file_is_one(name):
     carry, xs = layer(name).initial_carry((2,)), inputs()[:2, 0]
@@ -147,7 +147,7 @@ def test_a_carry_of_numpy_arrays_as_from_a_file_is_one(name):
         layer(name).step(jax.tree.map(lambda leaf: np.full(leaf.shape, "a"), carry), xs)
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", EACH)
 def test_padding_reaches_no_gradient(name):
     graph, params = nnx.split(layer(name))
@@ -162,7 +162,7 @@ def test_padding_reaches_no_gradient(name):
     assert np.all(np.asarray(got[1])[~MASKS] == 0)
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", EACH)
 def test_no_output_depends_on_the_future(name):
     graph, params = nnx.split(layer(name))
@@ -229,6 +229,7 @@ def test_a_language_model_s_steps_are_its_whole_and_see_no_future(name):
     np.testing.assert_array_equal(whole(cut)[:, :5], want[:, :5])
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     "make",
     [lambda rngs: nn.TCN(D, [6], rngs=rngs), transformer(layers=1), pytest.param(one_block, marks=pytest.mark.learn)],

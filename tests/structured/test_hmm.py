@@ -202,6 +202,7 @@ def test_what_is_impossible_has_the_gradient_zero_whatever_is_made_of_it():
         np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("parallel", [False, True])
 def test_a_score_has_its_path_as_gradient(parallel, x64):
     arguments = model("constant", 0.0)
@@ -339,6 +340,7 @@ def summed_gradient(*arguments):
     return jax.grad(lambda *arguments: jnp.sum(hmm.log_likelihood(*arguments)), 1)(*arguments)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("rare", [0.0, -300.0])
 def test_expected_transitions_take_no_memory_for_the_pairs_of_all_steps(rare):
     """In float32 too, where the only way through is so rare that its probability is no float."""

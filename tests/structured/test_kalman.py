@@ -55,7 +55,7 @@ def assert_all_close(got, want, tolerance=1e-9):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize(("name", "flags"), [("regular", "steps"), ("singular", "features"), ("by step", "features")])
 def test_all_patterns_of_flags_against_the_joint_gaussian(name, flags, parallel):

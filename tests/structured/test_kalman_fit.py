@@ -82,7 +82,7 @@ OTHERS = ("initial_mean", "transition_bias", "transition_cov", "observation", "o
 ALL_BUT = lambda *held: tuple(name for name in Params._fields if name not in held)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     ("by_steps", "flags", "learn", "learned", "parallel"),
     [

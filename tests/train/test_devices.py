@@ -99,6 +99,7 @@ def collectives(step, state, sharding):
     return Counter(re.findall(pattern, entry)), Counter(re.findall(pattern, before))
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("axis_type", AXES)
 def test_a_step_sums_over_the_devices_once(axis_type):
     """All floats, gradients, loss and metrics, together; and all integers, which count rows."""
