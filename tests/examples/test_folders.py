@@ -30,6 +30,7 @@ FOLDERS = {
     "series_classification": "series_classification",
     "speech_and_text": "speech_and_text",
     "speech_digits": "speech_digits",
+    "state_tracking": "state_tracking",
     "text_cnn": "text_cnn",
     "transformer_language_model": "transformer_language_model",
     "translation": "translation",
