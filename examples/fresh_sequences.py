@@ -15,7 +15,6 @@ import optax
 from flax import nnx
 from tqdm import tqdm
 
-import jaxseq
 from jaxseq import nn
 from jaxseq.train import losses
 
@@ -29,35 +28,6 @@ class Batch(NamedTuple):
 
 
 Draw = Callable[[jax.Array], Batch]  # of a key
-
-
-class Mlp(NamedTuple):
-    """`w_1 [H, 2H]`, `b_1 [2H]`, `w_2 [2H, H]`."""
-
-    w_1: jax.Array
-    b_1: jax.Array
-    w_2: jax.Array
-
-
-@jaxseq.factory
-def mlp(size: int) -> jaxseq.Composite:
-    """Returns gelu(x W_1 + b_1) W_2, which knows nothing of other steps: what stands between linear recurrences."""
-
-    def init(key, in_size, dtype=None):
-        keys, draw = jax.random.split(key), jaxseq.initializers.glorot_uniform()
-        return Mlp(
-            draw(keys[0], (in_size, 2 * size), dtype), jnp.zeros(2 * size, dtype), draw(keys[1], (2 * size, size))
-        )
-
-    def apply(params, xs):
-        return jax.nn.gelu(xs @ params.w_1 + params.b_1) @ params.w_2
-
-    def unroll(run, params, xs, carry, *, mask, reset, reverse, key):
-        return carry, jaxseq.masking.keep(mask, apply(params, xs))
-
-    return jaxseq.Composite(
-        size, init, lambda params, batch_shape=(): (), unroll, lambda params, carry, x: (carry, apply(params, x))
-    )
 
 
 def fit(
