@@ -1,6 +1,6 @@
 """Who can look things up? Associative recall by attention, a delta rule, and recurrences whose state is a vector.
 
-    python -m examples.recall [--out runs/recall] [--rates 3e-3 1e-2] [--seed 0] [--smoke]
+    python -m examples.recall [--nets ...] [--rates 3e-3 1e-2] [--steps 500] [--out runs/recall] [--seed 0] [--smoke]
 
 In: eight pairs of a key and a value, then one of the keys again and again, a symbol a step, 64 in all. Out: at each key
 that is asked for, the value that stood behind it (multi-query associative recall; Arora et al. 2023, arXiv 2312.04927).
@@ -27,14 +27,13 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 import jaxseq
-from examples import options, out_folder
+from examples import options, out_folder, positive
 from examples.feed_forward import mlp
 from examples.fresh_sequences import Batch, fit, right
 from jaxseq import kernels, nn
 
 T, PAIRS, KEYS, VALUES = 64, 8, 16, 16
 FEATURES = 64
-STEPS = 500  # of the optimiser
 
 
 def draw(key: jax.Array, B: int) -> Batch:
@@ -92,19 +91,21 @@ def plot(curves: dict[str, np.ndarray], path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "recall")
     parser.add_argument("--rates", nargs="+", type=float, default=[3e-3, 1e-2], help="default %(default)s")
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="default: all")
+    parser.add_argument("--steps", type=positive, default=500, help="of the optimiser; default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "recall")
     started, curves = time.perf_counter(), {}
     key, *keys = jax.random.split(jax.random.key(args.seed), 3)
     validation, test = (draw(key, 500) for key in keys)
-    rates, steps = ([1e-2], 3) if args.smoke else (args.rates, STEPS)
+    rates, steps = ([1e-2], 3) if args.smoke else (args.rates, args.steps)
     print(f"{'accuracy':18}{'test':>8}{'rate':>9}    validation, by rate")
-    for name, make in NETS.items():
+    for name in args.nets:
         found = {}
         for rate in rates:
             rngs = nnx.Rngs(args.seed)
-            model = nn.SequenceTagger(make(rngs), FEATURES, VALUES, vocabulary=KEYS + VALUES, rngs=rngs)
+            model = nn.SequenceTagger(NETS[name](rngs), FEATURES, VALUES, vocabulary=KEYS + VALUES, rngs=rngs)
             model, losses = fit(model, lambda key: draw(key, 64), key, steps=steps, rate=rate, name=f"{name}, {rate}")
             found[rate] = accuracy(model, validation), model, losses
         best = max(rates, key=lambda rate: found[rate][0])
