@@ -13,9 +13,14 @@ from jaxseq.kernels._linear_choice import linear_choice
 
 DIAGONAL = {"lru": jaxseq.lru(4), "mamba": jaxseq.mamba(4), "min_gru": jaxseq.min_gru(4)}
 MATRIX = {
-    "gla": jaxseq.gla(4, heads=2, key_size=4),
-    "gated_delta_net": jaxseq.gated_delta_net(4, heads=2, key_size=4),
-    "learned_carry(mlstm)": jaxseq.learned_carry(jaxseq.mlstm(4, heads=2)),
+    "gla": jaxseq.gla(32, heads=2, key_size=8),
+    "gated_delta_net": jaxseq.gated_delta_net(64, heads=2, key_size=16),
+    "learned_carry(mlstm)": jaxseq.learned_carry(jaxseq.mlstm(32, heads=2)),
+}
+SMALL = {
+    "gla": jaxseq.gla(30, heads=2, key_size=8),
+    "gated_delta_net": jaxseq.gated_delta_net(62, heads=2, key_size=16),
+    "learned_carry(mlstm)": jaxseq.learned_carry(jaxseq.mlstm(22, heads=2)),
 }
 
 
@@ -37,6 +42,7 @@ def test_a_matrix_is_run_in_chunks_on_a_cpu_and_at_once_elsewhere(name, on):
     assert linear_choice(cell, *shapes(cell, 1024)) is kernels.chunkwise(32)
     assert linear_choice(cell, *shapes(cell, 16)) is kernels.chunkwise(32)
     assert linear_choice(cell, *shapes(cell, 15)) is None
+    assert linear_choice(SMALL[name], *shapes(SMALL[name], 1024)) is None
     for platform in ("gpu", "tpu"):
         on(platform)
         assert all(linear_choice(cell, *shapes(cell, T)) is kernels.associative for T in (2, 1024))
