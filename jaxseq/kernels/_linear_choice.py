@@ -2,9 +2,9 @@
 
 Measured by the gradient, on two cores of a CPU (docs/linear.md): chunks take a fifth to a tenth of the time of steps
 where the state is a large matrix, also of native loops. Where a head's matrix has few numbers, a chunk's products of
-steps by steps are more work than it: steps of the delta rule with 8 by 8 numbers were four times as fast. For a diagonal
-cell there is nothing to gain: an associative scan does more work than a loop, and compiles for longer. On accelerators,
-where a loop costs launches, nothing was measured.
+steps by steps are more work than it: steps of the delta rule with 8 by 8 numbers were four times as fast. For a
+diagonal cell there is nothing to gain: an associative scan does more work than a loop, and compiles for longer. On
+accelerators, where a loop costs launches, nothing was measured.
 """
 
 import functools
