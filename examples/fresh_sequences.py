@@ -6,6 +6,7 @@ A task is a function that draws a batch of ids with a target for every step, of 
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from jaxseq import nn
@@ -61,3 +63,17 @@ def fit(
 def right(model: nn.SequenceTagger, batch: Batch) -> jax.Array:
     """Returns whether the most probable target is the right one, bool `[B, T]`; False where nothing is asked for."""
     return (model(batch.xs).argmax(-1) == batch.targets) & batch.asked
+
+
+def plot(curves: dict[str, np.ndarray], path: Path, *, guesses: int, ylabel: str, title: str) -> None:
+    """Draws the losses of each net, `[steps]` by name, and that of guessing one of `guesses`."""
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for name, values in curves.items():
+        means = np.array([part.mean() for part in np.array_split(values, min(60, len(values)))])
+        axes.plot(np.linspace(0, len(values), len(means)), means, label=name)
+    axes.axhline(np.log(guesses), color="0.5", linestyle="--", linewidth=1, label="no memory")
+    axes.set(xlabel="step", ylabel=ylabel, title=title, ylim=(0, None))
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)

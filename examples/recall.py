@@ -18,18 +18,15 @@ the highest accuracy on fresh sequences is taken, and tested on others.
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
 
 import jaxseq
 from examples import options, out_folder, positive
 from examples.feed_forward import mlp
-from examples.fresh_sequences import Batch, fit, right
+from examples.fresh_sequences import Batch, fit, plot, right
 from jaxseq import kernels, nn
 
 T, PAIRS, KEYS, VALUES = 64, 8, 16, 16
@@ -75,19 +72,6 @@ def accuracy(model: nn.SequenceTagger, batch: Batch) -> float:
     return float(right(model, batch).sum() / batch.asked.sum())
 
 
-def plot(curves: dict[str, np.ndarray], path: Path) -> None:
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for name, losses in curves.items():
-        means = np.array([part.mean() for part in np.array_split(losses, min(60, len(losses)))])
-        axes.plot(np.linspace(0, len(losses), len(means)), means, label=name)
-    axes.axhline(np.log(VALUES), color="0.5", linestyle="--", linewidth=1, label="no memory")
-    axes.set(xlabel="step", ylabel="nats a value", title="Values recalled, training", ylim=(0, None))
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "recall")
     parser.add_argument("--rates", nargs="+", type=float, default=[3e-3, 1e-2], help="default %(default)s")
@@ -114,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name:18}{accuracy(found[best][1], test):8.1%}{best:9g}    {by_rate}", flush=True)
     print(f"{'guessing':18}{1 / VALUES:8.1%}")
     args.out.mkdir(parents=True, exist_ok=True)
-    plot(curves, args.out / "loss.png")
+    plot(curves, args.out / "loss.png", guesses=VALUES, ylabel="nats a value", title="Values recalled, training")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")
 
 

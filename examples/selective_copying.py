@@ -17,18 +17,16 @@ by keeping, for up to T steps: with gates that start by keeping half, three laye
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
 
 import jaxseq
 from examples import options, out_folder, positive
 from examples.feed_forward import mlp
-from examples.fresh_sequences import Batch, fit, right
+from examples.fresh_sequences import Batch, fit, plot, right
 from jaxseq import nn
 
 T, SYMBOLS, KINDS = 256, 8, 8
@@ -71,19 +69,6 @@ NETS = {
 }
 
 
-def plot(curves: dict[str, np.ndarray], path: Path) -> None:
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for name, losses in curves.items():
-        means = np.array([part.mean() for part in np.array_split(losses, min(60, len(losses)))])
-        axes.plot(np.linspace(0, len(losses), len(means)), means, label=name)
-    axes.axhline(np.log(KINDS), color="0.5", linestyle="--", linewidth=1, label="no memory")
-    axes.set(xlabel="step", ylabel="nats a symbol", title="Symbols copied, training", ylim=(0, None))
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "selective_copying")
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="default: all")
@@ -105,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name:22}{found.mean():9.1%}{found.all(axis=1).mean():11.1%}{seconds:9.0f}", flush=True)
     print(f"{'guessing':22}{1 / KINDS:9.1%}")
     args.out.mkdir(parents=True, exist_ok=True)
-    plot(curves, args.out / "loss.png")
+    plot(curves, args.out / "loss.png", guesses=KINDS, ylabel="nats a symbol", title="Symbols copied, training")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")
 
 

@@ -96,7 +96,7 @@ def layer_of(
         check.net(cell, name)
         net = cast("Cell | Composite", cell)
         return cast("Layer", Recurrent(net, in_features, kernel=kernel, **given._asdict()))
-    is_layer(cell, name, "a Cell, a Composite, or a layer")
+    check_layer(cell, name, "a Cell, a Composite, or a layer")
     layer = cast("Layer", cell)
     if layer.in_features != in_features:
         raise ValueError(
@@ -111,7 +111,7 @@ def layer_of(
     return layer
 
 
-def is_layer(layer: Any, name: str, kinds: str = "a layer") -> None:
+def check_layer(layer: Any, name: str, kinds: str = "a layer") -> None:
     """Raises unless the argument `name`, one of `kinds`, has what every layer has."""
     names = ("in_features", "size", "causal", "__call__", "unroll", "step", "initial_carry")
     missing = [name for name in names if not hasattr(layer, name)]

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxseq import check, masking
 from jaxseq.nn._flax import floats, given, linear, remade
-from jaxseq.nn._layer import Layer, asked, causal, checked_carry, is_layer
+from jaxseq.nn._layer import Layer, asked, causal, check_layer, checked_carry
 from jaxseq.nn.blocks._sublayers import layer_norm, rms_norm
 from jaxseq.typing import Shape
 
@@ -67,7 +67,7 @@ class Blocks(nnx.Module):
         if not blocks:
             raise ValueError("`blocks` must hold one block at least; got none")
         for place, block in enumerate(blocks):
-            is_layer(block, f"blocks[{place}]")
+            check_layer(block, f"blocks[{place}]")
             causal(block, f"blocks[{place}]")
             for param in jax.tree.leaves(nnx.state(block, nnx.Param)):
                 if not jnp.issubdtype(param.dtype, jnp.floating):
