@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test learn pages docs laws kills fuzz lint types format check bench parity clean
+.PHONY: help demo test learn pages docs laws modes kills fuzz lint types format check bench parity clean
 
 help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws, fuzz and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -30,10 +30,13 @@ pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of docs
 docs: $(VENV)/docs.installed ## Build the site into docs/_build/html
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs docs/_build/html $(ARGS)
 
-laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel, and 200 random nets for each library of interop
+laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel, on random cells, and on 200 random nets for each library of interop
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py tests/recurrences/test_sweep.py $(ARGS)
-	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/interop tests/parity -k random $(ARGS)
+	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/interop tests/parity tests/native -k "random or thousands" $(ARGS)
 	JAXSEQ_LAWS=optimised $(PYTEST) tests/test_contract.py $(ARGS)
+
+modes: $(VENV)/test.installed $(VENV)/examples.installed ## Call every public function in each of JAX's modes alone
+	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/modes -k alone $(ARGS)
 
 kills: $(VENV)/test.installed ## Kill 160 training processes, alone and together, and see them go on to the same bits
 	JAXSEQ_KILLS=full $(BIN)/python -m pytest -m "learn or not learn" -s tests/train/test_kills.py
