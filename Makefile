@@ -10,10 +10,10 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test learn pages docs laws modes kills fuzz lint types format check bench parity clean
+.PHONY: help demo test learn pages docs laws modes kills fuzz coverage lint types format check bench parity clean
 
 help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws, fuzz and bench
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/examples.installed ## Train a sentiment classifier (two to three minutes)
 	$(BIN)/python -m examples.sentiment $(ARGS)
@@ -43,6 +43,9 @@ kills: $(VENV)/test.installed ## Kill 160 training processes, alone and together
 
 fuzz: $(VENV)/test.installed $(VENV)/examples.installed ## Make ten thousand spoiled calls and judge what comes of each
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+coverage: $(VENV)/test.installed $(VENV)/examples.installed $(VENV)/dev.installed ## Run the tests and print which lines of jaxseq they reach
+	$(PYTEST) --ignore tests/examples --ignore tests/benchmarks --cov jaxseq --cov-report term-missing:skip-covered --cov-fail-under 95 $(ARGS)
 
 lint: $(VENV)/dev.installed ## Check style and format
 	@$(BIN)/ruff check; style=$$?; $(BIN)/ruff format --check && exit $$style
