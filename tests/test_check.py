@@ -72,6 +72,11 @@ BAD = {
         ValueError,
         r"`params.w_x` must be \(6, 16\) for inputs of D = 6 features and this cell; got \(5, 16\).",
     ),
+    "xs: no features, of explain": (
+        lambda: kernels.explain(CELL, PARAMS, XS[..., :0]),
+        ValueError,
+        r"`xs` must be \[T, B, D\], of at least one feature; got float32 \(7, 3, 0\)",
+    ),
     "xs: integers": (
         lambda: unroll(xs=jnp.ones((T, B, D), int)),
         TypeError,

@@ -172,8 +172,12 @@ def splits(name: str, tree: Any, sharding: jax.sharding.Sharding) -> None:
 
 
 def shaped(x: Any) -> str:
-    """The dtype and shape of an array, or of what stands for one."""
-    return f"{jnp.result_type(x)} {jnp.shape(x)}"
+    """The dtype and shape of an array, also of one that JAX does not hold, or of what stands for an array."""
+    try:
+        dtype = jnp.result_type(x)
+    except TypeError:
+        dtype = getattr(x, "dtype", type(x).__name__)
+    return f"{dtype} {jnp.shape(x)}"
 
 
 def _float_dtype(params):

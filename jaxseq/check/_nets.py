@@ -77,6 +77,8 @@ def shape_of_inputs(name: str, axes: str, xs: Any) -> None:
     ndim = len([axis for axis in axes.split(", ") if axis != "B"])
     if not jnp.issubdtype(xs.dtype, jnp.floating) or len(xs.shape) < ndim:
         raise TypeError(f"`{name}` must be floating [{axes}], of at least {ndim} axes; got {shaped(xs)}")
+    if xs.shape[-1] == 0:
+        raise ValueError(f"`{name}` must be [{axes}], of at least one feature; got {shaped(xs)}")
 
 
 def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) -> None:
