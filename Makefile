@@ -15,8 +15,8 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup --max-worker-restart 0
 help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws, fuzz and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
-demo: $(VENV)/examples.installed ## Train a sentiment classifier (two to three minutes)
-	$(BIN)/python -m examples.sentiment $(ARGS)
+demo: $(VENV)/examples.installed ## A weather forecast, a duel of speed and a packed batch (two minutes)
+	$(BIN)/python -m examples.demo $(ARGS)
 
 test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests (about five minutes on two cores)
 	$(PYTEST) --ignore tests/examples --ignore tests/benchmarks $(ARGS)

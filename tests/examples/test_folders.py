@@ -15,6 +15,7 @@ ROOT = Path(examples.__file__).parents[1]
 FOLDERS = {
     "address_parsing": "address_parsing",
     "anomaly_detection": "anomaly_detection",
+    "demo": "demo",
     "ensemble": "ensemble",
     "fine_tuning": "fine_tuning",
     "forecasting": "forecasting",

@@ -1,12 +1,15 @@
-"""README and docs: their code imports what it uses, and the table of tasks has the numbers of docs/results.md."""
+"""README and docs: their code imports what it uses; tables, pictures and names are those of what they are about."""
 
 import ast
 import builtins
 import doctest
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+
+from jaxseq import diagnostics
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -66,7 +69,9 @@ def numbers(text):
 def test_the_table_of_tasks_has_the_numbers_of_the_results():
     """Rounded as it stands there, also from per cent, and from bytes to kB."""
     sections = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").split("\n## ")
-    rows = re.findall(r"^\| \[(\w+)\].*\| (.*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    rows = re.findall(
+        r"^\| \[(\w+)\].*\| (.*) \|$", (ROOT / "docs" / "tasks" / "index.md").read_text(encoding="utf-8"), re.M
+    )
     assert len(rows) > 5
     for task, cell in rows:
         results = numbers("".join(section for section in sections if f"python -m examples.{task}" in section))
@@ -74,3 +79,19 @@ def test_the_table_of_tasks_has_the_numbers_of_the_results():
         for number, digits in numbers(cell):
             values = (value * scale for value, _ in results for scale in (1, 1e-2, 1e-3))
             assert number in {round(value, digits) for value in values}, f"{task}: {number}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_pictures_are_as_they_are_drawn():
+    pictures = runpy.run_path(str(ROOT / "docs" / "draw.py"))["PICTURES"]
+    for file, draw in pictures.items():
+        assert (ROOT / "docs" / "static" / file).read_text(encoding="utf-8") == draw(), "run `python docs/draw.py`"
+
+
+def test_the_page_on_symptoms_names_every_diagnostic():
+    page = (ROOT / "docs" / "symptoms.md").read_text(encoding="utf-8")
+    names = [name for name in vars(diagnostics) if not name.startswith("_")]
+    assert [name for name in names if not re.search(rf"\b{name}\b", page)] == []

@@ -44,7 +44,7 @@ def own_lstm(size):
 
 @jaxseq.factory
 def leaking(cell, rate=RATE):
-    """The README's: at every step the carry leaks towards the initial one, and the output with it."""
+    """As in docs/own_cells.md: at every step the carry leaks towards the initial one, and the output with it."""
 
     def start(given, params, xs):
         return cell.carry(params, xs.shape[:-1])
