@@ -81,6 +81,15 @@ def test_the_table_of_tasks_has_the_numbers_of_the_results():
             assert number in {round(value, digits) for value in values}, f"{task}: {number}"
 
 
+def test_the_page_on_layers_has_the_figures_of_other_pages():
+    docs = ROOT / "docs"
+    pages = ("results", "linear", "performance", "tasks/index", "tasks/pixel_digits")
+    there = "".join((docs / f"{page}.md").read_text(encoding="utf-8") for page in pages)
+    figures = re.findall(r"\d+\.\d+", (docs / "which_layer.md").read_text(encoding="utf-8"))
+    assert len(figures) > 30
+    assert [figure for figure in figures if figure not in re.findall(r"\d+\.\d+", there)] == []
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
