@@ -47,7 +47,7 @@ def duel(size: tuple[int, int, int, int], rounds: int) -> None:
     contenders, ratios = load(["jaxseq", "flax_nnx"]), []
     for mode in ("training", "inference"):
         for cell in suite.CELLS:
-            ours, theirs = run_case(suite.Case(cell, mode, "float32", *size), contenders, rounds, longest=10)
+            ours, theirs = run_case(suite.Case(cell, mode, "float32", *size), contenders, rounds, longest=60)
             ratios.append(theirs["ratio"])
             milliseconds = [f"{1e3 * record['median_s']:8.2f} ms" for record in (ours, theirs)]
             print(f"{cell:5}{mode:10} jaxseq {milliseconds[0]}   Flax NNX {milliseconds[1]}", flush=True)

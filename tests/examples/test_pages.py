@@ -90,8 +90,14 @@ def test_the_page_on_layers_has_the_figures_of_other_pages():
     assert [figure for figure in figures if figure not in re.findall(r"\d+\.\d+", there)] == []
 
 
-def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    links = re.findall(r"\]\(([^)#]+)(?:#([\w-]+))?\)", text)
+    assert len(links) > 20
+    for file, section in links:
+        headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(encoding="utf-8"), re.M)
+        assert not section or section in {re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in headings}
 
 
 def test_pictures_are_as_they_are_drawn():
