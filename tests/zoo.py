@@ -179,7 +179,10 @@ def is_linear(net):
         return False
 
 
-OTHER_KERNELS = {"truncated": kernels.truncated(3)}  # its gradients are others, see tests/test_kernels.py
+OTHER_KERNELS = {  # what the first does to gradients test_kernels.py holds; the second is of GPUs, see test_cudnn.py
+    "truncated": kernels.truncated(3),
+    "cudnn": kernels.cudnn,
+}
 
 
 def random_like(tree, seed, scale=0.5):

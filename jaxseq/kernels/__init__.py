@@ -10,6 +10,7 @@ training step holds; a kernel of your own may `register` how it makes its `Plan`
 from jaxseq.kernels._associative import associative as associative
 from jaxseq.kernels._bptt import bptt as bptt
 from jaxseq.kernels._chunkwise import chunkwise as chunkwise
+from jaxseq.kernels._cudnn import cudnn as cudnn
 from jaxseq.kernels._explain import explain as explain
 from jaxseq.kernels._explain import peak_bytes as peak_bytes
 from jaxseq.kernels._newton import newton as newton

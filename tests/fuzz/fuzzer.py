@@ -46,6 +46,7 @@ NOT_CALLED = {
     },
     "kernels.associative": "run by unroll, with arguments that it has checked",
     "kernels.bptt": "run by unroll, with arguments that it has checked",
+    "kernels.cudnn": "run by unroll, with arguments that it has checked",
     "kernels.native": "run by unroll, with arguments that it has checked",
     "kernels.scan": "run by unroll, with arguments that it has checked",
     "kernels.register": "changes the process",

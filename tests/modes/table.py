@@ -62,6 +62,7 @@ OUTSIDE = {  # public, and none of JAX's modes can reach them
         "train.save",
         "train.saved",
     ),
+    "needs an NVIDIA GPU": ("kernels.cudnn",),
     "tells, of shapes alone": (
         "kernels.explain",
         "kernels.peak_bytes",
