@@ -115,7 +115,7 @@ def _styles(names: set[str]) -> dict[str, dict[str, Any]]:
     peers = [name for name in PEERS if name in names]
     hollow = {"color": "grey", "markerfacecolor": "none", "markersize": 5}
     return {
-        **{name: {"marker": "s^vDo"[number], **hollow} for number, name in enumerate(own)},
+        **{name: {"marker": "s^vDo<>"[number], **hollow} for number, name in enumerate(own)},
         **{name: {"marker": "oXsD^vP*"[number], "color": f"C{number}"} for number, name in enumerate(peers)},
     }
 

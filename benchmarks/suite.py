@@ -40,6 +40,7 @@ CONTENDERS = {  # module:function in benchmarks.contenders
     "jaxseq_bptt": "jaxseq_kernels:bptt",
     "jaxseq_native": "jaxseq_kernels:native",
     "jaxseq_remat": "jaxseq_kernels:remat",
+    "jaxseq_cudnn": "cudnn_lstm:by_jaxseq",
     "jaxseq_masked": "jaxseq_kernels:masked",
     "jaxseq_vmapped": "jaxseq_kernels:vmapped",
     "flax_nnx": "flax_nnx:contend",

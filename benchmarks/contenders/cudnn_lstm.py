@@ -1,4 +1,4 @@
-"""cuDNN's LSTM through `jax.experimental.rnn`, on NVIDIA GPUs: float32, batch-major.
+"""cuDNN's LSTM through `jax.experimental.rnn`, on NVIDIA GPUs: float32, batch-major; and through `kernels.cudnn`.
 
 Its weights are one vector: W_x [4H, D], W_h [4H, H] and two biases, gates i f g o.
 """
@@ -11,6 +11,7 @@ from jax.experimental import rnn
 
 import jaxseq
 from benchmarks import suite
+from benchmarks.contenders import jaxseq_kernels
 from benchmarks.contenders._jax import Net, make_call
 from benchmarks.suite import Call, Case
 
@@ -20,7 +21,7 @@ if jax.default_backend() != "gpu":
 
 def contend(case: Case, params, xs) -> Call | None:
     """LSTM in float32, inference and training."""
-    if case.cell != "lstm" or case.dtype != "float32":
+    if not _has(case):
         return None
     zeros = jnp.zeros((1, case.B, case.H))
     lengths = jnp.full(case.B, case.T, jnp.int32)
@@ -36,3 +37,12 @@ def contend(case: Case, params, xs) -> Call | None:
     leaves = (params.w_x.T, params.w_h.T, params.b, jnp.zeros_like(params.b))
     weights = jnp.concatenate([leaf.ravel() for leaf in leaves])
     return make_call(case, Net(weights, unroll, restore, batch_major=True), xs, suite.twin(case, params))
+
+
+def by_jaxseq(case: Case, params, xs) -> Call | None:
+    """The same by the kernel, time-major."""
+    return jaxseq_kernels.with_kernel(jaxseq.kernels.cudnn, case, params, xs) if _has(case) else None
+
+
+def _has(case):
+    return case.cell == "lstm" and case.dtype == "float32" and case.mode != "streaming"
