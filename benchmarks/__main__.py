@@ -96,9 +96,9 @@ def run_case(case, contenders, rounds, longest, say=print, fail=stop):
             call = contender(case, params, xs)
             if call is None:
                 continue
-            start = time.perf_counter()
-            jax.block_until_ready(call.run())
-            seconds = time.perf_counter() - start
+            seconds = _seconds(call)
+            if seconds > longest:  # once more, as the first call starts its library
+                seconds = _seconds(call)
         except Exception as error:
             fail(f"{name} in {case}", error)
             continue
@@ -138,6 +138,12 @@ def run_case(case, contenders, rounds, longest, say=print, fail=stop):
         }
         records.append(record)
     return records
+
+
+def _seconds(call):
+    start = time.perf_counter()
+    jax.block_until_ready(call.run())
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, stored, other in (("old", old, new), ("new", new, old)):
         alone = {results.key(record) for record in stored["records"]} - set(map(results.key, other["records"]))
         if alone:
-            print(f"{len(alone)} records are in the {name} file alone")
+            print(f"in the {name} file alone: {len(alone)}")
     if args.slower is not None and shown:
         raise SystemExit(1)
 

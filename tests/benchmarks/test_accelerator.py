@@ -19,7 +19,7 @@ LAWS = [Law("rnn", "scan", "reverse"), Law("lstm", "bptt", "forward")]
 def quick(monkeypatch):
     """Cells and contenders that compile fast, in a process that is not to end itself."""
     monkeypatch.setattr(accelerator, "CONTENDERS", ("jaxseq", "jaxseq_scan", "cudnn"))
-    monkeypatch.setattr(accelerator, "FIRST", [("rnn", "training")])
+    monkeypatch.setattr(accelerator, "KINDS", [("rnn", "training")])
     monkeypatch.setattr(accelerator_laws, "cases", lambda: LAWS)
     monkeypatch.setattr(linear, "KERNELS", {"None": None, "bptt": kernels.bptt})
     watch = []
@@ -76,10 +76,19 @@ def test_a_case_starts_where_there_is_time_for_one_as_long_as_the_longest(monkey
     assert within.left == [1]
 
 
+def test_a_case_that_goes_on_for_too_long_has_no_more_contenders(tmp_path, quick, capsys):
+    run = accelerator.Run(tmp_path, smoke=True)
+    contend = accelerator.in_time(run, "it", lambda *given: given)
+    assert contend(1, 2, 3) == (1, 2, 3)
+    run.end = 0
+    assert contend(1, 2, 3) is None
+    assert run.left_out == ["it in 1: no time"]
+
+
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        ("laws", r"left out: lstm bptt forward against the NumPy loops: it.* differs from the NumPy loop by"),
+        ("laws", r"left out: laws, lstm bptt forward: it.* differs from the NumPy loop by"),
         ("recurrent", r"left out: it in Case.cell='rnn', .*: it's result is wrong"),
         ("linear", r"min_gru +training +6,2,4 +None +None.* differs from bptt by"),
     ],
@@ -104,11 +113,17 @@ def test_what_is_wrong_has_no_time_and_the_exit_code_says_so(part, told, tmp_pat
     assert all(record["contender"] not in ("it", "None") for record in stored["records"])
 
 
-def test_what_raises_is_left_out(tmp_path, quick, monkeypatch):
-    monkeypatch.setattr(accelerator, "load", lambda *_: {"it": lambda *_: 1 / 0})
-    smoke(tmp_path, "--parts", "recurrent")
-    stored = json.loads((tmp_path / "results.json").read_text())
-    assert stored["left_out"] == [f"left out: it in {Case('rnn', 'training', 'float32', 2, 6, 3, 4)}: division by zero"]
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_raises_is_left_out(alone, tmp_path, quick, monkeypatch):
+    """A contender, or all of a case."""
+    if alone:
+        monkeypatch.setattr(accelerator, "load", lambda *_: {"it": lambda *_: 1 / 0})
+    else:
+        monkeypatch.setattr(accelerator, "run_case", lambda *_: 1 / 0)
+    stored, _ = smoke(tmp_path, "--parts", "recurrent")
+    case = Case("rnn", "training", "float32", 2, 6, 3, 4)
+    what = f"it in {case}" if alone else f"recurrent, {' '.join(map(str, case))}"
+    assert f"left out: {what}: division by zero" in stored["left_out"]
     assert stored["wrong"] == []
 
 

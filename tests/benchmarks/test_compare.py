@@ -35,7 +35,7 @@ def test_each_record_that_both_have_is_compared_the_slower_first(files, capsys):
         ["torch", "0.50", "1.00", "1"],
         ["(a", "large", "matrix", "product)", "2.00"],
     ]
-    assert lines[9:] == ["1 records are in the old file alone", "1 records are in the new file alone"]
+    assert lines[9:] == ["in the old file alone: 1", "in the new file alone: 1"]
 
 
 def test_slower_shows_what_is_so_by_both_and_says_it_by_the_exit_code(files, capsys):
