@@ -7,9 +7,10 @@ an error that names it.
 from jaxseq.interop import equinox as equinox
 from jaxseq.interop import flax as flax
 from jaxseq.interop import haiku as haiku
+from jaxseq.interop import huggingface as huggingface
 from jaxseq.interop import keras as keras
 from jaxseq.interop import onnx as onnx
 from jaxseq.interop import safetensors as safetensors
 from jaxseq.interop import torch as torch
 
-__all__ = ["equinox", "flax", "haiku", "keras", "onnx", "safetensors", "torch"]
+__all__ = ["equinox", "flax", "haiku", "huggingface", "keras", "onnx", "safetensors", "torch"]

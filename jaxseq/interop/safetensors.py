@@ -17,25 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
+from jaxseq.interop import _safetensors_read
 from jaxseq.interop._json import net_as_json, net_from_json, tree_as_json, tree_from_json
 from jaxseq.typing import Cell, Composite, Params
-
-_DTYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": jnp.bfloat16,
-    "C64": np.complex64,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U64": np.uint64,
-    "U32": np.uint32,
-    "U16": np.uint16,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
 
 
 def save(path: str | os.PathLike, net: Cell | Composite, params: Params) -> None:
@@ -76,24 +60,14 @@ def load(path: str | os.PathLike) -> tuple[Cell | Composite, Params]:
         `interop.torch.from_state_dict(safetensors.numpy.load_file(path))`.
       OSError: it cannot be read.
     """
-    from safetensors import SafetensorError, deserialize  # pyright: ignore[reportMissingImports]
-
     path = check.path("path", path)
-    data = path.read_bytes()
-    try:
-        found = deserialize(data)
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one: {check.short(error)}") from None
+    arrays, metadata = _safetensors_read.arrays(path)
     if metadata.get("jaxseq") != "1":
         raise ValueError(
             f"{path} was not written by jaxseq.interop.safetensors.save (form 1); it holds "
-            f"{check.short([name for name, _ in found])}. For PyTorch's names see interop.torch.from_state_dict"
+            f"{check.short([*arrays])}. For PyTorch's names see interop.torch.from_state_dict"
         )
     try:
-        arrays = {
-            name: np.frombuffer(each["data"], _DTYPES[each["dtype"]]).reshape(each["shape"]) for name, each in found
-        }
         check.net(net := net_from_json(json.loads(metadata["net"])), "net")
         leaves = {name: jnp.asarray(leaf) for name, leaf in arrays.items()}
         params = tree_from_json(json.loads(metadata["params"]), leaves)
@@ -108,7 +82,7 @@ def _as_array(name: str, leaf: Any) -> np.ndarray:
     if not isinstance(leaf, np.ndarray | jax.Array):
         raise TypeError(f"`params` must be a tree of arrays; {name or 'it'} is {check.short(leaf)}")
     array = np.ascontiguousarray(leaf).reshape(jnp.shape(leaf))
-    if array.dtype not in [np.dtype(dtype) for dtype in _DTYPES.values()]:
+    if array.dtype not in [np.dtype(dtype) for dtype in _safetensors_read.DTYPES.values()]:
         raise TypeError(f"`params` must be of a dtype that safetensors has; {name or 'it'} is of {array.dtype}")
     return array
 

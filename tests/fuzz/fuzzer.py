@@ -31,6 +31,7 @@ NOT_CALLED = {
         for name in (
             "equinox.from_module",
             "equinox.to_module",
+            "huggingface.from_model",
             "keras.from_layer",
             "keras.from_model",
             "keras.load",
