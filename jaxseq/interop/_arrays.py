@@ -53,6 +53,15 @@ def _as_numpy(name, value):
     return np.asarray(value)
 
 
+def tensor(value: np.ndarray) -> Any:
+    """Returns an array as PyTorch's."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    if value.dtype == jnp.bfloat16:  # which PyTorch takes none of from NumPy
+        return torch.from_numpy(value.astype(np.float32)).bfloat16()
+    return torch.from_numpy(np.array(value))
+
+
 def entry(of: str, arrays: Mapping[str, Any], name: str, shape: Sequence[int | None] | None = None) -> np.ndarray:
     """Returns `arrays[name]` of the argument `of` as `array` does; raises ValueError where there is none."""
     if name not in arrays:

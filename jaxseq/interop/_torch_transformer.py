@@ -14,7 +14,8 @@ from flax import nnx
 
 from jaxseq import check, nn
 from jaxseq.interop._activations import exact_gelu
-from jaxseq.interop._arrays import array
+from jaxseq.interop._arrays import array, tensor
+from jaxseq.interop._torch_attention import products
 
 _KINDS = ("TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoder", "TransformerDecoderLayer")
 
@@ -81,7 +82,7 @@ def write(layer: nn.Transformer) -> Any:
     activations = {jax.nn.relu: "relu", exact_gelu: "gelu", jax.nn.gelu: _near_gelu(torch)}
     if block.activation not in activations:
         raise ValueError(f"PyTorch has no equal of `activation={check.short(block.activation)}` of this nn.Transformer")
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in _written(layer)}
+    tensors = {name: tensor(value) for name, value in _written(layer)}
     options = {
         "dim_feedforward": block.wide.out_features,
         "dropout": 0.0,
@@ -125,16 +126,10 @@ def _read_linear(name, weight, bias, ours):
 
 
 def _read_attention(name, theirs, ours):
-    if theirs.in_proj_weight is None or theirs.bias_k is not None or theirs.add_zero_attn:
-        raise ValueError(f"nn.Transformer has no equal of `kdim`, `vdim`, `add_bias_kv` or `add_zero_attn` of `{name}`")
-    H = theirs.embed_dim
-    weights = np.split(array(f"{name}.in_proj_weight", theirs.in_proj_weight, (3 * H, H)), 3)
-    biases = [None] * 3
-    if theirs.in_proj_bias is not None:
-        biases = np.split(array(f"{name}.in_proj_bias", theirs.in_proj_bias, (3 * H,)), 3)
-    for weight, bias, part in zip(weights, biases, (ours.query, ours.key, ours.value), strict=True):
-        _read_linear(f"{name}.in_proj", weight, bias, part)
-    _read_linear(f"{name}.out_proj", theirs.out_proj.weight, theirs.out_proj.bias, ours.out)
+    if theirs.in_proj_weight is None:
+        raise ValueError(f"nn.Transformer has no equal of `kdim` or `vdim` of `{name}`")
+    for part, (weight, bias) in products(name, theirs).items():
+        _read_linear(f"{name}.{part}", weight, bias, getattr(ours, part))
 
 
 def _read_norm(name, theirs, ours):

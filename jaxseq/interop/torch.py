@@ -10,18 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
-from jaxseq.interop import _layers
-from jaxseq.interop._arrays import added, array, each, entry, join, listed, split, zeros
-from jaxseq.interop._layers import GATES, Layer, Weights
+from jaxseq.interop import _layers, _torch_recurrent
+from jaxseq.interop._arrays import listed, tensor
+from jaxseq.interop._layers import GATES, Layer
 from jaxseq.typing import Cell, Composite, Params
 
 _NAME = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d+)(_reverse)?)?")
-_NONLINEARITIES = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
 def from_module(module: Any) -> tuple[Cell | Composite, Params]:
@@ -78,7 +75,7 @@ def from_state_dict(
     if not isinstance(prefix, str):
         raise TypeError(f"`prefix` must be a str; got {check.short(prefix)}")
     check.one_of("kind", kind, (None, "rnn", "lstm", "gru"))
-    check.one_of("nonlinearity", nonlinearity, tuple(_NONLINEARITIES))
+    check.one_of("nonlinearity", nonlinearity, tuple(_torch_recurrent.NONLINEARITIES))
     dropout = check.rate("dropout", dropout)
     found = {name[len(prefix) :].lstrip("."): name for name in state_dict if str(name).startswith(prefix)}
     places: set[tuple[str | None, str | None]] = set()
@@ -95,14 +92,14 @@ def from_state_dict(
     if any(layer is None for layer, _ in places):
         if len(places) > 1:
             raise ValueError(f"`state_dict` must be of one module; there are {listed(state_dict)}")
-        return _layers.net_of([Layer(_read(arrays, "", kind, nonlinearity))])
+        return _layers.net_of([Layer(_torch_recurrent.read(arrays, "", kind, nonlinearity))])
     count = 1 + max(int(layer or 0) for layer, _ in places)
     two = any(side for _, side in places)
     layers = []
     for place in range(count):
         noise = {"outputs": dropout, "per_step": True} if dropout and place < count - 1 else {}
         forward, backward = (
-            _read(arrays, f"_l{place}{side}", kind, nonlinearity)._replace(noise=noise) if has else None
+            _torch_recurrent.read(arrays, f"_l{place}{side}", kind, nonlinearity)._replace(noise=noise) if has else None
             for side, has in (("", True), ("_reverse", two))
         )
         assert forward is not None
@@ -136,12 +133,12 @@ def to_state_dict(
     check.switch("bias", bias)
     check.switch("cell", cell)
     layers = _layers.layers_of(net, params, "PyTorch")
-    first = _form(layers[0])
+    first = _torch_recurrent.form(layers[0])
     if cell and (len(layers) > 1 or layers[0].backward is not None or layers[0].forward.projection is not None):
         raise ValueError("`cell` is of one layer in one direction, without projection")
     arrays = {}
     for place, layer in enumerate(layers):
-        if _form(layer) != first:
+        if _torch_recurrent.form(layer) != first:
             raise ValueError("PyTorch has no equal of a `stack` whose layers differ in size or form")
         if layer.residual:
             raise ValueError("PyTorch's recurrent modules have no equal of `residual`")
@@ -152,7 +149,9 @@ def to_state_dict(
         for side, weights in zip(("", "_reverse"), (layer.forward, layer.backward), strict=True):
             if weights is not None:
                 suffix = "" if cell else f"_l{place}{side}"
-                arrays |= {f"{prefix}{name}{suffix}": leaf for name, leaf in _write(weights, bias).items()}
+                arrays |= {
+                    f"{prefix}{name}{suffix}": leaf for name, leaf in _torch_recurrent.write(weights, bias).items()
+                }
     return arrays
 
 
@@ -172,11 +171,11 @@ def to_module(net: Cell | Composite, params: Params) -> Any:
     weights = layers[0].forward
     options: dict[str, Any] = {"num_layers": len(layers), "bidirectional": layers[0].backward is not None}
     if weights.kind == "rnn":
-        options["nonlinearity"] = _nonlinearity(weights)
+        options["nonlinearity"] = _torch_recurrent.nonlinearity_of(weights)
     if weights.projection is not None:
         options["proj_size"] = weights.size
     hidden = arrays["weight_hh_l0"].shape[0] // len(GATES[weights.kind])
-    tensors = {name: _tensor(torch, value) for name, value in arrays.items()}
+    tensors = {name: tensor(value) for name, value in arrays.items()}
     make = getattr(torch.nn, weights.kind.upper())
     module = make(weights.in_size, hidden, dtype=tensors["weight_hh_l0"].dtype, **options)
     module.load_state_dict(tensors)
@@ -217,84 +216,32 @@ def to_transformer(layer: Any) -> Any:
     return _torch_transformer.write(layer)
 
 
-def _tensor(torch, value):
-    if value.dtype == jnp.bfloat16:
-        return torch.from_numpy(value.astype(np.float32)).bfloat16()
-    return torch.from_numpy(np.array(value))
+def from_attention(module: Any) -> Any:
+    """Returns Flax's `nnx.MultiHeadAttention`, batch-major, of PyTorch's; `jaxseq.nn` has none of its own.
+
+    Dropout is left out. Flax's mask is True where a query sees a key, `[B, 1, T, S]`: of the lengths of keys
+    `jaxseq.lengths_to_mask(lengths, S).T[:, None, None]`. A query that sees no key gives NaN in PyTorch.
+
+    Args:
+      module: a `torch.nn.MultiheadAttention`, with `kdim` as `vdim`.
+
+    Raises:
+      TypeError, ValueError: another module, or an option that Flax has no equal of, which is named.
+    """
+    from jaxseq.interop import _torch_attention
+
+    return _torch_attention.read(module)
 
 
-def _read(arrays, suffix, kind, nonlinearity):
-    """The weights of one direction of a layer."""
-    rows, seen = entry("state_dict", arrays, f"weight_hh{suffix}", (None, None)).shape
-    projected = f"weight_hr{suffix}" in arrays
-    hidden = entry("state_dict", arrays, f"weight_hr{suffix}", (seen, None)).shape[1] if projected else seen
-    told = f", and `kind` is {kind!r}" if kind else ""
-    kind = kind or next((kind for kind, gates in GATES.items() if rows == len(gates) * hidden), "")
-    gates = GATES.get(kind, ())
-    if not gates or rows != len(gates) * hidden:
-        raise ValueError(
-            f"`state_dict['weight_hh{suffix}']` is of {rows} rows for {hidden} features; an RNN has one time as many, "
-            f"a GRU three, an LSTM four{told}"
-        )
-    if projected and kind != "lstm":
-        raise ValueError(f"`weight_hr{suffix}` is of an LSTM; `kind` is {kind!r}")
-    x, h = (
-        each(split(entry("state_dict", arrays, f"weight_{name}{suffix}", (rows, size)), gates, 0), np.transpose)
-        for name, size in (("ih", None), ("hh", seen))
-    )
-    if any(f"bias_{name}{suffix}" in arrays for name in ("ih", "hh")):
-        b, b_h = (split(entry("state_dict", arrays, f"bias_{name}{suffix}", (rows,)), gates) for name in ("ih", "hh"))
-    else:
-        b = b_h = zeros(h)
-    b_hn = None
-    if kind == "gru":
-        b_hn = b_h["n"]
-        b_h = b_h | {"n": np.zeros_like(b_hn)}
-    options = {"activation": _NONLINEARITIES[nonlinearity]} if kind == "rnn" else {}
-    projection = entry("state_dict", arrays, f"weight_hr{suffix}").T if projected else None
-    if projected:
-        options["projection"] = seen
-    return Weights(kind, options, x, h, added(b, b_h), b_hn, projection=projection)
+def to_attention(layer: Any) -> Any:
+    """Returns the `torch.nn.MultiheadAttention`, batch-first, without dropout, of Flax's.
 
+    Args:
+      layer: an `nnx.MultiHeadAttention` of as many features out as in, and a head of keys for each of queries.
 
-def _write(weights, bias):
-    """The arrays of one direction of a layer, by their names without the place."""
-    weights = _layers.plain(weights, "PyTorch")
-    if weights.kind == "conv_lstm":
-        raise ValueError("PyTorch has no equal of jaxseq.conv_lstm")
-    _layers.only(weights, "PyTorch", "projection", "activation")
-    if weights.kind == "rnn":
-        _nonlinearity(weights)
-    gates = GATES[weights.kind]
-    arrays = {
-        "weight_ih": join(weights.x, gates).T,
-        "weight_hh": join(weights.h, gates).T,
-    }
-    b, b_h = weights.b, zeros(weights.h)
-    if weights.b_hn is not None:
-        b_h["n"] = weights.b_hn
-    biases = {"bias_ih": join(b, gates), "bias_hh": join(b_h, gates)}
-    if bias:
-        arrays |= biases
-    elif any(np.any(leaf) for leaf in biases.values()):
-        raise ValueError("`bias` is False, and the params have biases that are not zero")
-    if weights.projection is not None:
-        arrays["weight_hr"] = weights.projection.T
-    return {name: np.ascontiguousarray(array(name, leaf)) for name, leaf in arrays.items()}
+    Raises:
+      TypeError, ValueError: PyTorch has no equal of an option, which is named.
+    """
+    from jaxseq.interop import _torch_attention
 
-
-def _nonlinearity(weights):
-    activation = weights.options["activation"]
-    for name, function in _NONLINEARITIES.items():
-        if activation is function:
-            return name
-    raise ValueError(f"PyTorch has no equal of `activation={_layers.name_of(activation)}` of jaxseq.rnn")
-
-
-def _form(layer):
-    """What the layers of a module have in common."""
-    return [
-        (side.kind, side.size, side.b[next(iter(side.b))].shape, side.options.get("activation"))
-        for side in (layer.forward, layer.backward)
-        if side is not None
-    ]
+    return _torch_attention.write(layer)

@@ -39,8 +39,10 @@ NOT_CALLED = {
             "onnx.export",
             "onnx.export_model",
             "onnx.load",
+            "torch.from_attention",
             "torch.from_module",
             "torch.from_transformer",
+            "torch.to_attention",
             "torch.to_module",
             "torch.to_transformer",
         )

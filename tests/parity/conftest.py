@@ -18,6 +18,7 @@ PEERS = {
     "test_onnx_models.py": "onnxruntime",
     "test_onnx_nodes.py": "onnxruntime",
     "test_torch.py": "torch",
+    "test_torch_attention.py": "torch",
     "test_torch_transformer.py": "torch",
     "test_transformers.py": "transformers",
 }

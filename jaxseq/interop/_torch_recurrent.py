@@ -1,0 +1,88 @@
+"""One direction of a layer of PyTorch, by the names of a state dict without the place, as `Weights`, and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseq.interop import _layers
+from jaxseq.interop._arrays import added, array, each, entry, join, split, zeros
+from jaxseq.interop._layers import GATES, Weights
+
+NONLINEARITIES = {"tanh": jnp.tanh, "relu": jax.nn.relu}
+
+
+def read(arrays, suffix, kind, nonlinearity):
+    """The weights of one direction of a layer."""
+    rows, seen = entry("state_dict", arrays, f"weight_hh{suffix}", (None, None)).shape
+    projected = f"weight_hr{suffix}" in arrays
+    hidden = entry("state_dict", arrays, f"weight_hr{suffix}", (seen, None)).shape[1] if projected else seen
+    told = f", and `kind` is {kind!r}" if kind else ""
+    kind = kind or next((kind for kind, gates in GATES.items() if rows == len(gates) * hidden), "")
+    gates = GATES.get(kind, ())
+    if not gates or rows != len(gates) * hidden:
+        raise ValueError(
+            f"`state_dict['weight_hh{suffix}']` is of {rows} rows for {hidden} features; an RNN has one time as many, "
+            f"a GRU three, an LSTM four{told}"
+        )
+    if projected and kind != "lstm":
+        raise ValueError(f"`weight_hr{suffix}` is of an LSTM; `kind` is {kind!r}")
+    x, h = (
+        each(split(entry("state_dict", arrays, f"weight_{name}{suffix}", (rows, size)), gates, 0), np.transpose)
+        for name, size in (("ih", None), ("hh", seen))
+    )
+    if any(f"bias_{name}{suffix}" in arrays for name in ("ih", "hh")):
+        b, b_h = (split(entry("state_dict", arrays, f"bias_{name}{suffix}", (rows,)), gates) for name in ("ih", "hh"))
+    else:
+        b = b_h = zeros(h)
+    b_hn = None
+    if kind == "gru":
+        b_hn = b_h["n"]
+        b_h = b_h | {"n": np.zeros_like(b_hn)}
+    options = {"activation": NONLINEARITIES[nonlinearity]} if kind == "rnn" else {}
+    projection = entry("state_dict", arrays, f"weight_hr{suffix}").T if projected else None
+    if projected:
+        options["projection"] = seen
+    return Weights(kind, options, x, h, added(b, b_h), b_hn, projection=projection)
+
+
+def write(weights, bias):
+    """The arrays of one direction of a layer, by their names without the place."""
+    weights = _layers.plain(weights, "PyTorch")
+    if weights.kind == "conv_lstm":
+        raise ValueError("PyTorch has no equal of jaxseq.conv_lstm")
+    _layers.only(weights, "PyTorch", "projection", "activation")
+    if weights.kind == "rnn":
+        nonlinearity_of(weights)
+    gates = GATES[weights.kind]
+    arrays = {
+        "weight_ih": join(weights.x, gates).T,
+        "weight_hh": join(weights.h, gates).T,
+    }
+    b, b_h = weights.b, zeros(weights.h)
+    if weights.b_hn is not None:
+        b_h["n"] = weights.b_hn
+    biases = {"bias_ih": join(b, gates), "bias_hh": join(b_h, gates)}
+    if bias:
+        arrays |= biases
+    elif any(np.any(leaf) for leaf in biases.values()):
+        raise ValueError("`bias` is False, and the params have biases that are not zero")
+    if weights.projection is not None:
+        arrays["weight_hr"] = weights.projection.T
+    return {name: np.ascontiguousarray(array(name, leaf)) for name, leaf in arrays.items()}
+
+
+def nonlinearity_of(weights):
+    activation = weights.options["activation"]
+    for name, function in NONLINEARITIES.items():
+        if activation is function:
+            return name
+    raise ValueError(f"PyTorch has no equal of `activation={_layers.name_of(activation)}` of jaxseq.rnn")
+
+
+def form(layer):
+    """What the layers of a module have in common."""
+    return [
+        (side.kind, side.size, side.b[next(iter(side.b))].shape, side.options.get("activation"))
+        for side in (layer.forward, layer.backward)
+        if side is not None
+    ]
