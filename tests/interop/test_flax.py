@@ -147,8 +147,9 @@ def test_modules_agree(library, ragged):
 
 
 @pytest.mark.learn
+@pytest.mark.parametrize("library", [nnx, linen], ids=["nnx", "linen"])
 @hypothesis.settings(max_examples=EXAMPLES)
-@hypothesis.given(some.sampled_from([nnx, linen]), layers(), some.booleans(), some.integers(0, 1000))
+@hypothesis.given(layers=layers(), ragged=some.booleans(), seed=some.integers(0, 1000))
 def test_random_modules_agree(library, layers, ragged, seed):
     assert_agrees(library, layers, ragged, seed)
 

@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 import jaxseq
 from jaxseq import interop
 from tests import zoo
-from tests.interop.problem import EXAMPLES, assert_same_net
+from tests.interop.problem import EXAMPLES, assert_same_net, problem, run
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -125,11 +125,22 @@ def test_random_nets_run_and_come_back(tmp_path, net, seed):
     params = drawn(net, seed, jnp.float32)
     interop.onnx.export(net, params, path)
     loaded, again = interop.onnx.load(path)
-    xs = np.random.default_rng(seed).normal(size=(3, 2, D)).astype(np.float32)
-    run = jax.jit(jaxseq.unroll, static_argnums=0)
-    np.testing.assert_array_equal(run(loaded, again, xs)[1], run(net, params, xs)[1])
+    given = problem(net, params, D, seed, ragged=True)
+    given = given._replace(xs=given.xs.astype(np.float32), carry=jax.tree.map(lambda x: x.astype("f4"), given.carry))
+    same = run(net, params, given), run(loaded, again, given._replace(carry=like(loaded, again, given.carry)))
+    for name in ("ys", "d_xs"):
+        np.testing.assert_array_equal(*(getattr(results, name) for results in same))
+    for name in ("last", "d_carry"):
+        for pair in zip(*(jax.tree.leaves(getattr(results, name)) for results in same), strict=True):
+            np.testing.assert_array_equal(*pair)
     if "stack" not in repr(net):
         assert_same_net((net, params), (loaded, again))
+
+
+def like(net, params, carry):
+    """A carry with the leaves of another, in the form of the net's: a stack may be within a stack."""
+    form = jax.eval_shape(lambda params: net.carry(params, (3,)), params)
+    return jax.tree.unflatten(jax.tree.structure(form), jax.tree.leaves(carry))
 
 
 WITHOUT_EQUAL = {
