@@ -1,7 +1,9 @@
 """Files of Keras's models by `interop.keras`, `.keras` and `.h5`, read without Keras; damaged ones too."""
 
+import pickle
 import random
 import warnings
+import zipfile
 
 import h5py
 import jax
@@ -74,6 +76,39 @@ def test_files_of_keras_2(tmp_path):
         file.attrs["keras_version"] = "2.2.4"
         file.attrs["model_config"] = file.attrs["model_config"].replace('"reset_after": false, ', "")
     assert repr(interop.keras.load(path)[0]) == "gru(2, reset_after=False, gate=hard_sigmoid(0.2, 0.5))"
+
+
+class Runs:
+    """What would run, were it unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was run",))
+
+
+@pytest.mark.parametrize("part", ["config.json", "metadata.json", "model.weights.h5", "the whole .keras", "the .h5"])
+def test_a_pickle_inside_is_not_run(part, tmp_path):
+    _, (path, old) = write_model(tmp_path, layers.LSTM(2))
+    with zipfile.ZipFile(path) as parts:
+        files = {name: parts.read(name) for name in parts.namelist()}
+    if part in files:
+        with zipfile.ZipFile(path, "w") as parts:
+            for name, data in (files | {part: pickle.dumps(Runs())}).items():
+                parts.writestr(name, data)
+    else:
+        path = old if part == "the .h5" else path
+        path.write_bytes(pickle.dumps(Runs()))
+    with pytest.raises(ValueError, match=rf"{path.name} is no \.keras or \.h5 file of a model, or damaged"):
+        interop.keras.load(path)
+
+
+def test_a_lambda_layer_is_not_run(tmp_path):
+    """Its code stands in the file; the recurrent layers beside it are read."""
+    _, (path, _) = write_model(tmp_path, layers.LSTM(2, name="one"), layers.Lambda(lambda xs: xs + 1, name="code"))
+    assert interop.keras.load(path, "one")[0] is jaxseq.lstm(2)
+    with pytest.raises(ValueError, match="choose one by `layer`"):
+        interop.keras.load(path)
+    with pytest.raises(ValueError, match="Lambda"):
+        interop.keras.load(path, "code")
 
 
 @pytest.mark.learn

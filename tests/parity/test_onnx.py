@@ -1,5 +1,6 @@
 """ONNX files by `interop.onnx`: ONNX Runtime in float32, ONNX's own evaluator in float64."""
 
+import pickle
 import random
 
 import hypothesis
@@ -164,6 +165,19 @@ def test_what_onnx_has_no_equal_of_is_named(words, tmp_path):
 def test_sixteen_bits_have_no_nodes(tmp_path):
     with pytest.raises(ValueError, match="no recurrent nodes of bfloat16"):
         interop.onnx.export(jaxseq.gru(H), drawn(jaxseq.gru(H), 0, jnp.bfloat16), tmp_path / "net.onnx")
+
+
+class Runs:
+    """What would run, were it unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was run",))
+
+
+def test_a_pickle_is_not_run(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(pickle.dumps(Runs()))
+    with pytest.raises(ValueError, match=r"net\.onnx (is no ONNX file, or a damaged one|is damaged)"):
+        interop.onnx.load(tmp_path / "net.onnx")
 
 
 @pytest.mark.learn
