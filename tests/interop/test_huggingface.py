@@ -134,6 +134,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.some(8)
 @pytest.mark.parametrize("words", FAULTS)
 def test_faults_are_named(words):
     with pytest.raises((TypeError, ValueError), match=words):
@@ -158,6 +159,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.some(7)
 @pytest.mark.parametrize("case", OTHERS)
 def test_options_without_an_equal_are_named(case):
     kind, _, words = case.partition(": ")
