@@ -28,6 +28,11 @@ def vary_alike(tree: Tree) -> Tree:
     return _vary(tree, _varied(tree))
 
 
+def vary_over(axis: str, tree: Tree) -> Tree:
+    """Returns the tree; its leaves vary over an axis of a mesh, whatever they did before."""
+    return _vary(tree, frozenset({axis}))
+
+
 def split_as(tree: Tree, made: Any) -> Tree:
     """Returns the tree on explicit axes as what is made of it; `made` are types, maybe those of all steps of a loop."""
 
@@ -88,6 +93,17 @@ def zeros_types(shapes: list[jax.ShapeDtypeStruct], like: Any) -> list[Any]:
     return zeros().out_avals
 
 
+def local_types(types: Any) -> Any:
+    """Returns types of arrays without the axes that they vary over: for code that is lowered for one device."""
+
+    def local(leaf):
+        return (
+            leaf.update(manual_axis_type=leaf.manual_axis_type.update(varying=frozenset())) if _varied(leaf) else leaf
+        )
+
+    return [local(leaf) for leaf in types]
+
+
 def on_meshes(kernel: Kernel) -> Kernel:
     """Returns a kernel that runs on any mesh: under `jax.shard_map`, and on explicit axes."""
 
@@ -106,8 +122,28 @@ def of_rows(run: Callable[..., jax.Array], like: jax.Array, *arguments: Any) -> 
     return _left_to_compiler(run, split, *arguments)
 
 
-def over_all(run: Callable[..., jax.Array], *arguments: Any) -> jax.Array:
-    """Returns `run(*arguments)`, a sum over all rows, with explicit axes left to the compiler, whole on each device."""
+def alike(run: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Returns `run(x)`, of the shape of x, with explicit axes left to the compiler, and split as x."""
+    return _left_to_compiler(run, lambda mesh: NamedSharding(mesh, PartitionSpec(*_spec(x))), x)
+
+
+def split_as_given(run: Callable[..., tuple[Carry, jax.Array]], carry: Carry, xs: jax.Array, *others: Any) -> Any:
+    """Returns `run(carry, xs, *others)`, a last carry and ys, with explicit axes left to the compiler.
+
+    They are split as xs `[T, *B, D]`.
+    """
+    axes = xs.ndim - 2
+
+    def split(mesh):
+        sharding = lambda *spec: NamedSharding(mesh, PartitionSpec(*spec))
+        time, *batch, _ = _spec(xs)
+        return jax.tree.map(lambda leaf: sharding(*batch, *_spec(leaf)[axes:]), carry), sharding(time, *batch, None)
+
+    return _left_to_compiler(run, split, carry, xs, *others)
+
+
+def over_all(run: Callable[..., Tree], *arguments: Any) -> Tree:
+    """Returns `run(*arguments)`, say a sum over rows, with explicit axes left to the compiler, whole on each device."""
     return _left_to_compiler(run, lambda mesh: NamedSharding(mesh, PartitionSpec()), *arguments)
 
 
@@ -135,6 +171,21 @@ def beside_rows(x: jax.Array, like: jax.Array) -> jax.Array:
     if mesh is None:
         return wide
     return jax.sharding.reshard(wide, NamedSharding(mesh, PartitionSpec(*_spec(like)[1:])))
+
+
+def mesh_here(mesh: Any, axis: str) -> Any:
+    """Returns the mesh for a `jax.shard_map` over one of its axes, also where JAX knows of that mesh already.
+
+    Raises:
+      ValueError: the axis is one of a `jax.shard_map` around this.
+    """
+    around = jax.sharding.get_abstract_mesh()
+    if axis in around.manual_axes:
+        raise ValueError(
+            f"this runs `jax.shard_map` over {axis!r} itself, and was called inside of one. Call it outside, on whole "
+            "arrays"
+        )
+    return around if axis in around.axis_names else mesh
 
 
 def in_types(tree: Any) -> bool:

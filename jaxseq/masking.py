@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check
+from jaxseq import _meshes, check
 from jaxseq._around import Augmented, around
 from jaxseq._factory import factory
 from jaxseq.typing import Cell
@@ -77,7 +77,8 @@ def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
     """
     if not reverse:
         return reset
-    return jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])
+    shift = [(-1, 1, 0)] + [(0, 0, 0)] * (reset.ndim - 1)
+    return _meshes.alike(lambda reset: jax.lax.pad(reset, False, shift), reset)
 
 
 @factory

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq import check, initializers, masking
+from jaxseq import _meshes, check, initializers, masking
 from jaxseq._factory import factory
 from jaxseq._promote import beside
 from jaxseq.cells._dense import wide
@@ -61,12 +61,13 @@ def _causal_conv(size, width):
 
     def unroll(run, params, xs, carry, *, mask, reset, reverse, key):
         if not reverse:
-            return forward(params, xs, carry, mask, reset)
+            return _meshes.split_as_given(forward, carry, xs, params, mask, reset)
         crossed = None if reset is None else jnp.flip(masking.reset_before_step(reset, reverse), 0)
-        carry, ys = forward(params, jnp.flip(xs, 0), carry, None if mask is None else jnp.flip(mask, 0), crossed)
+        mask = None if mask is None else jnp.flip(mask, 0)
+        carry, ys = _meshes.split_as_given(forward, carry, jnp.flip(xs, 0), params, mask, crossed)
         return carry, jnp.flip(ys, 0)
 
-    def forward(params, xs, carry, mask, reset):
+    def forward(carry, xs, params, mask, reset):
         sequence = None if reset is None else jnp.cumsum(reset, axis=0, dtype=jnp.int32)
         last = None if sequence is None else jnp.max(sequence, axis=0, initial=0)
         if mask is None:

@@ -14,7 +14,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxseq._meshes import zeros_types
+from jaxseq._meshes import local_types, zeros_types
 
 
 def in_two_forms(
@@ -45,7 +45,8 @@ def _lower(context, *arguments, plain, native, shapes):
         def form(*arguments):
             return native(module.add_keepalive, *arguments)
 
-    return mlir.lower_fun(form, multiple_results=True)(context, *arguments)
+    here = context.replace(avals_in=local_types(context.avals_in), avals_out=local_types(context.avals_out))
+    return mlir.lower_fun(form, multiple_results=True)(here, *arguments)
 
 
 def _is_split(context):
