@@ -48,6 +48,7 @@ from jaxseq.check._values import kernel as kernel
 from jaxseq.check._values import natural as natural
 from jaxseq.check._values import number as number
 from jaxseq.check._values import one_of as one_of
+from jaxseq.check._values import parallel as parallel
 from jaxseq.check._values import path as path
 from jaxseq.check._values import positive as positive
 from jaxseq.check._values import positive_finite as positive_finite
@@ -60,6 +61,7 @@ from jaxseq.check._values import sequence as sequence
 from jaxseq.check._values import shape as shape
 from jaxseq.check._values import sharding as sharding
 from jaxseq.check._values import short as short
+from jaxseq.check._values import split_axis as split_axis
 from jaxseq.check._values import switch as switch
 from jaxseq.check._values import takes as takes
 from jaxseq.check._wrappers import drawn as drawn

@@ -158,6 +158,34 @@ def switch(name: str, value: Any) -> None:
         raise TypeError(f"`{name}` must be True or False; got {short(value)}")
 
 
+def parallel(value: Any) -> None:
+    """Raises unless `value` is a bool, or says how time is split over the devices of a mesh.
+
+    Raises:
+      TypeError, ValueError: it is neither, or splits time over none or several axes of its mesh.
+    """
+    if isinstance(value, jax.sharding.NamedSharding):
+        split_axis("parallel", value)
+    elif not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`parallel` must be True, False or a jax.sharding.NamedSharding; got {short(value)}")
+
+
+def split_axis(name: str, value: Any) -> str:
+    """Returns the axis of a mesh over which a sharding splits the first axis of an array.
+
+    Raises:
+      TypeError, ValueError: it is no `NamedSharding`, or that axis is not split, or over several.
+    """
+    if not isinstance(value, jax.sharding.NamedSharding):
+        raise TypeError(f"`{name}` must be a jax.sharding.NamedSharding; got {short(value)}")
+    first = next(iter(value.spec), None)
+    if not isinstance(first, str):
+        raise ValueError(
+            f"`{name}` must split the first axis over one axis of its mesh, as P('time') does; got {short(value)}"
+        )
+    return first
+
+
 def sharding(value: Any) -> None:
     """Raises unless `value` is a sharding, or None."""
     if value is not None and not isinstance(value, jax.sharding.Sharding):

@@ -18,5 +18,6 @@ from jaxseq.kernels._plan import Plan as Plan
 from jaxseq.kernels._plan import register as register
 from jaxseq.kernels._remat import remat as remat
 from jaxseq.kernels._scan import scan as scan
+from jaxseq.kernels._sequence_parallel import sequence_parallel as sequence_parallel
 from jaxseq.kernels._truncated import truncated as truncated
 from jaxseq.kernels.native import native as native

@@ -23,8 +23,8 @@ def run_linear(
 
     With `reverse` these are the steps of xs in the other order.
     """
-    carry, ys = _run(cell, params, carry, _flipped(xs) if reverse else xs, how)
-    return carry, _flipped(ys) if reverse else ys
+    carry, ys = _run(cell, params, carry, flipped(xs) if reverse else xs, how)
+    return carry, flipped(ys) if reverse else ys
 
 
 def run_linear_steps(
@@ -40,7 +40,8 @@ def _run(cell, params, carry, xs, how):
     return carry, cell.linear.read(params, observed, us)
 
 
-def _flipped(tree):
+def flipped(tree: Any) -> Any:
+    """Returns a pytree of arrays `[T, ...]` with time in the other order."""
     return jax.tree.map(lambda leaf: jnp.flip(leaf, 0), tree)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxseq import _meshes
 from jaxseq._promote import beside
 from jaxseq.recurrences._cut import cut, cut_flags, joined, unknown
 
@@ -124,6 +125,22 @@ def at_once(element: Any, S: jax.Array, steps: int = 64) -> tuple[jax.Array, jax
     states = jax.lax.associative_scan(Step.then, chunks.as_step()).apply(S)
     _, observed = chunks.run(jnp.concatenate([S[None], states[:-1]]))
     return states[-1], _in_order(observed, T)
+
+
+def as_one_step(element: Any, steps: int = 64) -> Step:
+    """Returns all steps of an element as one, put together chunk by chunk; of states none is made."""
+    parts, initial, _ = _laid_out(element, steps)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # the loop keeps the passes apart
+    def of_chunk(part, initial):
+        element, number = part
+        P, M = element.chunk(number, initial).as_step()
+        return Step(jnp.broadcast_to(P, (*M.shape[:-2], *P.shape[-2:])), M)
+
+    P, M = jax.eval_shape(jax.vmap(of_chunk, (0, None)), parts, initial)
+    one = jnp.eye(P.shape[-1], dtype=P.dtype)
+    nothing = Step(jnp.broadcast_to(one, P.shape[1:]), jnp.zeros(M.shape[1:], M.dtype))
+    return _meshes.scan(lambda step, part: (step.then(of_chunk(part, initial)), None), nothing, parts)[0]
 
 
 def _laid_out(element, steps):

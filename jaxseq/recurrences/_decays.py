@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxseq._promote import beside
 
-_FORGOTTEN = -1e30  # for -inf, which is not a number where it meets a zero; its exponential is 0
+FORGOTTEN = -1e30  # for -inf, which is not a number where it meets a zero; its exponential is 0
 
 
 class Decayed(NamedTuple):
@@ -58,7 +58,7 @@ def by_one_decay(log_decay: jax.Array) -> Decayed:
     All sums of logarithms come from one product with zeros and ones.
     """
     L = log_decay.shape[-2]
-    log_decay = jnp.maximum(log_decay, _FORGOTTEN)
+    log_decay = jnp.maximum(log_decay, FORGOTTEN)
     lower = beside(jnp.tril(jnp.ones((L, L), log_decay.dtype)), log_decay)
     later = jnp.tril(lower, -1)
     sums = jnp.matmul(lower, later * log_decay, precision="highest")  # [t, s]: of the steps after s, up to t

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxseq import masking
 from jaxseq._promote import beside
-from jaxseq.recurrences._chunk import Chunk, Sequences, at_once, in_chunks
+from jaxseq.recurrences._chunk import Chunk, Sequences, Step, as_one_step, at_once, in_chunks
 from jaxseq.recurrences._decays import by_one_decay, since_start
 from jaxseq.recurrences._inverse import inverse_of_unit_lower
 from jaxseq.recurrences._start import Start, entered
@@ -71,6 +71,10 @@ class Delta(NamedTuple):
     def in_chunks(self, carry: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
         """Runs the steps in chunks, each by matrix products, as `in_steps`."""
         return in_chunks(self, carry, steps)
+
+    def summary(self) -> Step:
+        """Returns all steps as one, whose `apply` to a state `[B, heads, K, V]` is the state after them."""
+        return as_one_step(self)
 
     def chunk(self, number: jax.Array | None, initial: jax.Array | None) -> Chunk:
         """Returns steps `[B, heads, L, ·]` seen together; see `in_chunks` of `_chunk.py`."""

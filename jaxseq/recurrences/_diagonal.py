@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxseq import masking
 from jaxseq._handed import handed_to_steps
-from jaxseq._promote import beside
+from jaxseq._promote import beside, wider
 from jaxseq._reverse_only import in_reverse_mode
 from jaxseq.recurrences._cut import cut, joined, unknown
 
@@ -71,6 +71,20 @@ class Diagonal(NamedTuple):
         chunks, T = cut(self.whole()._of(carry), steps), self.b.shape[0]
         last, hs = jax.lax.scan(lambda h, chunk: _run(True, False, chunk.a, chunk.b, h), carry, chunks)
         return last, joined(hs, T)
+
+    def summary(self) -> "Diagonal":
+        """Returns all steps as one, put together by pairs; its `apply` to a state is the state after them."""
+        whole = self.whole()
+        a, b = (leaf.astype(wider(*(leaf.dtype for leaf in whole))) for leaf in whole)
+        while b.shape[0] != 1:
+            missing = [(0, 2 if b.shape[0] == 0 else b.shape[0] % 2)] + [(0, 0)] * (b.ndim - 1)
+            a, b = jnp.pad(a, missing, constant_values=1), jnp.pad(b, missing)
+            a, b = Diagonal(a[::2], b[::2]).then(Diagonal(a[1::2], b[1::2]))
+        return Diagonal(a[0], b[0])
+
+    def apply(self, carry: jax.Array) -> jax.Array:
+        """Returns the state after one step."""
+        return self._of(carry).step(carry)[0]
 
     def _of(self, carry):
         """The steps in the dtype of the state, which may be complex where they are not."""

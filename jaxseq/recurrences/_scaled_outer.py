@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxseq import masking
 from jaxseq._promote import beside
+from jaxseq.recurrences._decays import FORGOTTEN
 from jaxseq.recurrences._outer import Outer
 from jaxseq.recurrences._start import Start, entered
 from jaxseq.recurrences._steps import in_steps
@@ -79,22 +80,32 @@ class ScaledOuter(NamedTuple):
         """Runs the steps in chunks, each by matrix products, as `in_steps`."""
         return self._by_outer(carry, self._scales_in_steps(carry.m), lambda outer, S: outer.in_chunks(S, steps))
 
+    def summary(self) -> "Summary":
+        """Returns all steps as one, whose `apply` to a carry is the carry after them."""
+        never = jnp.full_like(self.log_forget[0], FORGOTTEN)
+        m = self._scales_at_once(never)
+        S = self._outer(never, m).summary().M
+        return Summary(jnp.sum(self._scaling().log_forget, axis=0), m[-1] if m.shape[0] else never, S)
+
     def _by_outer(self, carry, m, run):
         """All steps, of known scales `m`."""
-        before, start = jnp.concatenate([carry.m[None], m])[:-1], self.start
+        S, seen = run(self._outer(carry.m, m), _with_n(carry))
+        last = m[-1] if m.shape[0] else carry.m
+        return _without_n(carry, S, last), Observed(seen[..., :-1], seen[..., -1], m)
+
+    def _outer(self, m_before, m):
+        """All steps, of known scales `m`, and one before the first."""
+        before, start = jnp.concatenate([m_before[None], m])[:-1], self.start
         if start is not None:
             before = masking.choose(start.reset, jnp.broadcast_to(start.initial.m, before.shape), before)
             start = Start(start.reset, _with_n(start.initial))
-        outer = Outer(
+        return Outer(
             (self.log_forget + before - m)[..., None],
             jnp.exp(self.log_input - m)[..., None] * self.k,
             jnp.concatenate([self.v, jnp.ones_like(self.v[..., :1])], axis=-1),
             self.q,
             start,
         )
-        S, seen = run(outer, _with_n(carry))
-        last = m[-1] if m.shape[0] else carry.m
-        return carry._replace(c=S[..., :-1], n=S[..., -1], m=last), Observed(seen[..., :-1], seen[..., -1], m)
 
     def _scales_in_steps(self, m):
         """The scale m after every step."""
@@ -120,6 +131,21 @@ class ScaledOuter(NamedTuple):
         return _Scaling(masking.choose(reset, never, self.log_forget), masking.choose(reset, started, self.log_input))
 
 
+class Summary(NamedTuple):
+    """Many steps as one: from a carry, m' = max(f̃ + m, ĩ), [C' | n'] = e^{f̃+m-m'} [C | n] + e^{ĩ-m'} S."""
+
+    log_forget: jax.Array  # [B, heads]
+    log_input: jax.Array  # [B, heads]
+    S: jax.Array  # [B, heads, K, V + 1]
+
+    def apply(self, carry: Any) -> Any:
+        """Returns the carry after the steps."""
+        kept = self.log_forget + carry.m
+        m = jnp.maximum(kept, self.log_input)
+        f, i = (jnp.exp(log - m)[..., None, None] for log in (kept, self.log_input))
+        return _without_n(carry, f * _with_n(carry) + i * self.S, m)
+
+
 class _Scaling(NamedTuple):
     """Steps m' = max(f̃ + m, ĩ), which are linear over maxima and sums."""
 
@@ -134,3 +160,8 @@ class _Scaling(NamedTuple):
 def _with_n(carry):
     """The matrix with n as its last column."""
     return jnp.concatenate([carry.c, carry.n[..., None]], axis=-1)
+
+
+def _without_n(carry, S, m):
+    """The carry of a matrix with n as its last column."""
+    return carry._replace(c=S[..., :-1], n=S[..., -1], m=m)

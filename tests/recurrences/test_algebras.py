@@ -90,6 +90,7 @@ WAYS = {
     "chunks of 1": lambda element, carry: element.in_chunks(carry, 1),
     "chunks of 5": lambda element, carry: element.in_chunks(carry, 5),
     "at once": lambda element, carry: element.at_once(carry),
+    "summary": lambda element, carry: (element.summary().apply(carry), element.in_steps(carry)[1]),
 }
 
 
