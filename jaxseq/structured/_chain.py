@@ -22,10 +22,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from jaxseq import _meshes
 from jaxseq._promote import beside
 from jaxseq.structured import _probabilities, semiring
+from jaxseq.structured._steps import shifted
 from jaxseq.structured.semiring import Messages, Semiring, log_sum
 from jaxseq.typing import Shape
 
@@ -57,7 +59,7 @@ class _Step(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="parallel")
 def forward(
-    ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: bool = False
+    ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: bool | NamedSharding = False
 ) -> tuple[Messages, jax.Array]:
     """Returns α after each step, scaled, and the log-partition `[*B]`, or best score: 0 where a row has no step."""
 
@@ -77,7 +79,9 @@ def forward(
 
 
 @functools.partial(jax.jit, static_argnames="parallel")
-def backward(ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: bool = False) -> jax.Array:
+def backward(
+    ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: bool | NamedSharding = False
+) -> jax.Array:
     """Returns β at each step, `[T, *B, K]`, scaled."""
 
     def move(beta, step):
@@ -86,17 +90,21 @@ def backward(ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: 
 
     start, _ = semiring.scaled(_final(chain))
     before = _run(ring, move, start, chain, mask, reverse=True, parallel=parallel).v
-    before = before if mask is None else before[1:]
-    return jnp.concatenate([before, start[None]])[: chain.scores.shape[0]]
+    if mask is None:
+        return jnp.concatenate([before, start[None]])[: chain.scores.shape[0]]
+    is_last = jnp.arange(len(before)).reshape(-1, *[1] * start.ndim) == len(before) - 1
+    return jnp.where(is_last, start[None], shifted(before, -1))
 
 
-def both_ways(chain: Chain, mask: jax.Array | None, *, parallel: bool = False) -> tuple[jax.Array, jax.Array]:
+def both_ways(
+    chain: Chain, mask: jax.Array | None, *, parallel: bool | NamedSharding = False
+) -> tuple[jax.Array, jax.Array]:
     """Returns α and β of `log`, `[T, *B, K]` each, scaled."""
     alphas = forward(semiring.log, chain, mask, parallel=parallel)[0].v
     return alphas, backward(semiring.log, chain, mask, parallel=parallel)
 
 
-def best(chain: Chain, mask: jax.Array | None, *, parallel: bool = False) -> Path:
+def best(chain: Chain, mask: jax.Array | None, *, parallel: bool | NamedSharding = False) -> Path:
     """Returns the path of the highest score; among equals, that of the lower states, compared from the last step."""
     messages, score = forward(semiring.maximum, chain, mask, parallel=parallel)
     return Path(_if_any(score, _trace(chain, messages.v, mask)), score)
@@ -164,7 +172,7 @@ def _trace(chain, alphas, mask, noise=None):
     return states
 
 
-def _run(ring, move, start, chain, mask, *, reverse=False, parallel=False) -> Messages:
+def _run(ring, move, start, chain, mask, *, reverse=False, parallel: bool | NamedSharding = False) -> Messages:
     """Runs over all steps; where all are real over those but the first, each of which follows one."""
     steps = _steps(chain, mask)
     if mask is None:
@@ -200,8 +208,9 @@ def follows_one(chain: Chain, mask: jax.Array | None) -> jax.Array:
     T, *batch, _ = chain.scores.shape
     if mask is None:
         return jnp.broadcast_to((jnp.arange(T) > 0).reshape(T, *[1] * len(batch)), (T, *batch))
-    count = jnp.cumsum(mask, 0)
-    return count > mask.astype(count.dtype)
+    steps = jnp.arange(T).reshape(T, *[1] * len(batch))
+    never = jnp.iinfo(steps.dtype).max
+    return steps > jnp.min(jnp.where(mask, steps, never), 0, keepdims=True, initial=never)
 
 
 def _where(follows, moved, v):

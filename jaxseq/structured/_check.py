@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import NamedSharding
 
 from jaxseq import check
 
@@ -28,11 +29,17 @@ def same_states(name: str, xs: jax.Array, **params: Any) -> None:
         )
 
 
-def real_steps(mask: Any, scores: jax.Array) -> jax.Array | None:
-    """Returns the mask, bool `[T, *B]`, or None; all True where T is a symbol, as there may be no second step."""
+def real_steps(mask: Any, scores: jax.Array, parallel: Any = False) -> jax.Array | None:
+    """Returns the mask, bool `[T, *B]`, or None, by which the first step is run apart from the others.
+
+    Where that cannot be it is all True: where T is a symbol, as there may be no second step, and where `parallel`,
+    which is checked here, splits the steps over devices.
+    """
+    check.parallel(parallel)
     steps = scores.shape[:-1]
     mask = check.flags("mask", mask, steps)
-    return jnp.ones(steps, bool) if mask is None and not isinstance(steps[0], int) else mask
+    is_whole = isinstance(steps[0], int) and not isinstance(parallel, NamedSharding)
+    return mask if mask is not None or is_whole else jnp.ones(steps, bool)
 
 
 def no_nan(name: str, xs: Any) -> None:

@@ -11,16 +11,18 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.sharding import NamedSharding
 
 from jaxseq import _meshes
 from jaxseq._promote import beside
 from jaxseq.structured import _chain, semiring
 from jaxseq.structured._chain import Chain
 from jaxseq.structured._probabilities import in_all_rows
+from jaxseq.structured._steps import shifted
 
 
 @functools.partial(jax.jit, static_argnames="parallel")
-def log_partition(chain: Chain, mask: jax.Array | None, parallel: bool = False) -> jax.Array:
+def log_partition(chain: Chain, mask: jax.Array | None, parallel: bool | NamedSharding = False) -> jax.Array:
     """Returns the log-sum of all paths' scores, `[*B]`; 0 where a row has no step."""
     chain, mask = _meshes.vary_alike((chain, mask))
     of_chain = lambda chain, mask: _log_partition(chain, mask, parallel)
@@ -67,9 +69,9 @@ def _along_moves(chain, alphas, betas, mask, d):
         d = d if d.ndim == pairs.ndim else d.reshape(d.shape[0], *[1] * (pairs.ndim - 3), *d.shape[1:])
         return jnp.sum(pairs * d, (0, -2, -1))
     K = chain.transition.shape[-1]
-    follows = _chain.follows_one(chain, mask)[1:]
-    real = follows if mask is None else follows & mask[1:]
-    steps = alphas[:-1], chain.scores[1:] + betas[1:], real
+    follows = _chain.follows_one(chain, mask)  # False at the first step, which has none before it
+    real = follows if mask is None else follows & mask
+    steps = shifted(alphas, 1), chain.scores + betas, real
 
     def exactly(d):
         @jax.checkpoint  # else the pairs of all steps would be kept for the transpose

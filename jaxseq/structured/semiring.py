@@ -10,6 +10,9 @@ at any T.
 In parallel, time is cut into about √T blocks. As E_1 ⊗ … ⊗ E_n is associative, each block's product is formed at once
 with those of the others, by starting it from each of the K states; the blocks are put together, and then all run again
 from what enters them. That takes 3 √T steps, and K + 1 times the work: it pays where K is small, or the machine wide.
+
+Where time is split over the devices of a mesh, each device's stretch is a block: it forms the product of its own, one
+exchange brings all of them, of K by K numbers a row, to all devices, and each runs its stretch from what enters it.
 """
 
 import math
@@ -19,6 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxseq import _meshes, check
 from jaxseq._eager import eager
@@ -78,7 +82,7 @@ def run(
     mask: jax.Array | None = None,
     *,
     reverse: bool = False,
-    parallel: bool = False,
+    parallel: bool | NamedSharding = False,
 ) -> Messages:
     """Runs `v_t = move(v_{t-1}, steps[t])` over time.
 
@@ -90,7 +94,8 @@ def run(
       steps: a pytree of arrays `[T, ...]`; in parallel `[T, *B, ...]`, with 1s for batch axes where all rows are alike.
       mask: bool `[T, *B]`: on a False step v is held; None: all are real.
       reverse: run from the last step to the first; results stay in the order of `steps`.
-      parallel: in blocks of time, side by side.
+      parallel: in blocks of time, side by side; a `NamedSharding(mesh, PartitionSpec(axis))` says how time is split
+        over devices, whose number divides T.
 
     Returns:
       `Messages`, those of a False step held, and 0 taken off.
@@ -102,7 +107,7 @@ def run(
         raise TypeError(f"`semiring` must be a Semiring, such as semiring.log; got {check.short(semiring)}")
     check.function_taking("move", move, 2)
     check.direction(reverse)
-    check.switch("parallel", parallel)
+    check.parallel(parallel)
     start, steps = check.floating("start", "B, K", start), check.as_jax(steps, "steps")
     if start.ndim < 1 or start.shape[-1] == 0:
         raise ValueError(f"`start` must be [B, K], with at least one state; got {check.shaped(start)}")
@@ -127,6 +132,8 @@ def _run(semiring, move, start, steps, mask, reverse, parallel):
         return new, (new, scale)
 
     T = jax.tree.leaves(steps)[0].shape[0]
+    if isinstance(parallel, NamedSharding):
+        return _in_stretches(parallel, semiring, move, body, start, steps, mask, T, reverse)
     if not parallel or T < 4:
         last, (v, scale) = _meshes.scan(body, start, (mask, steps), reverse=reverse)
         return Messages(v, scale, last)
@@ -167,23 +174,61 @@ def _in_blocks(semiring, move, body, start, steps, mask, T):
         mask = jnp.ones((T, *start.shape[:-1]), bool)
     mask, steps = jax.tree.map(lambda x: _blocks(x, count, length), (mask, steps))
 
+    products = _product(move, (count, *start.shape), start.dtype, (mask, steps))
+    _, entering = _meshes.scan(_entering(semiring), start, products)
+    _, messages = _meshes.scan(body, entering, (mask, steps))
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(count * length, *x.shape[2:])[:T], messages)
+
+
+def _in_stretches(sharding, semiring, move, body, start, steps, mask, T, reverse):
+    """The messages of time that is split over devices, each with a stretch of it."""
+    (axis, *_), mesh = sharding.spec, sharding.mesh
+    if T % mesh.shape[axis]:
+        raise ValueError(
+            f"time must be of a number of steps that the {mesh.shape[axis]} devices of `parallel` divide; got {T}. Pad "
+            "them, and give a mask"
+        )
+
+    def of_device(start, mask, steps):
+        product = _product(move, start.shape, start.dtype, (mask, steps), reverse)
+        products = jax.lax.all_gather(product, axis, to="invarying")
+        last, entering = jax.lax.scan(_entering(semiring), start, products, reverse=reverse)
+        own = jax.lax.dynamic_index_in_dim(entering, jax.lax.axis_index(axis), keepdims=False)
+        return last, _meshes.scan(body, own, (mask, steps), reverse=reverse)[1]
+
+    whole, split = PartitionSpec(), PartitionSpec(axis)
+    run = jax.shard_map(
+        of_device,
+        mesh=_meshes.mesh_here(mesh, axis),
+        in_specs=(whole, split, split),
+        out_specs=(whole, split),
+        axis_names={axis},
+    )
+    last, (v, scale) = run(start, mask, steps)
+    return Messages(v, scale, last)
+
+
+def _product(move, shape, dtype, steps, reverse=False):
+    """E_1 ⊗ … ⊗ E_n of blocks of steps `[n, *shape[:-1], K, K]`, each with its largest entry at 0."""
+
     def multiply(product, step):
         mask, inputs = step
         new = jax.vmap(lambda v: _moved(move, v, inputs), -2, -2)(product)
         new, _ = scaled(new, (-2, -1))
         return new if mask is None else jnp.where(mask[..., None, None], new, product), None
 
-    K = start.shape[-1]
-    unit = jnp.where(jnp.eye(K, dtype=bool), 0.0, -jnp.inf).astype(start.dtype)  # starts in each of the states
-    unit = jnp.broadcast_to(unit, (count, *start.shape[:-1], K, K))
-    products, _ = _meshes.scan(multiply, unit, (mask, steps))
+    unit = jnp.where(jnp.eye(shape[-1], dtype=bool), 0.0, -jnp.inf).astype(dtype)  # starts in each of the states
+    unit = jnp.broadcast_to(unit, (*shape, shape[-1]))
+    return _meshes.scan(multiply, unit, steps, reverse=reverse)[0]
+
+
+def _entering(semiring):
+    """The body of the loop over the products of blocks that gives what enters each of them."""
 
     def enter_next(v, product):
         return scaled(semiring.sum(v[..., None] + product, -2))[0], v
 
-    _, entering = _meshes.scan(enter_next, start, products)
-    _, messages = _meshes.scan(body, entering, (mask, steps))
-    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(count * length, *x.shape[2:])[:T], messages)
+    return enter_next
 
 
 def _blocks(x, count, length):

@@ -431,7 +431,11 @@ SCORES, TAGS = np.zeros((4, 2, K), np.float32), np.zeros((4, 2), int)
             TypeError,
             r"`params.end` must be real numbers \[K\]; got complex",
         ),
-        (lambda: crf.pairs(PARAMS, SCORES, parallel="no"), TypeError, "`parallel` must be True or False; got 'no'"),
+        (
+            lambda: crf.pairs(PARAMS, SCORES, parallel="no"),
+            TypeError,
+            "`parallel` must be True, False or a .*; got 'no'",
+        ),
         (lambda: crf.viterbi(PARAMS, TAGS), TypeError, r"`scores` must be floating \[T, B, K\]"),
         (lambda: crf.viterbi(PARAMS, SCORES, mask=np.ones((2, 4), bool)), ValueError, "Did you pass batch-major"),
         (lambda: crf.score(PARAMS, SCORES, TAGS.T), ValueError, r"`tags` must be int \[T, B\] = \(4, 2\).*batch-major"),

@@ -50,7 +50,7 @@ def test_a_step_of_ones_own_against_a_loop(parallel):
         (lambda: run(START, {**STEPS, "of": np.ones(T - 1)}), ValueError, "`steps` must be .*, and all of one T; got"),
         (lambda: run(START, STEPS, MASK.T), ValueError, r"`mask` must be bool \[T, B\] = \(5, 2\).*batch-major"),
         (lambda: run(START, STEPS, MASK, reverse="no"), TypeError, "`reverse` must be a Python bool"),
-        (lambda: run(START, STEPS, MASK, parallel="no"), TypeError, "`parallel` must be True or False; got 'no'"),
+        (lambda: run(START, STEPS, MASK, parallel="no"), TypeError, "`parallel` must be True, False or a .*; got 'no'"),
         (
             lambda: semiring.run(semiring.log, lambda v, step: v[..., 0], START, STEPS),
             ValueError,

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from jaxseq import check, masking
 from jaxseq._meshes import rows
@@ -31,7 +32,7 @@ def log_likelihood(
     tags: jax.Array,
     *,
     mask: jax.Array | None = None,
-    parallel: bool = False,
+    parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(tags | scores) `[B]`; 0 where a row has no step.
 
@@ -58,7 +59,7 @@ def log_likelihood(
 
 
 def log_partition(
-    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False
+    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
 ) -> jax.Array:
     """Returns log Z `[B]`, the log-sum of all paths' scores; 0 where a row has no step, -inf where no path is possible.
 
@@ -77,7 +78,9 @@ def score(params: Params, scores: jax.Array, tags: jax.Array, *, mask: jax.Array
     return _score(chain, _tags(tags, chain.scores), mask)
 
 
-def marginals(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False) -> jax.Array:
+def marginals(
+    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
+) -> jax.Array:
     """Returns p(y_t | scores) `[T, B, K]`; 0 on False steps, and everywhere where no path is possible.
 
     Arguments as for `log_likelihood`.
@@ -86,7 +89,9 @@ def marginals(params: Params, scores: jax.Array, *, mask: jax.Array | None = Non
     return jnp.exp(_chain.log_marginals(*_chain.both_ways(chain, mask, parallel=parallel), mask))
 
 
-def pairs(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False) -> jax.Array:
+def pairs(
+    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
+) -> jax.Array:
     """Returns p(y_{t-1}, y_t | scores) `[T-1, B, K, K]`, at index t-1; 0 on False steps and a row's first.
 
     The tag before is that of the real step before. Arguments as for `log_likelihood`.
@@ -95,7 +100,9 @@ def pairs(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, p
     return jnp.exp(_chain.log_pairs(chain, *_chain.both_ways(chain, mask, parallel=parallel), mask))
 
 
-def viterbi(params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool = False) -> Path:
+def viterbi(
+    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
+) -> Path:
     """Returns the best path as `Path(states, score)`, int `[T, B]` with -1 on False steps, and `[B]`.
 
     Among equals it is that of the lower tags, compared from the last step back. A row without a step has the score 0;
@@ -117,11 +124,10 @@ def sample(key: jax.Array, params: Params, scores: jax.Array, *, mask: jax.Array
 
 def enter(params: Params, scores: Any, mask: Any, parallel: Any = False) -> tuple[Chain, jax.Array | None]:
     """Returns the field and its scores as a chain, and the mask; all arguments are checked."""
-    check.switch("parallel", parallel)
     check_params(params)
     scores = check_scores.scores("scores", scores)
     check_scores.same_states("scores", scores, **{f"params.{name}": x for name, x in params._asdict().items()})
-    mask = check_scores.real_steps(mask, scores)
+    mask = check_scores.real_steps(mask, scores, parallel)
     scores = masking.keep(mask, scores.astype(widen(scores.dtype)))
     chain = Chain(
         initial=check_scores.states("params.start", params.start, scores),

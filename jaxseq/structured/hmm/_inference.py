@@ -17,6 +17,7 @@ Errors are the same everywhere: `ValueError` and `TypeError` where an argument d
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from jaxseq import check, masking
 from jaxseq._promote import widen
@@ -31,7 +32,7 @@ def log_likelihood(
     log_obs: jax.Array,
     *,
     mask: jax.Array | None = None,
-    parallel: bool = False,
+    parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(x) `[B]`, by the forward algorithm; 0 where a row has no step, -inf where no path is possible.
 
@@ -62,7 +63,7 @@ def filter(
     log_obs: jax.Array,
     *,
     mask: jax.Array | None = None,
-    parallel: bool = False,
+    parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(s_t | x_1 … x_t) `[T, B, K]`; -inf on False steps. Arguments as for `log_likelihood`."""
     chain, mask = _enter(log_initial, log_transition, log_obs, mask, parallel)
@@ -76,7 +77,7 @@ def smooth(
     log_obs: jax.Array,
     *,
     mask: jax.Array | None = None,
-    parallel: bool = False,
+    parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(s_t | x) `[T, B, K]`; -inf on False steps. Arguments as for `log_likelihood`."""
     chain, mask = _enter(log_initial, log_transition, log_obs, mask, parallel)
@@ -89,7 +90,7 @@ def pairs(
     log_obs: jax.Array,
     *,
     mask: jax.Array | None = None,
-    parallel: bool = False,
+    parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(s_{t-1}, s_t | x) `[T-1, B, K, K]`, at index t-1; -inf on False steps and a row's first.
 
@@ -105,7 +106,7 @@ def viterbi(
     log_obs: jax.Array,
     *,
     mask: jax.Array | None = None,
-    parallel: bool = False,
+    parallel: bool | NamedSharding = False,
 ) -> Path:
     """Returns the most probable path (Viterbi 1967) as `Path(states, score)`; among equals, that of the lower states.
 
@@ -159,12 +160,11 @@ def predict(
     return _chain.log_marginals(alphas, jnp.zeros_like(alphas), None)
 
 
-def _enter(log_initial, log_transition, log_obs, mask, parallel=False):
+def _enter(log_initial, log_transition, log_obs, mask, parallel: bool | NamedSharding = False):
     """The model and observations as a chain, and the mask; all arguments are checked."""
-    check.switch("parallel", parallel)
     log_obs = check_scores.scores("log_obs", log_obs)
     check_scores.same_states("log_obs", log_obs, log_initial=log_initial, log_transition=log_transition)
-    mask = check_scores.real_steps(mask, log_obs)
+    mask = check_scores.real_steps(mask, log_obs, parallel)
     log_obs = masking.keep(mask, log_obs.astype(widen(log_obs.dtype)))
     chain = Chain(
         initial=check_scores.states("log_initial", log_initial, log_obs),
