@@ -60,8 +60,24 @@ def register(kernel: Kernel, planner: Planner) -> Kernel:
     return kernel
 
 
+NetPlanner: TypeAlias = Callable[[Callable, Params, Any], tuple[Any, Any, Callable[[Plan], Plan]]]
+
+_NET_PLANNERS: dict[Composite, NetPlanner] = {}
+
+
+def register_net(net: Composite, planner: NetPlanner) -> Composite:
+    """Makes `planner` that which tells how a net is run whose `unroll` is not to be followed part by part; returns it.
+
+    `planner(run, params, xs) -> (carry, ys, told)` calls `run(cell, params, xs)` for each part with what that is given
+    at a time; `told(plan)` says of the plan of a cell how it stands in the net.
+    """
+    _NET_PLANNERS[net] = planner
+    return net
+
+
 def plan_cell(kernel: Kernel, cell: Cell, params: Params, xs: Inputs) -> Plan:
-    """Returns how `kernel` runs a cell."""
+    """Returns how `kernel` runs a cell; of params and xs the shapes alone count, not how they lie on a mesh."""
+    params, xs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, xs))
     planner = _PLANNERS.get(kernel)
     return _unregistered(kernel, cell, params, xs) if planner is None else planner(cell, params, xs)
 
@@ -87,10 +103,14 @@ def plan_net(kernel: Kernel, net: Cell | Composite, params: Params, xs: Any) -> 
 
     def run(cell, params, xs, carry=None, *, mask=None, reset=None, reverse=False, key=None):
         carry = cell.carry(params, xs.shape[1:-1]) if carry is None else carry
+        if cell in _NET_PLANNERS:
+            first = len(parts)
+            carry, ys, told = _NET_PLANNERS[cell](run, params, xs)
+            parts[first:] = [(part, told(plan)) for part, plan in parts[first:]]
+            return carry, ys
         if isinstance(cell, Composite):
             return cell.unroll(run, params, xs, carry, mask=mask, reset=reset, reverse=reverse, key=key)
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, xs))
-        parts.append((cell, plan_cell(kernel, cell, *shapes)))
+        parts.append((cell, plan_cell(kernel, cell, params, xs)))
         return Placeholder(len(parts) - 1), jnp.zeros((*xs.shape[:-1], cell.size), xs.dtype)
 
     # A net hands carries on as they are, so what is returned as the last carry shows where its cell stands.

@@ -12,6 +12,7 @@ from jaxseq.wrappers._bidirectional import bidirectional as bidirectional
 from jaxseq.wrappers._dropout import dropout as dropout
 from jaxseq.wrappers._learned_carry import LearnedCarry as LearnedCarry
 from jaxseq.wrappers._learned_carry import learned_carry as learned_carry
+from jaxseq.wrappers._pipeline import pipeline as pipeline
 from jaxseq.wrappers._residual import residual as residual
 from jaxseq.wrappers._stack import stack as stack
 from jaxseq.wrappers._zoneout import zoneout as zoneout

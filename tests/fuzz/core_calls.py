@@ -16,6 +16,7 @@ CARRY = CELL.carry(PARAMS, (B,))
 XS = jnp.linspace(-1, 1, T * B * D).reshape(T, B, D)
 MASK = jnp.array([[True, True], [True, True], [True, False], [False, False]])
 RESET = jnp.zeros((T, B), bool).at[1, 0].set(True)
+SHARDING = jax.sharding.NamedSharding(jax.make_mesh((1,), ("axis",)), jax.sharding.PartitionSpec("axis"))
 INIT = jaxseq.initializers.glorot_uniform()
 RUN = {"cell": CELL, "params": PARAMS, "xs": XS, "carry": CARRY}
 MIN_GRU = jaxseq.min_gru(H)
@@ -73,6 +74,7 @@ def _core():
         "mlstm": {"size": 2, "heads": 1, "key_size": 2},
         "causal_conv": {"size": 2, "width": 3},
         "stack": {"cells": (CELL, CELL)},
+        "pipeline": {"layer": CELL, "layers": 2, "sharding": SHARDING, "chunk": 2},
         "backwards": {"cell": CELL},
         "residual": {"cell": CELL},
         "bidirectional": {"forward": CELL, "backward": CELL, "merge": "concat"},
@@ -110,6 +112,7 @@ def _core():
         "kernels.chunkwise": {"steps": 2},
         "kernels.newton": NEWTON,
         "kernels.remat": {"segment": 2},
+        "kernels.sequence_parallel": {"sharding": SHARDING, "kernel": kernels.scan},
         "kernels.truncated": {"segment": 2},
     }
 

@@ -5,6 +5,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxseq
 from jaxseq import diagnostics, initializers, kernels, masking
@@ -80,6 +81,13 @@ BY_LINEAR_KERNEL = [
     Call((f"kernels.{kernel}", "recurrences.linear_cell"), net(zoo.CELLS[name].cell, AT_ONCE[kernel]))
     for kernel in AT_ONCE
     for name in ("lru", "gla", "gated_delta_net", "mlstm")
+]
+
+
+ONE = NamedSharding(jax.make_mesh((1,), ("axis",), axis_types=(AxisType.Auto,)), PartitionSpec("axis"))
+OVER_DEVICES = [
+    Call(("kernels.sequence_parallel",), net(zoo.CELLS["mlstm"].cell, kernels.sequence_parallel(ONE))),
+    Call(("pipeline",), net(jaxseq.stack(jaxseq.gru(H), jaxseq.pipeline(jaxseq.gru(H), 2, ONE, chunk=2)))),
 ]
 
 

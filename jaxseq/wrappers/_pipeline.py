@@ -1,0 +1,201 @@
+"""Equal layers over devices, as a wavefront over chunks of time (Appleyard et al. 2016; Huang et al. 2019).
+
+    tick s:   the device of stage i runs its layers on chunk s - i of C, and hands what comes out to the next
+
+So layer l works on chunk c while layer l + 1 works on chunk c - 1. With n devices that takes C + n - 1 ticks, and of
+these each device waits for n - 1, the bubble: (n - 1) / (C + n - 1) of the time. What is cut is time, not the batch:
+the carry at the end of a chunk is handed to the next one, so that all numbers are those of the layers one after the
+other.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxseq import _meshes, check, masking
+from jaxseq._factory import factory
+from jaxseq._unroll import step as step_net
+from jaxseq.kernels._plan import register_net
+from jaxseq.kernels._segments import even
+from jaxseq.typing import Cell, Composite
+
+
+def pipeline(layer: Cell | Composite, layers: int, sharding: NamedSharding, *, chunk: int | None = None) -> Composite:
+    """Returns the net of equal layers of which each device of a mesh has some, and runs them on chunk after chunk.
+
+    Values and gradients are those of `stack(layer, layer, …)`. Params are those of the layer with the axis of layers in
+    front, `[layers, ...]`: put them on the mesh by `sharding`, so that each device holds its own layers alone. The
+    carry is a tuple, one entry a layer. Run it outside of `jax.shard_map`; the batch may be split over another axis of
+    the mesh. Noise is drawn for each chunk anew, also what is constant in time elsewhere. It does not pickle, as
+    devices do not.
+
+    Args:
+      layer: a Cell or a causal Composite with as many features as inputs, D = H.
+      layers: how many; a multiple of the devices.
+      sharding: how layers are split, `NamedSharding(mesh, PartitionSpec(axis))`.
+      chunk: the steps that a device runs at a time; None: the number nearest to √(T / (devices - 1)) that divides T,
+        the best where to start a chunk costs as much as a step. `kernels.explain` tells it, and the bubble. Where it
+        does not divide T the last chunk is filled up with padding.
+
+    Raises:
+      TypeError, ValueError: an argument is not what it must be, or `layers` is not a multiple of the devices. `init`
+        raises ValueError where the inputs have other than H features; a run where T is a symbol, and inside
+        `jax.shard_map` over that axis.
+
+    >>> from jax.sharding import NamedSharding, PartitionSpec
+    >>> sharding = NamedSharding(jax.make_mesh((jax.device_count(),), ("stage",)), PartitionSpec("stage"))
+    >>> net = pipeline(jaxseq.lstm(4), jax.device_count(), sharding)
+    >>> params = jax.device_put(net.init(jax.random.key(0), 4), sharding)
+    >>> carry, ys = jaxseq.unroll(net, params, jnp.ones([16, 2, 4]))
+    >>> ys.shape
+    (16, 2, 4)
+    """
+    check.net(layer, "layer")
+    check.causal(layer)
+    layers, axis = check.positive_int("layers", layers), check.split_axis("sharding", sharding)
+    devices = sharding.mesh.shape[axis]
+    if layers % devices:
+        raise ValueError(f"`layers` must be a multiple of the {devices} devices that `sharding` names; got {layers}")
+    chunk = None if chunk is None else check.positive_int("chunk", chunk)
+    return _pipeline(layer, layers, NamedSharding(sharding.mesh, PartitionSpec(axis)), chunk=chunk)
+
+
+@factory
+def _pipeline(layer, layers, sharding, *, chunk=None):
+    (axis,), mesh = sharding.spec, sharding.mesh
+    devices = mesh.shape[axis]
+
+    def init(key, in_size, dtype=None):
+        if in_size != layer.size:
+            raise ValueError(
+                f"`pipeline` is of equal layers, whose inputs have the {layer.size} features of their outputs; got "
+                f"{in_size}. Put a layer of that size before it."
+            )
+        return jax.vmap(lambda key: layer.init(key, in_size, dtype))(jax.random.split(key, layers))
+
+    def carry(params, batch_shape=()):
+        return tuple(layer.carry(of_layer, batch_shape) for of_layer in _apart(params, layers))
+
+    def unroll(run, params, xs, carry, *, mask, reset, reverse, key):
+        if not isinstance(xs.shape[0], int):
+            raise ValueError(f"`pipeline` cuts a fixed number of steps into chunks; got {xs.shape[0]}, a symbol")
+        if xs.shape[0] == 0:
+            return carry, xs
+        steps = min(chunk or best_chunk(xs.shape[0], devices), xs.shape[0])
+
+        def of_all(carry, xs, params, mask, reset, key):
+            return _wavefront(run, layer, params, xs, carry, mask, reset, key, steps, mesh, axis)
+
+        if not reverse:
+            return _meshes.split_as_given(of_all, carry, xs, params, mask, reset, key)
+        crossed = None if reset is None else masking.reset_before_step(reset, reverse)
+        xs, mask, crossed = jax.tree.map(lambda leaf: jnp.flip(leaf, 0), (xs, mask, crossed))
+        carry, ys = _meshes.split_as_given(of_all, carry, xs, params, mask, crossed, key)
+        return carry, jnp.flip(ys, 0)
+
+    def step(params, carry, x):
+        after = []
+        for of_layer, before in zip(_apart(params, layers), carry, strict=True):
+            new, x = step_net(layer, of_layer, before, x)
+            after.append(new)
+        return tuple(after), x
+
+    def plan(run, params, xs):
+        T = xs.shape[0]
+        best = best_chunk(T, devices)
+        steps = min(chunk or best, T)
+        part = jnp.zeros((steps, *xs.shape[1:]), xs.dtype)
+        ends = tuple(run(layer, of_layer, part)[0] for of_layer in _apart(params, layers))
+        ticks = -(-T // steps) + devices - 1
+        why = f"a bubble of {devices - 1} in {ticks} ticks, {(devices - 1) / ticks:.0%}"
+
+        def of_chunks(plan):
+            return plan._replace(
+                kernel=f"a pipeline over {devices} devices, each by {plan.kernel}",
+                steps=T,
+                segment=steps,
+                reason=why if steps == best else f"{why}; chunks of {best} steps may be best",
+                held=lambda: plan.held() * ticks // devices,
+            )
+
+        return ends, jnp.zeros_like(xs), of_chunks
+
+    return register_net(Composite(layer.size, init, carry, unroll, step), plan)
+
+
+def best_chunk(T: int, devices: int) -> int:
+    """Returns the steps of a chunk with which the ticks take least, where to start a chunk costs as much as a step.
+
+    (C + n - 1) (T / C + 1) is least for C = √((n - 1) T).
+    """
+    return even(T, round(math.sqrt(T / (devices - 1)))) if devices > 1 else T
+
+
+def _wavefront(run, layer, params, xs, carry, mask, reset, key, steps, mesh, axis):
+    """The last carries and ys of all layers, a chunk of steps at a tick."""
+    devices, layers, T = mesh.shape[axis], len(carry), xs.shape[0]
+    chunks, missing = -(-T // steps), -T % steps
+    if missing and mask is None:
+        mask = jnp.ones(xs.shape[:-1], bool)
+    parts = jax.tree.map(lambda leaf: _in_chunks(leaf, steps, missing), (xs, mask, reset))
+    keys = None if key is None else jax.random.split(key, layers)
+
+    def of_device(params, carries, keys, parts):
+        params, parts = _meshes.vary_over(axis, (params, parts))
+        stage = jax.lax.axis_index(axis)
+
+        def tick(state, s):
+            carries, received = state
+            place = jnp.clip(s - stage, 0, chunks - 1)
+            xs, mask, reset = jax.tree.map(
+                lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), parts
+            )
+            ys, after = jnp.where(stage == 0, xs, received), []
+            for own in range(layers // devices):
+                of_layer, before, key = _layer((params, carries, keys), own)
+                noise = None if key is None else jax.random.fold_in(key, place)
+                new, ys = run(layer, of_layer, ys, before, mask=mask, reset=reset, key=noise)
+                after.append(new)
+            works = (s >= stage) & (s - stage < chunks)
+            carries = jax.tree.map(lambda new, old: jnp.where(works, new, old), _together(after), carries)
+            return (carries, jax.lax.ppermute(ys, axis, [(i, i + 1) for i in range(devices - 1)])), ys
+
+        start = carries, jnp.zeros_like(parts[0][0])
+        (carries, _), ys = jax.lax.scan(tick, start, jnp.arange(chunks + devices - 1))
+        of_last = jnp.where(stage == devices - 1, ys[devices - 1 :], 0)
+        return carries, jax.lax.psum(of_last, axis)
+
+    split, whole = PartitionSpec(axis), PartitionSpec()
+    of_all = jax.shard_map(
+        of_device,
+        mesh=_meshes.mesh_here(mesh, axis),
+        in_specs=(split, split, split, whole),
+        out_specs=(split, whole),
+        axis_names={axis},
+    )
+    carries, ys = of_all(params, _together(carry), keys, parts)
+    return _apart(carries, layers), ys.reshape(-1, *ys.shape[2:])[:T]
+
+
+def _in_chunks(x, steps, missing):
+    """`[T, ...]` as `[chunks, steps, ...]`, with zeros, which in flags are False, after T."""
+    x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
+    return x.reshape(-1, steps, *x.shape[1:])
+
+
+def _together(trees: Any) -> Any:
+    """Returns trees, one a layer, as one tree of `[layers, ...]`."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _apart(tree, layers):
+    """A tree of `[layers, ...]` as trees, one a layer."""
+    return _meshes.over_all(lambda tree: tuple(_layer(tree, place) for place in range(layers)), tree)
+
+
+def _layer(tree, place):
+    """A layer's part of a tree of `[layers, ...]`."""
+    return jax.tree.map(lambda leaf: leaf[place], tree)
