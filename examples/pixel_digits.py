@@ -1,23 +1,24 @@
-"""Digits read pixel by pixel: 784 steps, one number each, by an LSTM, a TCN and a Transformer.
+"""Digits read pixel by pixel: 784 steps, one number each, by an LSTM, an S5, a TCN and a Transformer.
 
-    python -m examples.pixel_digits [--out runs/pixel_digits] [--seed 0] [--smoke]
+    python -m examples.pixel_digits [--nets ...] [--out runs/pixel_digits] [--seed 0] [--smoke]
 
 In: a handwritten digit, 28 × 28 pixels, row after row, one pixel a step, `[B, 784, 1]`. Out: which digit it is. No net
 is told that the sequence is a picture: what stands below a pixel comes 28 steps later. The data are 5,000 digits of
 MNIST, 500 of each, see `examples/mnist.py`: 4,000 train, 500 choose, 500 test.
 
 The nets differ in how they reach back. An LSTM carries all in its memory, with gates that start by keeping it for up to
-784 steps. A TCN looks through convolutions whose dilations double, until 784 steps are in sight. A Transformer looks at
-all steps at once, later ones too, at a cost that grows with their square. The outputs of all steps are averaged and
-classified, so that the causal two have read the whole digit as well. The optimiser takes the fewer steps the dearer one
-is: each net has some minutes on two CPU cores. In training, digits are shifted by up to two pixels to each side.
+784 steps. S5 has linear recurrences, the same at every step, which ring at many frequencies and fade slowly; the MLPs
+between them are what is nonlinear. A TCN looks through convolutions whose dilations double, until 784 steps are in
+sight. A Transformer looks at all steps at once, later ones too, at a cost that grows with their square. The outputs of
+all steps are averaged and classified, so that the causal ones have read the whole digit as well. The optimiser takes
+the fewer steps the dearer one is: each net has some minutes on two CPU cores. What a step takes is measured before,
+of all nets in turns. In training, digits are shifted by up to two pixels to each side.
 
 The params with the lowest cross-entropy on the validation part are stored and read again. They see the test part once,
 beside a logistic regression on the 784 pixels, whose strength is chosen on the validation part.
 """
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -34,7 +35,9 @@ from sklearn.linear_model import LogisticRegression
 
 import jaxseq
 from examples import options, out_folder
+from examples.feed_forward import mlp
 from examples.mnist import made_up, mnist
+from examples.timed_steps import Run, least_seconds
 from jaxseq import data, diagnostics, nn, train
 
 BATCH, EVALUATED, SHIFT = 16, 20, 2  # digits; digits; pixels
@@ -42,13 +45,18 @@ SHOWN = {False: (3, 5, 8), True: (2,)}  # classes; of a smoke run
 
 
 class Net(NamedTuple):
-    layer: Callable[[int, nnx.Rngs], jaxseq.Cell | nn.TCN | nn.Transformer]  # of the number of steps T
+    layer: Callable[[int, nnx.Rngs], jaxseq.Cell | jaxseq.Composite | nn.Layer]  # of the number of steps T
     rate: float  # Adam's highest
     steps: int
 
 
 def lstm(T: int, rngs: nnx.Rngs, size: int) -> jaxseq.Cell:
     return jaxseq.lstm(size, forget_bias=jaxseq.initializers.chrono(T))
+
+
+def s5(_: int, rngs: nnx.Rngs, size: int, state: int, layers: int) -> jaxseq.Composite:
+    first, *others = [part for _ in range(layers) for part in (jaxseq.s5(size, state=state), mlp(size))]
+    return jaxseq.stack(first, *map(jaxseq.residual, others))
 
 
 def tcn(T: int, rngs: nnx.Rngs, size: int) -> nn.TCN:
@@ -62,11 +70,13 @@ def transformer(_: int, rngs: nnx.Rngs, size: int, layers: int) -> nn.Transforme
 
 NETS = {
     "LSTM": Net(partial(lstm, size=64), 1e-2, 3000),
+    "S5": Net(partial(s5, size=32, state=16, layers=3), 8e-3, 2000),
     "TCN": Net(partial(tcn, size=16), 5e-3, 2750),
     "Transformer": Net(partial(transformer, size=64, layers=1), 5e-3, 2000),
 }
 SMOKE = {
     "LSTM": Net(partial(lstm, size=8), 2e-2, 180),
+    "S5": Net(partial(s5, size=8, state=4, layers=2), 2e-2, 120),
     "TCN": Net(partial(tcn, size=4), 2e-2, 120),
     "Transformer": Net(partial(transformer, size=8, layers=1), 2e-2, 120),
 }
@@ -115,14 +125,12 @@ def make_optimizer(rate: float, steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
 
 
-def time_step(step: Callable, state: train.TrainState, batch: data.Batch, rounds: int) -> float:
-    """Returns the seconds of one training step, the median; the first round compiles."""
-    seconds = []
-    for _ in range(rounds + 1):
-        started = time.perf_counter()
-        state = jax.block_until_ready(step(state, batch)[0])
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:])
+def make_run(net: Net, T: int, classes: int, seed: int) -> tuple[Run, nnx.GraphDef, Callable]:
+    """Returns the step and the start of a net's training, its graph and its loss."""
+    key_init, key = jax.random.split(jax.random.key(seed))
+    graph, params = nnx.split(make_model(net, T, classes, key_init), nnx.Param)
+    loss_fn, optimizer = make_loss(graph), make_optimizer(net.rate, net.steps)
+    return Run(train.make_step(loss_fn, optimizer), lambda: train.init(params, optimizer, key)), graph, loss_fn
 
 
 def plot_accuracy(histories: dict[str, list[dict[str, float]]], linear: float, path: Path) -> None:
@@ -172,6 +180,7 @@ def plot_saliency(digits: np.ndarray, attributions: dict[str, np.ndarray], path:
 
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "pixel_digits")
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="to train; default: all")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "pixel_digits")
@@ -190,17 +199,19 @@ def main(argv: list[str] | None = None) -> None:
     linear = fits[int(np.argmax(scores))]
     print(f"logistic regression, C = {linear.C}: validation accuracy {max(scores):.1%}", flush=True)
 
-    # Three nets, alike but for the layer, rate and steps; each stored and read again.
-    models, histories, costs = {}, {}, {}
+    # Nets alike but for the layer, rate and steps; each stored and read again.
+    made = {name: make_run(net, T, classes, args.seed) for name, net in nets.items()}
+    loader = data.batches(learned, BATCH, seed=args.seed)
+    seconds = least_seconds({name: run for name, (run, *_) in made.items()}, next(loader.epoch(0)), rounds)
     for name, net in nets.items():
-        key_init, key = jax.random.split(jax.random.key(args.seed))
-        graph, params = nnx.split(make_model(net, T, classes, key_init), nnx.Param)
-        loss_fn, optimizer = make_loss(graph), make_optimizer(net.rate, net.steps)
-        step, loader = train.make_step(loss_fn, optimizer), data.batches(learned, BATCH, seed=args.seed)
+        print(f"{name}: {net.steps:,} steps of {1e3 * seconds[name]:.1f} ms are {net.steps * seconds[name]:.0f} s")
+    models, histories, costs = {}, {}, {}
+    for name in args.nets:
+        net, (run, graph, loss_fn) = nets[name], made[name]
         settings = [args.seed, args.smoke, net.rate, net.steps]
         result = train.fit(
-            step,
-            train.init(params, optimizer, key),
+            run.step,
+            run.start(),
             loader,
             epochs=round(net.steps / len(loader)),
             every=net.steps // rows,
@@ -215,8 +226,8 @@ def main(argv: list[str] | None = None) -> None:
         best = min(result.history, key=lambda row: row["validation/loss"])
         print(f"{name}: validation accuracy {best['validation/accuracy']:.1%} at step {best['step']}, ", end="")
         print(f"of {result.history[-1]['step']} in {result.history[-1]['seconds']:.0f} s", flush=True)
-        milliseconds = 1e3 * time_step(step, result.state, next(loader.epoch(0)), rounds)
-        costs[name] = f"{sum(leaf.size for leaf in jax.tree.leaves(params)):10,}{milliseconds:11.1f}"
+        size = sum(leaf.size for leaf in jax.tree.leaves(result.params))
+        costs[name] = f"{size:10,}{1e3 * seconds[name]:11.1f}"
     plot_accuracy(histories, max(scores), args.out / "accuracy.png")
 
     # What each net looks at, in digits of the validation part.
@@ -249,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
         precision, recall, f1 = found[name].macro
         print(f"{name:22}{costs.get(name, ''):21}{found[name].accuracy:10.1%}", end="")
         print(f"{precision:11.1%}{recall:8.1%}{f1:8.1%}{nll:8.3f}")
-    plot_confusion({name: np.asarray(found[name].counts) for name in nets}, args.out / "confusion.png")
+    plot_confusion({name: np.asarray(found[name].counts) for name in models}, args.out / "confusion.png")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")
 
 

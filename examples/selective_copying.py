@@ -77,18 +77,19 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.out = out_folder(args, "selective_copying")
     started, curves = time.perf_counter(), {}
-    key, key_test = jax.random.split(jax.random.key(args.seed))
-    test = draw(key_test, 500)
-    print(f"{'accuracy':22}{'symbols':>9}{'sequences':>11}{'seconds':>9}")
+    key, *keys = jax.random.split(jax.random.key(args.seed), 3)
+    test, validation = (draw(key, 500) for key in keys)
+    print(f"{'symbols':22}{'validation':>10}{'test':>9}{'sequences':>11}{'seconds':>9}")
     for name in args.nets:
         begun = time.perf_counter()
         model = nn.SequenceTagger(NETS[name], FEATURES, KINDS, vocabulary=KINDS + 2, rngs=nnx.Rngs(args.seed))
         steps = 3 if args.smoke else args.steps
         model, curves[name] = fit(model, lambda key: draw(key, BATCH), key, steps=steps, rate=RATE, name=name)
-        found = np.asarray(right(model, test))[:, -SYMBOLS:]
         seconds = time.perf_counter() - begun
-        print(f"{name:22}{found.mean():9.1%}{found.all(axis=1).mean():11.1%}{seconds:9.0f}", flush=True)
-    print(f"{'guessing':22}{1 / KINDS:9.1%}")
+        chosen_by, found = (np.asarray(right(model, batch))[:, -SYMBOLS:] for batch in (validation, test))
+        print(f"{name:22}{chosen_by.mean():10.1%}{found.mean():9.1%}{found.all(axis=1).mean():11.1%}", end="")
+        print(f"{seconds:9.0f}", flush=True)
+    print(f"{'guessing':22}{1 / KINDS:10.1%}{1 / KINDS:9.1%}")
     args.out.mkdir(parents=True, exist_ok=True)
     plot(curves, args.out / "loss.png", guesses=KINDS, ylabel="nats a symbol", title="Symbols copied, training")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")

@@ -1,14 +1,16 @@
-"""Training for so many seconds: a learning rate that follows the clock, for nets that are to have the same time.
+"""Training for so many seconds, for nets that are to have the same time: by the clock, or by what a step takes.
 
     optimizer = timed(optax.adam, optax.cosine_decay_schedule(1e-3, 180))  # a schedule of seconds
     step = TimedStep(train.make_step(loss_fn, optimizer))
 
 How many steps fit into some time is known when it is over: a machine's speed changes with what else it does. So the
-schedule counts seconds in place of steps. They are in the optimiser's state, and so in the checkpoints.
+schedule counts seconds in place of steps. They are in the optimiser's state, and so in the checkpoints. On a machine
+that does much else, the least time of a step says more than the clock: `least_seconds`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,3 +47,23 @@ class TimedStep:
         self.seconds, self.last = float(before) + now - self.last, now
         opt_state = state.opt_state._replace(hyperparams={"elapsed": jnp.asarray(self.seconds, before.dtype)})
         return self.step(state._replace(opt_state=opt_state), batch)
+
+
+class Run(NamedTuple):
+    """A net that is ready to train: its step, and the state that it starts from."""
+
+    step: Callable
+    start: Callable[[], train.TrainState]
+
+
+def least_seconds(
+    runs: Mapping[str, Run], batch: data.Batch, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Returns the least seconds of a training step of each, in turns with the others; the first round compiles."""
+    states, seconds = {name: run.start() for name, run in runs.items()}, {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            started = clock()
+            states[name] = jax.block_until_ready(run.step(states[name], batch)[0])
+            seconds[name].append(clock() - started)
+    return {name: min(found[1:]) for name, found in seconds.items()}

@@ -21,6 +21,7 @@ FOLDERS = {
     "forecasting": "forecasting",
     "forecasting_co2": "forecasting_co2",
     "language_model": "language_model-shakespeare",
+    "linear_language_model": "linear_language_model",
     "model_compression": "model_compression",
     "phonemes": "phonemes",
     "pixel_digits": "pixel_digits",

@@ -19,6 +19,7 @@ OF_THE_READER = {  # what a page on a task is given
     "fine_tuning.md": {"model", "key", "loss_fn", "loader"},
     "forecasting.md": {"columns", "xs"},
     "language_model.md": {"texts"},
+    "linear_language_model.md": {"texts"},
     "model_compression.md": {"params", "graph", "loss_fn", "loader", "key"},
     "phonemes.md": {"words", "sounds"},
     "pixel_digits.md": {"pixels", "labels"},

@@ -73,12 +73,15 @@ def test_smoke_run_learns(tmp_path, capsys):
     pixel_digits.main(["--smoke", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     table = printed.partition("test part")[2]
-    accuracy = {name: float(number) for name, number in re.findall(r"^(\S.*?\S)  .*? ([\d.]+)%.*$", table, re.M)[:5]}
+    accuracy = {name: float(number) for name, number in re.findall(r"^(\S.*?\S)  .*? ([\d.]+)%.*$", table, re.M)[:6]}
     assert accuracy["LSTM"] > accuracy["logistic regression"] + 15
+    assert accuracy["S5"] > accuracy["logistic regression"] + 15
     assert accuracy["TCN"] > accuracy["logistic regression"] + 15
     assert accuracy["Transformer"] > accuracy["most frequent"] + 15
     assert re.search(r"^most frequent .* 1\.099$", table, re.M)  # ln 3
     assert re.search(r"^LSTM +347 +[\d.]+ +[\d.]+%", table, re.M)
+    took = re.findall(r"^(\w+): ([\d,]+) steps of [\d.]+ ms are \d+ s$", printed, re.M)
+    assert took == [(name, str(net.steps)) for name, net in pixel_digits.SMOKE.items()]
     assert set(re.findall(r"^(\w+): validation accuracy [\d.]+% at step \d+, of \d+ in", printed, re.M)) == {
         *pixel_digits.SMOKE
     }
