@@ -12,11 +12,14 @@ linear recurrence makes its products for all steps at once and has only the rest
 reads more in the same time, and its layers may be several. What it gives for this is a step that sees its state.
 
 Equal time is so many steps as the LSTM would take as long for. Before training, each net's step is timed, in turns with
-the others', and the least is taken: so what else the machine does falls on all alike, and decides nothing. Learning
-rates were chosen on the validation part, in runs of some hundred steps; the test part is scored once, by the models
-reloaded from their files.
+the others', and the least is taken: so what else the machine does falls on all alike, and decides nothing. The LSTM's
+learning rate is that of `examples.transformer_language_model`, chosen on the validation part; those of the others, and
+their sizes, were set without a search. The test part is scored once, by the models reloaded from their files. A run
+that was stopped goes on where it was.
 """
 
+import itertools
+import json
 import math
 import time
 from collections.abc import Callable
@@ -102,10 +105,13 @@ def main(argv: list[str] | None = None) -> None:
     loader = data.streams(shuffled_pieces(training), *shape)
     heads = data.streams([document[: HEAD + 1] for document in validation], *shape)
 
-    seconds, curves = dict.fromkeys(nets, 1.0), {}  # of a smoke run, which is to be the same on every machine
-    if not args.smoke:
+    curves, path = {}, args.out / "seconds.json"
+    if not path.exists():
         runs = {name: prepare(net, len(vocabulary), shape[0], steps, args.seed)[0] for name, net in nets.items()}
-        seconds = least_seconds(runs, next(loader.epoch(0)), rounds=40)
+        told = itertools.count().__next__ if args.smoke else time.perf_counter  # a smoke run's steps take one second
+        args.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(least_seconds(runs, next(loader.epoch(0)), 1 if args.smoke else 40, told)))
+    seconds = json.loads(path.read_text())
     budget = steps * seconds["LSTM"]
     print(f"{budget:.0f} s for each net by its least time of a step; beside this, the seconds that passed")
     print(f"{'bits':12}{'validation':>10}{'test':>8}{'steps':>8}{'a step':>10}{'params':>10}{'seconds':>9}")
@@ -120,11 +126,12 @@ def main(argv: list[str] | None = None) -> None:
             every=every,
             validate=train.evaluator(loss_fn, heads, carry=run.start().carry),
             callbacks=[lambda so_far, last=ROWS * every: so_far.history[-1]["step"] >= last],
+            checkpoints=train.Checkpoints(args.out / name / "checkpoints", keep=1, settings=[ROWS * every, args.seed]),
             progress=True,
         )
-        train.save(args.out / name, result.params, {"vocabulary": vocabulary.to_dict()})
+        train.save(args.out / name / "model", result.params, {"vocabulary": vocabulary.to_dict()})
         graph, like = nnx.split(make_model(nets[name], len(vocabulary), args.seed), nnx.Param)
-        model = nnx.merge(graph, train.load(args.out / name, like).tree)  # as it is stored
+        model = nnx.merge(graph, train.load(args.out / name / "model", like).tree)  # as it is stored
         bits = [bits_by_id(model, part).mean() for part in (validation, test)]
         curves[name] = [(row["step"] * seconds[name], row["validation/bits"]) for row in result.history]
         size = sum(leaf.size for leaf in jax.tree.leaves(like))

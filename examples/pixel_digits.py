@@ -148,7 +148,8 @@ def plot_accuracy(histories: dict[str, list[dict[str, float]]], linear: float, p
 
 def plot_confusion(counts: dict[str, np.ndarray], path: Path) -> None:
     figure = Figure(figsize=(4 * len(counts), 4.2), layout="constrained")
-    for axes, (name, table) in zip(figure.subplots(1, len(counts), sharey=True), counts.items(), strict=True):
+    panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
+    for axes, (name, table) in zip(panels, counts.items(), strict=True):
         axes.imshow(table / np.maximum(table.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(table):
             if count:

@@ -29,4 +29,4 @@ def test_smoke_run_learns(tmp_path, capsys):
     assert [name for name, *_ in rows] == list(NETS)
     assert all(float(test) < 1.3 for *_, test in rows)  # a language of words whose order has rules; 3.5 by chance
     assert (tmp_path / "curves.png").stat().st_size > 10_000
-    assert {path.name for path in tmp_path.iterdir()} == {*NETS, "curves.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {*NETS, "curves.png", "seconds.json"}
