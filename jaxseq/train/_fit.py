@@ -196,20 +196,13 @@ def _best(validate, monitor, better, patience):
     """By what params are the best; None without validation."""
     if patience is not None:
         check.positive_int("patience", patience)
-    if not isinstance(monitor, str):
-        raise TypeError(f"`monitor` must be the name of a number that `validate` gives; got {check.short(monitor)}")
-    monitor = monitor.removeprefix("validation/")
     if validate is not None and not (callable(validate) and check.takes(validate, 1)):
         raise TypeError(f"`validate` must be a function such as train.evaluator returns; got {type(validate).__name__}")
     if validate is None:
         if patience is not None or monitor != "loss" or better is not None:
             raise ValueError("`patience`, `monitor` and `better` need `validate`, which gives the number")
         return None
-    if better is None and monitor != "loss":
-        raise ValueError(f"`better` must say whether a 'lower' or a 'higher' {monitor!r} is better")
-    better = "lower" if better is None else better
-    check.one_of("better", better, ("lower", "higher"))
-    return Best(monitor, better)
+    return Best.by(monitor, better)
 
 
 def _ended(run, total, best, patience):

@@ -57,6 +57,18 @@ class Best(NamedTuple):
     monitor: str
     better: str
 
+    @classmethod
+    def by(cls, monitor: str, better: str | None) -> "Best":
+        """Returns it from the arguments of `fit`, checked."""
+        if not isinstance(monitor, str):
+            raise TypeError(f"`monitor` must be the name of a number that `validate` gives; got {check.short(monitor)}")
+        monitor = monitor.removeprefix("validation/")
+        if better is None and monitor != "loss":
+            raise ValueError(f"`better` must say whether a 'lower' or a 'higher' {monitor!r} is better")
+        better = "lower" if better is None else better
+        check.one_of("better", better, ("lower", "higher"))
+        return cls(monitor, better)
+
     def of(self, history: list[Row]) -> int | None:
         """The place of the best row; None where no row is better than none: all are NaN, or infinitely bad."""
         values = np.array([row[f"validation/{self.monitor}"] for row in history])

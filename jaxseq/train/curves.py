@@ -3,25 +3,37 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxseq import check
 from jaxseq.train._elementwise import strings
-from jaxseq.train._run import Row
+from jaxseq.train._run import Best, Row
 
 
-def plot(history: Sequence[Row], path: str | os.PathLike | None = None, *, names: Sequence[str] = ("loss",)) -> Any:
+def plot(
+    history: Sequence[Row],
+    path: str | os.PathLike | None = None,
+    *,
+    names: Sequence[str] = ("loss",),
+    monitor: str = "loss",
+    better: Literal["lower", "higher"] | None = None,
+) -> Any:
     """Draws numbers of the history over the steps, training and validation together, and returns the figure.
+
+    A dotted line marks the row whose params `fit` has kept, the best one by `monitor`. Where the history has no such
+    number of validation, the params are the last ones, and there is no line.
 
     Args:
       history: of `Fit`, or the rows of a CSV file as numbers.
       path: where to save it, a PNG or another format that matplotlib knows by its suffix; None: nowhere.
       names: a panel each: `"accuracy"` shows that of training and `"validation/accuracy"`, what there is of both.
+      monitor: as it was given to `fit`.
+      better: as it was given to `fit`.
 
     Raises:
       ImportError: there is no matplotlib.
-      TypeError: `names` is not a list of names.
-      ValueError: the history is empty, or has no such name.
+      TypeError: `names` is not a list of names, or `monitor` not a name.
+      ValueError: the history is empty, or has no such name; `better` does not say which `monitor` is better.
     """
     try:
         from matplotlib.figure import Figure
@@ -37,6 +49,11 @@ def plot(history: Sequence[Row], path: str | os.PathLike | None = None, *, names
         raise ValueError("`history` must have rows; got none")
     if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be a path or None; got {check.short(path)}")
+    best = Best.by(monitor, better)
+    rows = [row for row in history if f"validation/{best.monitor}" in row]
+    if monitor != "loss" and not rows:
+        raise ValueError(f"`monitor` must be a number of validation in the history; got {monitor!r}")
+    kept = best.of(rows) if rows else None
     figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for label, key, marker in (("training", name, "o"), ("validation", f"validation/{name}", "s")):
@@ -46,6 +63,8 @@ def plot(history: Sequence[Row], path: str | os.PathLike | None = None, *, names
         if not axes.lines:
             given = ", ".join(dict.fromkeys(name.removeprefix("validation/") for row in history for name in row))
             raise ValueError(f"`names` must be among those of the history, {given}; got {name!r}")
+        if kept is not None:
+            axes.axvline(rows[kept]["step"], color="0.5", linestyle=":", linewidth=1, label="kept")
         axes.set(xlabel="step", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.legend(frameon=False)

@@ -63,7 +63,13 @@ def _train(folder):
         "train.saved": {"folder": folder / "stored"},
         "train.callbacks.csv": {"path": folder / "log.csv", "then": lambda write: write(fitted)},
         "train.callbacks.printing": {"file": io.StringIO(), "then": lambda write: write(fitted)},
-        "train.curves.plot": {"history": HISTORY, "path": folder / "curves.png", "names": ("loss",)},
+        "train.curves.plot": {
+            "history": HISTORY,
+            "path": folder / "curves.png",
+            "names": ("loss",),
+            "monitor": "loss",
+            "better": "lower",
+        },
     }
 
 

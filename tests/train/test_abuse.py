@@ -83,6 +83,8 @@ def with_carry(params, batch, key, carry):
         ("history", curves.plot, [None, 3, "a", [3], [{"loss": 1.0}], np.ones(2), Long()]),
         ("names", lambda x: curves.plot([{"step": 1, "loss": 2.0}], names=x), [None, 3, "loss", [], [Long()]]),
         ("path", lambda x: curves.plot([{"step": 1, "loss": 2.0}], x), [3, {}, Long()]),
+        ("monitor", lambda x: curves.plot([{"step": 1, "loss": 2.0}], monitor=x), [None, 3, Long()]),
+        ("better", lambda x: curves.plot([{"step": 1, "loss": 2.0}], better=x), [3, "best", Long()]),
         ("predict", train.average, [None, 3, Long()]),
         ("targets", lambda x: losses.squared_error(X, x), [None, X * 1j, X[:1], "a"]),
         ("targets", lambda x: losses.quantile(X[..., None], x, [0.5]), [None, X * 1j, X[:1]]),

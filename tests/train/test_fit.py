@@ -472,7 +472,7 @@ def test_curves_show_training_and_validation(tmp_path):
     history = train.fit(STEP, start(), LOADER, epochs=3, validate=VALIDATE).history
     figure = train.curves.plot(history, tmp_path / "new" / "curves.png", names=("loss", "mae", "gradient_norm"))
     for axes, name, labels in zip(figure.axes, ("loss", "mae", "gradient_norm"), (2, 2, 1), strict=True):
-        assert [line.get_label() for line in axes.lines] == ["training", "validation"][:labels]
+        assert [line.get_label() for line in axes.lines] == [*["training", "validation"][:labels], "kept"]
         np.testing.assert_array_equal(axes.lines[0].get_ydata(), [row[name] for row in history])
     np.testing.assert_array_equal(figure.axes[1].lines[1].get_ydata(), [row["validation/mae"] for row in history])
     assert (tmp_path / "new" / "curves.png").read_bytes()[:4] == b"\x89PNG"
@@ -486,6 +486,33 @@ def test_curves_show_training_and_validation(tmp_path):
         with pytest.raises(TypeError, match="`names` must be a list of strings"):
             train.curves.plot(history, names=names)
     assert json.loads(json.dumps(history)) == history
+
+
+def test_curves_mark_the_row_that_was_kept():
+    """In every panel: the best one by what `fit` was told to monitor; without validation there is none."""
+    pairs = [(2.0, 0.5), (1.0, 0.7), (float("nan"), 0.9), (1.5, 0.9)]
+    rows = [
+        {"step": 10 * n, "loss": loss, "validation/loss": loss, "validation/f1": f1}
+        for n, (loss, f1) in enumerate(pairs, 1)
+    ]
+
+    def marked(history, **given):
+        lines = [axes.lines[-1] for axes in train.curves.plot(history, names=("loss", "f1"), **given).axes]
+        assert {line.get_label() for line in lines} == {"kept"}
+        (place,) = {tuple(line.get_xdata()) for line in lines}
+        return place
+
+    assert marked(rows) == (20, 20)
+    assert marked(rows, monitor="f1", better="higher") == (30, 30)  # of equals the first
+    assert marked(rows, monitor="validation/f1", better="lower") == (10, 10)
+    alone = train.curves.plot([{"step": 1, "loss": 2.0}]).axes[0]
+    assert [line.get_label() for line in alone.lines] == ["training"]
+    none = train.curves.plot([{"step": 1, "loss": 2.0, "validation/loss": float("nan")}]).axes[0]
+    assert [line.get_label() for line in none.lines] == ["training", "validation"]
+    with pytest.raises(ValueError, match="`monitor` must be a number of validation in the history; got 'mae'"):
+        train.curves.plot(rows, monitor="mae", better="lower")
+    with pytest.raises(ValueError, match="`better` must say whether a 'lower' or a 'higher' 'f1' is better"):
+        train.curves.plot(rows, monitor="f1")
 
 
 def test_curves_without_matplotlib_say_what_to_install(monkeypatch):
