@@ -3,8 +3,8 @@
     python -m examples.address_parsing [--out runs/address_parsing] [--smoke] ["12 Main St, Salem NH 03079" …]
 
 In: the words of an address in the United States. Out: one of 29 tags for each. The data are those that the parser
-usaddress is trained on, see `examples/addresses.py`. They are few, so all is done three times: 20 % of the addresses
-test, another 20 % each time, 10 % choose, and 70 % train.
+usaddress is trained on, see `examples/data/addresses.py`. They are few, so all is done three times: 20 % of the
+addresses test, another 20 % each time, 10 % choose, and 70 % train.
 
 A word is read as itself, in lower case, its digits all one, where it is among the most frequent; and letter by letter,
 by a small bidirectional GRU, so that one not seen is told by its spelling. A bidirectional LSTM reads the words. Its
@@ -14,15 +14,11 @@ features that are written by hand, of each word and its neighbours, its regulari
 part. What is tested are the models as they were stored.
 """
 
-import functools
-import re
-import string
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,35 +27,16 @@ import optax
 from flax import nnx
 
 import jaxseq
-from examples import crfsuite, options, out_folder
-from examples.addresses import Addresses, made_up, usaddress
-from examples.taggers import make_decode, make_loss, plot_f1, predict
+from examples import options, out_folder
+from examples.baselines import crfsuite
+from examples.data.addresses import ALPHABET, encode, folds, made_up, plain, usaddress
+from examples.reports.tags import Folds, print_tagged
+from examples.shared.taggers import make_decode, make_loss, predict
 from jaxseq import data, nn, train
-from jaxseq.train import metrics
 
-BATCH, WORDS, LETTERS, UNKNOWN = 32, 500, 12, 1
-ALPHABET = data.Vocabulary(("<pad>", "<unk>", *string.ascii_letters, *string.punctuation, "0"))
+BATCH, WORDS, UNKNOWN = 32, 500, 1
 ADDRESSES = ("60 East Walton Street, Apt 2b, Chicago, IL 60611", "PO Box 12, Salem NH 03079")
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(5e-3, weight_decay=1e-2))
-
-
-def plain(word: str) -> str:
-    """Returns the word in lower case, each digit a 0, without what stands around it."""
-    return re.sub(r"\d", "0", word.lower()).strip(string.punctuation)
-
-
-def encode(words: list[list[str]], vocabulary: data.Vocabulary) -> dict[str, list[np.ndarray]]:
-    """Returns the ids of words `[T_i]` and of their letters `[T_i, LETTERS]`: the first ones and the last."""
-
-    def spell(word):
-        letters = re.sub(r"\d", "0", word)
-        letters = letters if len(letters) <= LETTERS else letters[: LETTERS // 2] + letters[-LETTERS // 2 :]
-        return np.pad(ALPHABET.encode(letters), (0, LETTERS - len(letters)))
-
-    return {
-        "words": [vocabulary.encode([plain(word) for word in row]) for row in words],
-        "letters": [np.array([spell(word) for word in row]) for row in words],
-    }
 
 
 class Parser(nnx.Module):
@@ -73,7 +50,7 @@ class Parser(nnx.Module):
         self.tagger = nn.SequenceTagger(net, 32 + 2 * self.speller.cell.size, tags, rngs=rngs)
         self.crf = nn.CRF(tags, rngs=rngs) if crf else None
 
-    def __call__(self, batch: data.Batch, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, batch: Mapping[str, Any], key: jax.Array | None = None) -> jax.Array:
         """Returns the scores; with a key, dropout is drawn."""
         key_words, key_net = (None, None) if key is None else jax.random.split(key)
         words = data.token_dropout(key_words, batch["words"], 0.2, UNKNOWN, mask=batch["mask"])
@@ -125,25 +102,6 @@ def load(net: Net, folder: Path, words: list[list[str]]) -> list[np.ndarray]:
     return predict(net.decode, params, encode(words, data.Vocabulary.from_dict(info)))
 
 
-def fit_crfsuite(training: Addresses, validation: Addresses, path: Path) -> None:
-    """Trains CRFsuite at four strengths, and keeps the one with the most right tags in the validation part."""
-
-    def accuracy(c2):
-        crfsuite.fit(training, c2, path)
-        found = crfsuite.predict(path, validation.words)
-        return np.mean(np.concatenate(found) == np.concatenate(validation.tags))
-
-    crfsuite.fit(training, max((0.01, 0.1, 0.3, 1.0), key=accuracy), path)
-
-
-def folds(count: int) -> Iterator[list[np.ndarray]]:
-    """Yields, three times, the numbers of the addresses to train on, to validate and to test; none is tested twice."""
-    tenths = data.split(count, [0.1] * 10, seed=0)
-    for first in (0, 2, 4):
-        validation, test = tenths[first + 2], np.concatenate(tenths[first : first + 2])
-        yield [np.setdiff1d(np.arange(count), np.concatenate([validation, test])), validation, test]
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "address_parsing")
     parser.add_argument("addresses", nargs="*", default=ADDRESSES, help="parsed at the end")
@@ -158,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
 
     names = ["BiLSTM-CRF"] if args.smoke else ["BiLSTM", "BiLSTM-CRF"]
     nets = {name: make_net(K, hidden, name == "BiLSTM-CRF") for name in names}
-    scores, confusions, seconds = defaultdict(list), defaultdict(list), defaultdict(list)
+    scores = Folds(K)
     for fold, numbers in enumerate(islice(folds(len(addresses.words)), rounds)):
         parts = [addresses.take(part) for part in numbers]
         vocabulary = data.Vocabulary.build([map(plain, words) for words in parts[0].words], size=WORDS)
@@ -167,38 +125,25 @@ def main(argv: list[str] | None = None) -> None:
         for name in ("CRFsuite", *nets):
             folder, begun = args.out / f"{name}-{fold}", time.perf_counter()
             if name == "CRFsuite":
-                fit_crfsuite(*parts[:2], folder)
+                crfsuite.fit_best(parts[0], parts[1], folder)
             else:
                 fitted = fit(nets[name], inputs, labels, fold, epochs, args.out / "checkpoints" / folder.name)
                 train.save(folder, fitted.params, vocabulary.to_dict())
-            seconds[name].append(time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
 
             # The test part, once.
-            words = parts[2].words
             if name == "CRFsuite":
-                found = [tags.encode(row) for row in crfsuite.predict(folder, words)]
+                found = [tags.encode(row) for row in crfsuite.predict(folder, parts[2].words)]
             else:
-                found = load(nets[name], folder, words)
-            ids, truth = (jnp.asarray(np.concatenate(rows)) for rows in (found, labels[2]))
-            confusions[name].append(metrics.confusion(ids, truth, K))
-            whole = np.mean([np.array_equal(*rows) for rows in zip(found, labels[2], strict=True)])
-            scores[name].append([confusions[name][-1].accuracy, whole, confusions[name][-1].macro.f1])
-            print(f"part {fold + 1}, {name}: {scores[name][-1][0]:.1%} of the words", flush=True)
+                found = load(nets[name], folder, parts[2].words)
+            scores.add(name, found, labels[2], seconds)
 
-    print(f"\n{'test parts':14}{'words':>14}{'addresses':>14}{'macro F1':>14}{'s to train':>12}")
-    for name, rows in scores.items():
-        pairs = zip(np.mean(rows, axis=0), np.std(rows, axis=0), strict=True)
-        row = "".join(f"{f'{mean:.1%} ± {100 * std:.1f}':>14}" for mean, std in pairs)
-        print(f"{name:14}{row}{np.mean(seconds[name]):12.1f}")
-    together = {name: functools.reduce(metrics.merge, found) for name, found in confusions.items()}
-    f1 = {name: np.asarray(confusion.f1) for name, confusion in together.items()}
-    frequency = np.asarray(together["CRFsuite"].counts.sum(axis=1))
-    plot_f1(f1, frequency, tags.tokens, args.out / "f1.png", "Test parts, the most frequent tags")
+    scores.print()
+    scores.plot(tags.tokens, args.out / "f1.png")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}\n")
 
     words = [address.split() for address in args.addresses]
-    for row, ids in zip(words, load(nets["BiLSTM-CRF"], args.out / "BiLSTM-CRF-0", words), strict=True):
-        print(" ".join(f"{word}/{tag}" for word, tag in zip(row, tags.decode(ids), strict=True)))
+    print_tagged(words, load(nets["BiLSTM-CRF"], args.out / "BiLSTM-CRF-0", words), tags)
 
 
 if __name__ == "__main__":

@@ -29,99 +29,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from matplotlib.figure import Figure
 
 import jaxseq
 from examples import options, out_folder
-from examples.packages import fetch, read
-from examples.ts_files import SHA256, WHEEL
+from examples.baselines.naive import find_period, naive_forecasts
+from examples.data.blood_pressure import blood_pressure, made_up
+from examples.reports.anomalies import plot, print_scores, smooth
 from jaxseq import data, nn, train
 
-LENGTH, SMOOTH, MARGIN, TOLERANCE = 32, 5, 2.0, 100
-MEMBER = "aeon/datasets/data/KDD-TSAD_135/135_UCR_Anomaly_InternalBleeding16_{}.csv"
-
-
-def parse(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Parses lines of `timestamp,value,is_anomaly` under a head; returns values and labels, bool, `[N]` each."""
-    _, values, labels = np.loadtxt(text.splitlines(), delimiter=",", skiprows=1, unpack=True)
-    return values, labels.astype(bool)
-
-
-def blood_pressure() -> tuple[np.ndarray, np.ndarray, int]:
-    """Returns values, labels, and how many of the first steps are to train on."""
-    wheel = fetch("aeon", "1.6.0", WHEEL, SHA256)
-    normal, values = (read(wheel, MEMBER.format(part)).decode() for part in ("TRAIN", "TEST"))
-    return *parse(values), len(parse(normal)[0])
-
-
-def made_up() -> tuple[np.ndarray, np.ndarray, int]:
-    """Returns a wave whose period is 40 steps, with a stretch of noise, for smoke runs."""
-    source, steps = np.random.default_rng(0), np.arange(1200)
-    labels = (steps >= 900) & (steps < 912)
-    values = 10 * np.sin(2 * np.pi * steps / 40) + source.normal(scale=np.where(labels, 5.0, 0.05))
-    return values, labels, 600
-
-
-def find_period(values: np.ndarray, shortest: int = 10) -> int:
-    """Returns the lag, from `shortest` to half of all steps, where the autocorrelation has its highest peak."""
-    centred = values - values.mean()
-    correlation = np.correlate(centred, centred, "full")[len(values) - 1 :]
-    lags = np.arange(shortest, len(values) // 2)
-    peaks = lags[(correlation[lags] > correlation[lags - 1]) & (correlation[lags] >= correlation[lags + 1])]
-    return int(peaks[np.argmax(correlation[peaks])])
-
-
-def naive_forecasts(values: np.ndarray, period: int) -> dict[str, np.ndarray]:
-    """Returns forecasts `[N]` of each step from those before it, NaN where these do not suffice."""
-    last, before = (np.concatenate([np.full(lag, np.nan), values[:-lag]]) for lag in (1, 2))
-    season = np.concatenate([np.full(period, np.nan), values[:-period]])
-    return {"last value": last, "straight line": 2 * last - before, f"{period} steps before": season}
-
-
-def smooth(squares: np.ndarray) -> np.ndarray:
-    """Returns the mean over the SMOOTH steps that lie around each."""
-    return np.convolve(squares, np.ones(SMOOTH) / SMOOTH, mode="same")
-
-
-def runs(flags: np.ndarray) -> list[slice]:
-    """Returns where flags are True: a slice for each stretch."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
-    return [slice(*edges[i : i + 2].tolist()) for i in range(0, len(edges), 2)]
-
-
-def hit(score: np.ndarray, anomaly: slice) -> bool:
-    """Says whether the highest score lies within the anomaly, or near it: the contest's rule (Wu & Keogh 2021)."""
-    reach = max(TOLERANCE, anomaly.stop - anomaly.start)
-    return anomaly.start - reach < np.argmax(score) < anomaly.stop - 1 + reach
-
-
-def plot(values, labels, scores, thresholds, path):
-    """Draws the series and two scores: all that is tested, and beside it what lies around the anomaly."""
-    figure = Figure(figsize=(12, 6.5), layout="constrained")
-    panels = figure.subplots(1 + len(scores), 2, sharex="col", width_ratios=[2, 1])
-    (anomaly,) = runs(labels)
-    around = slice(anomaly.start - 150, anomaly.stop + 150)
-    steps = np.arange(len(values))
-    for column, shown in enumerate((slice(None), around)):
-        panels[0, column].plot(steps[shown], values[shown], color="0.3", linewidth=0.8)
-        for axes, (name, score) in zip(panels[1:, column], scores.items(), strict=True):
-            axes.semilogy(steps[shown], score[shown], linewidth=0.8, label="score")
-            axes.axhline(thresholds[name], color="C3", linestyle="--", label="threshold")
-        for axes in panels[:, column]:
-            axes.axvspan(anomaly.start - 0.5, anomaly.stop - 0.5, color="C1", alpha=0.4, label="labelled")
-            axes.spines[["top", "right"]].set_visible(False)
-        panels[-1, column].set_xlabel("step of the tested part")
-    panels[0, 0].set(title="all steps", ylabel="value")
-    panels[0, 1].set(title="around the anomaly")
-    for axes, name in zip(panels[1:, 0], scores, strict=True):
-        axes.set_ylabel(f"score, {name}")
-    panels[1, 1].legend(frameon=False, loc="upper left", fontsize="small")
-    figure.savefig(path, dpi=120)
+LENGTH, MARGIN = 32, 2.0
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "anomaly_detection")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "anomaly_detection")
     started = time.perf_counter()
@@ -183,19 +104,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # The test part, once.
     labels, scores = labels[known:], {name: score[known:] for name, score in scores.items()}
-    (anomaly,) = runs(labels)
-    print(f"\n{'test part':20}{'threshold':>10}{'precision':>10}{'recall':>8}{'F1':>8}{'false alarms':>14}", end="")
-    print(f"{'highest at':>12}{'hit':>5}{'over rest':>11}")
-    rest = np.ones(len(labels), bool)
-    rest[max(0, anomaly.start - TOLERANCE) : anomaly.stop + TOLERANCE] = False
-    for name, score in scores.items():
-        alarms = score > thresholds[name]
-        found = train.metrics.confusion(jnp.asarray(alarms, int), jnp.asarray(labels, int), 2).binary
-        false = sum(not labels[max(0, run.start - SMOOTH) : run.stop + SMOOTH].any() for run in runs(alarms))
-        print(f"{name:20}{thresholds[name]:10.3g}{found.precision:10.1%}{found.recall:8.1%}{found.f1:8.1%}", end="")
-        print(f"{false:14d}{np.argmax(score):12d}{'yes' if hit(score, anomaly) else 'no':>5}", end="")
-        print(f"{score.max() / score[rest].max():11.3g}")
-    print(f"labelled: {anomaly.start} … {anomaly.stop - 1}, {labels.sum()} of {len(labels)} steps, one event")
+    print_scores(labels, scores, thresholds)
     shown = {name: scores[name] for name in ("LSTM", "straight line")}
     plot(values[known:], labels, shown, thresholds, args.out / "scores.png")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")

@@ -2,7 +2,7 @@
 
     python -m examples.ensemble [--out runs/ensemble] [--members 10] [--seed 0] [--smoke]
 
-In: the utterances of `examples/series_classification.py`, of which few are to be learned from: 8 of each speaker, so
+In: the utterances of `examples/data/ts_files.py`, of which few are to be learned from: 8 of each speaker, so
 that single models err. Out: the probabilities of the speakers, the mean of what the members say.
 
 The members are one pytree whose leaves lead with an axis of members, made by `jax.vmap` over keys, and trained by one
@@ -11,79 +11,38 @@ file is looked at once, by the members as they were stored. Told of each: accura
 expected calibration error (Guo et al. 2017): how far, on average over ten bins, confidence is from accuracy.
 """
 
-import statistics
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
-from matplotlib.figure import Figure
 
+import jaxseq
 from examples import options, out_folder, positive
-from examples.series_classification import as_arrays, fit_normalizer, make_loss, make_model, make_optimizer
-from examples.ts_files import japanese_vowels, made_up
-from jaxseq import data, train
+from examples.data.ts_files import as_arrays, fit_normalizer, japanese_vowels, made_up
+from examples.reports.calibration import bins, plot, print_scores, score
+from examples.shared.series_classifiers import make_loss
+from examples.shared.timing import time_steps
+from jaxseq import data, nn, train
 
-BATCH, NOISE, BINS = 24, 0.6, 10
-
-
-def bins(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns share, mean confidence and accuracy `[3, BINS]` of the predictions in each bin of confidence."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    count, *sums = (np.bincount(number, weights, BINS) for weights in (None, confidence, right))
-    return np.stack([count / len(labels), *(total / np.maximum(count, 1) for total in sums)])
+BATCH, NOISE = 24, 0.6
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Returns accuracy, NLL and expected calibration error of the probabilities `[N, K]`."""
-    share, confidence, accuracy = bins(probabilities, labels)
-    nll = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean()
-    right = (probabilities.argmax(axis=1) == labels).mean()
-    return {"accuracy": float(right), "NLL": float(nll), "ECE": float(np.sum(share * abs(confidence - accuracy)))}
+def make_model(features: int, classes: int, size: int, key: jax.Array) -> nn.SequenceClassifier:
+    net = jaxseq.dropout(jaxseq.bidirectional(jaxseq.gru(size)), outputs=0.5)
+    return nn.SequenceClassifier(net, features, classes, pooling="mean", rngs=nnx.Rngs(key))
 
 
-def time_steps(together, alone, states, batch, rounds: int) -> tuple[float, float]:
-    """Returns the seconds of one step of all members together, and of as many steps one after another: medians."""
-    singles = [jax.tree.map(lambda leaf, m=m: leaf[m], states) for m in range(len(states.step))]
-    seconds = {"together": [], "alone": []}
-    for _ in range(rounds + 1):
-        started = time.perf_counter()
-        states = jax.block_until_ready(together(states, batch)[0])
-        seconds["together"].append(time.perf_counter() - started)
-        started = time.perf_counter()
-        singles = jax.block_until_ready([alone(state, batch)[0] for state in singles])
-        seconds["alone"].append(time.perf_counter() - started)
-    return tuple(statistics.median(times[1:]) for times in seconds.values())  # the first round compiles
-
-
-def plot(table: list[dict[str, float]], ensemble: dict[str, float], one, mean, path: Path) -> None:
-    """Draws members and ensemble by each score, and how confidence and accuracy go together."""
-    figure = Figure(figsize=(12, 3.5), layout="constrained")
-    *panels, reliability = figure.subplots(1, 4, width_ratios=[1, 1, 1, 2])
-    for axes, name in zip(panels, ensemble, strict=True):
-        values = [row[name] for row in table]
-        axes.plot(np.linspace(-0.15, 0.15, len(values)), values, "o", alpha=0.5, label="members")
-        axes.plot([-0.25, 0.25], [np.mean(values)] * 2, "C0-", label="their mean")
-        axes.plot(0.6, ensemble[name], "C1D", markersize=9, label="ensemble")
-        axes.set(title=name, xticks=[], xlim=(-0.5, 0.9))
-    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower left")
-    for label, (share, confidence, accuracy), marker in (("members", one, "o"), ("ensemble", mean, "D")):
-        shown = share > 0.02
-        reliability.plot(confidence[shown], accuracy[shown], marker=marker, label=label)
-    reliability.plot([0, 1], [0, 1], ":", color="0.5", label="calibrated")
-    reliability.set(title="bins of at least 2 % of the test part", xlabel="confidence", ylabel="accuracy")
-    reliability.legend(frameon=False)
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+def make_optimizer(steps: int) -> optax.GradientTransformation:
+    adam = optax.adamw(optax.cosine_decay_schedule(4e-3, steps), weight_decay=1e-2)
+    return optax.chain(optax.clip_by_global_norm(1.0), adam)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "ensemble")
-    parser.add_argument("--members", type=positive, default=10, help="default %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--members", type=positive, default=10, help="nets")
+    parser.add_argument("--seed", type=int, default=0, help="of params, batches and the parts")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "ensemble")
     started = time.perf_counter()
@@ -141,14 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     of_each = np.asarray(each(members, test_batch))
     of_all = np.asarray(together(members, test_batch))
     table, ensemble = [score(member, test.labels) for member in of_each], score(of_all, test.labels)
-    values = {name: np.array([row[name] for row in table]) for name in ensemble}
-    print(f"\n{'test part':32}{'accuracy':>10}{'NLL':>8}{'ECE':>8}")
-    rows = {"mean of the members": np.mean, "their standard deviation": np.std}
-    for name, of in {**rows, "the best in each column": None}.items():
-        best_of = {"accuracy": np.max, "NLL": np.min, "ECE": np.min}
-        accuracy, nll, ece = ((of or best_of[score])(column) for score, column in values.items())
-        print(f"{name:32}{accuracy:10.1%}{nll:8.3f}{ece:8.3f}")
-    print(f"{f'ensemble of {args.members}':32}{ensemble['accuracy']:10.1%}{ensemble['NLL']:8.3f}{ensemble['ECE']:8.3f}")
+    print_scores(table, ensemble)
     one = bins(of_each.reshape(-1, classes), np.tile(test.labels, args.members))
     plot(table, ensemble, one, bins(of_all, test.labels), args.out / "scores.png")
     batch = next(batches.epoch(0))

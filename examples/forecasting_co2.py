@@ -11,47 +11,47 @@ on, 15 % validate and 15 % test. The series rises, so the levels of the test par
 therefore the change from the last four weeks, apart from the season: three harmonics of the year, fitted to the
 training part together with a quadratic trend, which is then left out.
 
-Training, baselines and tables are those of `examples.forecasting`.
+Four GRUs are an ensemble, three ensembles show what is luck, and the test part is looked at once, by the model reloaded
+from disk, as in `forecasting`.
 """
 
-import csv
-import io
+import time
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 import jaxseq
 from examples import options, out_folder
-from examples.forecasting import HEAD, Part, Task, run
-from examples.packages import fetch, read
-from jaxseq import data, nn
+from examples.baselines import ridge
+from examples.data import co2
+from examples.reports.forecasts import plot, print_scores
+from examples.shared.forecasters import HEAD, Ensembles, Part, Task
+from jaxseq import data, nn, train
 from jaxseq.train import metrics
 
 QUARTERS, QUARTER, MONTH, YEAR = 10, 13, 4, 52  # the inputs; the others in weeks
 LEADS = np.array([1, 4, 13, 26, 52])
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-3, weight_decay=0.1))
 
 
-def parse_co2(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the weeks, datetime64 `[N]`, and CO₂ in ppm, NaN where it is missing, `[N]`."""
-    rows = list(csv.DictReader(io.StringIO(text)))
-    days = np.array([f"{row['date'][:4]}-{row['date'][4:6]}-{row['date'][6:]}" for row in rows], "datetime64[D]")
-    if np.any(np.diff(days).astype(int) != 7):
-        raise ValueError("a week is missing")
-    return days, np.array([float(row["co2"] or "nan") for row in rows])
+def make_net(rngs: nnx.Rngs) -> nn.Forecaster:
+    return nn.Forecaster(jaxseq.gru(48), QUARTER + 3, len(LEADS), head=HEAD, rngs=rngs)
 
 
-def co2_task(days: np.ndarray, co2: np.ndarray, epochs: int) -> Task:
+def co2_task(days: np.ndarray, ppm: np.ndarray) -> Task:
+    """Returns the change from the last weeks, apart from the season, quarter by quarter."""
     parts = data.split_in_time(len(days), (0.7, 0.15, 0.15))
     years = (days - days[0]).astype(float) / 365.2425
     harmonics = np.hstack([data.cyclic(years, 1 / harmonic) for harmonic in (1, 2, 3)])
     basis = np.hstack([years[:, None] ** (0, 1, 2), harmonics])
-    known = np.flatnonzero(~np.isnan(co2[parts[0]]))
-    coefficients = np.linalg.lstsq(basis[known], co2[known])[0]
+    known = np.flatnonzero(~np.isnan(ppm[parts[0]]))
+    coefficients = np.linalg.lstsq(basis[known], ppm[known])[0]
     season = harmonics @ coefficients[3:]
 
-    filled, observed = data.fill_missing((co2 - season)[:, None], means=[np.nanmean(co2[:YEAR])])
+    filled, observed = data.fill_missing((ppm - season)[:, None], means=[np.nanmean(ppm[:YEAR])])
     columns = np.hstack([filled, observed, harmonics[:, :2]])
     whole, length = filled[:, 0] + season, QUARTERS * QUARTER
     scale = float(np.std(filled[parts[0]][YEAR:] - filled[parts[0]][:-YEAR]))  # of a year's change
@@ -69,9 +69,9 @@ def co2_task(days: np.ndarray, co2: np.ndarray, epochs: int) -> Task:
             "last year + its rise": whole[at - YEAR] + whole[last] - whole[last - YEAR],
         }
         xs = np.concatenate([weeks, np.stack(others, axis=-1)], axis=-1).astype(np.float32)
-        return Part(xs, co2[at], level + season[at], naive, days[at])
+        return Part(xs, ppm[at], level + season[at], naive, days[at])
 
-    measured = jnp.asarray(~np.isnan(co2[parts[0]]))
+    measured = jnp.asarray(~np.isnan(ppm[parts[0]]))
     naive_error = metrics.naive_scale(jnp.asarray(whole[parts[0]]), season=YEAR, mask=measured)
     return Task(
         what="CO₂, ppm",
@@ -80,37 +80,43 @@ def co2_task(days: np.ndarray, co2: np.ndarray, epochs: int) -> Task:
         block=YEAR,
         scale=scale,
         naive_error=float(naive_error[0]),
-        make_net=lambda rngs: nn.Forecaster(jaxseq.gru(48), QUARTER + 3, len(LEADS), head=HEAD, rngs=rngs),
-        optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-3, weight_decay=0.1)),
-        epochs=epochs,
         info={"season": coefficients[3:].tolist(), "start": str(days[0])},
     )
 
 
-def make_up(weeks: int = 700) -> str:
-    """Returns a made-up series as such a file: a wave on a trend, noise that fades slowly, and gaps."""
-    random = np.random.default_rng(0)
-    lines, drift = ["date,co2"], 0.0
-    for week in range(weeks):
-        drift = 0.9 * drift + random.normal(0, 0.3)
-        value = f"{315 + week / 40 + 3 * np.sin(2 * np.pi * week * 7 / 365.25) + drift:.1f}"
-        date = str(np.datetime64("1958-03-29") + np.timedelta64(7 * week, "D")).replace("-", "")
-        lines.append(f"{date},{'' if random.uniform() < 0.03 else value}")
-    return "\n".join(lines)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = options(__doc__, "forecasting_co2")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
     args = parser.parse_args(argv)
-    if args.smoke:
-        text = make_up()
-    else:
-        build = "cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64"
-        sha256 = "f402fc793458dd6d96e099acb44cd1de1428565bf7ef3030878a8daff091f08a"
-        package = fetch("statsmodels", "0.14.5", f"statsmodels-0.14.5-{build}.whl", sha256)
-        text = read(package, "statsmodels/datasets/co2/co2.csv").decode()
-    run(co2_task(*parse_co2(text), epochs=2 if args.smoke else 30), out_folder(args, "forecasting_co2"), args.seed)
+    started, out = time.perf_counter(), out_folder(args, "forecasting_co2")
+    task = co2_task(*co2.parse(co2.made_up() if args.smoke else co2.mauna_loa()))
+    training, validation, test = task.parts
+    print(f"{len(training.xs)} windows to train on, {len(validation.xs)} to validate, {len(test.xs)} to test")
+
+    nets = Ensembles(make_net)
+    result = train.fit(
+        train.make_step(nets.loss, OPTIMIZER, ensemble=True),
+        nets.init(OPTIMIZER, args.seed),
+        data.batches(task.batch(training), 64, seed=args.seed),
+        epochs=2 if args.smoke else 30,
+        validate=train.evaluator(nets.validation_loss, [task.batch(validation)]),
+        patience=10,
+        checkpoints=train.Checkpoints(out / "checkpoints", settings={"seed": args.seed}),
+        progress=True,
+    )
+    train.curves.plot(result.history, out / "curves.png", names=("loss", "MAE"))
+    best = min(result.history, key=lambda row: row["validation/loss"])
+    print(f"kept step {best['step']} of {result.history[-1]['step']}: ", end="")
+    print(f"validation MAE {best['validation/MAE'] * task.scale:.3f}, of {task.what}")
+    train.save(out / "model", result.params, {"levels": list(HEAD.levels), "scale": task.scale, **task.info})
+
+    # The test part, once, by the nets as they were stored.
+    members, linear = train.load(out / "model", result.params).tree, ridge.fit(task)
+    quantiles = test.anchor[..., None] + task.scale * np.asarray(nets(members, jnp.asarray(test.xs)))
+    earlier, forecasts = ({**part.naive, "linear autoregression": linear(part)} for part in (validation, test))
+    maes = print_scores(task, quantiles, forecasts, earlier)
+    plot(task, quantiles, maes, out / "forecasts.png")
+    print(f"{time.perf_counter() - started:.0f} s; wrote forecasts.png, curves.png, checkpoints and model to {out}")
 
 
 if __name__ == "__main__":

@@ -24,29 +24,31 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
 from flax import nnx
-from matplotlib.figure import Figure
 
 import jaxseq
 from examples import options, out_folder, positive
-from examples.language_model import END, bits_by_id, encode, load_shakespeare, make_loss, make_up, shuffled_pieces
-from examples.timed_steps import Run, least_seconds
+from examples.data import works
+from examples.data.works import END, encode
+from examples.reports.language_models import HEAD, plot_budget
+from examples.shared.characters import bits_by_id, make_loss, shuffled_pieces
+from examples.shared.timed_steps import Run, least_seconds
 from jaxseq import data, nn, train
 
-HEAD, ROWS = 20_000, 12  # characters of a play that are read for the curve; its points
+ROWS = 12  # points of a curve, of the first HEAD characters of each validation play
 
 
 class Net(NamedTuple):
-    layer: Callable[[nnx.Rngs], jaxseq.Cell | nn.Layer]
+    layer: Callable[[nnx.Rngs], Any]  # a cell, or a layer of nn
     features: int  # of an embedding
     rate: float  # Adam's highest
 
 
-def blocks(number: int, make: Callable[[nnx.Rngs], nn.Layer]) -> Callable[[nnx.Rngs], nn.Blocks]:
+def blocks(number: int, make: Callable[[nnx.Rngs], Any]) -> Callable[[nnx.Rngs], nn.Blocks]:
     return lambda rngs: nn.Blocks([make(rngs) for _ in range(number)], rngs=rngs)
 
 
@@ -80,26 +82,16 @@ def prepare(net: Net, size: int, B: int, steps: int, seed: int) -> tuple[Run, Ca
     return Run(train.make_step(loss_fn, optimizer), start), loss_fn
 
 
-def plot_curves(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
-    axes = (figure := Figure(figsize=(6, 4), layout="constrained")).subplots()
-    for name, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-    axes.set(xlabel="steps × least seconds of a step", ylabel="bits per character", title="Heads of validation plays")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "linear_language_model")
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="to train; default: all")
-    parser.add_argument("--steps", type=positive, default=7200, help="of the LSTM; default %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--steps", type=positive, default=7200, help="of the LSTM")
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "linear_language_model")
     started = time.perf_counter()
     nets, shape, steps = (SMOKE, (8, 16), 60) if args.smoke else (NETS, (32, 32), args.steps)
-    parts = make_up() if args.smoke else load_shakespeare()
+    parts = works.made_up() if args.smoke else works.shakespeare()
     vocabulary = data.Vocabulary.build(parts[0], specials=(END,))
     training, validation, test = [[encode(vocabulary, text) for text in part] for part in parts]
     loader = data.streams(shuffled_pieces(training), *shape)
@@ -137,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         size = sum(leaf.size for leaf in jax.tree.leaves(like))
         print(f"{name:12}{bits[0]:10.3f}{bits[1]:8.3f}{ROWS * every:8,}{1e3 * seconds[name]:7.1f} ms{size:10,}", end="")
         print(f"{result.history[-1]['seconds']:9.0f}", flush=True)
-    plot_curves(curves, args.out / "curves.png")
+    plot_budget(curves, args.out / "curves.png")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")
 
 

@@ -21,29 +21,21 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import jaxseq
-from examples import positive
+from examples import Help, positive
+from examples.data.memory import KINDS, Batch, adding, copy, parity
+from examples.reports.memory import plot_losses
 
-SYMBOLS, KINDS = 10, 8
-BLANK, DELIMITER = KINDS, KINDS + 1
-RESET_RATE = 0.1
 RATES = {"lstm": 2e-2, "gru": 2e-2, "rnn": 2e-3}  # Adam's first rate; with 2e-2 the RNN hardly copies
-CHUNK = 50  # optimiser steps in one call
-
-
-class Batch(NamedTuple):
-    xs: jax.Array  # [T, B, D]
-    targets: jax.Array  # [S, B, K], of the last S steps; copy: one-hot
-    reset: jax.Array | None = None  # bool [T, B]
+CHUNK, BATCH = 50, 16  # optimiser steps in one call
 
 
 class Task(NamedTuple):
@@ -58,30 +50,6 @@ class Params(NamedTuple):
     cell: jaxseq.LstmParams | jaxseq.GruParams | jaxseq.RnnParams
     w: jax.Array  # [H, K]
     b: jax.Array  # [K]
-
-
-def adding(key: jax.Array, T: int, B: int) -> Batch:
-    keys = jax.random.split(key, 3)
-    values = jax.random.uniform(keys[0], (T, B))
-    first = jax.random.randint(keys[1], (B,), 0, T // 2)
-    second = jax.random.randint(keys[2], (B,), T // 2, T)
-    markers = (jax.nn.one_hot(first, T) + jax.nn.one_hot(second, T)).T
-    return Batch(jnp.stack([values, markers], axis=-1), jnp.sum(values * markers, axis=0)[None, :, None])
-
-
-def copy(key: jax.Array, T: int, B: int) -> Batch:
-    symbols = jax.random.randint(key, (SYMBOLS, B), 0, KINDS)
-    ids = jnp.full((T + 2 * SYMBOLS, B), BLANK).at[:SYMBOLS].set(symbols).at[T + SYMBOLS - 1].set(DELIMITER)
-    return Batch(jax.nn.one_hot(ids, KINDS + 2), jax.nn.one_hot(symbols, KINDS))
-
-
-def parity(key: jax.Array, T: int, B: int) -> Batch:
-    key_bits, key_reset = jax.random.split(key)
-    bits = jax.random.bernoulli(key_bits, 0.5, (T, B))
-    reset = jax.random.bernoulli(key_reset, RESET_RATE, (T, B))
-    ones = jnp.cumsum(bits, axis=0)
-    before = jax.lax.cummax(jnp.where(reset, ones - bits, 0), axis=0)  # the ones of the pieces that are over
-    return Batch(bits[..., None].astype(float), (ones - before)[..., None] % 2.0, reset)
 
 
 TASKS = {
@@ -111,15 +79,7 @@ def predict(cell: jaxseq.Cell, params: Params, batch: Batch) -> jax.Array:
 
 
 def train(
-    task: Task,
-    cell: jaxseq.Cell,
-    key: jax.Array,
-    *,
-    T: int,
-    steps: int,
-    B: int = 16,
-    rate: float = 2e-2,
-    name: str = "",
+    task: Task, cell: jaxseq.Cell, key: jax.Array, *, T: int, steps: int, rate: float = 2e-2, name: str = ""
 ) -> tuple[Params, np.ndarray]:
     """Trains on a fresh batch a step; returns the params and the losses `[steps]`."""
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
@@ -129,13 +89,13 @@ def train(
 
     def train_step(state, key):
         params, moments = state
-        loss, gradients = jax.value_and_grad(loss_fn)(params, task.draw(key, T, B))
+        loss, gradients = jax.value_and_grad(loss_fn)(params, task.draw(key, T, BATCH))
         updates, moments = optimizer.update(gradients, moments)
         return (optax.apply_updates(params, updates), moments), loss
 
     train_chunk = jax.jit(partial(jax.lax.scan, train_step))
     key_init, key_data = jax.random.split(key)
-    params = init(key_init, task, cell)
+    params: Any = init(key_init, task, cell)
     state, losses = (params, optimizer.init(params)), []
     keys = jax.random.split(key_data, steps)
     for start in tqdm(range(0, steps, CHUNK), desc=name, disable=None):
@@ -153,29 +113,16 @@ def evaluate(
     return float(task.loss(outputs, batch.targets).mean()), float(task.correct(outputs, batch.targets).mean())
 
 
-def plot_losses(curves: dict[str, dict[str, np.ndarray]], path: Path) -> None:
-    figure = Figure(figsize=(4 * len(curves), 3.5), layout="constrained")
-    for axes, (name, losses) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
-        axes.axhline(TASKS[name].baseline, color="0.5", linestyle="--", label="no memory")
-        for cell, values in losses.items():
-            means = np.array([part.mean() for part in np.array_split(values, min(100, len(values)))])
-            axes.plot(np.linspace(0, len(values), len(means)), means, label=cell.upper())
-        axes.set(title=name, xlabel="step", ylabel=f"loss, {TASKS[name].unit}", yscale="log")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=150)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--cells", nargs="+", choices=RATES, default=list(RATES))
-    parser.add_argument("--T", type=int, default=100, help="how long to remember, at least 2; default %(default)s")
-    parser.add_argument("--size", type=positive, default=64, help="of the cell; default %(default)s")
-    parser.add_argument("--steps", type=positive, default=5000, help="of the optimiser; default %(default)s")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("memory_tasks.png"), help="the picture; default %(default)s")
-    args = parser.parse_args()
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS), help="to train on")
+    parser.add_argument("--cells", nargs="+", choices=RATES, default=list(RATES), help="to train")
+    parser.add_argument("--T", type=int, default=100, help="how long to remember, at least 2")
+    parser.add_argument("--size", type=positive, default=64, help="of the cell")
+    parser.add_argument("--steps", type=positive, default=5000, help="of the optimiser")
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
+    parser.add_argument("--out", type=Path, default=Path("memory_tasks.png"), help="the picture")
+    args = parser.parse_args(argv)
     if args.T < 2:
         parser.error(f"--T must be at least 2, so that each half has a step; got {args.T}")
     if args.out.suffix not in (".png", ".pdf", ".svg"):
@@ -189,13 +136,13 @@ def main() -> None:
         for cell_name in args.cells:
             cell = make_cell(cell_name, args.size, args.T)
             label = f"{name:8}{cell_name:6}"
-            options = {"T": args.T, "steps": args.steps, "rate": RATES[cell_name], "name": label}
-            params, curves[name][cell_name] = train(task, cell, key_train, **options)
+            given = {"T": args.T, "steps": args.steps, "rate": RATES[cell_name], "name": label}
+            params, curves[name][cell_name] = train(task, cell, key_train, **given)
             loss, accuracy = evaluate(task, cell, params, key_test, T=args.T)
             rows.append(f"{label}{loss:10.3g}{task.baseline:10.3g}{accuracy:10.1%}")
     print("task    cell        loss  baseline  accuracy", *rows, sep="\n")
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    plot_losses(curves, args.out)
+    plot_losses(curves, {name: (TASKS[name].baseline, TASKS[name].unit) for name in curves}, args.out)
     print(f"{time.perf_counter() - start:.0f} s; wrote {args.out}")
 
 

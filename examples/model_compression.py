@@ -3,9 +3,9 @@
     python -m examples.model_compression [--out runs/model_compression] [--smoke]
                                          [--model runs/series_classification/model]
 
-In: a classifier of `examples/series_classification.py`: the first of the three that this stored in --model, or else
-one that is trained here, as there. Out: a table of sizes and accuracies, and the smallest model that validates as well
-as the whole one.
+In: a classifier as `examples/series_classification.py` trains it: the first of the three that this stored in --model,
+or else one that is trained here. Out: a table of sizes and accuracies, and the smallest model that validates as well as
+the whole one.
 
 int8        `train.compression.quantize`: every matrix in int8, with a scale a column; the rest stays float32.
 zeros       `train.compression.prune`: the smallest 50 … 95 % of all weights become zero. Their size is that of a file
@@ -24,58 +24,32 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from matplotlib.figure import Figure
 
+import jaxseq
 from examples import options, out_folder
-from examples.series_classification import (
-    BATCH,
-    as_arrays,
-    fit_normalizer,
-    make_loss,
-    make_model,
-    make_optimizer,
-)
-from examples.ts_files import japanese_vowels, made_up
-from jaxseq import data, train
+from examples.data.ts_files import as_arrays, fit_normalizer, japanese_vowels, made_up
+from examples.reports.compression import plot, print_scores, zero_share
+from examples.shared.series_classifiers import make_loss
+from jaxseq import data, nn, train
 from jaxseq.train import compression
 
-NOISE = 0.6
+BATCH, NOISE = 32, 0.6
 
 
-def zero_share(params) -> float:
-    """Returns the share of zeros in the matrices."""
-    matrices = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
-    return float(sum(jnp.sum(w == 0) for w in matrices) / sum(w.size for w in matrices))
+def make_model(features: int, classes: int, size: int, key: jax.Array) -> nn.SequenceClassifier:
+    net = jaxseq.dropout(jaxseq.bidirectional(jaxseq.gru(size)), outputs=0.5)
+    return nn.SequenceClassifier(net, features, classes, pooling="mean", rngs=nnx.Rngs(key))
 
 
-def plot(table: dict[str, dict[str, float]], path: Path) -> None:
-    """Draws test accuracy over size, a line for each way of making the model smaller."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    ways = {
-        "zeros": ("pruned", "C0o:"),
-        "zeros, tuned": ("pruned and tuned", "C0o-"),
-        "zeros, tuned, int8": ("pruned, tuned and int8", "C2s-"),
-        "float32": ("float32", "kD"),
-        "int8": ("int8", "C1D"),
-    }
-    for way, (label, style) in ways.items():
-        rows = [row for row in table.values() if row["way"] == way]
-        if rows:
-            axes.plot([row["bytes"] / 1e3 for row in rows], [row["test"] for row in rows], style, label=label)
-    axes.set_xscale("log", base=2)
-    axes.set(xlabel="size, kB", ylabel="test accuracy")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+def make_optimizer(steps: int) -> optax.GradientTransformation:
+    adam = optax.adamw(optax.cosine_decay_schedule(4e-3, steps), weight_decay=1e-2)
+    return optax.chain(optax.clip_by_global_norm(1.0), adam)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "model_compression")
     parser.add_argument("--model", type=Path, help="of examples.series_classification; default: one is trained")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "model_compression")
     started = time.perf_counter()
@@ -146,14 +120,9 @@ def main(argv: list[str] | None = None) -> None:
 
     # The test part, once; the one that was chosen, as it was stored.
     models[smallest] = models[smallest][0], train.load(args.out / "model", models[smallest][1]).tree
-    print(f"\n{'':26}{'bytes':>9}{'of float32':>12}{'validation':>12}{'test':>8}")
     for name, row in table.items():
         row["test"] = float(right(models[name][1], test_batch).value)
-        share = row["bytes"] / table["float32"]["bytes"]
-        print(f"{name:26}{row['bytes']:9,d}{share:12.1%}{row['validation']:12.1%}{row['test']:8.1%}", end="")
-        print("  chosen" if name == smallest else "")
-    whole_error = np.sqrt(table["float32"]["test"] * (1 - table["float32"]["test"]) / len(test.labels))
-    print(f"standard error of the test accuracy: {whole_error:.1%} ({len(test.labels)} utterances)")
+    print_scores(table, smallest, len(test.labels))
     plot(table, args.out / "sizes.png")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")
 

@@ -13,34 +13,21 @@ problem's condition grows like e^{λT}, and each round puts few more steps right
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import jaxseq
 from examples import options, out_folder, positive
+from examples.reports.newton import MOST, Run, plot, table
 from jaxseq import diagnostics, kernels
 
 GAINS = (0.5, 0.8, 1.0, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 2.0, 2.5, 3.5)
 LENGTHS = (1000, 4000, 16000)
-MOST = 48  # rounds, after which the loop is taken
 H = 12
 CELL = jaxseq.rnn(H)
-
-
-class Run(NamedTuple):
-    gain: float
-    exponent: float
-    T: int
-    rounds: int
-    fell_back: bool
-    settled: int  # steps, before the first that has not converged
-    off: float  # from the values of `scan`
 
 
 def draw(seed: int, gain: float, T: int) -> tuple[jaxseq.RnnParams, jax.Array]:
@@ -96,42 +83,9 @@ def seconds(T: int, gain: float = 0.8, repeats: int = 5) -> dict[str, float]:
     return best
 
 
-def plot(runs: list[Run], path: Path) -> None:
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for color, T in enumerate(sorted({run.T for run in runs})):
-        for marker, fell_back in (("o", False), ("x", True)):
-            some = [run for run in runs if (run.T, run.fell_back) == (T, fell_back)]
-            style = {"c": f"C{color}", "marker": marker, "s": 120 / 3**color, "alpha": 0.7}
-            style["label"] = f"T = {T:,}{', took the loop' * fell_back}"
-            exponents = [run.exponent for run in some]
-            left.scatter(exponents, [run.rounds for run in some], **style)
-            right.scatter(exponents, [run.settled / run.rounds for run in some], **style)
-    left.set(ylabel="rounds", title=f"Rounds, at most {MOST}")
-    right.set(ylabel="steps", yscale="log", title="Steps put right a round")
-    for axes in figure.axes:
-        axes.axvline(0, color="0.4", lw=1, ls="--")
-        axes.set(xlabel="largest Lyapunov exponent, a step")
-        axes.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
-
-
-def table(runs: list[Run]) -> str:
-    """A row a gain: the exponent's mean, and of each T the rounds of all seeds, or where they had come to."""
-    lengths = sorted({run.T for run in runs})
-    lines = [f"{'gain':>5}{'exponent':>10}" + "".join(f"{f'T = {T:,}':>26}" for T in lengths)]
-    for gain in dict.fromkeys(run.gain for run in runs):
-        own = [run for run in runs if run.gain == gain]
-        told = [(run.T, f"({run.settled:,})" if run.fell_back else str(run.rounds)) for run in own]
-        cells = (", ".join(word for of_T, word in told if of_T == T) for T in lengths)
-        lines.append(f"{gain:5.1f}{np.mean([run.exponent for run in own]):10.3f}" + "".join(f"{c:>26}" for c in cells))
-    return "\n".join([*lines, f"in brackets, of those that took the loop: the steps right after {MOST} rounds"])
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = options(__doc__, "newton_rounds")
-    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--seeds", type=positive, default=3, help="nets of each gain")
     args = parser.parse_args(argv)
     out, start = out_folder(args, "newton_rounds"), time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)

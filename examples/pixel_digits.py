@@ -4,7 +4,7 @@
 
 In: a handwritten digit, 28 × 28 pixels, row after row, one pixel a step, `[B, 784, 1]`. Out: which digit it is. No net
 is told that the sequence is a picture: what stands below a pixel comes 28 steps later. The data are 5,000 digits of
-MNIST, 500 of each, see `examples/mnist.py`: 4,000 train, 500 choose, 500 test.
+MNIST, 500 of each, see `examples/data/mnist.py`: 4,000 train, 500 choose, 500 test.
 
 The nets differ in how they reach back. An LSTM carries all in its memory, with gates that start by keeping it for up to
 784 steps. S5 has linear recurrences, the same at every step, which ring at many frequencies and fade slowly; the MLPs
@@ -35,9 +35,9 @@ from sklearn.linear_model import LogisticRegression
 
 import jaxseq
 from examples import options, out_folder
-from examples.feed_forward import mlp
-from examples.mnist import made_up, mnist
-from examples.timed_steps import Run, least_seconds
+from examples.data.mnist import made_up, mnist
+from examples.shared.feed_forward import mlp
+from examples.shared.timed_steps import Run, least_seconds
 from jaxseq import data, diagnostics, nn, train
 
 BATCH, EVALUATED, SHIFT = 16, 20, 2  # digits; digits; pixels

@@ -18,6 +18,7 @@ the highest accuracy on fresh sequences is taken, and tested on others.
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +26,8 @@ from flax import nnx
 
 import jaxseq
 from examples import options, out_folder, positive
-from examples.feed_forward import mlp
-from examples.fresh_sequences import Batch, fit, plot, right
+from examples.shared.feed_forward import mlp
+from examples.shared.fresh_sequences import Batch, fit, plot, right
 from jaxseq import kernels, nn
 
 T, PAIRS, KEYS, VALUES = 64, 8, 16, 16
@@ -46,11 +47,10 @@ def draw(key: jax.Array, B: int) -> Batch:
 
 
 def attention(rngs: nnx.Rngs) -> nn.Layer:
-    sizes = {"layers": 2, "heads": 1}
-    return nn.Transformer(FEATURES, FEATURES, **sizes, causal=True, positions="rotary", rngs=rngs)
+    return nn.Transformer(FEATURES, FEATURES, layers=2, heads=1, causal=True, positions="rotary", rngs=rngs)
 
 
-def delta_net(rngs: nnx.Rngs) -> nn.Layer:
+def delta_net(rngs: nnx.Rngs) -> nn.Blocks:
     sizes = {"heads": 1, "key_size": FEATURES // 2, "value_size": FEATURES, "hidden": FEATURES}
     return nn.Blocks([nn.GatedDeltaNetBlock(FEATURES, **sizes, kernel=kernels.chunkwise(16), rngs=rngs)], rngs=rngs)
 
@@ -60,7 +60,7 @@ def diagonal(cell: jaxseq.Cell) -> jaxseq.Composite:
     return jaxseq.stack(*[jaxseq.residual(part) for _ in range(2) for part in parts])
 
 
-NETS: dict[str, Callable[[nnx.Rngs], jaxseq.Composite | nn.Layer]] = {
+NETS: dict[str, Callable[[nnx.Rngs], Any]] = {  # a Composite, or a layer of nn
     "attention": attention,
     "gated DeltaNet": delta_net,
     "min_gru": lambda rngs: diagonal(jaxseq.min_gru(FEATURES)),
@@ -74,10 +74,10 @@ def accuracy(model: nn.SequenceTagger, batch: Batch) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "recall")
-    parser.add_argument("--rates", nargs="+", type=float, default=[3e-3, 1e-2], help="default %(default)s")
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="default: all")
-    parser.add_argument("--steps", type=positive, default=500, help="of the optimiser; default %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--rates", nargs="+", type=float, default=[3e-3, 1e-2], help="of the optimiser")
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="to train; default: all")
+    parser.add_argument("--steps", type=positive, default=500, help="of the optimiser")
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "recall")
     started, curves = time.perf_counter(), {}

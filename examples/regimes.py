@@ -5,7 +5,7 @@
 In goes a series of log-returns, `[T, 1]`, in per cent. Out come K regimes, each with its mean, its volatility and how
 long it lasts; for each day the probability of each regime; and the distribution of the next return.
 
-The data are those of `examples/returns.py`, 5,030 days from 1999 to 2018. In the order of time, 60 % are fitted to,
+The data are those of `examples/data/prices.py`, 5,030 days from 1999 to 2018. In the order of time, 60 % are fitted to,
 20 % choose how many regimes there are, by their likelihood a day ahead, and 20 % test, once, what was fitted again to
 all days before them, and stored. Fits are by expectation maximisation from twenty starts each.
 
@@ -16,32 +16,20 @@ distribution, one of Student's t, and RiskMetrics' exponentially weighted varian
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from scipy import stats
 
 from examples import options, out_folder
-from examples.forecasting import compare
-from examples.returns import BLOCK, parse, prices, weighted_variance
+from examples.baselines import variances
+from examples.data import prices
+from examples.reports.regimes import Forecast, describe, plot, print_scores
 from jaxseq import data, train
 from jaxseq.structured import hmm
 
 EMISSION = hmm.gaussian()
-YEAR = 252  # trading days
-COLORS = ("C0", "C1", "C3", "k")
-
-
-class Forecast(NamedTuple):
-    """What was said of each return `[T]` the day before, told by what came: its log-density, and its quantile."""
-
-    density: np.ndarray
-    quantile: np.ndarray  # the probability of a lower return
 
 
 def fit(returns: np.ndarray, states: int, restarts: int, key: jax.Array) -> hmm.Fit:
@@ -81,66 +69,14 @@ def as_forecast(distribution, returns: np.ndarray) -> Forecast:
     return Forecast(distribution.logpdf(returns), distribution.cdf(returns))
 
 
-def make_up(days: int = 1000) -> str:
-    """Returns made-up prices as a file: two regimes, one three times as volatile, that last fifty days each."""
-    stay = jnp.log(jnp.array([[0.98, 0.02], [0.02, 0.98]]))
-    emission = hmm.GaussianParams(jnp.zeros((2, 1)), jnp.array([[0.5**2], [1.5**2]]))
-    _, xs = hmm.simulate(jax.random.key(1), EMISSION, hmm.Params(stay[0], stay, emission), days)
-    lines = ["Date,Open,High,Low,Close,Adj Close,Volume"]
-    for day, close in enumerate(1000 * np.exp(np.cumsum(np.asarray(xs)[:, 0]) / 100)):
-        year, month, number = str(np.datetime64("2000-01-01") + np.timedelta64(day, "D")).split("-")
-        lines.append(f"{int(month)}/{int(number)}/{year},{close},{1.01 * close},{close},{close},{close},1")
-    return "\n".join(lines)
-
-
-def describe(params: hmm.Params) -> None:
-    """Prints each regime."""
-    mean, deviation = moments(params)
-    transition = np.exp(np.asarray(params.log_transition, float))
-    transition /= transition.sum(axis=1, keepdims=True)
-    share = np.linalg.matrix_power(transition, 100_000)[0]
-    print(f"\n{'regime':8}{'mean, % a day':>15}{'volatility, % a year':>22}{'lasts, days':>13}{'share of days':>15}")
-    for k, stays in enumerate(np.diag(transition)):
-        lasts = 1 / (1 - stays) if stays < 1 else np.inf
-        print(f"{k + 1:<8}{mean[k]:15.3f}{np.sqrt(YEAR) * deviation[k]:22.1f}{lasts:13.1f}{share[k]:15.1%}")
-
-
-def plot(path: Path, days: np.ndarray, returns: np.ndarray, params: hmm.Params, variance: np.ndarray, test) -> None:
-    ahead, smoothed = (np.exp(np.asarray(leaf)) for leaf in regimes(params, jnp.asarray(returns, jnp.float32)))
-    mean, deviation = moments(params)
-    level = 100 * np.exp(np.cumsum(returns) / 100)
-    second = ahead @ (deviation**2 + mean**2) - (ahead @ mean) ** 2
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(10, 6.5), layout="constrained", sharex=True, height_ratios=(3, 2)
-    )
-    top.plot(days, level, color="0.8", linewidth=0.8)
-    for k in range(len(mean)):
-        at = smoothed.argmax(axis=1) == k
-        label = f"regime {k + 1}: {np.sqrt(YEAR) * deviation[k]:.0f} % a year"
-        top.plot(days[at], level[at], ".", color=COLORS[k], markersize=2.5, label=label)
-    top.set(yscale="log", ylabel="price, first day 100", title="Regimes in hindsight: smoothed probabilities")
-    top.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6, 8)))
-    top.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    top.yaxis.set_minor_locator(NullLocator())
-    bottom.plot(days, np.sqrt(YEAR * variance), color="0.6", linewidth=0.8, label="RiskMetrics, λ = 0.94")
-    bottom.plot(days, np.sqrt(YEAR * second), color="C2", linewidth=0.8, label=f"{len(mean)} regimes, filtered")
-    bottom.set(ylabel="volatility, % a year", ylim=(0, None), title="A day ahead: filtered probabilities")
-    for axes in (top, bottom):
-        axes.axvline(days[test.start], color="k", linestyle=":", linewidth=1, label="test part, from here")
-        axes.legend(frameon=False, fontsize="small", markerscale=3)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = options(__doc__, "regimes")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the starts")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "regimes")
     args.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    days, returns, _ = parse(make_up() if args.smoke else prices())
+    days, returns, _ = prices.parse(prices.made_up_regimes() if args.smoke else prices.sp500())
     first, second, test = data.split_in_time(len(returns), (0.6, 0.2, 0.2))
     known, key = slice(0, test.start), jax.random.key(args.seed)
     restarts = 4 if args.smoke else 20
@@ -164,30 +100,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     train.save(args.out / "model", params, {"states": chosen, "until": str(days[test.start - 1])})
     params = train.load(args.out / "model", params).tree
     print(f"\nchosen: {chosen}; fitted again, to {days[0]} … {days[test.start - 1]}", end="")
-    describe(params)
+    describe(*moments(params), np.exp(np.asarray(params.log_transition, float)))
 
     # The test part, once. All that baselines know is of the days before, too.
     constant = returns[known].var()
-    variance = weighted_variance(returns**2, 0.94, constant)
-    ours = f"{chosen} regimes"
+    variance = variances.of_returns(returns, constant)
     forecasts = {
-        ours: forecast(params, returns),
+        f"{chosen} regimes": forecast(params, returns),
         "normal": as_forecast(stats.norm(returns[known].mean(), np.sqrt(constant)), returns),
         "Student's t": as_forecast(stats.t(*stats.t.fit(returns[known])), returns),
         "RiskMetrics, λ = 0.94": as_forecast(stats.norm(0, np.sqrt(variance)), returns),
     }
     print(f"\n{len(returns[test])} days of the test part, {days[test.start]} to {days[-1]}: the next return, per cent")
-    print(f"{'':24}{'NLL':>9}{'in 80%':>9}{'in 95%':>9}{'in 99%':>9}")
-    for name, (density, quantile) in forecasts.items():
-        held = "".join(f"{np.mean(np.abs(2 * quantile[test] - 1) < share):9.1%}" for share in (0.8, 0.95, 0.99))
-        print(f"{name:24}{-density[test].mean():9.4f}{held}")
-    print()
-    for name in list(forecasts)[1:]:
-        mine, theirs = (-forecasts[which].density[test] for which in (ours, name))
-        change, low, high, verdict = compare(mine, theirs, BLOCK)
-        print(f"NLL against {name}: {change:+.3f} (95 % interval {low:+.3f} to {high:+.3f}), {verdict}")
-    print("No price prediction is claimed: what can be forecast is how far the price will move, not where to.")
-    plot(args.out / "regimes.png", days, returns, params, variance, test)
+    print_scores(forecasts, test)
+    ahead, smoothed = (np.exp(np.asarray(leaf)) for leaf in regimes(params, jnp.asarray(returns, jnp.float32)))
+    plot(days, returns, moments(params), ahead, smoothed, variance, test.start, args.out / "regimes.png")
     print(f"{time.perf_counter() - started:.0f} s; wrote regimes.png and model to {args.out}")
 
 

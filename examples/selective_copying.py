@@ -25,8 +25,8 @@ from flax import nnx
 
 import jaxseq
 from examples import options, out_folder, positive
-from examples.feed_forward import mlp
-from examples.fresh_sequences import Batch, fit, plot, right
+from examples.shared.feed_forward import mlp
+from examples.shared.fresh_sequences import Batch, fit, plot, right
 from jaxseq import nn
 
 T, SYMBOLS, KINDS = 256, 8, 8
@@ -72,7 +72,7 @@ NETS = {
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "selective_copying")
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="default: all")
-    parser.add_argument("--steps", type=positive, default=3000, help="of the optimiser; default %(default)s")
+    parser.add_argument("--steps", type=positive, default=3000, help="of the optimiser")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "selective_copying")

@@ -3,7 +3,7 @@
     python -m examples.series_classification [--out runs/series_classification] [--seed 0] [--smoke]
 
 In: an utterance, 12 numbers a frame, 7 to 29 frames. Out: which of nine speakers it is. The data are Japanese Vowels,
-see `examples/ts_files.py`: 270 utterances to train on, 370 to test.
+see `examples/data/ts_files.py`: 270 utterances to train on, 370 to test.
 
 A bidirectional GRU reads the frames, its outputs are averaged over the real ones, dropped out and classified. Every
 frame is normalised by the mean and deviation of the part to train on, and in training noise is added to it. How much is
@@ -14,26 +14,22 @@ last frame, whose strength is chosen by the same folds, and the most frequent sp
 """
 
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from matplotlib.figure import Figure
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import jaxseq
 from examples import options, out_folder
-from examples.ts_files import Cases, japanese_vowels, made_up
+from examples.baselines import frames
+from examples.data.ts_files import as_arrays, fit_normalizer, japanese_vowels, made_up
+from examples.reports.confusion import plot_confusion, print_scores
+from examples.shared.series_classifiers import make_loss
 from jaxseq import data, nn, train
 
-FRAMES, BATCH = 32, 32
+BATCH = 32
 
 
 def make_model(features: int, classes: int, size: int, key: jax.Array) -> nn.SequenceClassifier:
@@ -41,67 +37,14 @@ def make_model(features: int, classes: int, size: int, key: jax.Array) -> nn.Seq
     return nn.SequenceClassifier(net, features, classes, pooling="mean", rngs=nnx.Rngs(key))
 
 
-def make_loss(graph: nnx.GraphDef, noise: float) -> Callable:
-    """Returns the loss function; `noise` is added in training, in deviations of each feature."""
-
-    def loss_fn(params, batch, key):
-        key_noise, key_dropout = (None, None) if key is None else jax.random.split(key)
-        xs = data.jitter(key_noise, batch["xs"], noise, mask=batch["mask"])
-        logits = nnx.merge(graph, params)(xs, mask=batch["mask"], key=key_dropout)
-        nll = train.losses.cross_entropy(logits, batch["labels"])
-        return train.metrics.mean(nll), {"accuracy": train.metrics.accuracy(logits.argmax(-1), batch["labels"])}
-
-    return loss_fn
-
-
 def make_optimizer(steps: int) -> optax.GradientTransformation:
     adam = optax.adamw(optax.cosine_decay_schedule(4e-3, steps), weight_decay=1e-2)
     return optax.chain(optax.clip_by_global_norm(1.0), adam)
 
 
-def fit_normalizer(cases: Cases, rows: np.ndarray | None = None) -> data.Normalizer:
-    """Returns the normaliser of all frames of the cases numbered `rows`; None: of all."""
-    rows = np.arange(len(cases.labels)) if rows is None else rows
-    return data.Normalizer.fit(np.concatenate([cases.sequences[row] for row in rows]))
-
-
-def as_arrays(cases: Cases, normalizer: data.Normalizer, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Returns the cases numbered `rows`, padded: one shape for all, as the longest have 29 frames. None: all."""
-    rows = np.arange(len(cases.labels)) if rows is None else rows
-    xs, mask = data.pad([normalizer.apply(cases.sequences[row]) for row in rows], length=FRAMES)
-    return {"xs": xs, "mask": mask, "labels": cases.labels[rows]}
-
-
-def by_frames(train_part: Cases, test: Cases, folds: int) -> np.ndarray:
-    """The baseline: logistic regression on mean, first and last frame; returns its predictions of the test part."""
-    features, test_features = (
-        np.array([np.concatenate([xs.mean(0), xs[0], xs[-1]]) for xs in cases.sequences])
-        for cases in (train_part, test)
-    )
-    models = [
-        make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000)) for c in (0.01, 0.1, 1.0, 10.0, 100.0)
-    ]
-    scores = [cross_val_score(model, features, train_part.labels, cv=folds).mean() for model in models]
-    return models[int(np.argmax(scores))].fit(features, train_part.labels).predict(test_features)
-
-
-def plot_confusion(counts: np.ndarray, classes: list[str], path: Path) -> None:
-    figure = Figure(figsize=(5.5, 5), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            color = "white" if row == column else "black"
-            axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize="small")
-    ticks = {"xticks": range(len(classes)), "yticks": range(len(classes))}
-    axes.set(**ticks, xticklabels=classes, yticklabels=classes, xlabel="predicted", ylabel="is")
-    axes.set_title("Decisions on the test part, three models together", fontsize="medium")
-    figure.savefig(path, dpi=150)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "series_classification")
-    parser.add_argument("--seed", type=int, default=0, help="of the first model; default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the first model")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "series_classification")
     started = time.perf_counter()
@@ -166,14 +109,11 @@ def main(argv: list[str] | None = None) -> None:
     predicted = jax.jit(classify)(members).argmax(-1)
     majority = np.full(len(test.labels), np.bincount(train_part.labels).argmax())
     predictions = {f"GRU, seed {args.seed + number}": row for number, row in enumerate(predicted)}
-    predictions |= {"logistic regression": by_frames(train_part, test, folds), "most frequent": majority}
+    predictions |= {"logistic regression": frames.predict(train_part, test, folds), "most frequent": majority}
     found = {name: train.metrics.confusion(jnp.asarray(row), labels, classes) for name, row in predictions.items()}
     table = {name: np.array([scores.accuracy, *scores.macro]) for name, scores in found.items()}
     table = {**table, "GRU, mean of three": np.mean(list(table.values())[:3], axis=0)}
-    print(f"\n{'test part':22}{'accuracy':>10}{'precision':>11}{'recall':>8}{'F1':>8}  (macro)")
-    for name in sorted(table, key=lambda name: -table[name][0]):
-        accuracy, precision, recall, f1 = table[name]
-        print(f"{name:22}{accuracy:10.1%}{precision:11.1%}{recall:8.1%}{f1:8.1%}")
+    print_scores(table)
     counts = np.sum([scores.counts for scores in list(found.values())[:3]], axis=0)
     plot_confusion(counts, test.classes, args.out / "confusion.png")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")

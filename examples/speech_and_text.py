@@ -5,7 +5,7 @@
 In go a sound, 8 kHz, as log-mel energies of 40 ms, `[B, T, 64]`, and a text, letter by letter, `[B, S]`. Out comes a
 score of the pair. A bidirectional GRU reads the frames, another one the letters; every letter looks for the frames that
 say it, by attention, and the score is how like it they are, the mean of the cosines. The data are telephone prompts,
-one speaker, see `examples/spoken_prompts.py`. No text that is tested is trained on, in any recording.
+one speaker, see `examples/data/spoken_prompts.py`. No text that is tested is trained on, in any recording.
 
 In training each sound is scored with each text of its batch, and the matching one is to be found from either side: the
 cross-entropy over rows and over columns (InfoNCE, as CLIP does). The texts of a batch are about as long, so that length
@@ -23,29 +23,24 @@ that suit the validation part. Texts that are exchanged for one another are any 
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from matplotlib.figure import Figure
 
 import jaxseq
 from examples import options, out_folder
-from examples.matching import by_duration, combine, decisions, places, plot_scores
-from examples.spoken_digits import RATE, speak
-from examples.spoken_prompts import SECONDS, Prompts, asterisk, made_up
+from examples.baselines import durations
+from examples.data.prompt_batches import EVERY, VOCABULARY, as_batch, training
+from examples.data.spoken_prompts import asterisk, made_up
+from examples.reports.matching import by_each, plot_attention, plot_scores, print_row, print_scores
+from examples.shared.comparison import compare
+from examples.shared.spectra import BANDS, TOGETHER, wide_features
 from jaxseq import data, nn, train
 from jaxseq.structured import ctc
-
-BANDS, FRAME, HOP, TOGETHER = 32, 0.032, 0.020, 2  # of the mel scale; seconds; frames that are read as one
-SPOKEN, LETTERS = round(1.875 * RATE), 28  # shapes are once, twice, four times these: samples, and letters
-VOCABULARY = data.Vocabulary.build(["abcdefghijklmnopqrstuvwxyz "], padding="<blank>", unknown=None)
-EVERY = 50
 
 
 class Matcher(nnx.Module):
@@ -87,60 +82,12 @@ def unit(xs: jax.Array) -> jax.Array:
     return xs / jnp.sqrt(jnp.sum(jnp.square(xs), axis=-1, keepdims=True) + 1e-6)
 
 
-def features(batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-    """Returns log-mel energies `[B, T, TOGETHER × BANDS]`, each band normalised over the sound, and what is real."""
-    mels = data.log_mel(batch["signal"], RATE, bands=BANDS, size_seconds=FRAME, hop_seconds=HOP)
-    mask = data.frame_mask(batch["real"], round(FRAME * RATE), round(HOP * RATE))
-    mean, deviation = (f(mels, axis=1, keepdims=True, where=mask[..., None]) for f in (jnp.mean, jnp.std))
-    mels = jnp.where(mask[..., None], (mels - mean) / (deviation + 0.1), 0)
-    T = mels.shape[1] // TOGETHER
-    return mels[:, : T * TOGETHER].reshape(len(mels), T, -1), mask[:, TOGETHER - 1 :: TOGETHER]
-
-
-def make_batch(sounds: Sequence[np.ndarray], texts: Sequence[str]) -> data.Batch:
-    """Returns sounds and texts, both padded to as many of their units, a power of two: few shapes are compiled."""
-    units = max(max(map(len, sounds)) / SPOKEN, max(map(len, texts)) / LETTERS)
-    units = 2 ** max(0, math.ceil(math.log2(units)))
-    signal, real = data.pad(sounds, length=units * SPOKEN)
-    ids, letter_mask = data.pad([VOCABULARY.encode(text) for text in texts], length=units * LETTERS)
-    return {"signal": signal, "real": real, "ids": ids, "letter_mask": letter_mask}
-
-
-def as_batch(part: Prompts) -> data.Batch:
-    """Returns a part as it is, but for the loudness and noise 30 dB below the voice."""
-    spoken = [
-        speak(part.sounds, [row], np.random.default_rng(row), decibels=(30, 30), spread=0)
-        for row in range(len(part.texts))
-    ]
-    return make_batch(spoken, part.texts)
-
-
-def training(part: Prompts, size: int, most: int, seed: int) -> data.Loader:
-    """Returns new batches without end: one to `most` recordings, one after the other, of about as many letters."""
-
-    def plan(epoch):
-        def batch(i):
-            random, drawn = np.random.default_rng([seed, epoch, i]), {}
-            while len(drawn) < 4 * size:
-                rows = random.integers(len(part.texts), size=1 + i % most)
-                if sum(len(part.sounds[row]) for row in rows) <= SECONDS * RATE:
-                    drawn[" ".join(part.texts[row] for row in rows)] = rows  # no text twice
-            start = random.integers(3 * size)
-            texts = sorted(drawn, key=len)[start : start + size]
-            given = {"decibels": (5, 40), "spread": 0.15}
-            return make_batch([speak(part.sounds, drawn[text], random, **given) for text in texts], texts)
-
-        return batch
-
-    return data.Loader(EVERY, plan)
-
-
 def make_loss(graph: nnx.GraphDef) -> Callable:
     """Returns the loss: cross-entropy of the matching text and of the matching sound, and of the spelling."""
 
     def loss_fn(params, batch, key):
         keys = (None,) * 4 if key is None else jax.random.split(key, 4)
-        model, (xs, mask) = nnx.merge(graph, params), features(batch)
+        model, (xs, mask) = nnx.merge(graph, params), wide_features(batch)
         ids, letter_mask = batch["ids"], batch["letter_mask"]
         xs = data.time_mask(keys[0], xs, spans=2, width=6, mask=mask)
         hidden = data.feature_mask(keys[1], xs.reshape(len(xs), -1, BANDS), spans=2, width=4)
@@ -156,50 +103,9 @@ def make_loss(graph: nnx.GraphDef) -> Callable:
     return loss_fn
 
 
-class Compared(NamedTuple):
-    """What comes of N sounds and N texts."""
-
-    attention: jax.Array  # [N, N], scores of each sound with each text
-    ctc: jax.Array  # [N, N], log-probabilities a letter
-    xs: jax.Array  # [N, T, TOGETHER × BANDS], the frames
-    mask: jax.Array  # bool [N, T]
-    weights: jax.Array  # [N, S, T / 2], where the letters of each sound's own text look
-
-
-@nnx.jit
-def compare(model: Matcher, batch: data.Batch) -> Compared:
-    """Compares each sound with each text."""
-    (xs, mask), letter_mask = features(batch), batch["letter_mask"]
-    (frames, log_probs), letters = model.hear(xs, mask), model.understand(batch["ids"], letter_mask)
-
-    def one(sound):  # after the other: all of them at once would take much memory
-        number, frames, log_probs, mask = sound
-        scores, weights = model.score(frames[None], mask[None], letters, letter_mask)
-        log_probs, time_mask = (jnp.repeat(leaf[:, None], len(letters), axis=1) for leaf in (log_probs, mask))
-        nll = ctc.loss(log_probs, batch["ids"].T, mask=time_mask, label_mask=letter_mask.T)
-        nll = jnp.minimum(nll / letter_mask.sum(axis=1), 100)  # not inf, where the text is too long
-        return scores[0], -nll, weights[0, number]
-
-    attention, log_likelihood, weights = jax.lax.map(one, (jnp.arange(len(xs)), frames, log_probs, mask))
-    return Compared(attention, log_likelihood, xs, mask, weights)
-
-
-def plot_attention(path: Path, xs: np.ndarray, weights: np.ndarray, text: str) -> None:
-    """Draws the frames of a sound, and where the letters of its text look, `[S, T / 2]`."""
-    mels = xs.reshape(-1, BANDS)
-    extent = (0, HOP * len(mels))
-    figure = Figure(figsize=(9, 0.15 * len(text) + 3), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.15 * len(text)))
-    top.imshow(mels.T, origin="lower", aspect="auto", extent=(*extent, 0, BANDS), cmap="magma")
-    top.set(ylabel="mel band", title="Log-mel energies, and where each letter looks")
-    bottom.imshow(weights, aspect="auto", extent=(*extent, len(text) - 0.5, -0.5), cmap="Blues")
-    bottom.set(yticks=range(len(text)), yticklabels=text.replace(" ", "␣"), xlabel="seconds", ylabel="text")
-    figure.savefig(path, dpi=150)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = options(__doc__, "speech_and_text")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "speech_and_text")
     started = time.perf_counter()
@@ -213,18 +119,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     adam = optax.adamw(optax.warmup_cosine_decay_schedule(0, rate, EVERY * epochs // 16, EVERY * epochs))
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), adam)
 
-    def tell(so_far):
-        row = so_far.history[-1]
-        numbers = ", ".join(f"{name} {row[f'validation/{name}']:.3f}" for name in ("loss", "accuracy", "spelling"))
-        print(f"step {row['step']}, {row['seconds']:.0f} s: loss {row['loss']:.3f}, validation {numbers}", flush=True)
-
     result = train.fit(
         train.make_step(loss_fn, optimizer),
         train.init(params, optimizer, jax.random.key(args.seed)),
         training(train_part, batch_size, most, args.seed),
         epochs=epochs,
         validate=train.evaluator(loss_fn, [validating]),
-        callbacks=[tell],
+        callbacks=[print_row],
         checkpoints=train.Checkpoints(args.out / "checkpoints", keep=1, settings=[args.seed, args.smoke]),
         progress=True,
     )
@@ -233,33 +134,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = nnx.merge(graph, train.load(args.out / "model", params).tree)
 
     # The test part, once. What needs choosing was chosen on the validation part.
-    found = [jax.tree.map(np.asarray, compare(model, batch)) for batch in (validating, as_batch(test))]
+    found = [
+        jax.tree.map(np.asarray, compare(model, *wide_features(batch), batch)) for batch in (validating, as_batch(test))
+    ]
     attention, spelling = [part.attention for part in found], [part.ctc for part in found]
-    duration = [by_duration(train_part, part) for part in (validation, test)]
-    methods = {
-        "attention": attention,
-        "CTC": spelling,
-        "duration": duration,
-        "all three": combine([attention, spelling, duration], validation.texts),
-        "sound alone": [np.broadcast_to(scores.mean(axis=1, keepdims=True), scores.shape) for scores in attention],
-        "text alone": [np.broadcast_to(scores.mean(axis=0), scores.shape) for scores in attention],
-    }
-    print(f"\n{'test part,':22}{'with any other text':>36}{'with one as long':>36}{'its text among all':>24}")
-    columns = 2 * f"{'accuracy':>12}{'prec.':>8}{'recall':>8}{'F1':>8}"
-    print(f"{f'{len(test.texts)} + {len(test.texts)} pairs':22}{columns}{'first':>9}{'in 5':>8}{'MRR':>7}")
-    for name, (known, scores) in methods.items():
-        numbers, place = "", places(scores)
-        for alike in (False, True):
-            accuracy, *others = decisions(scores, test.texts, (known, validation.texts), alike=alike)
-            numbers += f"{accuracy:12.1%}" + "".join(f"{number:8.1%}" for number in others)
-        print(f"{name:22}{numbers}{np.mean(place <= 1):9.1%}{np.mean(place <= 5):8.1%}{np.mean(1 / place):7.3f}")
-
-    shown = np.argsort([len(text) for text in test.texts], kind="stable")[:: max(len(test.texts) // 20, 1)]
-    plot_scores(args.out / "scores.png", attention[1][np.ix_(shown, shown)], [test.texts[row] for row in shown])
+    duration = [durations.by_duration(train_part, part) for part in (validation, test)]
+    print_scores(by_each(attention, spelling, duration, validation.texts), validation.texts, test.texts)
+    plot_scores(args.out / "scores.png", attention[1], test.texts)
     row = next(row for row, text in enumerate(test.texts) if len(text) < 40 and (args.smoke or len(text) > 25))
-    real, seen = found[1].mask[row], found[1].weights[row]
-    weights = seen[: len(test.texts[row]), : len(real[::2][real[::2]])]
-    plot_attention(args.out / "attention.png", found[1].xs[row][real], weights, test.texts[row])
+    plot_attention(args.out / "attention.png", found[1], row, test.texts[row])
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")
 
 

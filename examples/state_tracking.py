@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 import jaxseq
 from examples import options, out_folder
-from examples.fresh_sequences import Batch, fit, right
+from examples.shared.fresh_sequences import Batch, fit, right
 from jaxseq import kernels, nn, recurrences
 
 T, LONG = 40, 256  # steps, to train on and to test
@@ -124,7 +124,7 @@ def plot(curves: dict[str, dict[str, np.ndarray]], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "state_tracking")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "state_tracking")
     (tasks, nets), started, curves = SMOKE if args.smoke else (TASKS, NETS), time.perf_counter(), {}

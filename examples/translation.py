@@ -3,8 +3,8 @@
     python -m examples.translation [--models GRU Transformer] [--out runs/translation] [--seed 0] [--smoke]
 
 In goes a verse of at most 20 words, out comes its translation, both in lower case and without punctuation, as subword
-units. The verses are 12,122 pairs, see `examples/bible.py`: 85 % to train on, 5 % to validate, 10 % to test. No text of
-either side is in two parts, but parallel books have verses that differ in a word.
+units. The verses are 12,122 pairs, see `examples/data/bible.py`: 85 % to train on, 5 % to validate, 10 % to test. No
+text of either side is in two parts, but parallel books have verses that differ in a word.
 
 A bidirectional GRU reads the verse and another one writes, once from its last state alone, once with attention to all
 that was read; the third model is a Transformer. Each is stored where it was best on the validation part, and read
@@ -15,22 +15,21 @@ TF-IDF; what that counts is chosen on the validation part. A run that was stoppe
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-import sacrebleu
 from flax import nnx
-from matplotlib.figure import Figure
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 import jaxseq
-from examples import bible, options, out_folder, pairs, subwords
-from examples.bible import Verses
-from examples.pairs import Pairs
-from jaxseq import data, diagnostics, nn, train
+from examples import options, out_folder
+from examples.baselines import nearest
+from examples.data import bible
+from examples.reports.translation import plot_alignment, plot_curves, print_examples, scores
+from examples.shared import pairs
+from examples.shared.units import Units
+from jaxseq import data, nn, train
 
-START, END, BATCH = "<start>", "<end>", 32
+BATCH = 32
 READ, WRITTEN = 36, 48  # units: of the longest sequences that are trained on, and that are written
 
 
@@ -55,9 +54,9 @@ SMOKE = Recipe(16, 32, 1, 0.0, 1e-2, 100)
 
 def make_model(name: str, recipe: Recipe, vocabulary: int, rngs: nnx.Rngs) -> nn.Seq2Seq:
     D, H, layers, rate = recipe[:4]
-    ids = {"source_vocabulary": vocabulary, "target_vocabulary": vocabulary, "start": 2, "end": 3}
+    ids: dict[str, Any] = {"source_vocabulary": vocabulary, "target_vocabulary": vocabulary, "start": 2, "end": 3}
     if name == "Transformer":
-        shape = {"layers": layers, "heads": 2, "hidden": 2 * H, "dropout": rate, "rngs": rngs}
+        shape: dict[str, Any] = {"layers": layers, "heads": 2, "hidden": 2 * H, "dropout": rate, "rngs": rngs}
         encoder = nn.Transformer(D, H, causal=False, **shape)
         decoder = nn.Transformer(D, H, causal=True, max_length=WRITTEN, memory_features=H, **shape)
     else:
@@ -65,33 +64,6 @@ def make_model(name: str, recipe: Recipe, vocabulary: int, rngs: nnx.Rngs) -> nn
         encoder, decoder = (jaxseq.dropout(net, inputs=rate, outputs=rate) for net in nets)
     attention = "general" if name == "GRU with attention" else None
     return nn.Seq2Seq(encoder, decoder, features=D, attention=attention, **ids, rngs=rngs)
-
-
-class Units(NamedTuple):
-    """From texts to ids, and back."""
-
-    merges: list[tuple[str, str]]
-    vocabulary: data.Vocabulary
-
-    @classmethod
-    def learn(cls, verses: Verses, count: int) -> "Units":
-        """Returns the units of both languages together, so that a name can be copied unit by unit."""
-        texts = [*verses.sources, *verses.targets]
-        merges = subwords.learn(texts, count)
-        return cls(merges, data.Vocabulary.build(subwords.split(texts, merges), specials=(START, END)))
-
-    def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """Returns the ids of each text."""
-        return [self.vocabulary.encode(units) for units in subwords.split(texts, self.merges)]
-
-    def pairs(self, verses: Verses, longest: int) -> Pairs:
-        """Returns the ids of both sides, but for a few long lists of names, so that one program fits all batches."""
-        both = zip(self.encode(verses.sources), self.encode(verses.targets), strict=True)
-        return Pairs(*zip(*(pair for pair in both if max(map(len, pair)) <= longest), strict=True))
-
-    def decode(self, ids: np.ndarray) -> str:
-        """Returns the text of some ids."""
-        return subwords.join(self.vocabulary.decode(ids))
 
 
 def load(folder: Path) -> tuple[nn.Seq2Seq, Units]:
@@ -103,55 +75,10 @@ def load(folder: Path) -> tuple[nn.Seq2Seq, Units]:
     return nnx.merge(graph, train.load(folder, params).tree), units
 
 
-def nearest(training: Verses, validation: Verses, sources: list[str]) -> list[str]:
-    """The baseline: the translation of the verse to train on whose source is most alike."""
-
-    def find(sources, **ngrams):
-        vectorizer = TfidfVectorizer(sublinear_tf=True, **ngrams)
-        known = vectorizer.fit_transform(training.sources)
-        rows = (vectorizer.transform(sources) @ known.T).toarray().argmax(axis=1)
-        return [training.targets[row] for row in rows]
-
-    def score(ngrams):
-        return sacrebleu.corpus_bleu(find(validation.sources, **ngrams), [validation.targets]).score
-
-    ways = ({}, {"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5)})
-    return find(sources, **max(ways, key=score))
-
-
-def scores(written: list[str], references: list[str]) -> str:
-    metrics = (sacrebleu.corpus_bleu, sacrebleu.corpus_chrf)
-    return "{:12.1f}{:6.1f}".format(*(metric(written, [references]).score for metric in metrics))
-
-
-def plot_curves(histories: dict[str, list[dict[str, float]]], path: Path) -> None:
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for name, history in histories.items():
-        axes.plot(*zip(*((row["seconds"], row["validation/loss"]) for row in history), strict=True), "o-", label=name)
-    axes.set(xlabel="seconds of training", ylabel="nats a unit", title="Validation part")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-
-
-def plot_alignment(model: nn.Seq2Seq, units: Units, source: str, target: str, path: Path) -> None:
-    """Draws where a translation looks; a unit that goes on with a word has a hyphen before it."""
-    ids = [row[None] for row in units.encode([source, target])]
-    names = [
-        [unit[1:] if unit.startswith(subwords.SPACE) else f"-{unit}" for unit in row]
-        for row in subwords.split([source, target], units.merges)
-    ]
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    weights = nnx.jit(nn.Seq2Seq.alignments)(model, *ids)[0]
-    diagnostics.plot_alignment(weights, source=names[0], target=[*names[1], END], ax=figure.subplots())
-    figure.savefig(path, dpi=150)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "translation")
-    parser.add_argument("--models", nargs="+", choices=RECIPES, default=list(RECIPES), help="default: all")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--models", nargs="+", choices=RECIPES, default=list(RECIPES), help="to train; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "translation")
     started = time.perf_counter()
@@ -197,15 +124,11 @@ def main(argv: list[str] | None = None) -> None:
         greedy, written[name] = ([units.decode(row) for row in rows] for rows in found)
         both = scores(greedy, test.targets) + scores(written[name], test.targets)
         print(f"{name:22}{fact}{both}", flush=True)
-    baselines = {"nearest verse": nearest(training, validation, test.sources), "the English": test.sources}
+    baselines = {"nearest verse": nearest.translate(training, validation, test.sources), "the English": test.sources}
     for name, texts in baselines.items():
         print(f"{name:55}{scores(texts, test.targets)}")
 
-    for i in np.linspace(0, len(test.sources) - 1, 6).astype(int):
-        print()
-        texts = {"English": test.sources[i], "Spanish": test.targets[i]}
-        for name, text in (texts | {name: texts[i] for name, texts in written.items()}).items():
-            print(f"{name:20}{text}")
+    print_examples(test.sources, test.targets, written)
     if "GRU with attention" in written:
         first = test.sources[0], written["GRU with attention"][0]
         plot_alignment(models["GRU with attention"], units, *first, args.out / "alignment.png")

@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from examples import address_parsing, addresses, crfsuite
+from examples import address_parsing
+from examples.baselines import crfsuite
+from examples.data import addresses
 from jaxseq import data
 
 XML = b"""<AddressCollection>
@@ -26,7 +28,7 @@ def test_parse():
 
 def test_nothing_is_tested_twice_or_trained_on():
     tested = []
-    for training, validation, test in address_parsing.folds(100):
+    for training, validation, test in addresses.folds(100):
         assert [len(training), len(validation), len(test)] == [70, 10, 20]
         assert sorted(np.concatenate([training, validation, test])) == list(range(100))
         tested += test.tolist()
@@ -34,11 +36,11 @@ def test_nothing_is_tested_twice_or_trained_on():
 
 
 def test_words_and_letters():
-    assert [address_parsing.plain(word) for word in ("(60611,", "St.", "#", "2B")] == ["00000", "st", "", "0b"]
+    assert [addresses.plain(word) for word in ("(60611,", "St.", "#", "2B")] == ["00000", "st", "", "0b"]
     vocabulary = data.Vocabulary.build([["oak", "00"]])
-    encoded = address_parsing.encode([["Oak,", "12", "Abcdefghijklmnop"], ["é"]], vocabulary)
+    encoded = addresses.encode([["Oak,", "12", "Abcdefghijklmnop"], ["é"]], vocabulary)
     assert [row.tolist() for row in encoded["words"]] == [[2, 3, 1], [1]]
-    letters = ["".join(address_parsing.ALPHABET.decode(row[row > 0])) for rows in encoded["letters"] for row in rows]
+    letters = ["".join(addresses.ALPHABET.decode(row[row > 0])) for rows in encoded["letters"] for row in rows]
     assert letters == ["Oak,", "00", "Abcdefklmnop", "<unk>"]
 
 

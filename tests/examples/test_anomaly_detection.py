@@ -6,23 +6,26 @@ import numpy as np
 import pytest
 
 from examples import anomaly_detection
+from examples.baselines import naive
+from examples.data import blood_pressure
+from examples.reports import anomalies
 from jaxseq import train
 
 
 def test_parse():
-    values, labels = anomaly_detection.parse("timestamp,value,is_anomaly\n0,63.5,0\n1,-2e1,1\n2,7,0\n")
+    values, labels = blood_pressure.parse("timestamp,value,is_anomaly\n0,63.5,0\n1,-2e1,1\n2,7,0\n")
     assert values.tolist() == [63.5, -20.0, 7.0]
     assert labels.tolist() == [False, True, False]
 
 
 def test_find_period():
     steps = np.arange(400)
-    assert anomaly_detection.find_period(5 + np.sin(2 * np.pi * steps / 37)) == 37
-    assert anomaly_detection.find_period(np.sin(2 * np.pi * steps / 25) ** 3) == 25
+    assert naive.find_period(5 + np.sin(2 * np.pi * steps / 37)) == 37
+    assert naive.find_period(np.sin(2 * np.pi * steps / 25) ** 3) == 25
 
 
 def test_naive_forecasts():
-    forecasts = anomaly_detection.naive_forecasts(np.array([1.0, 3.0, 7.0, 8.0]), 3)
+    forecasts = naive.naive_forecasts(np.array([1.0, 3.0, 7.0, 8.0]), 3)
     nan = np.nan
     np.testing.assert_array_equal(forecasts["last value"], [nan, 1, 3, 7])
     np.testing.assert_array_equal(forecasts["straight line"], [nan, nan, 5, 11])
@@ -30,13 +33,13 @@ def test_naive_forecasts():
 
 
 def test_smooth():
-    np.testing.assert_allclose(anomaly_detection.smooth(np.eye(1, 9, 4)[0]), [0, 0, 0.2, 0.2, 0.2, 0.2, 0.2, 0, 0])
+    np.testing.assert_allclose(anomalies.smooth(np.eye(1, 9, 4)[0]), [0, 0, 0.2, 0.2, 0.2, 0.2, 0.2, 0, 0])
 
 
 def test_runs():
     flags = np.array([True, True, False, True, False, False, True])
-    assert anomaly_detection.runs(flags) == [slice(0, 2), slice(3, 4), slice(6, 7)]
-    assert anomaly_detection.runs(np.zeros(3, bool)) == []
+    assert anomalies.runs(flags) == [slice(0, 2), slice(3, 4), slice(6, 7)]
+    assert anomalies.runs(np.zeros(3, bool)) == []
 
 
 def test_hit():
@@ -45,7 +48,7 @@ def test_hit():
         begin, end = anomaly.start, anomaly.stop - 1
         low, high = min(begin - length, begin - 100), max(end + length, end + 100)
         for place in (low, low + 1, 350, high - 1, high):
-            assert anomaly_detection.hit(np.eye(1, 800, place)[0], anomaly) == (low < place < high)
+            assert anomalies.hit(np.eye(1, 800, place)[0], anomaly) == (low < place < high)
 
 
 @pytest.mark.learn

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from examples import ensemble
+from examples.reports import calibration
 from jaxseq import train
 
 
 def test_score():
     probabilities = np.array([[0.95, 0.05], [0.92, 0.08], [0.55, 0.45], [0.3, 0.7]])
     labels = np.array([0, 1, 1, 1])
-    scores = ensemble.score(probabilities, labels)
+    scores = calibration.score(probabilities, labels)
     assert scores["accuracy"] == 0.5
     np.testing.assert_allclose(scores["NLL"], -np.log([0.95, 0.08, 0.45, 0.7]).mean())
     # two in the highest bin, half of them right; one each in two others
     np.testing.assert_allclose(scores["ECE"], 0.5 * abs(0.935 - 0.5) + 0.25 * 0.55 + 0.25 * 0.3)
-    share, confidence, accuracy = ensemble.bins(np.array([[1.0, 0.0]]), np.array([0]))
+    share, confidence, accuracy = calibration.bins(np.array([[1.0, 0.0]]), np.array([0]))
     assert share.tolist() == confidence.tolist() == accuracy.tolist() == [0] * 9 + [1]
 
 

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from examples import forecasting, forecasting_co2
+from examples.data import co2 as co2_data
+from examples.data import weather
+from examples.reports.bootstrap import compare
 
 WEATHER = """date,precipitation,temp_max,temp_min,wind,weather
 2012/02/28,0.0,12.8,5.0,4.7,drizzle
@@ -20,27 +23,27 @@ def mae(printed, name):
 
 
 def test_weather_is_parsed():
-    days, table = forecasting.parse_weather(WEATHER)
+    days, table = weather.parse(WEATHER)
     np.testing.assert_array_equal(days, np.array(["2012-02-28", "2012-02-29", "2012-03-01"], "datetime64[D]"))
     np.testing.assert_array_equal(table[1], [10.6, 2.8, 10.9, 4.5, 0, 0, 1, 0, 0])
     with pytest.raises(ValueError, match="a day is missing"):
-        forecasting.parse_weather(WEATHER.replace("2012/02/29", "2012/02/27"))
+        weather.parse(WEATHER.replace("2012/02/29", "2012/02/27"))
 
 
 def test_co2_is_parsed():
-    days, co2 = forecasting_co2.parse_co2(CO2)
+    days, co2 = co2_data.parse(CO2)
     np.testing.assert_array_equal(days, np.array(["1958-03-29", "1958-04-05", "1958-04-12"], "datetime64[D]"))
     np.testing.assert_array_equal(co2, [316.1, np.nan, 317.6])
     with pytest.raises(ValueError, match="a week is missing"):
-        forecasting_co2.parse_co2(CO2.replace("19580405", "19580406"))
+        co2_data.parse(CO2.replace("19580405", "19580406"))
 
 
 def test_weather_parts_do_not_leak():
-    days, table = forecasting.parse_weather(forecasting.make_up(1000))
-    whole = forecasting.weather_task(days, table, epochs=1)
+    days, table = weather.parse(weather.made_up(1000))
+    whole = forecasting.weather_task(days, table)
     changed = table.copy()
     changed[500:] += 100.0  # from the validation part on
-    other = forecasting.weather_task(days, changed, epochs=1)
+    other = forecasting.weather_task(days, changed)
     for ours, theirs in zip(whole.parts[0][:3], other.parts[0][:3], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert whole.scale == other.scale
@@ -54,10 +57,10 @@ def test_weather_parts_do_not_leak():
 
 
 def test_co2_forecasts_a_change_and_leaves_gaps_out():
-    days, co2 = forecasting_co2.parse_co2(forecasting_co2.make_up(600))
+    days, co2 = co2_data.parse(co2_data.made_up(600))
     co2[30] = np.nan
-    task = forecasting_co2.co2_task(days, co2, epochs=1)
-    risen = forecasting_co2.co2_task(days, co2 + 50.0, epochs=1)
+    task = forecasting_co2.co2_task(days, co2)
+    risen = forecasting_co2.co2_task(days, co2 + 50.0)
     for part, other in zip(task.parts, risen.parts, strict=True):
         np.testing.assert_allclose(part.xs, other.xs, atol=1e-4)
         np.testing.assert_allclose(part.anchor + 50.0, other.anchor)
@@ -66,7 +69,7 @@ def test_co2_forecasts_a_change_and_leaves_gaps_out():
     np.testing.assert_array_equal(training.targets[0], co2[129 + forecasting_co2.LEADS])
     assert training.xs[0, 2, 4] == training.xs[0, 2, 3]
     np.testing.assert_allclose(training.xs[0, 2, 13], np.mean(~np.isnan(co2[26:39])), rtol=1e-6)
-    batch = forecasting.as_batch(training, task.scale)
+    batch = task.batch(training)
     np.testing.assert_array_equal(batch["mask"], ~np.isnan(training.targets))
     assert not batch["mask"].all()
     rows = 129 + np.arange(len(training.targets))  # of the last values that are read
@@ -78,13 +81,13 @@ def test_co2_forecasts_a_change_and_leaves_gaps_out():
 def test_the_bootstrap_finds_what_is_plain_and_nothing_else():
     random = np.random.default_rng(0)
     noise = random.normal(size=(2, 400))
-    change, low, high, verdict = forecasting.compare(noise[0], noise[1], 14)
+    change, low, high, verdict = compare(noise[0], noise[1], 14)
     assert low < change < high
     assert verdict == "no clear difference"
-    assert forecasting.compare(noise[0], noise[1] + 1, 14)[3] == "better"
-    assert forecasting.compare(noise[0] + 1, noise[1], 14)[3] == "worse"
+    assert compare(noise[0], noise[1] + 1, 14)[3] == "better"
+    assert compare(noise[0] + 1, noise[1], 14)[3] == "worse"
     # Blocks of one are the plain bootstrap of a mean, whose interval is that of the normal distribution.
-    ends = np.array(forecasting.compare(noise[0], noise[1], 1)[1:3]) - change
+    ends = np.array(compare(noise[0], noise[1], 1)[1:3]) - change
     np.testing.assert_allclose(ends, np.array([-1.96, 1.96]) * np.std(noise[0] - noise[1]) / 20, rtol=0.1)
 
 

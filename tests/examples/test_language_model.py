@@ -13,8 +13,11 @@ import pytest
 from flax import nnx
 
 import jaxseq
-from examples.language_model import bits_by_id, clean, encode, main, make_up, mix, parse_poems, shuffled_pieces
-from examples.ngrams import bits_by_order
+from examples.baselines.ngrams import bits_by_order
+from examples.data.works import clean, encode, made_up, parse_poems
+from examples.language_model import main
+from examples.reports.language import mix
+from examples.shared.characters import bits_by_id, shuffled_pieces
 from jaxseq import data, nn
 
 POEMS = """\x1b[32m《春晓・其一》\x1b[m
@@ -118,7 +121,7 @@ def test_ngrams_of_too_high_an_order_are_refused():
 
 
 def test_the_made_up_parts_share_no_work():
-    parts = make_up()
+    parts = made_up()
     assert len({work for part in parts for work in part}) == sum(map(len, parts)) == 40
 
 

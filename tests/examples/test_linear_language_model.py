@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from examples.linear_language_model import NETS, main
-from examples.timed_steps import Run, least_seconds
+from examples.shared.timed_steps import Run, least_seconds
 from jaxseq import train
 
 

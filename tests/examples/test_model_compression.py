@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from examples import model_compression
-from examples.series_classification import make_model
+from examples.reports import compression
 from jaxseq import train
 
 
@@ -21,7 +21,7 @@ def table_of(printed):
 
 def test_zero_share():
     params = {"b": jnp.zeros(3), "w": jnp.array([[0.0, 1.0], [2.0, 3.0]])}
-    assert model_compression.zero_share(params) == 0.25
+    assert compression.zero_share(params) == 0.25
 
 
 @pytest.mark.learn
@@ -45,7 +45,9 @@ def test_smoke_run_learns_and_goes_on(tmp_path, capsys):
 
 @pytest.mark.learn
 def test_takes_a_stored_model(tmp_path, capsys):
-    members = [nnx.split(make_model(3, 3, 5, jax.random.key(seed)), nnx.Param)[1] for seed in range(3)]
+    members = [
+        nnx.split(model_compression.make_model(3, 3, 5, jax.random.key(seed)), nnx.Param)[1] for seed in range(3)
+    ]
     info = {"mean": [0.0] * 3, "std": [1.0] * 3, "classes": list("abc"), "size": 5}
     train.save(tmp_path / "stored", jax.tree.map(lambda *leaves: jnp.stack(leaves), *members), info)
     model_compression.main(["--smoke", "--out", str(tmp_path / "out"), "--model", str(tmp_path / "stored")])

@@ -5,7 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from examples import pairs, phonemes
+from examples import phonemes
+from examples.baselines import alphabet
+from examples.data import pronunciations
+from examples.reports.pronunciations import error_rates
+from examples.shared import pairs
 from jaxseq import train
 
 LINES = """
@@ -18,7 +22,7 @@ a's EY1 Z
 
 
 def test_pronunciations_of_a_word_come_together_once_each():
-    assert phonemes.parse(LINES.strip()) == {
+    assert pronunciations.parse(LINES.strip()) == {
         "read": [("R", "EH1", "D"), ("R", "IY1", "D")],
         "aachen": [("AA1", "K", "AH0", "N")],
         "a's": [("EY1", "Z")],
@@ -26,19 +30,19 @@ def test_pronunciations_of_a_word_come_together_once_each():
 
 
 def test_errors_are_counted_against_the_nearest_pronunciation():
-    lexicon = phonemes.parse(LINES.strip())
+    lexicon = pronunciations.parse(LINES.strip())
     said = [("R", "IY0", "D"), ("AA1", "K", "N"), ("EY1", "Z")]
-    per, wer = phonemes.error_rates(lexicon, list(lexicon), said, stress=True)
+    per, wer = error_rates(lexicon, list(lexicon), said, stress=True)
     assert (per, wer) == (pytest.approx(2 / 9), pytest.approx(2 / 3))
-    per, wer = phonemes.error_rates(lexicon, list(lexicon), said, stress=False)
+    per, wer = error_rates(lexicon, list(lexicon), said, stress=False)
     assert (per, wer) == (pytest.approx(1 / 9), pytest.approx(1 / 3))
-    per, wer = phonemes.error_rates(lexicon, ["a's", "a's"], [("EY1", "Z"), ()], stress=True)  # a word said twice
+    per, wer = error_rates(lexicon, ["a's", "a's"], [("EY1", "Z"), ()], stress=True)  # a word said twice
     assert (per, wer) == (pytest.approx(1 / 2), pytest.approx(1 / 2))
 
 
 def test_the_baseline_takes_the_word_that_begins_alike():
     lexicon = {"ba": [("B", "AA1")], "banana": [("B", "N")], "car": [("K",)]}
-    found = phonemes.from_the_alphabet(lexicon, ["car", "banana", "ba"], ["banal", "aa", "zoo", "cat"])
+    found = alphabet.pronounce(lexicon, ["car", "banana", "ba"], ["banal", "aa", "zoo", "cat"])
     assert found == [("B", "N"), ("B", "AA1"), ("K",), ("K",)]
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from examples import mnist, pixel_digits
+from examples import pixel_digits
+from examples.data import mnist
 from jaxseq import data, train
 
 

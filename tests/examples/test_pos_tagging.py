@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from examples import chat_files, counted_tags, pos_tagging, taggers
+from examples import pos_tagging
+from examples.baselines import counted_tags
+from examples.data import chat_files, tagged_talk
+from examples.shared import taggers
 from jaxseq import train
 
 WORDS = [["我", "食", "飯"], ["食", "飯", "飯"], ["我", "食"]]
@@ -53,17 +56,17 @@ def test_predictions_come_in_the_order_of_the_sequences():
 
 
 def test_pieces():
-    assert pos_tagging.pieces("食飯") == ["^食", "飯$", "食", "飯"]
-    assert pos_tagging.pieces("predictable") == ["^p", "e$", *"predic"]
+    assert tagged_talk.pieces("食飯") == ["^食", "飯$", "食", "飯"]
+    assert tagged_talk.pieces("predictable") == ["^p", "e$", *"predic"]
     talk = chat_files.made_up(30)
-    vocabularies = pos_tagging.make_vocabularies(talk)
-    part = pos_tagging.encode(talk, vocabularies)
+    vocabularies = tagged_talk.make_vocabularies(talk)
+    part = tagged_talk.encode(talk, vocabularies)
     row, words = part.inputs["pieces"][0], talk.words[0]
-    assert row.shape == (len(words), pos_tagging.PIECES)
+    assert row.shape == (len(words), tagged_talk.PIECES)
     known = set(vocabularies.pieces.tokens)
     for ids, word in zip(row, words, strict=True):
-        spelled = [piece if piece in known else "<unk>" for piece in pos_tagging.pieces(word)]
-        assert vocabularies.pieces.decode(ids) == spelled + ["<pad>"] * (pos_tagging.PIECES - len(spelled))
+        spelled = [piece if piece in known else "<unk>" for piece in tagged_talk.pieces(word)]
+        assert vocabularies.pieces.decode(ids) == spelled + ["<pad>"] * (tagged_talk.PIECES - len(spelled))
     assert part.accuracy([tags if n % 2 else 0 * tags for n, tags in enumerate(part.tags)]) < 1
     assert part.accuracy(part.tags) == 1
     assert part.scored.sum() == sum(tag != "." for tags in talk.tags for tag in tags)
@@ -73,8 +76,8 @@ def test_pieces():
 def test_the_loss_is_of_what_decodes(crf):
     """By definition: -log of the probability of the tags, a word; summed over all tags it is 1."""
     talk = chat_files.made_up(3)
-    vocabularies = pos_tagging.make_vocabularies(talk)
-    inputs = pos_tagging.encode(talk, vocabularies).inputs
+    vocabularies = tagged_talk.make_vocabularies(talk)
+    inputs = tagged_talk.encode(talk, vocabularies).inputs
     graph, params = pos_tagging.make_graph(vocabularies, 4, crf)
     words = {name: jnp.asarray(rows[0][None, :2]) for name, rows in inputs.items()}
     mask, K = jnp.ones((1, 2), bool), len(vocabularies.tags)

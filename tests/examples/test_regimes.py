@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from examples import regimes
-from examples.returns import parse
+from examples.data.prices import made_up_regimes, parse
 from jaxseq.structured import hmm
 
 PARAMS = hmm.Params(
@@ -42,7 +42,7 @@ def test_a_forecast_adds_up_to_the_likelihood_and_its_quantiles_to_the_mixture()
 
 
 def test_regimes_come_in_the_order_of_their_volatility():
-    _, returns, _ = parse(regimes.make_up())
+    _, returns, _ = parse(made_up_regimes())
     for seed in range(2):
         params = regimes.fit(returns, 2, 2, jax.random.key(seed)).params
         _, deviation = regimes.moments(params)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from examples import returns
+from examples.baselines import variances
+from examples.data import prices
 
 PRICES = """Date,Open,High,Low,Close,Adj Close,Volume
 1/4/1999,100,110,90,100,100,877000000
@@ -19,14 +21,14 @@ def scores(printed, name):
 
 
 def test_prices_are_parsed():
-    days, log_returns, ranges = returns.parse(PRICES)
+    days, log_returns, ranges = prices.parse(PRICES)
     np.testing.assert_array_equal(days, np.array(["1999-01-05", "1999-12-31"], "datetime64[D]"))
     np.testing.assert_allclose(log_returns, 100 * np.log([1.1, 0.9]))
     np.testing.assert_allclose(ranges, 100 * np.log([1.2, 1.1]))
 
 
 def test_a_weighted_variance_knows_only_the_days_before():
-    variance = returns.weighted_variance(np.array([1.0, 4.0, 9.0]), 0.5, 2.0)
+    variance = variances.weighted(np.array([1.0, 4.0, 9.0]), 0.5, 2.0)
     np.testing.assert_array_equal(variance, [2.0, 1.5, 2.75])
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from examples import reviews, sentiment
+from examples import sentiment
+from examples.data import reviews
 from jaxseq.data import Vocabulary
 
 pytestmark = pytest.mark.xdist_group("sentiment")  # one run for all
@@ -49,10 +50,10 @@ def test_what_starts_alike_is_in_one_part():
 
 
 def test_characters_keep_both_ends_of_a_long_text():
-    assert sentiment.characters("房间 Wifi\n很快") == list("房间wifi很快")
+    assert reviews.characters("房间 Wifi\n很快") == list("房间wifi很快")
     text = "".join(chr(0x4E00 + n) for n in range(130))
-    assert sentiment.characters(text[:128]) == list(text[:128])
-    assert sentiment.characters(text) == list(text[:64] + text[66:])
+    assert reviews.characters(text[:128]) == list(text[:128])
+    assert reviews.characters(text) == list(text[:64] + text[66:])
 
 
 def accuracy(printed, name="jaxseq"):

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from examples import series_classification, ts_files
+from examples import series_classification
+from examples.data import ts_files
 from jaxseq import train
 
 TEXT = """#a comment
@@ -43,10 +44,10 @@ def test_parse_names_what_is_wrong():
 def test_arrays_are_normalised_by_the_rows_that_are_named():
     cases = ts_files.made_up(6, 0)
     rows = np.array([4, 1])
-    normalizer = series_classification.fit_normalizer(cases, rows)
-    arrays = series_classification.as_arrays(cases, normalizer, rows)
+    normalizer = ts_files.fit_normalizer(cases, rows)
+    arrays = ts_files.as_arrays(cases, normalizer, rows)
     real = arrays["xs"][arrays["mask"]]
-    assert arrays["xs"].shape == (2, series_classification.FRAMES, 3)
+    assert arrays["xs"].shape == (2, ts_files.FRAMES, 3)
     np.testing.assert_allclose(real.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(real.std(axis=0), 1, atol=1e-6)
     assert arrays["labels"].tolist() == [1, 1]

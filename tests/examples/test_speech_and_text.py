@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from examples import matching, speech_and_text, spoken_digits, spoken_prompts
-from examples.spoken_digits import RATE
-from examples.spoken_prompts import Prompts
+from examples import speech_and_text
+from examples.baselines import durations
+from examples.data import prompt_batches, spoken_digits, spoken_prompts
+from examples.data.spoken_digits import RATE
+from examples.data.spoken_prompts import Prompts
+from examples.reports import matching
 from jaxseq import train
 
 LINES = """; Sounds
@@ -101,7 +104,7 @@ def test_places_and_decisions_of_known_scores():
 def test_the_baseline_knows_lengths_alone():
     prompts = Prompts([np.ones(RATE * n) for n in (1, 2, 3)], ["a", "bb", "ccc"])
     np.testing.assert_allclose(
-        matching.by_duration(prompts, prompts), -np.abs(np.subtract.outer([1, 2, 3], [1, 2, 3])), atol=1e-9
+        durations.by_duration(prompts, prompts), -np.abs(np.subtract.outer([1, 2, 3], [1, 2, 3])), atol=1e-9
     )
 
 
@@ -118,17 +121,17 @@ def test_several_scores_are_better_than_each():
 
 def test_batches_are_new_of_few_shapes_and_of_about_one_length():
     prompts = spoken_prompts.made_up(90)
-    loader = speech_and_text.training(prompts, 4, 3, seed=0)
+    loader = prompt_batches.training(prompts, 4, 3, seed=0)
     first, second, third = (next(loader.epoch(1, start)) for start in range(3))
     np.testing.assert_array_equal(first["signal"], next(loader.epoch(1))["signal"])
     assert not np.array_equal(first["ids"], next(loader.epoch(0))["ids"])
     for batch in (first, second, third):
-        units = batch["signal"].shape[1] // speech_and_text.SPOKEN
+        units = batch["signal"].shape[1] // prompt_batches.SPOKEN
         assert units in (1, 2, 4)
-        assert batch["ids"].shape == (4, units * speech_and_text.LETTERS)
+        assert batch["ids"].shape == (4, units * prompt_batches.LETTERS)
         lengths = batch["letter_mask"].sum(axis=1)
         assert lengths.max() - lengths.min() <= 8
-    text = "".join(speech_and_text.VOCABULARY.decode(first["ids"][0][first["letter_mask"][0]]))
+    text = "".join(prompt_batches.VOCABULARY.decode(first["ids"][0][first["letter_mask"][0]]))
     assert text in prompts.texts
 
 
@@ -148,4 +151,4 @@ def test_smoke_run_learns_and_writes_what_it_says(tmp_path, capsys):
     assert rows["CTC"][8] > 60
     names = {"checkpoints", "curves.png", "scores.png", "attention.png", "model"}
     assert {path.name for path in tmp_path.iterdir()} == names
-    assert train.load_info(tmp_path / "model")["vocabulary"] == speech_and_text.VOCABULARY.to_dict()
+    assert train.load_info(tmp_path / "model")["vocabulary"] == prompt_batches.VOCABULARY.to_dict()

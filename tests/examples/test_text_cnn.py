@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from examples import text_cnn
+from examples.reports import phrases
 from jaxseq import data, nn
 
 
@@ -14,7 +15,7 @@ def test_words_add_up_to_the_log_odds():
     model = nn.TextCNN(4, 2, widths=(2, 3), filters=5, vocabulary=9, rngs=nnx.Rngs(0))
     model.head.bias[...] += np.array([0.3, -0.2])
     xs, mask = data.pad([[3, 1, 4, 1, 5], [8], [2, 7]], length=6)
-    added = text_cnn.additions(model, xs, mask)
+    added = phrases.additions(model, xs, mask)
     logits = model(xs, mask=mask)
     np.testing.assert_allclose(added.sum(axis=1) - 0.5, logits[:, 1] - logits[:, 0], rtol=1e-5, atol=1e-6)
     assert np.all(added[~mask] == 0)
@@ -27,8 +28,8 @@ def test_a_word_has_its_share_of_its_phrase():
     model.convs[0].kernel[...] = np.array([[[2], [0]], [[0], [1]]], np.float32)
     model.head.kernel[...] = np.array([[1, 3]], np.float32)
     xs, mask = data.pad([[2, 3, 1, 2], [2, 3]], length=5)
-    np.testing.assert_allclose(text_cnn.matches(model, xs, mask)[0][0, :, 0], [0, 3, 0, 0, 0])
-    np.testing.assert_allclose(text_cnn.additions(model, xs, mask), [[0, 3, 3, 0, 0], [0, 4, 0, 0, 0]])
+    np.testing.assert_allclose(phrases.matches(model, xs, mask)[0][0, :, 0], [0, 3, 0, 0, 0])
+    np.testing.assert_allclose(phrases.additions(model, xs, mask), [[0, 3, 3, 0, 0], [0, 4, 0, 0, 0]])
 
 
 @pytest.mark.learn

@@ -11,9 +11,11 @@ import pytest
 from flax import nnx
 
 from examples import transformer_language_model as example
-from examples.language_model import make_up
-from examples.timed_steps import TimedStep, timed
-from examples.transformer_language_model import Net, bits_of, main, windows, write
+from examples.data.works import made_up
+from examples.shared import windows as shared_windows
+from examples.shared.timed_steps import TimedStep, timed
+from examples.shared.windows import bits_in_windows, windows, write
+from examples.transformer_language_model import Net, main
 from jaxseq import nn, train
 
 NARROW = Net(
@@ -43,7 +45,7 @@ def test_bits_are_those_of_each_window_by_itself():
         window = documents[document][start : start + 5]
         log_probabilities = np.asarray(read(model, window[None, :-1])[0])
         expected.extend(-log_probabilities[np.arange(first, 4), window[1 + first :]] / np.log(2))
-    assert bits_of(model, NARROW, documents) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert bits_in_windows(model, documents, NARROW.batch) == pytest.approx(np.array(expected), rel=1e-4)
 
 
 def test_the_learning_rate_follows_the_clock():
@@ -70,12 +72,12 @@ def test_a_full_window_goes_on_from_its_last_half(monkeypatch):
         asked.append((prompt[0].tolist(), length))
         return prompt[:, -1:] + 1 + np.arange(length)
 
-    monkeypatch.setattr(example, "generate", generate)
+    monkeypatch.setattr(shared_windows, "generate", generate)
     key = jax.random.key(0)
-    assert write(None, NARROW, np.array([7]), 8, key).tolist() == list(range(7, 16))
+    assert write(None, np.array([7]), 8, key, 4).tolist() == list(range(7, 16))
     assert asked == [([7], 3), ([9, 10], 2), ([11, 12], 2), ([13, 14], 2)]
     asked.clear()
-    assert write(None, NARROW._replace(carried=True), np.array([7, 8]), 8, key).tolist() == list(range(7, 17))
+    assert write(None, np.array([7, 8]), 8, key, None).tolist() == list(range(7, 17))
     assert asked == [([7, 8], 8)]
 
 
@@ -89,7 +91,7 @@ def test_smoke_run_learns_writes_and_goes_on(tmp_path, capsys):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     samples = re.findall(r"^--- (\w+), temperature 0.8 ---\n(.*)$", printed, re.M)
     assert [name for name, _ in samples] == ["LSTM", "Transformer"]
-    known = {pair for work in make_up()[0] for pair in itertools.pairwise(work)}
+    known = {pair for work in made_up()[0] for pair in itertools.pairwise(work)}
     for _, sample in samples:
         assert np.mean([pair in known for pair in itertools.pairwise(sample)]) > 0.8
     assert {path.name for path in tmp_path.iterdir()} == {"LSTM", "Transformer", "curves.png"}

@@ -8,7 +8,11 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from examples import bible, subwords, translation
+from examples import translation
+from examples.baselines import nearest
+from examples.data import bible
+from examples.shared import subwords
+from examples.shared.units import END, Units
 from jaxseq import train
 
 OSIS = (
@@ -84,7 +88,7 @@ def test_texts_come_back_from_their_units():
     rows = subwords.split(texts, merges)
     assert [subwords.join(row) for row in rows] == texts
     assert rows[1:3] == [["▁á"], []]
-    units = translation.Units.learn(bible.Verses(["the fox"], ["el zorro"]), 100)
+    units = Units.learn(bible.Verses(["the fox"], ["el zorro"]), 100)
     assert [units.decode(ids) for ids in units.encode(["the fox", "zorro el"])] == ["the fox", "zorro el"]
 
 
@@ -99,7 +103,7 @@ def test_every_model_reads_units_and_scores_them(name):
 
 def test_the_nearest_verse_is_translated():
     training = bible.Verses(["the dog is red", "a small bird", "two foxes"], ["uno", "dos", "tres"])
-    assert translation.nearest(training, training, ["one bird", "red dogs or the dog"]) == ["dos", "uno"]
+    assert nearest.translate(training, training, ["one bird", "red dogs or the dog"]) == ["dos", "uno"]
 
 
 @pytest.mark.learn
@@ -117,5 +121,5 @@ def test_smoke_run_learns_and_is_stored(tmp_path, capsys):
     assert min(scores) > 90 > 70 > rows["nearest verse"][0]
     assert {path.name for path in tmp_path.iterdir()} == {"gru-with-attention", "alignment.png", "curves.png"}
     model, units = translation.load(tmp_path / "gru-with-attention" / "model")
-    assert model.end == units.vocabulary.encode([translation.END], specials="read")
+    assert model.end == units.vocabulary.encode([END], specials="read")
     assert train.load_info(tmp_path / "gru-with-attention" / "model")["name"] == "GRU with attention"

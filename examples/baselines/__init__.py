@@ -1,0 +1,1 @@
+"""What stands beside the models: counts, linear models, naive forecasts, and a peer."""

@@ -1,0 +1,1 @@
+"""Parts of models and of training that several tasks have in common."""
