@@ -19,7 +19,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        told = "default" in text or action.default in (None, False, argparse.SUPPRESS)
+        told = "default" in text or any(action.default is none for none in (None, False, argparse.SUPPRESS))
         return text if told else f"{text}; default {_words(action.default)}".removeprefix("; ")
 
 

@@ -71,9 +71,9 @@ NETS = {
 
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "selective_copying")
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="default: all")
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="to train; default: all")
     parser.add_argument("--steps", type=positive, default=3000, help="of the optimiser")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of params and batches")
     args = parser.parse_args(argv)
     args.out = out_folder(args, "selective_copying")
     started, curves = time.perf_counter(), {}

@@ -20,17 +20,16 @@ The rate, the same for all, was chosen once; there was nothing else to tune.
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
 
 import jaxseq
 from examples import options, out_folder
+from examples.reports.lengths import plot
 from examples.shared.fresh_sequences import Batch, fit, right
 from jaxseq import kernels, nn, recurrences
 
@@ -108,20 +107,6 @@ def train(task: Task, name: str, seed: int) -> nn.SequenceTagger:
     return fit(model, lambda key: task.draw(key, 64, T), key, steps=task.steps, rate=RATE, name=name)[0]
 
 
-def plot(curves: dict[str, dict[str, np.ndarray]], path: Path) -> None:
-    """Draws the accuracy at each step that is asked for, `[T]` of each net, NaN elsewhere."""
-    figure = Figure(figsize=(4.5 * len(curves) + 2, 3.6), layout="constrained")
-    for axes, (title, found) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
-        for number, (name, values) in enumerate(found.items()):
-            steps = np.flatnonzero(~np.isnan(values))
-            axes.plot(steps + 1, values[steps], label=name, linewidth=5 - number)  # of lines that meet, all show
-        axes.axvline(T, color="0.5", linestyle="--", linewidth=1)
-        axes.set(title=title, xlabel="step; trained up to the dashed line", ylabel="accuracy", ylim=(0, 1.03))
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, loc="outside right upper")
-    figure.savefig(path, dpi=150)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, "state_tracking")
     parser.add_argument("--seed", type=int, default=0, help="of params and batches")
@@ -141,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
             seconds = time.perf_counter() - begun
             print(f"{title:10}{name:24}{seen:12.1%}{beyond:12.1%}{1 / task.tags:10.0%}{seconds:9.0f}", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    plot(curves, args.out / "accuracy.png")
+    plot(curves, T, args.out / "accuracy.png")
     print(f"{time.perf_counter() - started:.0f} s; wrote {args.out}")
 
 

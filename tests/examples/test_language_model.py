@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 import jaxseq
-from examples.baselines.ngrams import bits_by_order
+from examples.baselines.ngrams import bits_by_order, bits_by_part
 from examples.data.works import clean, encode, made_up, parse_poems
 from examples.language_model import main
 from examples.reports.language import mix
@@ -113,6 +113,13 @@ def test_ngrams_are_distributions():
         bits = bits_by_order(training, [np.array([*history, last]) for last in range(5)], 5, 4)
         last = bits.reshape(4, 5, -1)[:, :, -1]
         np.testing.assert_allclose((2**-last).sum(axis=1), 1, rtol=1e-12)
+
+
+def test_ngrams_of_several_parts_are_those_of_each():
+    random = np.random.default_rng(1)
+    training, *parts = ([random.integers(0, 5, n) for n in sizes] for sizes in ((30, 12), (9, 3), (7,)))
+    for found, part in zip(bits_by_part(training, parts, 5, 3), parts, strict=True):
+        np.testing.assert_array_equal(found, bits_by_order(training, part, 5, 3))
 
 
 def test_ngrams_of_too_high_an_order_are_refused():

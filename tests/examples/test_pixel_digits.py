@@ -34,17 +34,17 @@ def test_the_reader_names_what_is_no_square():
 
 def test_every_part_has_its_share_of_each_class():
     labels = np.repeat(np.arange(10), 500)
-    parts = pixel_digits.split(labels)
+    parts = mnist.split(labels)
     assert [np.bincount(labels[rows]).tolist() for rows in parts] == [[400] * 10, [50] * 10, [50] * 10]
     assert np.unique(np.concatenate(parts)).size == 5000
-    for rows, again in zip(parts, pixel_digits.split(labels), strict=True):
+    for rows, again in zip(parts, mnist.split(labels), strict=True):
         np.testing.assert_array_equal(rows, again)
 
 
 def test_sequences_are_normalised_by_one_mean_and_deviation():
     pixels, labels = mnist.made_up(30)
     normalizer = data.Normalizer.fit(pixels.reshape(-1, 1))
-    arrays = pixel_digits.as_arrays(pixels, labels, np.array([4, 2]), normalizer)
+    arrays = mnist.as_arrays(pixels, labels, np.array([4, 2]), normalizer)
     assert arrays["xs"].dtype == np.float32
     np.testing.assert_allclose(arrays["xs"][..., 0], (pixels[[4, 2]] - pixels.mean()) / pixels.std(), rtol=1e-5)
     assert arrays["labels"].tolist() == [1, 2]
@@ -54,8 +54,8 @@ def test_a_shift_moves_the_picture():
     picture = np.zeros((9, 9), np.float32)
     picture[4, 3], picture[5, 4] = 1, 2
     xs = jnp.tile(picture.reshape(1, 81, 1), (200, 1, 1))
-    assert pixel_digits.shift(None, xs) is xs
-    moved = np.asarray(pixel_digits.shift(jax.random.key(0), xs)).reshape(-1, 9, 9)
+    assert mnist.shift(None, xs) is xs
+    moved = np.asarray(mnist.shift(jax.random.key(0), xs)).reshape(-1, 9, 9)
     by = np.array([np.argwhere(shifted == 1)[0] for shifted in moved]) - (4, 3)
     assert {tuple(pair) for pair in by.tolist()} == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
     for shifted, pair in zip(moved, by, strict=True):
@@ -66,7 +66,7 @@ def test_a_shift_moves_the_picture():
 def test_every_net_reaches_over_the_whole_sequence(T):
     layer = pixel_digits.tcn(T, nnx.Rngs(0), 1)
     assert T <= layer.receptive_field < 2 * T
-    assert not pixel_digits.transformer(T, nnx.Rngs(0), 2, 1).causal
+    assert not pixel_digits.SMOKE["Transformer"].layer(T, nnx.Rngs(0)).causal
 
 
 @pytest.mark.learn

@@ -32,6 +32,24 @@ def test_a_weighted_variance_knows_only_the_days_before():
     np.testing.assert_array_equal(variance, [2.0, 1.5, 2.75])
 
 
+def test_a_variance_of_ranges_has_the_scale_of_the_returns_it_knows():
+    random = np.random.default_rng(0)
+    deviation = np.exp(np.sin(np.arange(400) / 20))
+    returns, ranges = deviation * random.normal(size=(2, 400))
+    ranges, known = 1.5 * np.abs(ranges) + 0.1, slice(None, 200)
+    found = variances.of_ranges(returns, ranges, known)
+    changed = variances.of_ranges(np.append(returns[:-1], 99.0), np.append(ranges[:-1], 99.0), known)
+    np.testing.assert_array_equal(changed, found)  # of a day nothing is known, nor of those behind what is known
+    squares = ranges**2 * returns[known].var() / np.mean(ranges[known] ** 2)
+    choices = {}
+    for decay in (0.7, 0.75, 0.8, 0.85, 0.9, 0.95):
+        v = [returns[known].var()]
+        for square in squares[:-1]:
+            v.append(decay * v[-1] + (1 - decay) * square)
+        choices[sum(r**2 / w + np.log(w) for r, w in zip(returns[known], v[:200], strict=True))] = v
+    np.testing.assert_allclose(found, choices[min(choices)], rtol=1e-9)
+
+
 @pytest.mark.learn
 def test_end_to_end(tmp_path, capsys):
     returns.main(["--smoke", "--out", str(tmp_path)])

@@ -113,6 +113,15 @@ def test_read_a_source_archive(tmp_path):
         packages.read(path, "missing")
 
 
+def test_a_folder_has_no_content(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        entry = tarfile.TarInfo("folder")
+        entry.type = tarfile.DIRTYPE
+        archive.addfile(entry)
+    with tarfile.open(tmp_path / "a.tar") as archive, pytest.raises(KeyError, match="folder is no file"):
+        packages.extract(archive, "folder")
+
+
 def test_read_a_wheel(tmp_path):
     path = tmp_path / "thing-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
