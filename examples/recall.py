@@ -52,7 +52,8 @@ def attention(rngs: nnx.Rngs) -> nn.Layer:
 
 def delta_net(rngs: nnx.Rngs) -> nn.Blocks:
     sizes = {"heads": 1, "key_size": FEATURES // 2, "value_size": FEATURES, "hidden": FEATURES}
-    return nn.Blocks([nn.GatedDeltaNetBlock(FEATURES, **sizes, kernel=kernels.chunkwise(16), rngs=rngs)], rngs=rngs)
+    block: Any = nn.GatedDeltaNetBlock(FEATURES, **sizes, kernel=kernels.chunkwise(16), rngs=rngs)
+    return nn.Blocks([block], rngs=rngs)
 
 
 def diagonal(cell: jaxseq.Cell) -> jaxseq.Composite:

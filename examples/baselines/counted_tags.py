@@ -37,7 +37,7 @@ def count(words: list[list[str]], tags: list[np.ndarray], K: int) -> dict[str, n
 
 def most_frequent(counts: dict[str, np.ndarray]) -> Callable[[list[str]], np.ndarray]:
     """Returns the function from words to the tag that each most often had; if not seen, the most frequent one."""
-    total = np.sum(list(counts.values()), axis=0)
+    total: np.ndarray = np.sum(list(counts.values()), axis=0)
     return lambda words: np.array([counts.get(word, total).argmax() for word in words], int)
 
 

@@ -111,12 +111,12 @@ def print_row(fitted: train.Fit) -> None:
 def plot_scores(path: Path, scores: np.ndarray, texts: Sequence[str]) -> None:
     """Draws the scores of some twenty texts, the shortest first, and which text is the best for each sound."""
     shown = np.argsort([len(text) for text in texts], kind="stable")[:: max(len(texts) // 20, 1)]
-    scores, texts = scores[np.ix_(shown, shown)], tuple(texts[row] for row in shown)
+    scores, names = scores[np.ix_(shown, shown)], [texts[row] for row in shown]
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(scores, cmap="magma", aspect="auto")
-    names = [text if len(text) <= 36 else f"{text[:35]}…" for text in texts]
-    axes.set(xticks=[], yticks=range(len(texts)), yticklabels=names, xlabel="the same texts", ylabel="recording of")
+    names = [name if len(name) <= 36 else f"{name[:35]}…" for name in names]
+    axes.set(xticks=[], yticks=range(len(names)), yticklabels=names, xlabel="the same texts", ylabel="recording of")
     axes.tick_params(axis="y", labelsize="small")
     for row, column in enumerate(scores.argmax(axis=1)):
         axes.plot(column, row, "o", color="tab:green" if row == column else "tab:red", markersize=5)

@@ -27,7 +27,8 @@ def error_rates(lexicon: Lexicon, words: Sequence[str], said: Sequence[Phonemes]
     rows = [(i, plain(said[i]), plain(right)) for i, word in enumerate(words) for right in lexicon[word]]
     found = {symbol for _, ours, theirs in rows for symbol in (*ours, *theirs)}
     symbols = {symbol: n for n, symbol in enumerate(sorted(found))}
-    sides = [map(jnp.asarray, data.pad([[symbols[symbol] for symbol in row[side]] for row in rows])) for side in (1, 2)]
+    columns = ([ours for _, ours, _ in rows], [theirs for _, _, theirs in rows])
+    sides = [map(jnp.asarray, data.pad([[symbols[s] for s in said] for said in column])) for column in columns]
     (predicted, predicted_mask), (right, mask) = sides
     edits = metrics.edit_distance(predicted, right, predicted_mask=predicted_mask, mask=mask)
     nearest: dict[int, tuple[int, int]] = {}

@@ -21,7 +21,7 @@ class Compared(NamedTuple):
 
 
 @nnx.jit
-def compare(model: Any, xs: jax.Array, mask: jax.Array, batch: Mapping[str, jax.Array]) -> Compared:
+def compare(model: Any, xs: jax.Array, mask: jax.Array, batch: Mapping[str, Any]) -> Compared:
     """Compares each sound with each text.
 
     Args:

@@ -61,7 +61,8 @@ def imported(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.py")), ids=lambda path: path.stem)
 def test_nothing_imports_a_task(path):
-    assert not imported(path) & {f"examples.{task}" for task in TASKS}
+    """But the tour, which runs one."""
+    assert path.stem == "demo" or not imported(path) & {f"examples.{task}" for task in TASKS}
 
 
 @pytest.mark.parametrize("task", TASKS)
