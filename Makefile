@@ -50,7 +50,7 @@ coverage: $(VENV)/test.installed $(VENV)/examples.installed $(VENV)/dev.installe
 lint: $(VENV)/dev.installed ## Check style and format
 	@$(BIN)/ruff check; style=$$?; $(BIN)/ruff format --check && exit $$style
 
-types: $(VENV)/dev.installed $(VENV)/plot.installed ## Check types
+types: $(VENV)/dev.installed $(VENV)/examples.installed ## Check types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/dev.installed ## Sort imports and format

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from examples.reports.kept import plot_history
 from jaxseq import diagnostics, nn
 from jaxseq.train import losses, metrics
 
@@ -64,10 +65,9 @@ def plot_accuracy(histories: dict[str, list[dict[str, float]]], linear: float, p
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.subplots()
     for name, history in histories.items():
-        seconds, accuracy = ([row[key] for row in history] for key in ("seconds", "validation/accuracy"))
-        axes.plot(seconds, accuracy, marker="o", markersize=3, label=name)
+        plot_history(axes, history, "seconds", "validation/accuracy", name)
     axes.axhline(linear, color="0.5", linestyle="--", label="logistic regression")
-    axes.set(xlabel="seconds of training", ylabel="accuracy", ylim=(0, 1), title="Validation part")
+    axes.set(xlabel="seconds of training", ylabel="accuracy", ylim=(0, 1), title="Validation part; a star: kept")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from examples.reports.kept import plot_history
 from jaxseq import train
 
 HEAD = 20_000  # characters of a play that are read where validation is only for the curve
@@ -79,14 +80,13 @@ def plot_curves(histories: dict[str, list[dict[str, float]]], ngrams: dict[str, 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, history in histories.items():
-        bits = [row["validation/bits"] for row in history]
-        axes.plot([row["validation/seconds"] for row in history], bits, marker="o", markersize=3, label=name)
+        plot_history(axes, history, "validation/seconds", "validation/bits", name)
     for number, (name, bits) in enumerate(ngrams.items(), len(histories)):
         axes.axhline(bits.head, color=f"C{number}", linestyle="--", linewidth=1, label=name)
     axes.set(
         xlabel="seconds of training",
         ylabel="bits per character",
-        title=f"The first {HEAD:,} characters of each validation play",
+        title=f"The first {HEAD:,} characters of each validation play; a star: kept",
     )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,6 +8,7 @@ import sacrebleu
 from flax import nnx
 from matplotlib.figure import Figure
 
+from examples.reports.kept import plot_history
 from examples.shared import subwords
 from examples.shared.units import END, Units
 from jaxseq import diagnostics, nn
@@ -24,8 +25,8 @@ def plot_curves(histories: dict[str, list[dict[str, float]]], path: Path) -> Non
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.subplots()
     for name, history in histories.items():
-        axes.plot(*zip(*((row["seconds"], row["validation/loss"]) for row in history), strict=True), "o-", label=name)
-    axes.set(xlabel="seconds of training", ylabel="nats a unit", title="Validation part")
+        plot_history(axes, history, "seconds", "validation/loss", name)
+    axes.set(xlabel="seconds of training", ylabel="nats a unit", title="Validation part; a star: kept")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
