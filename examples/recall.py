@@ -51,7 +51,7 @@ def attention(rngs: nnx.Rngs) -> nn.Layer:
 
 
 def delta_net(rngs: nnx.Rngs) -> nn.Blocks:
-    sizes = {"heads": 1, "key_size": FEATURES // 2, "value_size": FEATURES, "hidden": FEATURES}
+    sizes: dict[str, Any] = {"heads": 1, "key_size": FEATURES // 2, "value_size": FEATURES, "hidden": FEATURES}
     block: Any = nn.GatedDeltaNetBlock(FEATURES, **sizes, kernel=kernels.chunkwise(16), rngs=rngs)
     return nn.Blocks([block], rngs=rngs)
 
