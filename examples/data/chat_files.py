@@ -84,10 +84,10 @@ def made_up(size: int = 400, seed: int = 0) -> Talk:
     characters = [chr(0x4E00 + number) for number in range(20)]
     stems = [first + second for first in characters for second in characters]
     closed = {"r": ["我", "你", "佢"], "q": ["個", "隻", "條"], "y": ["啊", "喇"], PUNCTUATION: [".", "?"]}
-    forms: tuple[str, ...] = ("r v q n y .", "q n v r .", "r v q n .")
+    forms = ("r v q n y .", "q n v r .", "r v q n .")
     talk = Talk([], [], [])
     for number in range(size):
-        tags = forms[source.integers(len(forms))].split()
+        tags = [str(tag) for tag in forms[source.integers(len(forms))].split()]
         talk.words.append([str(source.choice(closed.get(tag, stems))) for tag in tags])
         talk.tags.append(tags)
         talk.recordings.append(str(number // 10))
