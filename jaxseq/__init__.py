@@ -9,7 +9,7 @@ The words and axis letters are those of `jaxseq.typing`.
 
 Around that core, in subpackages which are imported when they are first used: `jaxseq.nn` and `jaxseq.linen`, Flax
 modules; `jaxseq.data`; `jaxseq.train`; `jaxseq.decoding`; `jaxseq.structured`; `jaxseq.interop`, weights from
-and to other libraries.
+and to other libraries; `jaxseq.export`, programs that run without jaxseq.
 """
 
 from jaxseq import diagnostics as diagnostics
@@ -45,7 +45,7 @@ __all__ = sorted(name for name in globals() if not name.startswith("_") and name
 
 _register("jaxseq", "jaxseq.kernels", "jaxseq.diagnostics", "jaxseq.recurrences")
 
-_LAZY = ("data", "decoding", "interop", "linen", "nn", "structured", "train")
+_LAZY = ("data", "decoding", "export", "interop", "linen", "nn", "structured", "train")
 
 
 def __getattr__(name: str):

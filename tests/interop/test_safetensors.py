@@ -28,11 +28,11 @@ NETS = {
 
 
 def drawn(net, dtype=None):
-    size = next(size for size in (4, 3, 12, 27, 18) if _fits(net, size))
+    size = next(size for size in (4, 3, 12, 27, 18) if fits(net, size))
     return zoo.random_like(jax.eval_shape(lambda key: net.init(key, size, dtype), jax.random.key(0)), 0)
 
 
-def _fits(net, size):
+def fits(net, size):
     try:
         jax.eval_shape(lambda key: net.init(key, size), jax.random.key(0))
     except ValueError:
