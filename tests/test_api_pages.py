@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PAGES = Path(__file__).parent.parent / "docs" / "api"
-PACKAGES = ["", ".data", ".decoding", ".diagnostics", ".interop", ".linen", ".nn", ".structured", ".train"]
+PACKAGES = ["", ".data", ".decoding", ".diagnostics", ".export", ".interop", ".linen", ".nn", ".structured", ".train"]
 
 
 def shown():

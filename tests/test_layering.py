@@ -30,6 +30,7 @@ ROWS = [
     "recurrences",
     "initializers",
     "cells",
+    "_activations",
     "kernels",
     "_unroll",
     "_check_bptt",
@@ -41,6 +42,7 @@ ROWS = [
     "structured",
     "decoding",
     "nn._compact",
+    "nn._call",
     "nn._flax",
     "nn.recurrent",
     "nn._layer",
@@ -52,12 +54,14 @@ ROWS = [
     "nn.decoders",
     "nn",
     "linen",
+    "_written",
+    "_plain",
+    "export",
     "data",
+    "_json",
     "train",
     "interop._arrays",
-    "interop._activations",
     "interop._layers",
-    "interop._json",
     "interop",
 ]
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
@@ -117,7 +121,7 @@ def test_every_public_name_exists_once():
 def test_subpackages_are_imported_when_first_used():
     code = """
 import jaxseq
-lazy = ('data', 'decoding', 'interop', 'linen', 'nn', 'structured', 'train')
+lazy = ('data', 'decoding', 'export', 'interop', 'linen', 'nn', 'structured', 'train')
 print([getattr(jaxseq, name).__name__ for name in lazy])
 try:
     jaxseq.nothing
@@ -132,8 +136,8 @@ except AttributeError as error:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == [
-        "['jaxseq.data', 'jaxseq.decoding', 'jaxseq.interop', 'jaxseq.linen', 'jaxseq.nn', 'jaxseq.structured', "
-        "'jaxseq.train']",
+        "['jaxseq.data', 'jaxseq.decoding', 'jaxseq.export', 'jaxseq.interop', 'jaxseq.linen', 'jaxseq.nn', "
+        "'jaxseq.structured', 'jaxseq.train']",
         "module 'jaxseq' has no attribute 'nothing'",
         "True",
         "True",

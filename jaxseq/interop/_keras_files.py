@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxseq import check
-from jaxseq.interop._activations import hard_sigmoid
+from jaxseq._activations import hard_sigmoid
 from jaxseq.interop._arrays import listed
 
 _BESIDE = ("InputLayer", "Masking", "Dropout", "SpatialDropout1D", "GaussianNoise", "Activation")

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseq import _activations
 from jaxseq._factory import call_of
 from jaxseq.cells._activation import Activation
-from jaxseq.interop import _activations, _layers
+from jaxseq.interop import _layers
 from jaxseq.interop._arrays import added, array, each, join, split, zeros
 from jaxseq.interop._layers import Weights
 

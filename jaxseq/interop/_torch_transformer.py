@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from jaxseq import check, nn
-from jaxseq.interop._activations import exact_gelu
+from jaxseq._activations import exact_gelu
 from jaxseq.interop._arrays import array, tensor
 from jaxseq.interop._torch_attention import products
 

@@ -1,7 +1,7 @@
 """One safetensors file for a net and its params: arrays by readable names, and metadata that rebuild both.
 
     0.forward.w_x  [D, 4H]  ...        the path in the tree
-    __metadata__   jaxseq: the form's version,  net, params: JSON (see `_json.py`),  sha256: of all that
+    __metadata__   jaxseq: the form's version,  net, params: JSON (see `jaxseq._json`),  sha256: of all that
 
 Any reader of safetensors finds the arrays. Nothing that stands in a file is run.
 """
@@ -9,7 +9,6 @@ Any reader of safetensors finds the arrays. Nothing that stands in a file is run
 import hashlib
 import json
 import os
-import uuid
 from typing import Any
 
 import jax
@@ -17,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
+from jaxseq._json._nets import net_as_json, net_from_json
+from jaxseq._json._trees import tree_as_json, tree_from_json
+from jaxseq._written import write_whole
 from jaxseq.interop import _safetensors_read
-from jaxseq.interop._json import net_as_json, net_from_json, tree_as_json, tree_from_json
 from jaxseq.typing import Cell, Composite, Params
 
 
@@ -43,13 +44,7 @@ def save(path: str | os.PathLike, net: Cell | Composite, params: Params) -> None
     arrays = {name: _as_array(name, leaf) for name, leaf in leaves.items()}
     texts = json.dumps(net_as_json(net)), json.dumps(described)
     metadata = {"jaxseq": "1", "net": texts[0], "params": texts[1], "sha256": _checksum(arrays, *texts)}
-    data = as_bytes(arrays, metadata)
-    new = path.with_name(f".new-{uuid.uuid4().hex}")
-    try:
-        new.write_bytes(data)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    write_whole(path, as_bytes(arrays, metadata))
 
 
 def load(path: str | os.PathLike) -> tuple[Cell | Composite, Params]:

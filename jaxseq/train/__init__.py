@@ -4,7 +4,9 @@
     step = train.make_step(loss_fn, optimizer)              loss_fn(params, batch, key) -> (loss, {"accuracy": ...})
     state = train.init(params, optimizer, jax.random.key(0))
     result = train.fit(step, state, batches, epochs=10, validate=train.evaluator(loss_fn, validation_batches))
-    train.save("model", result.params, {"words": words})
+    train.save("params", result.params, {"words": words})
+    train.save_model("model", nnx.merge(graph, result.params), {"words": words})
+    model, info = train.load_model("model")
 
 Params are any pytree of arrays: of a cell, or an `nnx.State` from `nnx.split(model, nnx.Param)`. Optimizers, schedules
 and clipping are optax's.
@@ -23,6 +25,9 @@ from jaxseq.train._devices import shard_state as shard_state
 from jaxseq.train._evaluate import evaluator as evaluator
 from jaxseq.train._fit import Fit as Fit
 from jaxseq.train._fit import fit as fit
+from jaxseq.train._models import StoredModel as StoredModel
+from jaxseq.train._models import load_model as load_model
+from jaxseq.train._models import save_model as save_model
 from jaxseq.train._run import Checkpoints as Checkpoints
 from jaxseq.train._step import Report as Report
 from jaxseq.train._step import TrainState as TrainState
@@ -34,6 +39,8 @@ from jaxseq.train._store import load as load
 from jaxseq.train._store import load_info as load_info
 from jaxseq.train._store import save as save
 from jaxseq.train._store import saved as saved
+from jaxseq.train._transfer import Transferred as Transferred
+from jaxseq.train._transfer import transfer as transfer
 from jaxseq.train._watch import NonFiniteError as NonFiniteError
 from jaxseq.train.ensemble import average as average
 from jaxseq.train.groups import by_path as by_path

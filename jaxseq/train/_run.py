@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
+from jaxseq._json._info import as_json
 from jaxseq.train._fingerprint import differing
-from jaxseq.train._json import as_json
 from jaxseq.train._processes import Processes
 from jaxseq.train._step import TrainState
 from jaxseq.train._store import OtherTreeError, as_stored, load, load_info
@@ -136,7 +136,7 @@ def store(
     tree = {"state": run.state, "best": None if is_last else run.best, "sums": run.sums}
     number, keep = run.position, checkpoints.keep
     arrays, text = as_stored(tree, info, number, keep)
-    write(Path(checkpoints.folder), arrays, text, number=number, keep=keep, processes=processes)
+    write(Path(checkpoints.folder), arrays, {"info.json": text}, number=number, keep=keep, processes=processes)
 
 
 def resume(

@@ -6,17 +6,17 @@ folder holds numbered versions, each written beside its place, with the checksum
 
     folder/000000000120/arrays/          the leaves, by orbax
                         info.json        what the caller adds: vocabulary, sizes, scores, where the data stood
+                        model.json       of `save_model`: what makes the model
                         manifest.json    the SHA-256 of each file above
 """
 
 import contextlib
 import itertools
-import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,14 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from jaxseq import check
-from jaxseq.train._json import as_json
+from jaxseq._json._info import as_json, from_json
 from jaxseq.train._lock import writing
 from jaxseq.train._processes import of_tree
-from jaxseq.train._select import Selection
+from jaxseq.train._select import check_part, hint, part_of
 from jaxseq.train._versions import damage, place, versions
 from jaxseq.train._write import orbax, write
 
+Read = TypeVar("Read")
 _LISTED = 180
 """The characters of an error that list leaves."""
 
@@ -68,8 +69,9 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
     Args:
       folder: made where there is none. One process writes there at a time; others may read.
       tree: any pytree of arrays; keys of `jax.random.key` may be among them.
-      info: what JSON holds and gives back as it was: dicts by strings, lists, strings, numbers, bools and None. A tuple
-        would come back as a list, and a key that is a number as a string: both are refused.
+      info: what JSON holds and gives back as it was: dicts by strings, lists, strings, numbers, bools and None; and
+        `data.Vocabulary` and `data.Normalizer` anywhere in it. A tuple would come back as a list, and a key that is a
+        number as a string: both are refused.
       number: of this version, such as the training step, not below that of an earlier one that is whole. One of the
         same number is replaced; damaged ones of higher numbers go. None counts on from the last.
       keep: the versions to keep, this one among them.
@@ -81,11 +83,18 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
       BlockingIOError: another process writes to `folder`.
       OSError: it cannot be written, as where the disk is full; what was saved before is still there.
     """
+    save_with({}, folder, tree, info, number, keep)
+
+
+def save_with(
+    files: dict[str, str], folder: str | os.PathLike, tree: Any, info: Any, number: int | None, keep: int
+) -> None:
+    """Does what `save` does, with texts by the names of their files beside."""
     folder, processes = place("folder", folder), of_tree(tree)
     arrays, text = as_stored(tree, info, number, keep)
     with contextlib.ExitStack() as held:
         processes.first(lambda: held.enter_context(writing(folder)))
-        write(folder, arrays, text, number=number, keep=keep, processes=processes)
+        write(folder, arrays, {"info.json": text, **files}, number=number, keep=keep, processes=processes)
 
 
 def as_stored(tree: Any, info: Any, number: int | None, keep: int) -> tuple[dict[str, Any], str]:
@@ -93,7 +102,7 @@ def as_stored(tree: Any, info: Any, number: int | None, keep: int) -> tuple[dict
     check.positive_int("keep", keep)
     if number is not None:
         check.natural("number", number)
-    return {name: leaf for name, leaf in _named(tree).items() if leaf.size}, as_json("info", info)
+    return {name: leaf for name, leaf in named(tree).items() if leaf.size}, as_json("info", info)
 
 
 def saved(folder: str | os.PathLike) -> bool:
@@ -101,7 +110,7 @@ def saved(folder: str | os.PathLike) -> bool:
     return any(damage(version) is None for version in versions(place("folder", folder)).values())
 
 
-def load(folder: str | os.PathLike, like: Any, *, part: str = "", fresh: str | Sequence[str] = ()) -> Stored:
+def load(folder: str | os.PathLike, like: Any, *, part: str = "") -> Stored:
     """Reads the newest version that is whole, warning of each newer one that is not.
 
     Args:
@@ -112,27 +121,22 @@ def load(folder: str | os.PathLike, like: Any, *, part: str = "", fresh: str | S
       part: the path of the part of what was saved that `like` is; "": all of it. Paths are as `groups.paths` tells
         them: of what `fit` stores, "state/params" are the params after the last step, and "best" the best params, where
         `load_info(folder)["best"]` is "own": where it is "last", those are the best.
-      fresh: a pattern of paths, or several, as in `groups.by_path`: leaves of `like` that are not read but stay as they
-        are, such as those of a new head; and leaves of the part that was saved which `like` need not have.
 
     Raises:
       FileNotFoundError: nothing was saved in `folder`.
       TornError: no version is whole.
-      ValueError: there is no such part, a pattern matches nothing, or a leaf that is not fresh is missing, left over,
-        or of another shape or dtype; the first ones are named.
-      TypeError: `like` is no tree of arrays, or a fresh leaf of it is no array.
+      ValueError: there is no such part, or a leaf is missing, left over, or of another shape or dtype; the first ones
+        are named. Into another tree, `transfer` reads.
+      TypeError: `like` is no tree of arrays.
     """
-    selection, wanted, processes = Selection(part, fresh), _named(like, "like"), of_tree(like)
+    check_part(part)
 
-    def read(version):
-        return Stored(_tree(version, like, wanted, selection, processes), _info(version))
+    def choose(version, found, wanted):
+        stored = part_of(part, version, found)
+        _compare(version, {name: found[place] for name, place in stored.items()}, wanted, hint(part, found))
+        return {name: stored[name] for name in wanted}
 
-    if not processes.together:
-        return _read_newest(folder, read)
-    version = processes.first(lambda: _read_newest(folder, lambda version: version))
-    stored = []
-    processes.all(lambda: stored.append(read(version)))
-    return stored[0]
+    return read_newest(folder, lambda version: Stored(read_tree(version, like, choose), read_info(version)), like)
 
 
 def load_info(folder: str | os.PathLike) -> Any:
@@ -142,11 +146,23 @@ def load_info(folder: str | os.PathLike) -> Any:
       FileNotFoundError: nothing was saved in `folder`.
       TornError: no version is whole.
     """
-    return _read_newest(folder, _info)
+    return read_newest(folder, read_info)
+
+
+def read_newest(folder: str | os.PathLike, read: Callable[[Path], Read], like: Any = None) -> Read:
+    """Returns what `read` makes of the newest version that is whole; looks again where a writer drops it meanwhile.
+
+    Where `like` is of several processes, all read the version that the first found.
+    """
+    processes = of_tree(like)
+    if not processes.together:
+        return _read_newest(folder, read)
+    version, found = processes.first(lambda: _read_newest(folder, lambda version: version)), []
+    processes.all(lambda: found.append(read(version)))
+    return found[0]
 
 
 def _read_newest(folder, read):
-    """What `read` makes of the newest version that is whole; looks again where a writer drops it meanwhile."""
     folder = place("folder", folder)
     while found := versions(folder):
         for number in sorted(found, reverse=True):
@@ -166,38 +182,42 @@ def _read_newest(folder, read):
     raise FileNotFoundError(f"nothing was saved in {folder}")
 
 
-def _tree(version, like, wanted, selection, processes):
-    arrays, place = {}, epath.Path(version / "arrays")
+def read_tree(version: Path, like: Any, choose: Callable[[Path, dict, dict], dict[str, str]]) -> Any:
+    """Returns a tree as `like`, with leaves of a version; the others are as they are in `like`.
+
+    `choose(version, found, wanted)` is handed what is stored and what has numbers in `like`, by name, and returns the
+    names of those leaves that are read, each with the name of what is stored.
+    """
+    arrays, place, processes = {}, epath.Path(version / "arrays"), of_tree(like)
+    wanted = {name: leaf for name, leaf in named(like, "like").items() if leaf.size}
     with contextlib.closing(orbax(processes)) as handler:
         found = handler.metadata(place).tree if place.exists() else {}
-        stored = selection.of(version, found)
-        fresh = selection.fresh(wanted, stored)
-        wanted = {name: leaf for name, leaf in wanted.items() if leaf.size and name not in fresh}
-        there = {name: found[place] for name, place in stored.items() if name not in fresh}
-        _compare(version, there, wanted, selection.hint(found))
-        if wanted:
-            items = {stored[name]: leaf for name, leaf in wanted.items()}
+        chosen = choose(version, found, wanted)
+        if chosen:
+            items = {stored: wanted[name] for name, stored in chosen.items()}
             placement = ocp.checkpoint_utils.construct_restore_args(items)
             some: Any = {"partial_restore": True} if len(items) < len(found) else {}
             wish = ocp.args.PyTreeRestore(items, restore_args=placement, **some)
             read = handler.restore(place, args=wish)
-            arrays = {name: read[stored[name]] for name in wanted}
+            arrays = {name: read[stored] for name, stored in chosen.items()}
 
     def filled(path, leaf):
-        return leaf if _name(path) in fresh else _as(leaf, arrays.get(_name(path)))
+        return leaf if leaf.size and _name(path) not in chosen else _as(leaf, arrays.get(_name(path)))
 
     return jax.tree_util.tree_map_with_path(filled, like)
 
 
-def _info(version):
-    return json.loads((version / "info.json").read_text(encoding="utf-8"))
+def read_info(version: Path) -> Any:
+    """Returns the info of a version."""
+    return from_json((version / "info.json").read_text(encoding="utf-8"))
 
 
 def _name(path):
     return jax.tree_util.keystr(path) or "."
 
 
-def _named(tree, argument="tree"):
+def named(tree: Any, argument: str = "tree") -> dict[str, Any]:
+    """Returns what is stored of each leaf, by its name; raises TypeError where one is no array."""
     return {_name(path): _raw(argument, path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
@@ -246,12 +266,18 @@ def _compare(version, found, wanted, hint):
     """Raises unless what was found is what is wanted."""
     faults = {name: f"{name} is not in it" for name in wanted if name not in found}
     faults |= {name: f"{name} is in it and not in `like`" for name in found if name not in wanted}
-    for name in wanted.keys() & found.keys():
-        stored, leaf = found[name], wanted[name]
-        if (tuple(stored.shape), stored.dtype) != (tuple(leaf.shape), leaf.dtype):
-            faults[name] = f"{name} is {stored.dtype} {stored.shape}, `like` has {leaf.dtype} {leaf.shape}"
+    faults |= differing({name: (found[name], wanted[name]) for name in wanted.keys() & found.keys()})
     if faults:
         raise OtherTreeError(version, dict(sorted(faults.items())), hint)
+
+
+def differing(pairs: dict[str, tuple[Any, Any]]) -> dict[str, str]:
+    """Returns in what stored leaves and those that are to have their place differ in shape or dtype, by name."""
+    return {
+        name: f"{name} is {stored.dtype} {stored.shape}, `like` has {leaf.dtype} {leaf.shape}"
+        for name, (stored, leaf) in pairs.items()
+        if (tuple(stored.shape), stored.dtype) != (tuple(leaf.shape), leaf.dtype)
+    }
 
 
 def _listed(faults):

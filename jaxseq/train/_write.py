@@ -20,9 +20,9 @@ from jaxseq.train._versions import checksums, damage, drop, foreign, set_aside, 
 
 
 def write(
-    folder: Path, arrays: dict[str, Any], text: str, *, number: int | None, keep: int, processes: Processes
+    folder: Path, arrays: dict[str, Any], texts: dict[str, str], *, number: int | None, keep: int, processes: Processes
 ) -> None:
-    """Does what `train.save` says, of what `_store.as_stored` returned, in a folder whose lock the first process holds.
+    """Does what `train.save` says, of arrays and texts by name, in a folder whose lock the first process holds.
 
     All processes write their parts of the arrays; the first does the rest.
     """
@@ -32,7 +32,7 @@ def write(
             if arrays:
                 processes.first((new / "arrays").mkdir)
                 processes.all(lambda: _write_arrays(new, arrays, processes))
-            processes.first(lambda: _finish(folder, number, new, text, bool(arrays), keep))
+            processes.first(lambda: _finish(folder, number, new, texts, bool(arrays), keep))
     except Exception:  # whatever orbax raises of a file that cannot be written
         if processes.is_first:
             shutil.rmtree(new, ignore_errors=True)
@@ -73,12 +73,13 @@ def _write_arrays(new, arrays, processes):
         handler.save(epath.Path(new / "arrays"), args=ocp.args.PyTreeSave(arrays))
 
 
-def _finish(folder, number, new, text, with_arrays, keep):
+def _finish(folder, number, new, texts, with_arrays, keep):
     """Makes the version whole, puts it in its place, and drops those that are not to be kept."""
     if with_arrays:
         with contextlib.closing(orbax(ALONE)) as handler:
             handler.finalize(epath.Path(new / "arrays"))
-    (new / "info.json").write_text(text, encoding="utf-8")
+    for name, text in texts.items():
+        (new / name).write_text(text, encoding="utf-8")
     (new / "manifest.json").write_text(json.dumps(checksums(new)), encoding="utf-8")
     version, found = version_at(folder, number), versions(folder)
     set_aside(version)

@@ -1,6 +1,6 @@
 """All the valid calls."""
 
-from tests.fuzz import core_calls, interop_calls, nn_calls, other_calls, train_calls
+from tests.fuzz import core_calls, export_calls, interop_calls, nn_calls, other_calls, train_calls
 
 
 def all_calls(folder):
@@ -10,4 +10,5 @@ def all_calls(folder):
     the call.
     """
     others = other_calls.calls() | nn_calls.calls() | train_calls.calls(folder) | interop_calls.calls(folder)
+    others |= export_calls.calls(folder)
     return core_calls.calls(folder) | others

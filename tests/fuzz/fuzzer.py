@@ -23,7 +23,7 @@ import numpy as np
 from jaxseq.train import NonFiniteError
 from tests.fuzz.spoils import NOT, NOT_FINITE, OF_SHAPE, REFUSED, SPOILS
 
-PACKAGES = ("", "data", "decoding", "interop", "nn", "structured", "train")
+PACKAGES = ("", "data", "decoding", "export", "interop", "nn", "structured", "train")
 NOT_CALLED = {
     "data.Batch": "a type",
     **{
@@ -89,6 +89,9 @@ PERMITTED = {  # by function and argument, and spoil where it is that one alone
     ("train.save", "tree"): "orbax writes any",
     ("train.bytes_per_device", "tree", "None"): "no arrays hold no bytes",
     ("train.save", "info"): "JSON holds numbers and text too",
+    ("train.save_model", "model", "a complex tree"): "orbax writes any",
+    ("export.params", "model"): "any tree",
+    ("train.save_model", "info"): "JSON holds numbers and text too",
     ("train.by_path", "default"): "anything",
     ("train.by_path", "rules"): "its values are anything",
     ("train.by_path", "params"): "its structure is what counts",

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import jaxseq
 from jaxseq import train
 from jaxseq.train import compression, metrics
 from tests.fuzz.core_calls import KEY, MASK, XS, B, D, T
 from tests.fuzz.other_calls import IDS, LOGITS, V
 
 SGD = optax.sgd(0.1)
+MODEL = jaxseq.rnn(2), {"w": np.ones((1, 1), np.float32)}
 DEVICE = jax.devices()[0]
 SHARDING = jax.sharding.NamedSharding(jax.sharding.Mesh([DEVICE], "b"), jax.sharding.PartitionSpec("b"))
 HISTORY = [
@@ -42,6 +44,7 @@ def _train(folder):
     started = lambda: train.init(params, SGD, KEY, carry=carry)
     members = {"w": jnp.ones((2, 1, 1))}
     evaluated = {"batches": LISTED, "partial": False, "sharding": None}
+    train.save_model(folder / "model", MODEL)
     train.save(folder / "stored", {"model": params | {"b": jnp.ones(1)}}, {"a": 1})
     return {
         "train.init": {"params": params, "optimizer": SGD, "key": KEY, "carry": carry},
@@ -58,7 +61,16 @@ def _train(folder):
         | {"then": lambda evaluate: evaluate(members)},
         "train.average": {"predict": lambda params, x: params["w"] * x, "then": lambda mean: mean(members, 2.0)},
         "train.save": {"folder": folder / "other", "tree": params, "info": {"a": 1}, "number": None, "keep": 1},
-        "train.load": {"folder": folder / "stored", "like": params, "part": "model", "fresh": ("b",)},
+        "train.load": {"folder": folder / "stored", "like": params | {"b": jnp.zeros(1)}, "part": "model"},
+        "train.transfer": {
+            "folder": folder / "stored",
+            "like": params,
+            "part": "model",
+            "renamed": {"w": "w"},
+            "fresh": (),
+        },
+        "train.save_model": {"folder": folder / "net", "model": MODEL, "info": {"a": 1}, "number": None, "keep": 1},
+        "train.load_model": {"folder": folder / "model"},
         "train.load_info": {"folder": folder / "stored"},
         "train.saved": {"folder": folder / "stored"},
         "train.callbacks.csv": {"path": folder / "log.csv", "then": lambda write: write(fitted)},

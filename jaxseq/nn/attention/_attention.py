@@ -18,6 +18,7 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.masking import keep
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given, linear
 
 SCORES = ("additive", "general", "dot")
@@ -38,7 +39,7 @@ class Attended(NamedTuple):
     weights: jax.Array
 
 
-class Attention(nnx.Module):
+class Attention(Module):
     """Additive or multiplicative attention.
 
     Args:

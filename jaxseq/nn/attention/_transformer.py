@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, masking
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import Embed, dropout, floats, given, linear, remade
 from jaxseq.nn._layer import checked_carry
 from jaxseq.nn.attention._block import Block, KeyValues, Shape, Sight
@@ -27,7 +28,7 @@ class CrossMemory(NamedTuple):
     mask: jax.Array | None
 
 
-class Transformer(nnx.Module):
+class Transformer(Module):
     """Blocks of attention: encoder, decoder, or decoder that looks at a memory; goes where `nn.Recurrent` goes.
 
     `nn.LanguageModel(nn.Transformer(64, 64, layers=2, heads=4, causal=True, max_length=256, rngs=rngs), V, 64, ...)`,

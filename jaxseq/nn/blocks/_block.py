@@ -14,6 +14,7 @@ import jax
 from flax import nnx
 
 from jaxseq import check, masking
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import Given, dropout, floats, given
 from jaxseq.nn._layer import checked_carry
 from jaxseq.nn.recurrent import Recurrent
@@ -29,7 +30,7 @@ class BlockCarry(NamedTuple):
     cell: Carry
 
 
-class Block(nnx.Module):
+class Block(Module):
     """The base of the blocks: a class says what its `_mix` is, and makes `norm`, `cell`, and at will `conv` and an MLP.
 
     `_mix(xs, conv, cell)` is handed `[..., H]` and what runs the two layers over time, and returns `[..., H]`.

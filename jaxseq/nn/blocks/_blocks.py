@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, masking
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given, linear, remade
 from jaxseq.nn._layer import Layer, asked, causal, check_layer, checked_carry
 from jaxseq.nn.blocks._sublayers import layer_norm, rms_norm
@@ -17,7 +18,7 @@ from jaxseq.typing import Shape
 NORMS = {"rms": rms_norm, "layer": layer_norm, None: lambda features, epsilon, own: None}
 
 
-class Blocks(nnx.Module):
+class Blocks(Module):
     """Residual blocks one after the other, and a norm after the last; goes where `nn.Recurrent` goes.
 
     `nn.LanguageModel(nn.Blocks([nn.MambaBlock(64, rngs=rngs) for _ in range(8)], rngs=rngs), V, 64, rngs=rngs)`, and so

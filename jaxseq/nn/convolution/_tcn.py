@@ -22,6 +22,7 @@ from flax import nnx
 from jaxseq import check, masking
 from jaxseq._cast import cast
 from jaxseq._promote import beside
+from jaxseq.nn._call import Module
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import Given, dropout, floats, given, linear
 from jaxseq.nn._layer import checked_carry
@@ -76,7 +77,7 @@ class CausalConv(nnx.Module):
         return carry, ys
 
 
-class TCN(nnx.Module):
+class TCN(Module):
     """A temporal convolutional network: a layer that reads sequences, as `nn.Recurrent`, and goes where that goes.
 
     `nn.SequenceClassifier(nn.TCN(3, [32] * 4, rngs=rngs), 3, 10, rngs=rngs)`, and so in every model. What a mask leaves

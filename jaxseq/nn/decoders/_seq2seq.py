@@ -14,6 +14,7 @@ from flax import nnx
 from jaxseq import check, decoding
 from jaxseq._promote import beside, widen
 from jaxseq.masking import keep
+from jaxseq.nn._call import Module
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import embedding, given, linear, scan
 from jaxseq.nn._ids import check_ids, embed
@@ -22,7 +23,7 @@ from jaxseq.nn.decoders._decoders import MemoryDecoder, RecurrentDecoder, Seq2Se
 from jaxseq.typing import Cell, Composite, Kernel
 
 
-class Seq2Seq(nnx.Module):
+class Seq2Seq(Module):
     """Encoder and decoder: the probability of one sequence of ids given another.
 
     Args:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, scan
 from jaxseq.nn._layer import Layer, causal, layer_of, some_steps
 from jaxseq.nn.models._heads import POINT, Head, checked_head
@@ -12,7 +13,7 @@ from jaxseq.nn.models._pooling import last_pool
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
-class AutoregressiveForecaster(nnx.Module):
+class AutoregressiveForecaster(Module):
     """Causal recurrent layer, linear layer, head: what the next step will be, after each step.
 
     Args:

@@ -4,6 +4,7 @@ import jax
 from flax import nnx
 
 from jaxseq import check
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
@@ -13,7 +14,7 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel
 POOLINGS = ("last", "mean", "max", "mean_max", "attention")
 
 
-class SequenceClassifier(nnx.Module):
+class SequenceClassifier(Module):
     """Embedding (for ids), recurrent layer, pooling, linear layer: one row of logits a sequence.
 
     Args:

@@ -6,11 +6,12 @@ import numpy as np
 from flax import nnx
 
 from jaxseq import check
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given
 from jaxseq.structured import crf
 
 
-class CRF(nnx.Module):
+class CRF(Module):
     """A linear-chain conditional random field (Lafferty et al. 2001): `jaxseq.structured.crf`, batch-major.
 
     Its scores `[B, T, K]` are the logits of any model; any number of batch axes, also none. Train model and field

@@ -4,6 +4,7 @@ import jax
 from flax import nnx
 
 from jaxseq import check
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
@@ -12,7 +13,7 @@ from jaxseq.nn.models._pooling import last_of
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
-class Forecaster(nnx.Module):
+class Forecaster(Module):
     """Recurrent layer, its last real output, linear layer, head: each target at each step of the horizon.
 
     Of a net that is not causal, the outputs at both ends are read (`nn.ends_pool`).

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxseq import check, decoding
 from jaxseq._promote import beside
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import embedding, given, linear
 from jaxseq.nn._ids import check_ids, embed
 from jaxseq.nn._layer import Layer, asked, causal, layer_of, some_steps
@@ -23,7 +24,7 @@ class LanguageCarry(NamedTuple):
     recent: jax.Array  # int32 [B, n - 1], the last ids
 
 
-class LanguageModel(nnx.Module):
+class LanguageModel(Module):
     """Embedding, causal recurrent layer, output layer: logits of the next id after each step.
 
     Args:

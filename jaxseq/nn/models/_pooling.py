@@ -18,6 +18,7 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.masking import keep, last_valid
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given, linear
 from jaxseq.nn._layer import Layer
 from jaxseq.nn.attention._attention import masked_softmax
@@ -96,7 +97,7 @@ def _checked(ys: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Arra
     return ys, check.flags("mask", mask, ys.shape[:-1], "B, T")
 
 
-class AttentionPool(nnx.Module):
+class AttentionPool(Module):
     """Additive attention pooling: what to look for is learned.
 
     Args:

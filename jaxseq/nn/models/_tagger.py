@@ -4,13 +4,14 @@ import jax
 from flax import nnx
 
 from jaxseq import check
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
 from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
-class SequenceTagger(nnx.Module):
+class SequenceTagger(Module):
     """Embedding (for ids), recurrent layer, linear layer: one row of logits a step.
 
     Args:

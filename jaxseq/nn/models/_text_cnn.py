@@ -9,13 +9,14 @@ from flax import nnx
 from jaxseq import check
 from jaxseq._promote import beside
 from jaxseq.masking import keep
+from jaxseq.nn._call import Module
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import dropout, floats, given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn.models._pooling import max_pool
 
 
-class TextCNN(nnx.Module):
+class TextCNN(Module):
     """Embedding (for ids), convolutions of several widths, their maximum over time, linear layer: a row of logits.
 
     A filter of width w is held against all w steps in a row that begin in the text, zeros after its end, so that a text

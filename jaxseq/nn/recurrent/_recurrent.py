@@ -6,12 +6,13 @@ from flax import nnx
 from jaxseq import check
 from jaxseq._cast import cast
 from jaxseq._unroll import step
+from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given
 from jaxseq.nn.recurrent import _batch_major
 from jaxseq.typing import Carry, Cell, Composite, Kernel, Params, Shape
 
 
-class Recurrent(nnx.Module):
+class Recurrent(Module):
     """A cell or a net of cells as a Flax NNX module: `xs [B, T, D]` in, `ys [B, T, H]` out.
 
     Any number of batch axes, also none; T may be 0. Noise (dropout, zoneout) is drawn where a key is given, and only

@@ -1,0 +1,78 @@
+"""What is stored beside arrays: JSON that gives back what it was given, vocabularies and normalisers too."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from jaxseq import check
+from jaxseq.data import Normalizer, Vocabulary
+
+
+def as_json(name: str, value: Any) -> str:
+    """Returns the JSON of `value`.
+
+    Raises:
+      TypeError: naming the place in it, where JSON does not hold what is there, or would give back something else: a
+        list for a tuple, "1" for the key 1.
+      ValueError: it holds itself, or an int of thousands of digits, or keys that are kept for vocabularies.
+    """
+    try:
+        return json.dumps(_same(name, value))  # in ASCII, which also holds what UTF-8 does not: halves of surrogates
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"`{name}` must be what JSON gives back; got what it cannot hold: {error}") from None
+
+
+def from_json(text: str) -> Any:
+    """Returns what `as_json` was given.
+
+    Raises:
+      ValueError: it is none of its texts.
+    """
+    return json.loads(text, object_hook=_made)
+
+
+def _same(place, value) -> Any:
+    """What JSON gives back; raises where it would not."""
+    if isinstance(value, Vocabulary):
+        return {"jaxseq.data.Vocabulary": value.to_dict()}
+    if isinstance(value, Normalizer):
+        return {"jaxseq.data.Normalizer": {name: part.tolist() for name, part in value._asdict().items()}}
+    if isinstance(value, dict):
+        if {*value} & {*_KINDS}:
+            raise ValueError(f"`{place}` has {', '.join({*value} & {*_KINDS})} as a key, which is the library's own")
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"`{place}` must have strings as keys, as JSON has; got {type(key).__name__} {key!r:.60}. "
+                    "Give str(key), or a list of pairs."
+                )
+        return {key: _same(f"{place}[{key!r:.60}]", inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_same(f"{place}[{index}]", inner) for index, inner in enumerate(value)]
+    if not (value is None or isinstance(value, str | int | float)):
+        hint = " Give its numbers: array.tolist()." if hasattr(value, "tolist") else ""
+        hint = " Give a list: JSON would." if isinstance(value, tuple) else hint
+        raise TypeError(f"`{place[:200]}` must be what JSON gives back; got {type(value).__name__}.{hint}")
+    return value
+
+
+def _normalizer(fields):
+    mean, std = (np.asarray(fields[name], float) for name in Normalizer._fields)
+    if mean.ndim != 1 or mean.shape != std.shape:
+        raise ValueError(f"a Normalizer has mean and std [D]; got {mean.shape} and {std.shape}")
+    return Normalizer(mean, std)
+
+
+_KINDS = {"jaxseq.data.Vocabulary": Vocabulary.from_dict, "jaxseq.data.Normalizer": _normalizer}
+
+
+def _made(found):
+    """What a dict of one key of `_KINDS` stands for; any other as it is."""
+    for kind in {*found} & {*_KINDS}:
+        try:
+            ((_, fields),) = found.items()
+            return _KINDS[kind](fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no {kind}: {check.short(found[kind])}; {check.short(error)}") from None
+    return found

@@ -1,0 +1,186 @@
+"""Models on disk that need no code of the caller's: the arrays, and as JSON what makes the rest.
+
+Beside the arrays and the info of `_store` stands model.json, by which a module, or a net and the form of its params, is
+made again. `jaxseq._json` tells them by tables of names: nothing that is read is run, imported or unpickled.
+
+    {"form": 1, "model": {"module": [...], "leaves": {...}}}                     leaves: dtype and shape by name
+    {"form": 1, "model": {"net": [...], "params": {...}, "leaves": {...}}}
+    {"form": 1, "model": {"models": {name: ...}}}
+"""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxseq import check
+from jaxseq._json._modules import module_as_json, module_from_json
+from jaxseq._json._nets import net_as_json, net_from_json
+from jaxseq._json._trees import tree_as_json, tree_from_json
+from jaxseq.train._store import named, read_info, read_newest, read_tree, save_with
+from jaxseq.typing import Cell, Composite
+
+_FORM = 1
+
+
+class StoredModel(NamedTuple):
+    """What `load_model` returns."""
+
+    model: Any
+    info: Any
+
+
+def save_model(
+    folder: str | os.PathLike, model: Any, info: Any = None, *, number: int | None = None, keep: int = 1
+) -> None:
+    """Stores a model with what makes it, so that `load_model` needs nothing else; otherwise as `save`.
+
+    The arrays are stored as `save` stores them, so `load` and `transfer` read them too.
+
+    Args:
+      folder, info, number, keep: as in `save`.
+      model: a module of `jaxseq.nn`, of nets that factories of jaxseq made; or a pair `(net, params)` of such a net; or
+        a dict of these by name. Initialisers are not kept.
+
+    Raises:
+      TypeError, ValueError: as `save` does; or something in the model cannot be made again, which is named: a module,
+        net or function of your own, or a module that was changed since it was made.
+      BlockingIOError, OSError: as `save` does.
+    """
+    tree, description = _described("model", model)
+    save_with({"model.json": json.dumps({"form": _FORM, "model": description})}, folder, tree, info, number, keep)
+
+
+def load_model(folder: str | os.PathLike) -> StoredModel:
+    """Makes the model that `save_model` stored, by the newest version that is whole, warning of newer ones.
+
+    Raises:
+      FileNotFoundError: nothing was saved in `folder`.
+      TornError: no version is whole.
+      ValueError: what was saved is no model, or none that this version of jaxseq makes.
+    """
+    return read_newest(folder, _read)
+
+
+def _read(version):
+    path = version / "model.json"
+    if not path.exists():
+        raise ValueError(f"{version} was stored by train.save, without what makes a model. Read it by train.load")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["form"] != _FORM:
+            raise ValueError(f"form {found['form']}; this version of jaxseq reads form {_FORM}")
+        made = _made(found["model"])
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{version} holds no model that jaxseq makes: {_reason(error)}") from None
+
+    def all_of_it(version, found, wanted):
+        if found.keys() != wanted.keys():
+            names = ", ".join(sorted(found.keys() ^ wanted.keys()))
+            raise ValueError(f"{version} has other arrays than its model: {check.brief(names)}")
+        return {name: name for name in wanted}
+
+    return StoredModel(made.of(read_tree(version, made.like, all_of_it)), read_info(version))
+
+
+def _reason(error):
+    """What is wrong with a description: the words of our own errors, else the error."""
+    return check.brief(str(error)) if type(error) is ValueError else check.short(error)
+
+
+class _Made(NamedTuple):
+    """The tree of a model's arrays as shapes, and what makes the model of the arrays."""
+
+    like: Any
+    of: Callable[[Any], Any]
+
+
+def _described(name: str, model: Any) -> tuple[Any, Any]:
+    """Returns the arrays of a model as a tree, and its description."""
+    if isinstance(model, nnx.Module):
+        tree = nnx.state(model)
+        description = {"module": module_as_json(model), "leaves": _leaves(named(tree, name))}
+        _check_unchanged(name, model, _module(description["module"]))
+        return tree, description
+    if type(model) is dict and all(isinstance(key, str) for key in model):
+        parts = {key: _described(f"{name}[{key!r}]", part) for key, part in model.items()}
+        return {key: tree for key, (tree, _) in parts.items()}, {"models": {key: of for key, (_, of) in parts.items()}}
+    if type(model) is tuple and len(model) == 2 and isinstance(model[0], Cell | Composite):
+        net, params = model
+        described, arrays = tree_as_json(params)
+        named(params, f"{name}[1]")  # raises unless they are arrays
+        return params, {"net": net_as_json(net), "params": described, "leaves": _leaves(arrays)}
+    raise TypeError(
+        f"`{name}` must be a module of jaxseq.nn, a pair (net, params), or a dict of these by name; got "
+        f"{check.short(model)}"
+    )
+
+
+def _made(description: Any) -> _Made:
+    """Returns what makes a model; whatever a wrong description leads to is raised."""
+    if "models" in description:
+        parts = {name: _made(part) for name, part in description["models"].items()}
+        like = {name: part.like for name, part in parts.items()}
+        return _Made(like, lambda tree: {name: part.of(tree[name]) for name, part in parts.items()})
+    leaves = {
+        name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+        for name, (dtype, shape) in description["leaves"].items()
+    }
+    if "net" in description:
+        net = net_from_json(description["net"])
+        return _Made(tree_from_json(description["params"], leaves), lambda params: (net, params))
+    graph, like = nnx.split(_module(description["module"]))
+    of_call = named(like, "module")
+    if {name: leaf.shape for name, leaf in of_call.items()} != {name: leaf.shape for name, leaf in leaves.items()}:
+        raise ValueError("the arrays are others than those of the module that its description makes")
+    like = jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in of_call])
+    return _Made(like, lambda state: nnx.merge(graph, state))
+
+
+def _module(description):
+    """The module of a description, of shapes."""
+    return nnx.eval_shape(lambda: module_from_json(description, nnx.Rngs(0)))
+
+
+def _leaves(arrays):
+    return {name: [str(leaf.dtype), leaf.shape] for name, leaf in arrays.items()}
+
+
+def _check_unchanged(name, model, made):
+    """Raises unless a module is what its call makes, but for dtypes of arrays and initialisers."""
+    before, after = (named(nnx.state(module), name) for module in (made, model))
+    statics = [_statics(module) for module in (made, model)]
+    faults = [leaf for leaf in {**before, **after} if _shape(before.get(leaf)) != _shape(after.get(leaf))]
+    faults += [path for path in {**statics[0], **statics[1]} if not _alike(*(found.get(path) for found in statics))]
+    if faults:
+        raise ValueError(
+            f"`{name}` is not what its call makes, and cannot be kept: {check.brief(', '.join(faults))} differ"
+        )
+
+
+def _shape(leaf):
+    return None if leaf is None else leaf.shape
+
+
+def _alike(made, held):
+    nets = isinstance(made, Cell | Composite) and isinstance(held, Cell | Composite)
+    return made == held or (nets and net_as_json(made) == net_as_json(held))
+
+
+def _holds_variables(value):
+    is_one = lambda leaf: isinstance(leaf, nnx.Variable)
+    return any(map(is_one, jax.tree.leaves(value, is_leaf=is_one)))
+
+
+def _statics(module):
+    """What a module and those in it hold beside arrays and modules, by path."""
+    found = {}
+    for path, value in nnx.iter_graph(module):
+        is_own = any(str(step).startswith("_") for step in path)
+        if not (is_own or isinstance(value, nnx.Module | nnx.Variable) or _holds_variables(value)):
+            found[".".join(map(str, path))] = value
+    return found

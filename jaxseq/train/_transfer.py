@@ -1,0 +1,107 @@
+"""What was stored, into another tree: a part of it, under other names, beside leaves that stay as they are."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxseq import check
+from jaxseq.train._select import check_part, matches, part_of, path_of
+from jaxseq.train._store import OtherTreeError, differing, read_newest, read_tree
+
+
+class Transferred(NamedTuple):
+    """What `transfer` returns."""
+
+    tree: Any
+    fresh: tuple[str, ...]
+    """The paths of the leaves that were not read: they are as they were in `like`."""
+    left_out: tuple[str, ...]
+    """The paths, in the part, of what was stored and not read."""
+
+
+def transfer(
+    folder: str | os.PathLike,
+    like: Any,
+    *,
+    part: str = "",
+    renamed: Mapping[str, str] | None = None,
+    fresh: str | Sequence[str] = (),
+) -> Transferred:
+    """Reads the leaves of another tree that are in what was saved, by their paths, and says which are not.
+
+    Args:
+      folder: as in `load`; the newest version that is whole is read.
+      like: a tree of arrays, such as the params of a new model. What is read has its shape and dtype.
+      part: as in `load`.
+      renamed: where parts of `like` stand in the stored part, path by path: `{"encoder": "recurrent"}`. Of several
+        that a leaf is in, the innermost counts.
+      fresh: a pattern of paths, or several, as in `groups.by_path`: leaves of `like` that stay as they are, also where
+        something of their name was stored, such as those of a new head.
+
+    Raises:
+      FileNotFoundError: nothing was saved in `folder`.
+      TornError: no version is whole.
+      ValueError: there is no such part, a path of `renamed` or a pattern leads nowhere, nothing is read, or something
+        of another shape or dtype was stored for a leaf; the first ones are named.
+      TypeError: `like` is no tree of arrays, or a leaf that stays is only a shape.
+    """
+    check_part(part)
+    patterns = [fresh] if isinstance(fresh, str) else fresh
+    if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f'`fresh` must be a pattern such as "head/*", or several; got {check.short(fresh)}')
+    renamed = {} if renamed is None else renamed
+    if not isinstance(renamed, Mapping) or not all(isinstance(path, str) for pair in renamed.items() for path in pair):
+        raise TypeError(
+            f'`renamed` must be a dict of paths such as {{"encoder": "recurrent"}}; got {check.short(renamed)}'
+        )
+    told = []
+
+    def choose(version, found, wanted):
+        stored = {path_of(name): place for name, place in part_of(part, version, found).items()}
+        paths = {name: path_of(name) for name in wanted}
+        _check_paths("`renamed`", renamed, "of `like`", paths.values())
+        _check_paths("`renamed` to", renamed.values(), f"in `part` {part!r} of what was stored", stored)
+        for pattern in patterns:
+            if not any(matches(name, pattern) for name in wanted):
+                there = check.brief(", ".join(paths.values()))
+                raise ValueError(f"`fresh` {check.short(pattern)} matches no leaf; the paths are {there}")
+        places = {
+            name: stored.get(_renamed(path, renamed))
+            for name, path in paths.items()
+            if not any(matches(name, pattern) for pattern in patterns)
+        }
+        chosen = {name: place for name, place in places.items() if place is not None}
+        if faults := differing({name: (found[place], wanted[name]) for name, place in chosen.items()}):
+            raise OtherTreeError(version, faults, '. Name in `fresh` what stays as it is, such as "head/*"')
+        if not chosen:
+            there = check.brief(", ".join(stored))
+            raise ValueError(f"nothing of `like` is in {version}, whose paths are {there}")
+        for name in wanted.keys() - chosen.keys():
+            if isinstance(wanted[name], jax.ShapeDtypeStruct):
+                raise TypeError(f"`like{name}` is not read, and must be an array to stay as it is; got a shape")
+        read = {*chosen.values()}
+        told.append(tuple(path for name, path in paths.items() if name not in chosen))
+        told.append(tuple(path for path, place in stored.items() if place not in read))
+        return chosen
+
+    tree = read_newest(folder, lambda version: (told.clear(), read_tree(version, like, choose))[1], like)
+    return Transferred(tree, *told)
+
+
+def _check_paths(what, parts, where, paths):
+    for part in parts:
+        if not any(f"{path}/".startswith(f"{part}/" if part else "") for path in paths):
+            there = check.brief(", ".join(paths))
+            raise ValueError(f"{what} {check.short(part)} is no path {where}; the paths are {there}")
+
+
+def _renamed(path, renamed):
+    """Where a leaf of `like` was stored."""
+    inside = [part for part in renamed if f"{path}/".startswith(f"{part}/" if part else "")]
+    if not inside:
+        return path
+    part = max(inside, key=len)
+    rest = path[len(part) :].lstrip("/")
+    return "/".join(name for name in (renamed[part], rest) if name)
