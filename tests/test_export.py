@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_named(tmp_path, monkeypatch):
         (lambda: export.step(model, xs[:, 0]), "`model` must have `step` to carry something on; SequenceClassifier"),
         (lambda: export.step((TWO_WAYS, weights(TWO_WAYS)), xs[:, 0]), "causal"),
         (lambda: export.params(3), r"`model` must be an nnx.Module or a pair"),
-        (lambda: export.unroll(model, xs, platforms=("gpu",)), "`platforms` must be of 'cpu', 'cuda', 'rocm', 'tpu'"),
+        (lambda: export.unroll(model, xs, platforms=("gpu",)), "`platforms` must be of 'cpu', 'cuda', 'tpu', 'rocm'"),
         (lambda: export.save(tmp_path / "a", model), "`program` must be what export.unroll or export.step returned"),
     ):
         with pytest.raises((TypeError, ValueError), match=words):
