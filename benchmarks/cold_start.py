@@ -2,7 +2,7 @@
 
     python -m benchmarks.cold_start [--sizes 8,64,64,256] [--layers 2] [--rounds 5]
 
-A classifier of LSTMs. Seconds that a process takes, with logits at its end, over rounds in which the ways take turns; and
+A classifier of LSTMs. Seconds that a process takes, with logits at its end, over rounds in which ways take turns; and
 for how many of them processors worked. `jax` imports JAX and finds its devices, which all others do too; `load_model`
 makes the model by `train.load_model`; `program` reads what `export.unroll` made, with JAX alone; `program, cache` does
 so with JAX's cache of compiled programs; `compiled` reads what `serialize_executable` wrote. All logits are compared.
