@@ -93,7 +93,7 @@ def write(folder: Path, sizes: tuple[int, ...], layers: int) -> np.ndarray:
     export.save(folder / "program", program)
     compiled = jax.jit(program.call).lower(jax.ShapeDtypeStruct(xs.shape, xs.dtype)).compile()
     (folder / "compiled").write_bytes(pickle.dumps(serialize_executable.serialize(compiled)))
-    return np.asarray(model(xs))
+    return np.asarray(model(jax.numpy.asarray(xs)))
 
 
 def run(folder: str, end: str) -> tuple[float, float]:

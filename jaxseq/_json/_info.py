@@ -39,9 +39,9 @@ def _same(place, value) -> Any:
     if isinstance(value, Normalizer):
         return {"jaxseq.data.Normalizer": {name: part.tolist() for name, part in value._asdict().items()}}
     if isinstance(value, dict):
-        if {*value} & {*_KINDS}:
-            raise ValueError(f"`{place}` has {', '.join({*value} & {*_KINDS})} as a key, which is the library's own")
         for key in value:
+            if key in _KINDS:
+                raise ValueError(f"`{place}` has {key} as a key, which is the library's own")
             if not isinstance(key, str):
                 raise TypeError(
                     f"`{place}` must have strings as keys, as JSON has; got {type(key).__name__} {key!r:.60}. "
@@ -69,7 +69,7 @@ _KINDS = {"jaxseq.data.Vocabulary": Vocabulary.from_dict, "jaxseq.data.Normalize
 
 def _made(found):
     """What a dict of one key of `_KINDS` stands for; any other as it is."""
-    for kind in {*found} & {*_KINDS}:
+    for kind in [key for key in found if key in _KINDS]:
         try:
             ((_, fields),) = found.items()
             return _KINDS[kind](fields)

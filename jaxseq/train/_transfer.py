@@ -78,7 +78,7 @@ def transfer(
         if not chosen:
             there = check.brief(", ".join(stored))
             raise ValueError(f"nothing of `like` is in {version}, whose paths are {there}")
-        for name in wanted.keys() - chosen.keys():
+        for name in [name for name in wanted if name not in chosen]:
             if isinstance(wanted[name], jax.ShapeDtypeStruct):
                 raise TypeError(f"`like{name}` is not read, and must be an array to stay as it is; got a shape")
         read = {*chosen.values()}

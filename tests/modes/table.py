@@ -135,8 +135,12 @@ def find(name: str) -> Any:
 
 def named_tuples() -> set[type]:
     """All public NamedTuples."""
-    found = (value for package in PACKAGES for value in vars(importlib.import_module(package)).values())
-    return {value for value in found if inspect.isclass(value) and issubclass(value, tuple) and _own(value)}
+    found = (item for package in PACKAGES for item in vars(importlib.import_module(package)).items())
+    return {
+        value
+        for name, value in found
+        if name[0] != "_" and inspect.isclass(value) and issubclass(value, tuple) and _own(value)
+    }
 
 
 def _computes(value):

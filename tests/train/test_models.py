@@ -68,7 +68,7 @@ def test_every_stock_net_comes_back(name, tmp_path):
     assert_same(again, params)
 
 
-@pytest.mark.some(3)
+@pytest.mark.learn
 @pytest.mark.parametrize("wrapper", [wrapper for wrapper in zoo.WRAPPERS if wrapper != "leak"])
 def test_every_wrapper_comes_back(wrapper):
     """Around every stock cell, by the description alone."""
