@@ -19,7 +19,7 @@ _FUNCTIONS: dict[str, Callable] = {
         "sigmoid silu soft_sign softplus sparse_plus squareplus",
         jnp: "tanh sin cos",
         jax.lax: "tanh logistic",
-        kernels: "scan bptt native associative",
+        kernels: "scan bptt native associative cudnn",
         _activations: "exact_gelu",
     }.items()
     for name in names.split()

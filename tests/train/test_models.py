@@ -15,6 +15,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq import data, nn, train
+from jaxseq._json import _nets
 from jaxseq.train import _models
 from tests import zoo
 from tests.interop.test_safetensors import NETS
@@ -115,6 +116,13 @@ def test_options_come_along(tmp_path):
     assert again.recurrent.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(again))} == {jnp.dtype("float32")}
     assert again.head.param_dtype == jnp.float16
+
+
+def test_every_kernel_comes_along():
+    for name, kernel in {**zoo.KERNELS, **zoo.OTHER_KERNELS}.items():
+        if name != "by_hand":  # of the tests
+            told = json.loads(json.dumps(_nets.value_as_json("kernel", kernel)))
+            assert _nets.value_from_json(told, _nets.KINDS) is kernel
 
 
 @pytest.mark.learn
