@@ -5,11 +5,11 @@
     carry, ys = jaxseq.unroll(cell, params, xs)        # xs [T, B, 64] -> ys [T, B, 256]
     carry, y = jaxseq.step(cell, params, carry, x)     # streaming: the same cell, one step
 
-The words and axis letters are those of `jaxseq.typing`.
+`jaxseq.typing` defines the terms and the axis letters.
 
-Around that core, in subpackages which are imported when they are first used: `jaxseq.nn` and `jaxseq.linen`, Flax
-modules; `jaxseq.data`; `jaxseq.train`; `jaxseq.decoding`; `jaxseq.structured`; `jaxseq.interop`, weights from
-and to other libraries; `jaxseq.export`, programs that run without jaxseq.
+These subpackages are imported when they are first used: `jaxseq.nn` and `jaxseq.linen` (Flax modules),
+`jaxseq.data`, `jaxseq.train`, `jaxseq.decoding`, `jaxseq.structured`, `jaxseq.interop` (weights from and to other
+libraries), and `jaxseq.export` (programs that run without jaxseq).
 """
 
 from jaxseq import diagnostics as diagnostics
@@ -49,7 +49,7 @@ _LAZY = ("data", "decoding", "export", "interop", "linen", "nn", "structured", "
 
 
 def __getattr__(name: str):
-    """Imports a subpackage that needs more than JAX when it is first used; looks up the version."""
+    """Imports a subpackage that needs more than JAX when it is first used, and looks up the version."""
     import importlib.metadata
 
     if name in _LAZY:
@@ -58,10 +58,10 @@ def __getattr__(name: str):
         try:
             return importlib.metadata.version("jaxseq")
         except importlib.metadata.PackageNotFoundError:
-            raise AttributeError("jaxseq is not installed, and only an installed package has a version") from None
+            raise AttributeError("jaxseq has no version because it is not installed") from None
     raise AttributeError(f"module 'jaxseq' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """The names there are, those that are not imported yet among them."""
+    """Returns all public names, including those that are not imported yet."""
     return sorted({*globals(), *_LAZY, "__version__"})

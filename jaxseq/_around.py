@@ -1,14 +1,14 @@
-"""A cell around a cell: what is done to the carry before a step and after it, and everything else follows.
+"""A cell around a cell: a wrapper changes the carry before and after each step of an inner cell.
 
-    s       = enter(given, extra, carry)            what the inner step starts from
-    h       = hear(given, extra, h of s)            what its recurrent weights see of it
+    s       = enter(given, extra, carry)            the carry that the inner step starts from
+    h       = hear(given, extra, h of s)            the h that its recurrent weights see
     new, y  = step(params, s with h, u)             the inner cell's own step
-    c', y'  = leave(given, extra, carry, new, y)    what is handed on, and what comes out
+    c', y'  = leave(given, extra, carry, new, y)    the next carry and the output
 
-`given` are the flags or the noise of the step, without a gradient; `extra` is what the wrapper makes of params and
-inputs, with one. The wrapper's functions are linear in floats, so JAX transposes them: the backward of the inner cell
-becomes a backward of the outer one, and nothing is saved for it but what was given. Every optional fact of a `Cell` is
-handed on here, and nowhere else.
+`given` are the flags or the noise of the step; they have no gradient. `extra` is what the wrapper computes from params
+and inputs; it has a gradient. The wrapper's functions are linear in floats, so JAX transposes them. The backward of
+the inner cell thus becomes a backward of the outer cell, which saves only `given` in addition. This is the only place
+that passes on the optional fields of a `Cell`.
 """
 
 import dataclasses
@@ -41,40 +41,40 @@ def around(
     element: Callable[[Any, Params, Element], Element] | None = None,
     read: Callable[[Any, Callable[[Any], jax.Array], Any], jax.Array] | None = None,
 ) -> Cell:
-    """Returns a cell around `cell`, with all that the library knows of it: its backward, noise, and every other fact.
+    """Returns a cell that wraps `cell` and keeps its optional fields: backward, noise, `hears` and `linear`.
 
-    Each function may be left out. `given` is what `draw` drew, None where `unroll` was given no key; `u` is what
-    `extra` returned, of one step. Functions take their arguments by position. They must be linear in floats, as
-    `jnp.where`, sums, and products with constants are: the gradient is their transpose, taken by JAX. A cell is known
-    by the identity of its functions, so make it once for the same options: put `jaxseq.factory` on your wrapper.
+    Every function is optional and is called with positional arguments. `given` is what `draw` returned, or None if
+    `unroll` got no key. `u` is what `extra` returned, at one step. The functions must be linear in floats, as
+    `jnp.where`, sums, and products with constants are, because their gradient is their transpose, taken by JAX.
+    A cell is identified by its functions, so make it once per set of options: put `jaxseq.factory` on your wrapper.
 
     Args:
       cell: the inner Cell.
-      enter: `(given, u, carry) -> carry`: what the inner step starts from.
-      leave: `(given, u, before, new, y) -> (carry, y)`: the carry handed on and the output, from the carry before the
-        step and what the inner step returned; shapes and dtypes stay, but for `size`.
-      hear: `(given, u, h) -> h`: what the recurrent weights see in place of the carry's `h`, which is still what is
-        remembered; None: the `h` itself. The cell must know the two apart, see `hears` of `Cell`.
-      inputs: `(given, xs) -> xs`: what the inner cell reads, pointwise in time.
-      extra: `(given, params, xs) -> u`: a pytree of floats that lead with the steps and the batch of xs, of a whole
-        sequence `[T, B, ...]` or of one step; its gradient flows on into params and xs.
-      draw: `(key, params, xs) -> given`: bools or ints, drawn for a whole sequence xs `[T, B, D]`.
-      given: where that travels. "xs": its leaves lead with the steps `[T, B, ...]`; "params": it is constant in time,
-        `[B, ...]`. Default: "xs" where there is a `draw`. "xs" without one: xs are `Augmented(xs, given)` already.
-      init: `(key, in_size, dtype=None) -> params`, a NamedTuple whose first field holds what `cell.init` returned and
-        the others floats of the wrapper's own, which reach `enter` and `leave` by `extra`. None: `cell.init`.
-      carry: `(params, batch_shape=()) -> carry`: the initial carry; None: the cell's.
-      hears: the fact `hears` of the result; None: the cell's.
-      size: the features of the y that `leave` returns; None: the cell's.
-      element: `(given, params, element) -> element`: what `enter` and `leave` do to the carry, done to the steps of a
-        linear cell, `[T, B, ...]` or one; `params` are the wrapper's. Without it the result is linear only where
-        nothing is done to the carry and the output.
-      read: `(given, read, observed) -> ys`: what `leave` does to the output of a linear cell, which is
-        `read(observed)`; it may do something to what is observed first.
+      enter: `(given, u, carry) -> carry`: the carry that the inner step starts from.
+      leave: `(given, u, before, new, y) -> (carry, y)`: the next carry and the output. `before` is the carry before
+        the step; `new` and `y` are the results of the inner step. Shapes and dtypes stay the same, except for `size`.
+      hear: `(given, u, h) -> h`: what the recurrent weights see in place of the carry's `h`. The carry still keeps its
+        own `h`. If it returns None, they see `h` itself. The cell must tell the two apart: see `hears` of `Cell`.
+      inputs: `(given, xs) -> xs`: the inputs of the inner cell, pointwise in time.
+      extra: `(given, params, xs) -> u`: a pytree of floats whose leading axes are the time and batch axes of xs. It is
+        called with a whole sequence `[T, B, ...]` or one step. Its gradient flows into params and xs.
+      draw: `(key, params, xs) -> given`: bools or ints, drawn once for a whole sequence xs `[T, B, D]`.
+      given: how `given` is passed. "xs": per step, with leaves `[T, B, ...]`. "params": constant in time, with leaves
+        `[B, ...]`. Default: "xs" if there is a `draw`. With "xs" and no `draw`, xs must be `Augmented(xs, given)`.
+      init: `(key, in_size, dtype=None) -> params`, a NamedTuple. Its first field holds what `cell.init` returned. Its
+        other fields are the wrapper's own floats, which reach `enter` and `leave` through `extra`. None: `cell.init`.
+      carry: `(params, batch_shape=()) -> carry`: the initial carry. None: that of the cell.
+      hears: the field `hears` of the result. None: that of the cell.
+      size: the number of features of the y that `leave` returns. None: that of the cell.
+      element: `(given, params, element) -> element`: applies what `enter` and `leave` do to the carry to the steps of
+        a linear cell, either `[T, B, ...]` or one step. `params` are the wrapper's. Without it, the result is linear
+        only if there is no `enter` and no `leave`.
+      read: `(given, read, observed) -> ys`: what `leave` does to the output of a linear cell. That output is
+        `read(observed)`; the function may change `observed` first.
 
     Raises:
-      TypeError, ValueError: `cell` is not a Cell, an argument is no function or does not take what it is called with.
-        `unroll` raises them where a function returns other shapes, and its gradient where one is not linear.
+      TypeError, ValueError: `cell` is not a Cell, or an argument is not a function or cannot take its arguments.
+        `unroll` raises them if a function returns other shapes; its gradient raises them if one is not linear.
 
     >>> def halved(cell):  # at every step half of the carry is forgotten
     ...     return around(cell, enter=lambda given, u, carry: jax.tree.map(lambda leaf: leaf / 2, carry))
@@ -88,7 +88,7 @@ def around(
     check.one_of("given", given, (None, "xs", "params"))
     check.one_of("hears", hears, (None, True, False))
     if size is not None and leave is None:
-        raise ValueError("`size` is that of the outputs which `leave` returns; there is no `leave`")
+        raise ValueError("`size` is the size of the outputs that `leave` returns, and there is no `leave`")
     size = cell.size if size is None else check.positive_int("size", size)
     given = "xs" if given is None and draw is not None else given
     noted = check.noting(enter=enter, leave=leave, hear=hear, inputs=inputs, extra=extra)
@@ -110,16 +110,16 @@ def around(
 
 
 class _Parts(NamedTuple):
-    """The params of the outer cell."""
+    """The params of the outer cell, in parts."""
 
     inner: Params
-    own: Params  # all of them, the inner cell's too
-    given: Any  # what is constant in time
+    own: Params  # all params, including those of the inner cell
+    given: Any  # the part of `given` that is constant in time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Outer:
-    """The functions of a cell around a cell, from those of `around`; us are `Augmented(inner us, (given, extra))`."""
+    """The functions of the outer cell, built from those of `around`. Its us are `Augmented(us, (given, extra))`."""
 
     cell: Cell
     own_enter: Callable | None
@@ -149,21 +149,21 @@ class _Outer:
         return inner if self.own_init is None else params._replace(**{params._fields[0]: inner})
 
     def split(self, params, xs):
-        """Returns the parts of the params, the inner cell's xs, and what is given with the xs and in all."""
+        """Returns the parts of the params, the inner cell's xs, the `given` of the xs, and the `given` to use."""
         parts, stepwise = self.parts(params), None
         if self.travels == "xs" and isinstance(xs, Augmented):
             xs, stepwise = xs
         return parts, xs, stepwise, parts.given if stepwise is None else stepwise
 
     def at_step(self, params, u):
-        """Returns the parts of the params, the inner cell's u, what is given with the us and in all, and the extra."""
+        """Returns the parts of the params, the inner cell's u, the `given` of u, the `given` to use, and the extra."""
         parts, (u, (stepwise, extra)) = self.parts(params), u
         return parts, u, stepwise, parts.given if stepwise is None else stepwise, extra
 
     def inputs(self, given, xs):
         if self.own_inputs is None:
             return xs
-        if isinstance(xs, Augmented):  # by the noise of a cell inside
+        if isinstance(xs, Augmented):  # by the noise of the inner cell
             return xs._replace(value=self.inputs(given, xs.value))
         return self.own_inputs(given, xs)
 
@@ -175,7 +175,7 @@ class _Outer:
         return check.extra(self.own_extra(given, own, xs), xs.shape[:-1])
 
     def enter(self, given, extra, carry):
-        """What the inner step takes: the carry, or a `Heard`."""
+        """Returns what the inner step takes: the carry, or a `Heard`."""
         carry, h = carry if isinstance(carry, Heard) else (carry, None)
         if self.own_enter is not None:
             carry = check.like_step("enter", self.own_enter(given, extra, carry), carry)
@@ -223,14 +223,14 @@ class _Outer:
         return self.leave(given, extra, carry, new, y)
 
     def element(self, params, us):
-        """The steps of a linear cell."""
+        """Returns the steps of a linear cell."""
         assert self.cell.linear is not None
         parts, us, _, given, _ = self.at_step(params, us)
         element = self.cell.linear.element(parts.inner, us)
         return element if self.own_element is None else self.own_element(given, parts.own, element)
 
     def read(self, params, observed, us):
-        """Its outputs."""
+        """Returns the outputs of a linear cell."""
         assert self.cell.linear is not None
         parts, us, _, given, _ = self.at_step(params, us)
         read = functools.partial(self.cell.linear.read, parts.inner)

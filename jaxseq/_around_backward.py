@@ -1,6 +1,6 @@
-"""The backward of a cell around a cell, from the backward of the cell inside; see `_around.py`.
+"""The backward of a cell around a cell, built from the backward of the inner cell. See `_around.py`.
 
-What the wrapper does to the carry and the output is linear in floats, so JAX transposes it.
+The wrapper's functions are linear in floats, so JAX transposes them.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from jaxseq.typing import Augmented, Backward, Heard
 
 @jax.tree_util.register_static
 class _Frame(NamedTuple):
-    """What the backward has to know of a step's arguments beside their values: of `extra`, one row's shapes."""
+    """What the backward must know about a step's arguments besides their values: shapes of one row of `extra`."""
 
     leaves: tuple[Any, ...]
     tree: Any
@@ -25,7 +25,7 @@ class _Frame(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OuterBackward:
-    """The functions of its `Backward`, from the inner cell's."""
+    """Builds the functions of the outer cell's `Backward` from those of the inner cell."""
 
     outer: Any  # the `_Outer` of `around`
     inner: Backward
@@ -87,11 +87,11 @@ class OuterBackward:
         return d_params, d_x if stepwise is None else Augmented(d_x, None)
 
     def of_params(self, parts, d_inner):
-        """The gradient of the params from that of the inner cell's."""
+        """Returns the gradient of the params from the gradient of the inner cell's params."""
         d_own = d_inner
         if self.outer.own_init is not None:
             d_own = self.outer.with_inner(jax.tree.map(jnp.zeros_like, parts.own), d_inner)
         return d_own if parts.given is None else Augmented(d_own, None)
 
 
-_shape = jax.typeof  # with the axes of a mesh that it varies over
+_shape = jax.typeof  # includes the mesh axes over which it varies

@@ -1,4 +1,4 @@
-"""Mixed precision: params that are stored in one dtype and computed with in another."""
+"""Mixed precision: params are stored in one dtype and used in another."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from jaxseq import check
 
 
 def cast(tree: Any, dtype: jax.typing.DTypeLike | None) -> Any:
-    """Returns a pytree with its floating arrays in `dtype`; ints, bools, keys, and what is no array stay as they are.
+    """Returns the pytree with its floating-point arrays cast to `dtype`. Other leaves are returned unchanged.
 
-    A cell computes in the dtype of its params. With params in float32, and cast where they are used, it computes in
-    bfloat16, and gradients, the optimiser's state and updates are float32: `unroll` sums a gradient over T in float32,
-    rounds it once to `dtype`, and the cast takes it back to the dtype of the params.
+    A cell computes in the dtype of its params. Keep the params in float32 and cast them where they are used: the cell
+    then computes in bfloat16, while gradients, optimiser state and updates stay in float32. `unroll` sums a gradient
+    over T in float32 and rounds it once to `dtype`. The cast converts it back to the dtype of the params.
 
     Args:
       tree: a pytree, such as params.
-      dtype: a floating dtype; None leaves the tree as it is.
+      dtype: a floating dtype. None returns the tree unchanged.
 
     Raises:
-      TypeError: `dtype` is not floating.
+      TypeError: `dtype` is not a floating dtype.
 
     >>> cell = jaxseq.lstm(4)
     >>> params = cell.init(jax.random.key(0), 3)

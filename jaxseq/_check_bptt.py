@@ -1,4 +1,4 @@
-"""Holds a cell's hand-written gradient against autodiff and finite differences, in float64."""
+"""Checks a cell's hand-written gradient against autodiff and finite differences, in float64."""
 
 import functools
 from typing import Any
@@ -14,8 +14,8 @@ from jaxseq._unroll import unroll
 from jaxseq.kernels import associative, bptt, chunkwise, scan
 from jaxseq.typing import Carry, Cell, Kernel, Params
 
-_DIFFERENCE = 1e-6  # the step of a central difference: its error is about 1e-10 of the third derivative
-_BESIDE = 0.1  # how far from a kink finite differences are taken
+_DIFFERENCE = 1e-6  # the step of a central difference; the error is about 1e-10 times the third derivative
+_BESIDE = 0.1  # the distance from a kink at which finite differences are taken
 
 
 def check_bptt(
@@ -31,25 +31,26 @@ def check_bptt(
     tolerance: float = 1e-9,
     difference_tolerance: float = 1e-5,
 ) -> None:
-    """Raises unless `cell.backward` or `cell.linear` has the values and the gradient of `cell.step`, on these numbers.
+    """Raises unless `cell.backward` or `cell.linear` has the values and the gradient of `cell.step` on this input.
 
-    All numbers are converted to float64 first. Outputs, last carry and the gradients by params, carry and xs, for
-    random cotangents of both results, are held against `kernels.scan`, which knows only `step`; then each leaf's
-    gradient, along a random direction, against central finite differences. A leaf at a kink, as the sLSTM's n = 0 is,
-    has none: there all is checked again a little beside it. A linear cell, whose algebra has the gradient, is checked
-    by each kind of kernel that runs it: step by step, in chunks and all steps at once.
+    All numbers are first converted to float64. The check compares the outputs, the last carry, and the gradients with
+    respect to params, carry and xs (for random cotangents of both results) with `kernels.scan`, which uses only
+    `step`. It then compares each leaf's gradient along a random direction with central finite differences. A leaf at
+    a kink, such as the sLSTM's n = 0, has no finite differences; everything is checked again slightly away from the
+    kink. A linear cell gets its gradient from its algebra. It is checked with every kind of kernel that runs it: step
+    by step, in chunks, and all steps at once.
 
-    A cell that draws noise or that hears (`Cell.hears`) is checked twice: without, and with noise and a `Heard` carry.
+    A cell that draws noise or has `Cell.hears` is checked twice: without, and with noise and a `Heard` carry.
 
     Args:
-      cell: a Cell with a `backward`, or a linear one.
-      params, xs, carry, mask, reset, reverse: as for `jaxseq.unroll`; small sizes do, with T of at least 3.
-      key: what the noise is drawn from; None: `jax.random.key(0)`.
-      tolerance: the largest error against autodiff, relative to the leaf's largest entry or 1.
+      cell: a Cell with a `backward`, or a linear Cell.
+      params, xs, carry, mask, reset, reverse: as for `jaxseq.unroll`. Small sizes suffice; T should be at least 3.
+      key: the key for the noise. None: `jax.random.key(0)`.
+      tolerance: the largest allowed error against autodiff, relative to the leaf's largest entry or 1.
       difference_tolerance: the same against finite differences.
 
     Raises:
-      AssertionError: naming the leaf and the error.
+      AssertionError: a value or gradient differs. The message names the leaf and the error.
       TypeError, ValueError: `cell` has neither `backward` nor `linear`, there is nothing to check, or an argument does
         not fit.
 
@@ -60,7 +61,7 @@ def check_bptt(
     check.net(cell)
     if not isinstance(cell, Cell) or not _by_hand(cell):
         raise ValueError(
-            "`cell` must be a Cell with a `backward`, or a linear one; there is no hand-written gradient to check"
+            "`cell` must be a Cell with a `backward` or a `linear`; there is no hand-written gradient to check"
         )
     check.random_key(key)
     with jax.enable_x64(True):
@@ -73,9 +74,9 @@ def check_bptt(
     difference_tolerance = check.at_least_zero("difference_tolerance", difference_tolerance)
     leaves = jax.tree.leaves((params, carry))
     if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves):
-        raise ValueError("`params` and `carry` must be all floating or complex, or there are no finite differences")
+        raise ValueError("`params` and `carry` must be floating or complex, because finite differences are taken")
     if xs.shape[0] < 2 or xs.size == 0 or (mask is not None and not np.any(mask)):
-        raise ValueError(f"there is nothing to check in `xs` {xs.shape} and its mask: give at least 2 real steps")
+        raise ValueError(f"`xs` {xs.shape} with its mask leaves nothing to check: give at least 2 real steps")
     check.parameters(cell, params, xs.shape[-1])
     with jax.enable_x64(True):
         params, xs, carry = _to_float64((params, xs, carry))
@@ -93,7 +94,7 @@ def check_bptt(
 
 
 def _by_hand(cell) -> dict[str, Kernel]:
-    """By the words that name it in errors, each kernel that runs a cell by a gradient that is written by hand."""
+    """Returns the kernels that run the cell by a hand-written gradient, keyed by the words that errors use for them."""
     if cell.linear is not None:
         kernels = {"bptt": bptt, "chunkwise(2)": chunkwise(2), "associative": associative}
         return {f", by kernels.{name},": kernel for name, kernel in kernels.items()}
@@ -102,7 +103,7 @@ def _by_hand(cell) -> dict[str, Kernel]:
 
 @functools.cache
 def _hearing(cell):
-    """The cell whose weights hear, in place of its h, half of it and something of the inputs."""
+    """Returns a cell whose recurrent weights see half of h plus a function of the inputs, in place of h."""
 
     def extra(_, params, xs):
         h = jax.eval_shape(lambda params: parts_of("Heard", cell.carry(params, xs.shape[:-1]))["h"], params)
@@ -125,7 +126,7 @@ def _run_and_back(cell, kernel, reverse, arguments, options, cotangents):
 
 
 def _check(case, cell, reverse, arguments, options, tolerance, difference_tolerance):
-    """Raises unless the functions of the cell agree, in this `case`, which the error names."""
+    """Raises unless the functions of the cell agree. The error names the `case`."""
     shapes = jax.eval_shape(functools.partial(_run, cell, scan, reverse), arguments, options)
     cotangents = _normal_like(shapes, seed=0)
 
@@ -152,9 +153,9 @@ def _check(case, cell, reverse, arguments, options, tolerance, difference_tolera
 
 
 def _directional(function, arguments, gradients):
-    """Each leaf's derivative along a random direction of length 1: by its gradient, and by central differences.
+    """Returns each leaf's derivative along a random direction of length 1, from its gradient and from differences.
 
-    And by how much the derivatives ahead and behind differ, which is next to nothing where there is no kink.
+    Also returns how much the forward and the backward difference differ. Without a kink that is close to zero.
     """
     leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, arguments))
     here = float(function(arguments))
@@ -173,7 +174,7 @@ def _directional(function, arguments, gradients):
 
 
 def _beside(arguments, names):
-    """The arguments with the leaves of these names moved, upwards, since what may not be negative starts at zero."""
+    """Returns the arguments with the named leaves moved upwards, as a leaf that must not be negative starts at zero."""
     moves = jax.tree.map(lambda move: _BESIDE * (1 + np.abs(move)), _normal_like(arguments, seed=0))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf, move: leaf + move if _name(path) in names else leaf, arguments, moves
@@ -181,7 +182,7 @@ def _beside(arguments, names):
 
 
 def _wrong(got, want, tolerance):
-    """The leaves that are off: by name, their largest error and its bound."""
+    """Returns the leaves that differ: by name, their largest error and its bound."""
     wrong = {}
     for (path, got_leaf), want_leaf in zip(
         jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True
@@ -199,7 +200,7 @@ def _compare(message, got, want, tolerance):
 
 
 def _raise(message, wrong):
-    """Raises naming every leaf that is off, the worst first."""
+    """Raises an error that names every leaf that differs, the worst first."""
     if wrong:
         ordered = sorted(wrong.items(), key=lambda entry: entry[1], reverse=True)
         leaves = [
@@ -214,7 +215,7 @@ def _name(path):
 
 @jax.jit
 def _inner(values, cotangents):
-    """The number whose change is Re(δ · dz), the meaning of a cotangent in JAX, of complex z too."""
+    """Returns the number whose change is Re(δ · dz): JAX's definition of a cotangent, also for complex z."""
     return sum(jnp.sum(z * d).real for z, d in zip(*map(jax.tree.leaves, (values, cotangents)), strict=True))
 
 

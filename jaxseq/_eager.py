@@ -1,8 +1,8 @@
-"""Eager calls around a function of the user's, compiled once for what they compute.
+"""Runs a user's function eagerly, as a program that is compiled once per computation.
 
-Such a program cannot be kept under the name of that function: what it closes over, the params of a module say, may have
-changed since, and a lambda is another one at every call. So the call is traced each time, the arrays that are closed
-over become arguments, and the compiled program is kept under the text of what was traced.
+The compiled program cannot be cached by the function. What the function closes over (such as the params of a module)
+may have changed since, and a lambda is a new object at every call. So each call is traced, the arrays that it closes
+over become arguments, and the compiled program is cached by the text of the traced computation.
 """
 
 import functools
@@ -17,7 +17,7 @@ from jax.extend.core import jaxprs_in_params
 
 
 class _Program:
-    """A jaxpr that is equal to others of the same text."""
+    """A jaxpr that compares equal to others with the same text."""
 
     def __init__(self, jaxpr: Any, text: tuple):
         self.jaxpr, self.text = jaxpr, text
@@ -30,10 +30,11 @@ class _Program:
 
 
 def eager(function: Callable, *args: Any) -> Any:
-    """Returns `function(*args)`, a pytree of arrays; under a transformation of JAX's as it is.
+    """Returns `function(*args)`, a pytree of arrays. Under a JAX transformation, calls the function directly.
 
     Args:
-      function: a new one at each call, as JAX remembers the jaxprs of old ones; pure but for what it closes over.
+      function: a new function object at each call, because JAX caches the jaxprs of old ones. It is pure, apart from
+        what it closes over.
       args: pytrees of arrays and numbers.
     """
     is_traced = lambda tree: any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
@@ -42,11 +43,11 @@ def eager(function: Callable, *args: Any) -> Any:
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     equations = list(_equations(closed.jaxpr))
     if is_traced(closed.consts) or closed.effects or any("callback" in str(e.primitive) for e in equations):
-        return function(*args)  # a callback's text does not say what it calls
+        return function(*args)  # the text of a callback does not say what it calls
     leaves = jax.tree.leaves(args)
     run = functools.partial(eval_jaxpr, closed.jaxpr)
     lowered = jax.jit(run).lower(closed.consts, *leaves)
-    # Arrays inside equations, where JAX keeps constants there, are arguments of the text.
+    # JAX may keep constant arrays inside equations; they are part of the text.
     inside = tuple(id(atom.val) for e in equations for atom in e.invars if np.ndim(getattr(atom, "val", 0)))
     program = _Program(closed.jaxpr, (lowered.as_text(), inside))
     return jax.tree.unflatten(jax.tree.structure(shapes), _run(program, closed.consts, leaves))
@@ -58,7 +59,7 @@ def _run(program: _Program, consts: Any, leaves: Any) -> Any:
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a jaxpr, and of those inside it."""
+    """Yields the equations of a jaxpr and of the jaxprs inside it."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):

@@ -1,7 +1,7 @@
-"""Same call, same object: what a factory makes is known by the call that makes it, prints as it and pickles as it.
+"""Factories: equal calls return the same object, which prints and pickles as the call that made it.
 
-A net is functions, most of them closures, which no pickle holds; the call that made them it does. A net that no factory
-made, a `Cell(...)` of one's own, prints and pickles as the names of its functions.
+A net consists of functions. Most are closures, which cannot be pickled, but the call that made them can. A net that was
+built directly, such as `Cell(...)`, prints and pickles as the names of its functions.
 """
 
 import functools
@@ -16,30 +16,30 @@ Made = TypeVar("Made")
 
 
 class _Call(NamedTuple):
-    """A call of a public factory, without arguments that are its defaults."""
+    """A call of a public factory, without arguments that equal their defaults."""
 
     factory: Callable
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
 
-_CALLS: dict[Any, _Call] = {}  # by what was made, which the factories' caches hold anyway
-_PARTS: dict[Any, tuple[Any, str]] = {}  # by the functions that were made for a net: the net, and the field
+_CALLS: dict[Any, _Call] = {}  # by the object made; the factories' caches keep it alive anyway
+_PARTS: dict[Any, tuple[Any, str]] = {}  # by the function made for a net: the net, and the field
 
 
 def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
-    """Returns `function` with a cache: equal arguments give the same object. Put it on factories of your own.
+    """Returns `function` with a cache: equal arguments return the same object. Use it on your own factories.
 
-    What it makes, such as a cell or a net, prints as the call that makes it, and pickles as that call: it is the same
-    object when it is loaded, and another process makes its own. For that `function` must stand in a module that can be
-    imported, and its arguments pickle. Where it is the `_name` behind a public `name` with the same arguments, the call
-    is of that.
+    The result, such as a cell or a net, prints and pickles as the call that made it. Loading the pickle returns the
+    same object; another process makes its own. This requires that `function` is in an importable module and that its
+    arguments can be pickled. If `function` is the `_name` of a public `name` with the same arguments, the call uses
+    the public name.
 
     Args:
-      function: its arguments are hashable, as numbers, strings, functions and cells are, and lists and arrays are not.
+      function: its arguments must be hashable. Numbers, strings, functions and cells are; lists and arrays are not.
 
     Raises:
-      TypeError: it is no function, or is called with what is not hashable.
+      TypeError: `function` is not callable, or it is called with an argument that is not hashable.
 
     >>> @jaxseq.factory
     ... def scaled(cell, by=2.0):
@@ -50,7 +50,7 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
     True
     """
     if not callable(function):
-        raise TypeError(f"`function` must be a function that makes something; got {type(function).__name__}")
+        raise TypeError(f"`function` must be callable; got {type(function).__name__}")
     signature, make = inspect.signature(function), functools.cache(function)
     others = next((name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD), "")
 
@@ -70,7 +70,7 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
             _CALLS[made] = _public_call(cached, arguments)
             if hasattr(made, "_asdict"):
                 _keep_parts(made, {part for net in (*bound.args, *bound.kwargs.values()) for part in _parts(net)})
-            if hasattr(made, "__wrapped__"):  # jitted: JAX would pickle what it wraps
+            if hasattr(made, "__wrapped__"):  # jitted: JAX would pickle the wrapped function
                 vars(made)["__reduce_ex__"] = lambda protocol: _reduce(made)
         return made
 
@@ -78,7 +78,10 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
 
 
 def call_of(made: Any) -> tuple[Callable, dict[str, Any]] | None:
-    """Returns the public factory that made it and all its arguments by name, `*args` as a tuple; None: none made it."""
+    """Returns the public factory that made `made`, and all its arguments by name. None: no factory made it.
+
+    `*args` is one tuple.
+    """
     call = _CALLS.get(made) if _is_hashable(made) else None
     if call is None:
         return None
@@ -88,14 +91,14 @@ def call_of(made: Any) -> tuple[Callable, dict[str, Any]] | None:
 
 
 def named(jitted: Made) -> Made:
-    """Returns a function of a module, jitted, which pickles as its name; JAX would pickle what it wraps."""
+    """Returns a jitted function of a module that pickles as its name. JAX would pickle the function it wraps."""
     name = vars(jitted)["__qualname__"]
     vars(jitted)["__reduce_ex__"] = lambda protocol: name
     return jitted
 
 
 def by_its_call(kind: type[Made]) -> type[Made]:
-    """Returns a class, a NamedTuple of functions, whose objects print, pickle and are copied as what made them."""
+    """Returns a NamedTuple class of functions whose objects print, pickle and copy as the call that made them."""
     methods = {"__repr__": _describe, "__reduce__": _reduce, "__copy__": _itself, "__deepcopy__": _itself}
     for name, method in methods.items():
         setattr(kind, name, method)
@@ -103,7 +106,7 @@ def by_its_call(kind: type[Made]) -> type[Made]:
 
 
 def _describe(made):
-    """The call that made it; of a net that no factory made, its fields by name."""
+    """Returns the text of the call that made it, or its fields by name if no factory made it."""
     call = _CALLS.get(made) if _is_hashable(made) else None
     if call is None and _is_hashable(made) and made in _PARTS:
         return "{}.{}".format(*_PARTS[made])
@@ -115,7 +118,7 @@ def _describe(made):
 
 
 def _reduce(made):
-    """The function and the arguments that make it once more."""
+    """Returns the function and the arguments that make it again."""
     call = _CALLS.get(made)
     if call is None:
         return (getattr, _PARTS[made]) if made in _PARTS else (type(made), tuple(map(_portable, made)))
@@ -129,7 +132,7 @@ def _itself(made, memo=None):
 
 
 class _StandIn:
-    """Stands in a pickle for a function, and loads as what makes it."""
+    """Takes the place of a function in a pickle. It loads as the function's result."""
 
     def __init__(self, function, *args):
         self.how = function, args
@@ -139,7 +142,7 @@ class _StandIn:
 
 
 def _public_call(function, arguments):
-    """The call without what is left at its default."""
+    """Returns the call without the arguments that equal their defaults."""
     if function.__qualname__.startswith("_"):
         public = getattr(sys.modules[function.__module__], function.__name__.lstrip("_"), None)
         if callable(public) and _names(public) == _names(function):
@@ -165,7 +168,7 @@ def _names(function):
 
 
 def _parts(net):
-    """The functions of a net, and its backward with those of that; nothing of what is no net."""
+    """Yields the functions of a net, its backward and the functions of that; nothing for other objects."""
     fields = net._asdict().values() if hasattr(net, "_asdict") else ()
     for part in fields:
         if callable(part) or hasattr(part, "_asdict"):
@@ -174,7 +177,7 @@ def _parts(net):
 
 
 def _keep_parts(net, inherited):
-    """Remembers which functions were made for the net; those of nets that it was made of are theirs."""
+    """Records which functions were made for the net. Functions inherited from its inner nets are not recorded."""
     for name, part in net._asdict().items():
         if part in inherited or not (callable(part) or hasattr(part, "_asdict")):
             continue
@@ -194,17 +197,17 @@ def _show(value):
 
 
 def _name(function):
-    """A function's name, with those of the functions that it stands in."""
+    """Returns a function's name, including the names of the functions that enclose it."""
     return getattr(function, "__qualname__", repr(function)).replace("<locals>.", "")
 
 
 def _portable(value):
-    """What stands for it in a pickle, where pickle would not find the function."""
+    """Returns the object to pickle in place of `value`, if pickle cannot find it by name."""
     if type(value) is tuple:
         return tuple(map(_portable, value))
     if not callable(value) or not _is_hashable(value):
         return value
-    if path := _found(value):  # what is jitted, or has a derivative of its own, pickle does not find
+    if path := _found(value):  # pickle does not find functions that are jitted or have a custom derivative
         return value if inspect.isfunction(value) else _StandIn(pkgutil.resolve_name, path)
     if value in _CALLS or value in _PARTS:
         make, args = _reduce(value)
@@ -213,7 +216,7 @@ def _portable(value):
 
 
 def _found(function):
-    """The path by which a function is found in its module; None: it is not."""
+    """Returns the import path of a function, or None if it cannot be found by its name."""
     path = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', '')}"
     try:
         return path if pkgutil.resolve_name(path) is function else None

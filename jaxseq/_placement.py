@@ -1,4 +1,4 @@
-"""Arrays onto the devices of a mesh, also of one that spans processes: each process fills its own devices."""
+"""Places arrays on the devices of a mesh. If it spans processes, each process fills its own devices."""
 
 import math
 from typing import Any
@@ -12,17 +12,17 @@ from jaxseq import check
 
 
 def place_batch(name: str, batch: Any, sharding: Sharding, parts: int = 1) -> Any:
-    """Returns a batch where `sharding` says.
+    """Returns a batch placed by `sharding`.
 
     Args:
-      name: of the batch in errors.
+      name: the name of the batch in errors.
       batch: a pytree of arrays. Every process has the whole batch, or with `parts` its own part of it.
-      sharding: one that fits every array of the whole batch.
-      parts: the number of processes that each have a part, as `Loader.part` makes it.
+      sharding: a sharding that fits every array of the whole batch.
+      parts: the number of processes that each have a part, as made by `Loader.part`.
 
     Raises:
-      ValueError: the sharding splits axes that an array does not have, or not into equal parts; or it does not split
-        the batch over as many processes as there are parts.
+      ValueError: the sharding splits axes that an array does not have, does not split into equal parts, or does not
+        split the batch over as many processes as there are parts.
     """
     if parts == 1:
         check.splits(name, batch, sharding)
@@ -31,7 +31,7 @@ def place_batch(name: str, batch: Any, sharding: Sharding, parts: int = 1) -> An
 
 
 def place(leaf: Any, sharding: Sharding) -> jax.Array:
-    """Returns an array where `sharding` says; where that is of several processes, all of them hold the same array."""
+    """Returns an array placed by `sharding`. If it spans several processes, all of them must hold the same array."""
     if sharding.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
         return jax.device_put(leaf, sharding)
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -46,7 +46,7 @@ def _place_part(name, leaf, sharding, parts):
     whole = jax.make_array_from_process_local_data(sharding, array)
     if whole.size != parts * array.size:
         raise ValueError(
-            f"`{name}` gives one part of {parts} of every batch, and `sharding` splits an array {array.shape} over "
+            f"`{name}` gives one part of {parts} of every batch, but `sharding` splits an array {array.shape} over "
             f"{whole.size // max(array.size, 1)} processes: {sharding.spec}. Give Loader.part the number of processes "  # pyright: ignore[reportAttributeAccessIssue]
             "among which the mesh splits the batch."
         )
@@ -59,10 +59,10 @@ def _as_jax_holds(leaf):
 
 
 def bytes_per_device(tree: Any) -> int:
-    """The bytes of a tree's arrays that each device holds.
+    """Returns the number of bytes of a pytree's arrays that each device holds.
 
     Raises:
-      TypeError: a leaf is no array of numbers.
+      TypeError: a leaf is not an array of numbers.
 
     >>> bytes_per_device({"w": jnp.zeros((3, 4)), "b": jnp.zeros(4)})
     64

@@ -1,6 +1,7 @@
-"""Promotion of ranks and dtypes, said explicitly: JAX's modes that forbid the implicit kind then change nothing.
+"""Explicit promotion of ranks and dtypes. The library works under JAX's strict promotion modes.
 
-`jax_numpy_rank_promotion="raise"` refuses `[B, H] + [H]`, `jax_numpy_dtype_promotion="strict"` bfloat16 with float32.
+`jax_numpy_rank_promotion="raise"` rejects `[B, H] + [H]`; `jax_numpy_dtype_promotion="strict"` rejects adding bfloat16
+to float32.
 """
 
 import contextlib
@@ -12,23 +13,23 @@ import jax.numpy as jnp
 
 
 def beside(w: jax.Array, x: Any) -> jax.Array:
-    """Returns `w` with axes of 1 in front, as many as `x` has more: `[H]` beside `[T, B, H]` is `[1, 1, H]`."""
+    """Returns `w` with leading axes of size 1 up to the rank of `x`: `[H]` for an x `[T, B, H]` becomes `[1, 1, H]`."""
     return jax.lax.expand_dims(w, range(x.ndim - w.ndim))
 
 
 def wider(*dtypes: Any) -> jnp.dtype:
-    """Returns the dtype that holds all of `dtypes`, by JAX's usual rules."""
+    """Returns the dtype that holds all of `dtypes`, by JAX's standard promotion."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*dtypes)
 
 
 @contextlib.contextmanager
 def allowed() -> Iterator[None]:
-    """Lets another library's code promote ranks and dtypes as it was written to."""
+    """Allows implicit promotion of ranks and dtypes in another library's code."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
 
 def widen(dtype: Any) -> jnp.dtype:
-    """Returns the dtype in which sums over `dtype` are kept: float32 at least."""
+    """Returns the dtype for sums over `dtype`: at least float32."""
     return wider(jnp.dtype(dtype), jnp.float32)

@@ -1,4 +1,4 @@
-"""A word for what has a gradient in reverse mode alone, where forward mode is asked for."""
+"""Raises a clear error where forward mode meets a function that only has a reverse-mode gradient."""
 
 from typing import NoReturn
 
@@ -8,19 +8,19 @@ from jax.interpreters import ad, batching, mlir
 
 
 def in_reverse_mode(x: jax.Array) -> jax.Array:
-    """Returns an argument of a function with a `custom_vjp` as it is; its tangent is `reverse_only`."""
+    """Returns `x`, an argument of a function with a `custom_vjp`. Its tangent is marked by `reverse_only`."""
     return _in_reverse_mode.bind(x)
 
 
 def reverse_only(tangent: jax.Array) -> jax.Array:
-    """Returns a tangent as it is. Reverse mode transposes it; forward mode, which computes it, raises TypeError."""
+    """Returns the tangent. Reverse mode transposes it; forward mode computes it and so raises TypeError."""
     return _reverse_only.bind(tangent)
 
 
 def _refuse(*_, **__) -> NoReturn:
     raise TypeError(
-        "the hand-written backward is reverse mode: jax.grad, jax.vjp, jax.jacrev. For forward mode, jax.jvp, "
-        "jax.jacfwd or jax.linearize, unroll with kernel=jaxseq.kernels.scan"
+        "the hand-written backward supports only reverse mode: jax.grad, jax.vjp, jax.jacrev. For forward mode "
+        "(jax.jvp, jax.jacfwd or jax.linearize), unroll with kernel=jaxseq.kernels.scan"
     )
 
 
@@ -28,7 +28,7 @@ _reverse_only = Primitive("reverse_only")
 _reverse_only.def_impl(_refuse)
 _reverse_only.def_abstract_eval(lambda tangent: tangent)
 ad.deflinear2(_reverse_only, lambda cotangent, _: [cotangent])
-batching.primitive_batchers[_reverse_only] = _refuse  # what is transposed is mapped after it: this tangent is computed
+batching.primitive_batchers[_reverse_only] = _refuse  # transposition precedes vmap, so this tangent would be computed
 mlir.register_lowering(_reverse_only, _refuse)
 
 

@@ -1,17 +1,17 @@
-"""NamedTuples registered for `jax.export`: programs whose arguments or results hold them can be stored and read."""
+"""Registers NamedTuples for `jax.export`, so that programs with such arguments or results can be stored and loaded."""
 
 import sys
 
 from jax import export
 
-_STATIC = {"jaxseq.Cell", "jaxseq.Composite"}  # no arrays: JAX keeps them out of a program's arguments
+_STATIC = {"jaxseq.Cell", "jaxseq.Composite"}  # they hold no arrays: JAX keeps them out of a program's arguments
 _registered = set()
 
 
 def register(*packages: str, parts: tuple[type, ...] = ()) -> None:
-    """Registers the NamedTuples that packages list, by their public names, and `parts`, which are found inside them.
+    """Registers the public NamedTuples of `packages`, and the types `parts` that are found inside them.
 
-    Called at the end of a package's `__init__.py`, so that what is listed there cannot be forgotten.
+    Each package calls it at the end of its `__init__.py`, so that no listed name is forgotten.
     """
     for package in packages:
         for value in (*vars(sys.modules[package]).values(), *parts):

@@ -1,4 +1,4 @@
-"""Streaming: a sequence that arrives in pieces."""
+"""Streaming: runs a cell over a sequence that arrives in pieces."""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -15,19 +15,19 @@ from jaxseq.typing import Carry, Cell, Composite, Params
 def stream(
     cell: Cell | Composite, params: Params, chunks: Iterable[jax.Array], carry: Carry | None = None
 ) -> Iterator[tuple[Carry, jax.Array]]:
-    """Runs `cell` over a sequence that arrives in chunks, with the numbers of `unroll` on the whole, without noise.
+    """Runs `cell` over a sequence that arrives in chunks. Equals `unroll` of the whole sequence, without noise.
 
-    The program is compiled once for each size of chunk. For the shortest way from one step to its output, put
-    `jaxseq.step` under `jax.jit`.
+    The program is compiled once per chunk size. For the lowest latency of a single step, use `jax.jit` of
+    `jaxseq.step`.
 
     Args:
       cell: a Cell, or a causal Composite.
       params: what `cell.init` returned.
-      chunks: arrays `[t, B, D]`, any number of steps t each; taken from the iterable one at a time.
-      carry: the carry to start from; None starts a sequence.
+      chunks: an iterable of arrays `[t, B, D]`, each with any number of steps t. They are taken one at a time.
+      carry: the initial carry. None: `cell.carry(params, batch_shape)`.
 
     Yields:
-      For each chunk, the carry after it and its `ys [t, B, H]`. A stream resumes from any carry it gave.
+      For each chunk, the carry after it and its `ys [t, B, H]`. A stream can resume from any of these carries.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or the net is not causal.
@@ -49,7 +49,7 @@ def stream(
 
 def _chunk_by_chunk(cell, params, chunks, carry):
     for xs in chunks:
-        if carry is None:  # the first chunk runs the program of the others, which is handed a carry
+        if carry is None:  # so that the first chunk runs the same program as the others, which get a carry
             params, carry, xs = enter(cell, params, None, "xs", "T, B, D", xs)
         carry, ys = _run_chunk(cell, *check.as_jax((params, xs, carry), ("params", "xs", "carry")))
         yield carry, ys

@@ -1,4 +1,4 @@
-"""The front door: `unroll` runs a cell over a sequence, `step` over one step."""
+"""The main functions: `unroll` runs a cell over a sequence, `step` over one step."""
 
 import functools
 
@@ -26,26 +26,26 @@ def unroll(
     """Runs `cell` over the sequences `xs`.
 
     Args:
-      cell: a Cell, or a Composite made of them.
-      params: what `cell.init` returned; their dtype is the dtype of the computation.
-      xs: `[T, B, D]`, time-major, in the dtype of `params`. Any number of batch axes, also none; T may be 0.
-      carry: the carry to start from; None: `cell.carry(params, batch_shape)`.
-      mask: bool `[T, B]`, True on real steps, of any pattern. On a False step the carry is held and `ys` is zero, and
-        whatever stands in `xs` there, NaN too, reaches neither a value nor a gradient. (The cell sees zeros there.)
-      reset: bool `[T, B]`, True where a new sequence starts: before such a step, a padded one too, the carry becomes
-        `cell.carry(params, batch_shape)`, not the one passed in. With `reverse` it acts where the border is
-        crossed, from t to t - 1.
-      reverse: run from the last step to the first; `ys` stay in the order of `xs`. With a mask of lengths this is the
-        reversal within each length.
-      kernel: how to run time, see `jaxseq.kernels`; None: for each cell what was measured to be fastest here,
-        `kernels.native` on most CPUs, else `kernels.bptt`; `kernels.explain` says which, and why.
-      key: a key for cells and nets that draw noise (`dropout`, `zoneout`); None: no noise.
+      cell: a Cell, or a Composite made of cells.
+      params: what `cell.init` returned. Their dtype is the dtype of the computation.
+      xs: `[T, B, D]`, time-major, in the dtype of `params`. Zero or more batch axes; T may be 0.
+      carry: the initial carry. None: `cell.carry(params, batch_shape)`.
+      mask: bool `[T, B]`, any pattern, True on real steps. On a padded (False) step the carry is held and `ys` is
+        zero. The cell sees zeros there, so a padded value of `xs`, even a NaN, affects neither a value nor a gradient.
+      reset: bool `[T, B]`, True where a new sequence starts. Before such a step, also a padded one, the carry becomes
+        `cell.carry(params, batch_shape)`, not the `carry` argument. With `reverse`, a reset at t acts between the
+        steps t and t - 1.
+      reverse: run from the last step to the first. `ys` keep the order of `xs`. With a mask of lengths, this reverses
+        each sequence within its length.
+      kernel: how to run over time, see `jaxseq.kernels`. None: the kernel that was measured to be fastest for each
+        cell here: `kernels.native` on most CPUs, otherwise `kernels.bptt`. `kernels.explain` says which, and why.
+      key: a key for cells and nets that draw noise (`dropout`, `zoneout`). None: no noise.
 
     Returns:
       The last carry, and `ys [T, B, H]`.
 
     Raises:
-      TypeError, ValueError: an argument does not fit; nothing is broadcast, and nothing cast but that NumPy's float64
+      TypeError, ValueError: an argument does not fit. Nothing is broadcast, and only NumPy's float64 is cast: it
         becomes JAX's default float.
 
     >>> cell = jaxseq.lstm(4)
@@ -77,7 +77,7 @@ def unroll(
 def _prepare(
     cell: Cell, params: Params, carry: Carry, xs: jax.Array, mask, reset, reverse: bool, key
 ) -> tuple[Cell, Params, Carry, Inputs]:
-    """Returns what a kernel is handed: the cell, params, carry and xs that hold noise, mask and resets, if any."""
+    """Returns the kernel's arguments: the cell, params, carry and xs, with noise, mask and resets built in, if any."""
     batch, noisy = xs.shape[1:-1], params
     if key is not None and cell.noise is not None:
         noisy, xs = cell.noise(key, params, xs)
@@ -93,16 +93,16 @@ def _prepare(
 def step(
     cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None
 ) -> tuple[Carry, jax.Array]:
-    """Runs `cell` over one step: streaming with the numbers of `unroll`. Put it under `jax.jit` with your own code.
+    """Runs `cell` over one step, as in streaming. Equals one step of `unroll`. Put it under `jax.jit` with your code.
 
-    On a CPU a step is machine code where a loop is: `kernels.explain(cell, params, x[None])` tells.
+    On a CPU, a step runs as machine code if a loop does. `kernels.explain(cell, params, x[None])` tells which.
 
     Args:
       cell: a Cell, or a causal Composite.
       params: what `cell.init` returned.
-      carry: the carry so far; None starts a sequence.
-      x: `[B, D]`, any number of batch axes, also none.
-      reset: bool `[B]`, True where a new sequence starts with this step.
+      carry: the carry so far. None starts a new sequence.
+      x: `[B, D]`, with zero or more batch axes.
+      reset: bool `[B]`, True where a new sequence starts at this step.
 
     Returns:
       The next carry, and `y [B, H]`.
@@ -136,7 +136,7 @@ def _step(cell, params, carry, x):
 
 
 def enter(cell, params, carry, name, axes, xs):
-    """Returns params, carry and the inputs `name` of `axes`, checked: what `unroll` and `step` have in common."""
+    """Returns the checked params, carry and inputs, which are called `name` and have axes `axes` in errors."""
     check.net(cell)
     params, carry = check.as_jax((params, carry), ("params", "carry"))
     xs = check.inputs(name, axes, xs, params)

@@ -1,4 +1,4 @@
-"""Initialisers: `(key, shape, dtype) -> array`, the form of `jax.nn.initializers`, most of which they are.
+"""Initialisers: functions `(key, shape, dtype) -> array`, as in `jax.nn.initializers`, where most of them come from.
 
 Shapes are `[in, out]`: a weight multiplies from the right, `x @ w`.
 
@@ -58,9 +58,9 @@ def he_normal() -> Initializer:
 
 
 def orthogonal(scale: float = 1.0) -> Initializer:
-    """Returns an initialiser of `scale` times a matrix whose columns, or rows where those are fewer, are orthonormal.
+    """Returns an initialiser of `scale` times a matrix with orthonormal columns, or rows if there are fewer rows.
 
-    Also for dtypes narrower than float32, in which no QR decomposition exists: it is drawn in float32 and cast.
+    Dtypes narrower than float32 have no QR decomposition. They are drawn in float32 and cast.
     """
     return _orthogonal(check.finite("scale", scale))
 
@@ -71,7 +71,7 @@ def _orthogonal(scale):
 
     def init(key, shape, dtype=None):
         dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
-        # under vmap one by one: on the CPU a batched QR waits for threads, and two in a program for each other's
+        # Under vmap, one by one: on the CPU a batched QR waits for threads, and two in one program wait for each other.
         one = jax.custom_batching.sequential_vmap(lambda key: draw(key, shape, widen(dtype)))
         return one(key).astype(dtype)
 
@@ -80,7 +80,7 @@ def _orthogonal(scale):
 
 @factory
 def fan_in_uniform() -> Initializer:
-    """Returns an initialiser of U(±1/√in); `in` is the first axis, also of a bias `[H]`."""
+    """Returns an initialiser of U(±1/√in), where `in` is the first axis, also of a bias `[H]`."""
 
     def init(key, shape, dtype=None):
         bound = shape[0] ** -0.5
@@ -90,7 +90,7 @@ def fan_in_uniform() -> Initializer:
 
 
 def scaled_normal(deviation: float) -> Initializer:
-    """Returns an initialiser of N(0, `deviation`²): the argument is the standard deviation, not the variance."""
+    """Returns an initialiser of N(0, `deviation`²). The argument is the standard deviation, not the variance."""
     return _scaled_normal(check.at_least_zero("deviation", deviation))
 
 
@@ -102,8 +102,8 @@ def _scaled_normal(deviation):
 def chrono(max_length: int) -> Initializer:
     """Returns an initialiser of the forget gate's bias `[H]`, log U(1, `max_length` - 1).
 
-    A unit with forget bias b remembers for about 1 + exp(b) steps. Given to a cell as `forget_bias`, the gate that
-    writes gets its negative, as in the paper.
+    A unit with forget bias b remembers for about 1 + exp(b) steps. If it is the `forget_bias` of a cell, the input
+    gate's bias gets the negative, as in the paper.
 
     Args:
       max_length: the longest dependency to cover, in steps; at least 3.
@@ -129,14 +129,14 @@ def _chrono(max_length):
 
 
 def bias(start: float | Initializer, key: jax.Array, shape: tuple[int, ...], dtype=None) -> jax.Array:
-    """Returns the bias that starts as a number or as an initialiser draws it."""
+    """Returns a bias of the given shape, from a number or an initialiser."""
     return start(key, shape, dtype) if callable(start) else jnp.full(shape, start, dtype)
 
 
 def with_forget_bias(forget_bias: float | Initializer | None, key: jax.Array, b: jax.Array, size: int) -> jax.Array:
-    """Returns the bias `b` of gates of `size`, i f g o or f g o, with the forget gate's part replaced.
+    """Returns the bias `b` of gates of `size` (order i f g o or f g o) with the forget gate's part replaced.
 
-    An initialiser's draw goes to the input gate, negated, too (Tallec & Ollivier 2018). None leaves `b` as it is.
+    The values of an initialiser also go, negated, to the input gate (Tallec & Ollivier 2018). None returns `b`.
     """
     if forget_bias is None:
         return b
@@ -146,7 +146,7 @@ def with_forget_bias(forget_bias: float | Initializer | None, key: jax.Array, b:
 
 
 def per_gate(initializer: Initializer, gates: int) -> Initializer:
-    """Returns an initialiser of `[in, gates * H]` that draws each gate's `[in, H]` apart: fans are one gate's."""
+    """Returns an initialiser of `[in, gates * H]` that draws each gate's `[in, H]` separately, with its own fans."""
     check.initializers(initializer=initializer)
     return _per_gate(initializer, check.positive_int("gates", gates))
 

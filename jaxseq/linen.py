@@ -1,4 +1,4 @@
-"""The recurrent layer of Flax Linen: any jaxseq cell or net with its params, batch-major."""
+"""A recurrent layer for Flax Linen: runs any jaxseq cell or net, batch-major."""
 
 import jax
 from flax import linen
@@ -11,16 +11,16 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
 class Recurrent(linen.Module):
-    """A cell or a net of cells as a Flax Linen module: `xs [B, T, D]` in, `ys [B, T, H]` out.
+    """Wraps a cell or a net of cells as a Flax Linen module: `xs [B, T, D]` in, `ys [B, T, H]` out.
 
-    Its variables are `{"params": {"weights": cell.init(...)}}`, in the cell's own structure. Any number of batch axes,
-    also none; T may be 0. Noise (dropout, zoneout) is drawn where a key is given, and only there.
+    Its variables are `{"params": {"weights": cell.init(...)}}`, in the cell's own structure. There are zero or more
+    batch axes; T may be 0. Noise (dropout, zoneout) is drawn only if a key is given.
 
     Attributes:
       cell: a Cell or a Composite.
-      kernel: how to run time, see `jaxseq.kernels`; None: the default of `jaxseq.unroll`.
-      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
-      param_dtype: the dtype of the params; None: JAX's default float.
+      kernel: how to run over time, see `jaxseq.kernels`. None: the default of `jaxseq.unroll`.
+      dtype: the dtype of the computation, to which params and inputs are cast. None: that of the params.
+      param_dtype: the dtype of the params. None: JAX's default float.
 
     >>> from jaxseq.linen import Recurrent
     >>> layer = Recurrent(jaxseq.lstm(4))
@@ -44,7 +44,7 @@ class Recurrent(linen.Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        """Returns the outputs of all steps, `[B, T, H]`. The arguments are those of `unroll`."""
         return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
 
     @linen.compact
@@ -60,11 +60,11 @@ class Recurrent(linen.Module):
         """Returns the last carry, and the outputs of all steps `[B, T, H]`.
 
         Args:
-          xs: `[B, T, D]`, cast to `dtype`; without that in the dtype of the params.
-          carry: the carry to start from; None: the initial one.
-          mask: bool `[B, T]`, True on real steps, of any pattern. On the others the carry is held and the output zero.
+          xs: `[B, T, D]`, cast to `dtype`. If `dtype` is None, they must have the dtype of the params.
+          carry: the carry to start from. None: the initial carry of the cell.
+          mask: bool `[B, T]`, any pattern, True on real steps. On padded steps the carry is held and the output zero.
           reset: bool `[B, T]`, True where a new sequence starts.
-          key: a key for cells and nets that draw noise; None: no noise.
+          key: a key for cells and nets that draw noise. None: no noise.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -81,12 +81,12 @@ class Recurrent(linen.Module):
         return _batch_major.unroll(self.cell, params, xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key)
 
     def step(self, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
-        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+        """Returns the next carry, and the output `[B, H]` of one step. Equals one step of `unroll`, without noise.
 
         Args:
-          carry: the carry so far; None starts a sequence.
+          carry: the carry so far. None starts a new sequence.
           x: `[B, D]`.
-          reset: bool `[B]`, True where a new sequence starts with this step.
+          reset: bool `[B]`, True where a new sequence starts at this step.
 
         Raises:
           TypeError, ValueError: an argument does not fit, the net is not causal, or there are no variables yet.

@@ -214,7 +214,7 @@ def test_what_is_not_linear_is_refused_and_left_to_jax_where_that_is_asked_for(f
     [
         ({"enter": 3}, TypeError, r"`enter` must be a function of 3 arguments by position; got 3"),
         ({"leave": lambda new, y: (new, y)}, TypeError, r"`leave` must be a function of 5 .* takes \(new, y\)"),
-        ({"size": 3}, ValueError, "`size` is that of the outputs which `leave` returns; there is no `leave`"),
+        ({"size": 3}, ValueError, "`size` is the size of the outputs that `leave` returns, and there is no `leave`"),
         ({"size": 0, "leave": lambda given, u, before, new, y: (new, y)}, ValueError, "`size` must be a positive int"),
         ({"given": "carry"}, ValueError, r"`given` must be None or 'xs' or 'params'; got 'carry'"),
     ],
