@@ -50,7 +50,7 @@ def factory(function: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
     True
     """
     if not callable(function):
-        raise TypeError(f"`function` must be callable; got {type(function).__name__}")
+        raise TypeError(f"`function` must be a function or another callable; got {type(function).__name__}")
     signature, make = inspect.signature(function), functools.cache(function)
     others = next((name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD), "")
 

@@ -100,7 +100,7 @@ BAD = {
     "params: another cell's": (
         lambda: unroll(params=jaxseq.gru(H).init(jax.random.key(0), D)),
         ValueError,
-        r"`params` must be what cell.init\(key, in_size\) returns.*LstmParams.*got.*GruParams.*another cell's\?",
+        r"`params` must be what cell.init\(key, in_size\) returns.*LstmParams.*got.*GruParams.*another cell\?",
     ),
     "params: of another size": (
         lambda: unroll(params=jaxseq.lstm(H + 1).init(jax.random.key(0), D)),
@@ -120,12 +120,12 @@ BAD = {
     "params: of a deep net": (
         lambda: unroll(jaxseq.stack(*9 * [CELL]), params=9 * (PARAMS,) + (PARAMS,)),
         ValueError,
-        r"`params` must be what cell.init\(key, in_size\) returns, PyTreeDef.*\.\.\.; got .*\.\.\. Are they another",
+        r"`params` must be what cell.init\(key, in_size\) returns, PyTreeDef.*\.\.\.; got .*\.\.\. Do they belong to another",
     ),
     "carry: of another cell": (
         lambda: unroll(carry=jnp.zeros((B, H))),
         ValueError,
-        r"`carry` must be like cell.carry\(params, \(3,\)\), .*LstmCarry.*Is it another cell's\?",
+        r"`carry` must be like cell.carry\(params, \(3,\)\), .*LstmCarry.*Does it belong to another cell\?",
     ),
     "carry: without the batch": (
         lambda: unroll(carry=CELL.carry(PARAMS)),
@@ -226,8 +226,8 @@ BAD = {
     ),
     "last_valid: no mask": (lambda: jaxseq.last_valid(XS, None), TypeError, r"`mask` must be bool \[T, B\]; got None"),
     "stack: no cell": (lambda: jaxseq.stack(CELL, 3), TypeError, r"`cells\[1\]` must be a jaxseq.Cell .* got int"),
-    "stack: a list": (lambda: jaxseq.stack([CELL]), TypeError, r"`cells` are given to `stack` one by one; got a list"),
-    "stack: nothing": (lambda: jaxseq.stack(), ValueError, r"`cells` must be one or more; got none"),
+    "stack: a list": (lambda: jaxseq.stack([CELL]), TypeError, r"`cells` must be separate arguments; got one list"),
+    "stack: nothing": (lambda: jaxseq.stack(), ValueError, r"`cells` must be at least one cell; got none"),
     "bidirectional: backward": (
         lambda: jaxseq.bidirectional(CELL, jaxseq.gru),
         TypeError,

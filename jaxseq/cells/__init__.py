@@ -1,4 +1,4 @@
-"""The stock cells, one family a file; each opens with its equations, their backward, gate order and source."""
+"""The cells, one family per file. Each begins with the equations, their backward, the gate order and the source."""
 
 from jaxseq.cells._causal_conv import CausalConvParams as CausalConvParams
 from jaxseq.cells._causal_conv import causal_conv as causal_conv

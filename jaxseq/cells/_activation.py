@@ -1,7 +1,7 @@
-"""Activations of gates and candidates, and the backward of any, for the hand-written backward passes.
+"""Activations of gates and candidates, and their backward, for the hand-written backward passes.
 
-The derivative of tanh, sigmoid and relu follows from the output, so that is all a step saves; for any other activation
-it saves the pre-activation too.
+The derivatives of tanh, sigmoid and relu follow from the output, so a step saves only the output. For any other
+activation it also saves the pre-activation.
 """
 
 from collections.abc import Callable
@@ -22,22 +22,22 @@ SIGMOIDS = (jax.nn.sigmoid, jax.lax.logistic)
 
 
 def sigmoid(a: jax.Array) -> jax.Array:
-    """σ(a) = ½ tanh(½ a) + ½: on CPUs tanh vectorises and the exponential's form does not."""
+    """Returns σ(a) = ½ tanh(½ a) + ½. On CPUs tanh vectorises; the form with the exponential does not."""
     return 0.5 * jnp.tanh(0.5 * a) + 0.5
 
 
 def gated(gate: Activation, a: jax.Array) -> jax.Array:
-    """gate(a), a sigmoid as above."""
+    """Returns gate(a). The sigmoid is computed as above."""
     return sigmoid(a) if gate in SIGMOIDS else gate(a)
 
 
 def remember(activation: Activation, a: jax.Array) -> jax.Array | None:
-    """What `activation_back` needs beside the output: the pre-activation `a`, or None."""
+    """Returns what `activation_back` needs in addition to the output: the pre-activation `a`, or None."""
     return None if activation in _BACK_FROM_OUTPUT else a
 
 
 def activation_back(activation: Activation, d: jax.Array, y: jax.Array, a: jax.Array | None) -> jax.Array:
-    """The cotangent of the pre-activation from `d`, that of the output `y`; `a` is what `remember` returned."""
+    """Returns the cotangent of the pre-activation, from `d`, that of the output `y`, and `a` from `remember`."""
     if a is None:
         return _BACK_FROM_OUTPUT[activation](d, y)
     return jax.vjp(activation, a)[1](d.astype(a.dtype))[0]

@@ -1,17 +1,17 @@
-"""Convolutional LSTM (Shi et al. 2015): x, h and c are images, and convolutions stand for the matrix products.
+"""Convolutional LSTM (Shi et al. 2015): x, h and c are images; convolutions replace the matrix products.
 
     a_t = W_x * x_t + b + W_h * h_{t-1}           gates in the order  i f g o
     i_t = σ(a_i [+ w_i ⊙ c_{t-1}])
     f_t = σ(a_f [+ w_f ⊙ c_{t-1}])
     g_t = tanh(a_g)
     c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
-    o_t = σ(a_o [+ w_o ⊙ c_t])                    the paper's peepholes, one weight a pixel and channel
+    o_t = σ(a_o [+ w_o ⊙ c_t])                    the paper's peepholes, one weight per pixel and channel
     h_t = o_t ⊙ tanh(c_t)                         y_t = h_t                     σ: the sigmoid, or another gate
 
-W_h * h keeps the size of the image (zero padding, stride 1). W_x * x may shrink it, by strides, dilation and padding as
-in Keras's ConvLSTM2D; then h and c are of the size that it gives. Everything outside the cell sees flat features, so
-that masks, batches and wrappers are those of any other cell. Backward: the LSTM's, with the convolution's transposes,
-which JAX derives from the convolution.
+W_h * h keeps the size of the image (zero padding, stride 1). W_x * x may shrink it by strides, dilation and padding, as
+Keras's ConvLSTM2D does; h and c then have the smaller size. Outside the cell, features are flat, so masks, batches and
+wrappers work as for any other cell. The backward is that of the LSTM, with the transposes of the convolutions, which
+JAX derives.
 """
 
 import math
@@ -34,7 +34,7 @@ from jaxseq.typing import Backward, Cell, Initializer
 class ConvLstmParams(NamedTuple):
     """`w_x [*window, channels of x, 4C]`, `w_h [*window, C, 4C]`, `b [4C]`, gates i f g o.
 
-    `w_c [3, *shape of h, C]`, the peepholes of i f o, or None.
+    `w_c [3, *shape of h, C]` are the peepholes of i f o, or None.
     """
 
     w_x: jax.Array
@@ -45,7 +45,7 @@ class ConvLstmParams(NamedTuple):
 
 class _Saved(NamedTuple):
     h: jax.Array  # h_{t-1}, flat
-    c: jax.Array  # c_{t-1}, an image, as the rest
+    c: jax.Array  # c_{t-1}, an image, like the fields below
     i: jax.Array | None
     f: jax.Array
     g: jax.Array
@@ -69,30 +69,31 @@ def conv_lstm(
     recurrent_init: Initializer = initializers.glorot_uniform(),
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Cell:
-    """Returns the convolutional LSTM cell for images of `shape`; its carry is `LstmCarry(h, c)`.
+    """Returns the convolutional LSTM cell for images of `shape`. Its carry is `LstmCarry(h, c)`.
 
-    Inputs and outputs are flat: xs `[T, B, height, width, 3]` go in as `xs.reshape(T, B, -1)`, and the outputs are
-    `ys.reshape(T, B, height, width, channels)`. `cell.size` is height · width · channels. In both directions add the
-    outputs, `bidirectional(cell, merge="sum")`: "concat" puts one whole image behind the other, not channel by channel.
+    Inputs and outputs are flat: pass xs `[T, B, height, width, 3]` as `xs.reshape(T, B, -1)`, and read the outputs as
+    `ys.reshape(T, B, height, width, channels)`. `cell.size` is height · width · channels. To run it in both directions,
+    add the outputs with `bidirectional(cell, merge="sum")`: "concat" appends whole images, not channels.
 
-    Of an input of n pixels along an axis, outputs, h and c have n / stride, rounded up; with the padding "valid" that
-    of n - (window - 1) · dilation.
+    For an input of n pixels along an axis, outputs, h and c have n / stride pixels, rounded up. With the padding
+    "valid", n - (window - 1) · dilation replaces n.
 
     Args:
       shape: (height, width) of the inputs, or the sizes of one to three spatial axes.
       channels: C.
-      window: the sizes of the convolutions' windows, or one for all axes.
-      strides, dilation: of the convolution of the inputs, or one for all axes; that of h has neither.
-      padding: of the convolution of the inputs: "same", with zeros, or "valid", none.
-      peephole: True: the gates see the memory, the output gate c_t.
-      gate: the activation of the gates i f o, any elementwise function; see `jaxseq.lstm` for old Keras models'.
-      forget_bias: what `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart;
-        Glorot-uniform, Glorot-uniform, zeros. `w_c` starts at zero.
+      window: the sizes of the convolution windows, or one size for all axes.
+      strides, dilation: of the convolution of the inputs, one for each axis or one for all axes. The convolution of h
+        has neither.
+      padding: of the convolution of the inputs: "same" (padded with zeros) or "valid" (not padded).
+      peephole: True: the gates see the memory; the output gate sees c_t.
+      gate: the activation of the gates i f o, any elementwise function. For old Keras models see `jaxseq.lstm`.
+      forget_bias: the value that `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, drawn separately for each gate.
+        Defaults: Glorot-uniform, Glorot-uniform, zeros. `w_c` starts at zero.
 
     Raises:
-      TypeError, ValueError: sizes that are not positive ints, or not one to three; `padding` unknown, or "valid" and no
-        pixel left; a `gate` or an initialiser that is not a function. `init` and `unroll` raise ValueError where the
+      TypeError, ValueError: sizes are not positive ints, or not one to three; `padding` is unknown, or "valid" and
+        leaves no pixel; a `gate` or an initialiser is not a function. `init` and `unroll` raise ValueError if the
         features are not whole images.
 
     >>> cell = conv_lstm((8, 8), 4)
@@ -121,10 +122,10 @@ def conv_lstm(
 
 
 def _for_axes(name, value, shape):
-    """An int for all axes, or a tuple of those of each."""
+    """Returns a tuple with one int per axis, from an int or a tuple."""
     sides = (value,) * len(shape) if isinstance(value, int | np.integer) else check.sequence(name, value)
     if len(sides) != len(shape):
-        raise ValueError(f"`{name}` must be an int or have a size for each of the {len(shape)} axes; got {len(sides)}")
+        raise ValueError(f"`{name}` must be an int or have a size for each of {len(shape)} axes; got {len(sides)}")
     sides = tuple(check.positive_int(name, side) for side in sides)
     return sides[0] if len(set(sides)) == 1 else sides
 
@@ -134,7 +135,7 @@ def _each(value, axes):
 
 
 def _shrunk(shape, window, dilation):
-    """The shape without the pixels whose windows would reach over the border."""
+    """Returns the shape without the pixels whose windows would cross the border."""
     sides = zip(shape, _each(window, len(shape)), _each(dilation, len(shape)), strict=True)
     return tuple(side - (width - 1) * step for side, width, step in sides)
 
@@ -194,7 +195,7 @@ def _conv_lstm(
     ones = (1,) * len(shape)
 
     def convolve(x, w, shape=shape, strides=ones, padding="same", dilation=ones):
-        """`[..., pixels · in]`, `[*window, in, out]` -> `[..., *shape, out]`."""
+        """Convolves `[..., pixels · in]` with `[*window, in, out]`; returns `[..., *shape, out]`."""
         lead = x.shape[:-1]
         images = x.reshape(math.prod(lead), *shape, x.shape[-1] // math.prod(shape))
         convolved = jax.lax.conv_general_dilated(

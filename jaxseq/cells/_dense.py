@@ -1,8 +1,8 @@
 """The matrix products of a recurrent layer: forward, backward, and the gradients of the weights.
 
-Products accumulate in at least float32 and are returned in that wide dtype: a bfloat16 cell computes its gates in
-float32 and casts what it keeps: the projected inputs, the saved values, the carry.
-For float32 and float64 every cast here is the identity.
+Products accumulate in at least float32 and are returned in that wide dtype. A bfloat16 cell thus computes its gates in
+float32, and casts what it stores: the projected inputs, the saved values and the carry.
+For float32 and float64, every cast here is the identity.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from jaxseq._promote import beside, widen
 
 
 def wide(x: Any) -> Any:
-    """Returns the arrays in the dtype in which sums over them are kept."""
+    """Returns the arrays in the dtype that is used for sums over them."""
     return jax.tree.map(lambda leaf: leaf.astype(widen(leaf.dtype)), x)
 
 
@@ -25,9 +25,9 @@ def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
 
 
 def dense_back(d: jax.Array, w: jax.Array) -> jax.Array:
-    """Returns d wᵀ, the cotangent of x from that of x w, `[..., out]`, `[in, out]` -> `[..., in]`, wide.
+    """Returns d wᵀ, the cotangent of x from that of x w: `[..., out]`, `[in, out]` -> `[..., in]`, wide.
 
-    wᵀ is laid out as such, once for a whole loop: XLA:CPU multiplies by a transposed view up to a third slower.
+    wᵀ is transposed in memory, once for a whole loop: XLA:CPU is up to a third slower with a transposed view.
     """
     return dense(d, jax.lax.optimization_barrier(w.T))
 
@@ -40,9 +40,9 @@ def dense_weight(x: jax.Array, d: jax.Array) -> jax.Array:
 
 
 def affine_back(params: Any, xs: jax.Array, d_us: jax.Array) -> tuple[Any, jax.Array]:
-    """Returns the gradients of `xs w_x + b` by params, zeros but for these two, and by xs.
+    """Returns the gradients of `xs w_x + b` with respect to params and xs. Gradients of other params are zero.
 
-    JAX's own has the factors of Σ xᵀ d the other way round, for which XLA:CPU transposes all of d, not of x.
+    JAX's own gradient swaps the factors of Σ xᵀ d, for which XLA:CPU transposes all of d, not x.
     """
     zeros = jax.tree.map(jnp.zeros_like, params)
     d_params = zeros._replace(w_x=dense_weight(xs, d_us), b=total(d_us, params.b.dtype))
@@ -50,5 +50,5 @@ def affine_back(params: Any, xs: jax.Array, d_us: jax.Array) -> tuple[Any, jax.A
 
 
 def total(d: jax.Array, dtype, features: int = 1) -> jax.Array:
-    """Returns Σ d over all axes but the last `features`, the gradient of a bias, `[..., out]` -> `[out]` in `dtype`."""
+    """Returns Σ d over all axes but the last `features`: the gradient of a bias, `[..., out]` -> `[out]` in `dtype`."""
     return d.sum(range(d.ndim - features), dtype=widen(dtype)).astype(dtype)

@@ -1,4 +1,4 @@
-"""The gated DeltaNet (Yang, Kautz & Hatamizadeh 2024): what a key reads of a matrix is moved towards its value.
+"""The gated DeltaNet (Yang, Kautz & Hatamizadeh 2024): each step moves what a key reads from a matrix towards a value.
 
     q = unit(x w_q)        k = unit(x w_k)        v = x w_v       by heads; unit(a) = a / √(Σ a² + 10⁻⁶)
     α = exp(-e^{a_log} softplus(x w_a + b_a))                     one a head; 1 if not gated
@@ -6,8 +6,8 @@
     S' = α (I - β k kᵀ) S + β k vᵀ                                S [K, V] a head
     y = qᵀ S' / √K
 
-Not gated it is DeltaNet (Schlag, Irie & Schmidhuber 2021; Yang et al. 2024). With β up to 2 the eigenvalue 1 - β of
-I - β k kᵀ may be negative, by which a state can be turned over, as counting modulo 2 needs (Grazzi et al. 2024).
+Without the gate it is DeltaNet (Schlag, Irie & Schmidhuber 2021; Yang et al. 2024). With β up to 2, the eigenvalue
+1 - β of I - β k kᵀ may be negative. A step can then flip a state, which counting modulo 2 needs (Grazzi et al. 2024).
 e^{a_log} starts uniform in (0, 16], the softplus of b_a log-uniform in [0.001, 0.1).
 """
 
@@ -30,8 +30,8 @@ from jaxseq.typing import Cell
 class GatedDeltaNetParams(NamedTuple):
     """`w_q`, `w_k` `[D, heads · K]`; `w_v [D, H]`; `w_b [D, heads]`.
 
-    Gated, also `w_a [D, heads]`; `a_log`, `b_a` `[heads]`; else None. A block of `nn` makes the products itself: there
-    all w are None.
+    If gated, also `w_a [D, heads]` and `a_log`, `b_a` `[heads]`; otherwise these are None. A block of `nn` computes the
+    products itself: its cell has None for every w.
     """
 
     w_q: jax.Array | None
@@ -52,14 +52,14 @@ class _Projected(NamedTuple):
 
 
 def gated_delta_net(size: int, *, heads: int, key_size: int, gated: bool = True, negative: bool = False) -> Cell:
-    """Returns the cell of the gated DeltaNet; its carry is the matrices `[B, heads, K, H / heads]`.
+    """Returns the cell of the gated DeltaNet. Its carry is the matrices `[B, heads, K, H / heads]`.
 
     Args:
       size: H.
-      heads: each has H / heads of the features.
+      heads: the number of heads; each has H / heads features.
       key_size: K, the features of a head's keys and queries.
-      gated: False: the matrices do not decay, which is DeltaNet.
-      negative: True: β is in (0, 2), so that the recurrence may have negative eigenvalues.
+      gated: False: the matrices do not decay, as in DeltaNet.
+      negative: True: β is in (0, 2), so the recurrence may have negative eigenvalues.
 
     Raises:
       TypeError, ValueError: `size`, `heads` or `key_size` is not a positive int, `heads` does not divide `size`,
@@ -99,9 +99,9 @@ def _gated_delta_net(size, heads, key_size, gated, negative):
 
 @factory
 def projected_gated_delta_net(size: int, heads: int, key_heads: int, key_size: int) -> Cell:
-    """Returns the cell of a block, whose inputs are what x is projected to: `[q | k | v | b | a]`.
+    """Returns the cell of a block. Its inputs are projections of x: `[q | k | v | b | a]`.
 
-    The params are `a_log` and `b_a`; `key_heads` divides `heads`, and heads beside one another share a query and a key.
+    The params are `a_log` and `b_a`. `key_heads` divides `heads`; neighbouring heads share a query and a key.
     """
     keys = key_heads * key_size
     places = list(itertools.accumulate((keys, keys, size, heads)))
@@ -118,7 +118,7 @@ def projected_gated_delta_net(size: int, heads: int, key_heads: int, key_size: i
 
 
 def _own(key, heads, dtype):
-    """The params of the recurrence itself, by name."""
+    """Returns the params of the recurrence itself, by name."""
     key_log, key_dt = jax.random.split(key)
     a_log = drawn(lambda u: jnp.log(16 * (1 - u)), key_log, (heads,), dtype)
     return {"a_log": a_log, "b_a": drawn(softplus_of_steps, key_dt, (heads,), dtype)}

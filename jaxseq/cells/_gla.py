@@ -1,4 +1,4 @@
-"""Gated linear attention (Yang et al. 2023): a matrix a head, each row of which has a decay of its own.
+"""Gated linear attention (Yang et al. 2023): one matrix per head. Each row of the matrix has its own decay.
 
 q = x w_q        k = x w_k        v = x w_v               by heads
 α = σ(x w_1 w_2 + b)^{1/16}                               by heads; w_1 w_2 of rank 16
@@ -40,15 +40,15 @@ class _Projected(NamedTuple):
 
 
 def gla(size: int, *, heads: int, key_size: int) -> Cell:
-    """Returns the cell of gated linear attention; its carry is the matrices `[B, heads, K, H / heads]`.
+    """Returns the cell of gated linear attention. Its carry is the matrices `[B, heads, K, H / heads]`.
 
     Args:
       size: H.
-      heads: each has H / heads of the features.
+      heads: the number of heads; each has H / heads features.
       key_size: K, the features of a head's keys and queries.
 
     Raises:
-      TypeError, ValueError: `size`, `heads` or `key_size` is not a positive int, `heads` does not divide `size`.
+      TypeError, ValueError: `size`, `heads` or `key_size` is not a positive int, or `heads` does not divide `size`.
 
     >>> cell = gla(4, heads=2, key_size=3)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones([5, 3]))

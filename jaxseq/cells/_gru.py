@@ -1,7 +1,7 @@
 """Gated recurrent unit (Cho et al. 2014), in all conventions.
 
     u_t = x_t W_x + b                             gates in the order  r z n
-    r_t = σ(u_r + h_{t-1} W_r)                    the reset gate; σ is the sigmoid, or the gate that is given
+    r_t = σ(u_r + h_{t-1} W_r)                    the reset gate; σ is the sigmoid, or the given gate
     z_t = σ(u_z + h_{t-1} W_z)                    the update gate
     n_t = candidate(u_n + r_t ⊙ (h_{t-1} W_n + b_hn))     reset_after=True   (cuDNN, PyTorch)
     n_t = candidate(u_n + (r_t ⊙ h_{t-1}) W_n)            reset_after=False  (Cho)
@@ -9,7 +9,7 @@
     h_t = (1 - z_t) ⊙ h_{t-1} + z_t ⊙ n_t                 update_writes=True:  z writes
     y_t = h_t                                     W_h = [W_r W_z W_n]
 
-Under recurrent dropout the h_{t-1} beside a weight is the dropped one, and the h_{t-1} in the last line is not.
+Recurrent dropout drops the h_{t-1} that is multiplied by a weight, but not the h_{t-1} in the last line.
 
 Backward, with δh the cotangent of h_t from the output and from step t+1, k = z where z keeps and 1 - z where it writes:
 
@@ -34,7 +34,7 @@ from jaxseq.typing import Backward, Cell, Heard, Initializer
 
 
 class GruParams(NamedTuple):
-    """`w_x [D, 3H]`, `w_h [H, 3H]`, `b [3H]`, gates r z n; `b_hn [H]`, or None where the reset comes before."""
+    """`w_x [D, 3H]`, `w_h [H, 3H]`, `b [3H]`, gates r z n; `b_hn [H]`, or None without `reset_after`."""
 
     w_x: jax.Array
     w_h: jax.Array
@@ -43,7 +43,7 @@ class GruParams(NamedTuple):
 
 
 class _Projected(NamedTuple):
-    """The inputs of a step, `[..., H]` each: XLA:CPU does not vectorise slices of a slice in time."""
+    """The inputs of a step, `[..., H]` each. They are separate because XLA:CPU does not vectorise nested slices."""
 
     r: jax.Array
     z: jax.Array
@@ -52,11 +52,11 @@ class _Projected(NamedTuple):
 
 class _Saved(NamedTuple):
     h: jax.Array  # h_{t-1}
-    heard: jax.Array | None  # what the gates saw in its place
+    heard: jax.Array | None  # the h that the gates saw in its place
     r: jax.Array
     z: jax.Array
     n: jax.Array
-    m: jax.Array | None  # h_{t-1} W_n + b_hn, where the reset comes after it
+    m: jax.Array | None  # h_{t-1} W_n + b_hn, if the reset comes after it
     a_n: jax.Array | None
     a_r: jax.Array | None
     a_z: jax.Array | None
@@ -74,22 +74,23 @@ def gru(
     recurrent_init: Initializer = initializers.orthogonal(),
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Cell:
-    """Returns the GRU cell; its carry is h `[B, H]`.
+    """Returns the GRU cell. Its carry is h `[B, H]`.
 
     Args:
       size: H.
-      reset_after: True: the reset gate acts on h W_n + b_hn (cuDNN, PyTorch, Keras); False: on h (Cho 2014).
-      update_writes: False: h' = (1 - z) n + z h (PyTorch); True: h' = (1 - z) h + z n.
+      reset_after: True: the reset gate acts on h W_n + b_hn (cuDNN, PyTorch, Keras). False: it acts on h (Cho 2014).
+      update_writes: False: h' = (1 - z) n + z h (PyTorch). True: h' = (1 - z) h + z n.
       candidate: the activation of the candidate n, any elementwise function.
-      gate: the activation of the gates r z, any elementwise function; see `jaxseq.lstm` for old Keras models'.
-      forget_bias: what `init` writes into the update gate's part of `b`, negated where z writes: the larger, the longer
-        the memory. A number or an initialiser, `initializers.chrono(T)`; None leaves what `bias_init` gave.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h`, and of `b` and `b_hn`, each gate drawn
-        apart; Glorot-uniform, orthogonal, zeros.
+      gate: the activation of the gates r z, any elementwise function. For old Keras models see `jaxseq.lstm`.
+      forget_bias: the value that `init` writes into the update gate's part of `b`, negated with `update_writes`. A
+        larger value means longer memory. A number or an initialiser, such as `initializers.chrono(T)`. None keeps the
+        value of `bias_init`.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, of `w_h`, and of `b` and `b_hn`, drawn
+        separately for each gate. Defaults: Glorot-uniform, orthogonal, zeros.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, `candidate`, `gate` or an initialiser not a function, a flag
-        not a bool.
+      TypeError, ValueError: `size` is not a positive int, `candidate`, `gate` or an initialiser is not a function, or
+        a flag is not a bool.
 
     >>> cell = gru(3, reset_after=False)
     >>> params = cell.init(jax.random.key(0), 2)

@@ -1,4 +1,4 @@
-"""Features of several heads, one head behind the other: `[..., heads · F]`."""
+"""Features of several heads, concatenated: `[..., heads · F]`."""
 
 import jax
 
@@ -16,7 +16,7 @@ def flat(a: jax.Array) -> jax.Array:
 
 
 def size_of_heads(size: int, heads: int) -> tuple[int, int]:
-    """Returns both, checked: `heads` divides `size`."""
+    """Returns `size` and `heads`, after checking that `heads` divides `size`."""
     size, heads = check.positive_int("size", size), check.positive_int("heads", heads)
     if size % heads:
         raise ValueError(f"`heads` must divide `size`; got {heads} heads of {size} features")
@@ -24,11 +24,11 @@ def size_of_heads(size: int, heads: int) -> tuple[int, int]:
 
 
 def same_size(name: str, size: int, in_size: int) -> int:
-    """Returns the features of the inputs, which the cell `name` keeps as they are."""
+    """Returns the number of input features, after checking that it is `size`. Errors name the cell `name`."""
     in_size = check.positive_int("in_size", in_size)
     if in_size != size:
         raise ValueError(
-            f"`{name}({size})` reads inputs of its own {size} features; got {in_size}. "
+            f"`{name}({size})` needs inputs with {size} features, its own size; got {in_size}. "
             "Put a layer of that size before it."
         )
     return in_size

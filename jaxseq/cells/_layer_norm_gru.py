@@ -1,4 +1,4 @@
-"""GRU with layer normalisation (Ba, Kiros & Hinton 2016, supplement); N as in `_normalise.py`, over r z, and over n.
+"""GRU with layer normalisation (Ba, Kiros & Hinton 2016, supplement). N (see `_normalise.py`) is over r z, and over n.
 
     u_t = s_x ⊙ N(x_t W_x) + b                    gates in the order  r z n
     p_t = s_h ⊙ N(h_{t-1} W_h)
@@ -41,7 +41,7 @@ class LayerNormGruParams(NamedTuple):
 
 class _Saved(NamedTuple):
     h: jax.Array  # h_{t-1}
-    heard: jax.Array | None  # what the gates saw in its place
+    heard: jax.Array | None  # the h that the gates saw in its place
     r: jax.Array
     z: jax.Array
     n: jax.Array
@@ -60,17 +60,17 @@ def layer_norm_gru(
     recurrent_init: Initializer = initializers.orthogonal(),
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Cell:
-    """Returns the layer-normalised GRU cell; its carry is h `[B, H]`.
+    """Returns the layer-normalised GRU cell. Its carry is h `[B, H]`.
 
     Args:
       size: H.
       gate: the activation of the gates r z, any elementwise function.
-      forget_bias: what `init` writes into the update gate's part of `b`, as for `jaxseq.gru`.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h`, and of `b` and `b_hn`, each gate drawn
-        apart; Glorot-uniform, orthogonal, zeros.
+      forget_bias: the value that `init` writes into the update gate's part of `b`, as for `jaxseq.gru`.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, of `w_h`, and of `b` and `b_hn`, drawn
+        separately for each gate. Defaults: Glorot-uniform, orthogonal, zeros.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, `gate` or an initialiser not a function.
+      TypeError, ValueError: `size` is not a positive int, or `gate` or an initialiser is not a function.
 
     >>> cell = layer_norm_gru(3)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 2), jnp.ones([5, 4, 2]))
@@ -106,7 +106,7 @@ def _layer_norm_gru(size, gate, forget_bias, input_init, recurrent_init, bias_in
         return jnp.zeros((*batch_shape, size), params.w_h.dtype)
 
     def normalise_blocks(a):
-        """N of the gates r z together and of the candidate's part, and the scales of both."""
+        """Returns N of the gates r z together and of the candidate's part, and the scales of both."""
         (rz, scale_rz), (n, scale_n) = map(normalise, jnp.split(a, [2 * size], axis=-1))
         return jnp.concatenate([rz, n], axis=-1), scale_rz, scale_n
 
@@ -152,7 +152,7 @@ def _layer_norm_gru(size, gate, forget_bias, input_init, recurrent_init, bias_in
         return (wide(d_h) + d_seen).astype(h.dtype), d_a
 
     def recurrent_part(d_a, r):
-        """δp from δa: the candidate's part is behind the reset gate."""
+        """Returns δp from δa. The reset gate multiplies the candidate's part."""
         return jnp.concatenate([d_a[..., : 2 * size], d_a[..., 2 * size :] * r], axis=-1)
 
     def collect(params, saved, d_us):

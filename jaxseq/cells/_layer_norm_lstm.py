@@ -1,18 +1,19 @@
-"""LSTM with layer normalisation (Ba, Kiros & Hinton 2016, supplement); N as in `_normalise.py`, over all gates at once.
+"""LSTM with layer normalisation (Ba, Kiros & Hinton 2016, supplement). N (see `_normalise.py`) is over all gates.
 
     a_t = s_x ⊙ N(x_t W_x) + b + s_h ⊙ N(h_{t-1} W_h)          gates in the order  i f g o
     i_t, f_t, o_t = σ(a_i), σ(a_f), σ(a_o)                     g_t = tanh(a_g)       σ: the sigmoid, or another gate
     c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
     h_t = o_t ⊙ tanh(s_c ⊙ N(c_t) + b_c)                       y_t = h_t
 
-The paper's bias of each N(x W_x) and N(h W_h) adds to b, and is left out. Backward, with q = s_c ⊙ N(c_t) + b_c:
+The paper adds a bias to each N(x W_x) and N(h W_h). They would add to b, so they are left out.
+Backward, with q = s_c ⊙ N(c_t) + b_c:
 
     δq   = δh ⊙ o ⊙ (1 - tanh²(q))        δc += N' (s_c ⊙ δq)         δs_c = Σ δq ⊙ N(c_t)      δb_c = Σ δq
     δa, δc_{t-1} = the LSTM's, from δo = δh ⊙ tanh(q) and δc
     δp   = N' (s_h ⊙ δa)                  δh_{t-1} = δp W_hᵀ
     δW_h = Σ h_{t-1}ᵀ δp                  δs_h = Σ δa ⊙ N(h_{t-1} W_h)
 
-b_c is added in `project`'s part of the inputs, so that its cotangent, δq, comes back with theirs.
+`project` adds b_c to its part of the inputs, so the cotangent of b_c, δq, comes back with those of the inputs.
 """
 
 from typing import NamedTuple
@@ -72,17 +73,17 @@ def layer_norm_lstm(
     recurrent_init: Initializer = initializers.orthogonal(),
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Cell:
-    """Returns the layer-normalised LSTM cell; its carry is `LstmCarry(h, c)`.
+    """Returns the layer-normalised LSTM cell. Its carry is `LstmCarry(h, c)`.
 
     Args:
       size: H.
       gate: the activation of the gates i f o, any elementwise function.
-      forget_bias: what `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart;
-        Glorot-uniform, orthogonal, zeros.
+      forget_bias: the value that `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, drawn separately for each gate.
+        Defaults: Glorot-uniform, orthogonal, zeros.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, `gate` or an initialiser not a function.
+      TypeError, ValueError: `size` is not a positive int, or `gate` or an initialiser is not a function.
 
     >>> cell = layer_norm_lstm(3)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 2), jnp.ones([5, 4, 2]))

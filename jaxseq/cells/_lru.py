@@ -1,10 +1,10 @@
-"""The linear recurrent unit (Orvieto et al. 2023): a linear recurrence of complex numbers, the same at every step.
+"""The linear recurrent unit (Orvieto et al. 2023): a linear recurrence of complex numbers with constant coefficients.
 
-    λ = exp(-e^ν + i e^θ)                         |λ| < 1 whatever ν is
+    λ = exp(-e^ν + i e^θ)                         |λ| < 1 for every ν
     h' = λ ⊙ h + e^γ ⊙ (x B)                      h complex, of N numbers;  B = b_re + i b_im
     y = Re(h' C) + x w_d                          C = c_re + i c_im
 
-e^γ starts as √(1 - |λ|²), which makes the numbers of h as large as those of white inputs, however long they remember.
+e^γ starts as √(1 - |λ|²). For white-noise inputs, the entries of h are then as large as the inputs, for any memory.
 """
 
 from typing import NamedTuple
@@ -38,17 +38,17 @@ class LruParams(NamedTuple):
 def lru(
     size: int, *, state: int | None = None, r_min: float = 0.9, r_max: float = 0.999, max_phase: float = 6.28
 ) -> Cell:
-    """Returns the LRU cell; its carry is the state, complex `[B, N]`.
+    """Returns the LRU cell. Its carry is the state, complex `[B, N]`.
 
     Args:
       size: H.
-      state: N, the complex numbers of the state; None: H.
-      r_min, r_max: between them |λ| starts, |λ|² uniform.
-      max_phase: the phases of λ start uniform between 0 and this, in radians a step.
+      state: N, the number of complex numbers in the state. None: H.
+      r_min, r_max: the range in which |λ| starts, with |λ|² uniform.
+      max_phase: the phases of λ start uniform between 0 and this value, in radians per step.
 
     Raises:
-      TypeError, ValueError: `size` or `state` is not a positive int, not 0 <= r_min <= r_max < 1, `max_phase` is not
-        positive.
+      TypeError, ValueError: `size` or `state` is not a positive int, 0 <= r_min <= r_max < 1 does not hold, or
+        `max_phase` is not positive.
 
     >>> cell = lru(4, state=2)
     >>> params = cell.init(jax.random.key(0), 3)
@@ -60,7 +60,7 @@ def lru(
     state = size if state is None else check.positive_int("state", state)
     r_min, r_max = check.rate("r_min", r_min), check.rate("r_max", r_max)
     if not r_min <= r_max or r_max == 0:
-        raise ValueError(f"`r_max` must be at least `r_min`, and more than 0; got {r_max}, and `r_min` {r_min}")
+        raise ValueError(f"`r_max` must be at least `r_min` and more than 0; got {r_max} with `r_min` {r_min}")
     return _lru(size, state, r_min, r_max, check.positive_finite("max_phase", max_phase))
 
 
@@ -71,11 +71,11 @@ def _lru(size, state, r_min, r_max, max_phase):
         key_r, key_phase, key_modes = jax.random.split(key, 3)
 
         def log_rate(u):
-            """log(-log |λ|)."""
+            """Returns log(-log |λ|)."""
             return jnp.log(-0.5 * jnp.log(squared(u)))
 
         def squared(u):
-            return r_max**2 - u * (r_max**2 - r_min**2)  # u < 1, so that it is above r_min², which may be 0
+            return r_max**2 - u * (r_max**2 - r_min**2)  # u < 1, so this exceeds r_min², which may be 0
 
         return LruParams(
             nu=drawn(log_rate, key_r, (state,), dtype),

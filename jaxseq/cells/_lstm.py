@@ -9,11 +9,11 @@
     m_t = o_t ⊙ tanh(c_t)
     h_t = m_t,  projected:  m_t W_p               y_t = h_t
 
-σ is the sigmoid, or another elementwise function given as the gate.
-The terms in brackets are the peepholes w_c = (w_i, w_f, w_o) (Gers, Schraudolph & Schmidhuber 2002; Graves 2013);
-coupled gates are the CIFG of Greff et al. 2017; projection and clipping are those of Sak, Senior & Beaufays 2014.
+σ is the sigmoid, or another elementwise function passed as `gate`.
+The terms in brackets are the peepholes w_c = (w_i, w_f, w_o) (Gers, Schraudolph & Schmidhuber 2002; Graves 2013).
+Coupled gates are the CIFG of Greff et al. 2017. Projection and clipping are those of Sak, Senior & Beaufays 2014.
 
-Backward, with δh and δc the cotangents of h_t and c_t from the output and from step t+1; the gates' part stands in
+Backward, with δh and δc the cotangents of h_t and c_t from the output and from step t+1. The gates' part is in
 `_lstm_gates.py`:
 
     δm   = δh,  projected:  δh W_pᵀ
@@ -22,8 +22,8 @@ Backward, with δh and δc the cotangents of h_t and c_t from the output and fro
     δh_{t-1} = δa W_hᵀ
     δW_h = Σ_t h_{t-1}ᵀ δa_t          δW_p = Σ_t m_tᵀ δh_t          δw_i = Σ_t δa_i ⊙ c_{t-1}, and so on
 
-δW_p needs the δh_t of every step. So the projection has an input too, v_t = 0 in h_t = m_t W_p + v_t, whose cotangent,
-δh_t, comes back with those of the other inputs.
+δW_p needs the δh_t of every step. The projection therefore has an input too: v_t = 0 in h_t = m_t W_p + v_t. The
+cotangent of v_t is δh_t, and it comes back with those of the other inputs.
 """
 
 from typing import NamedTuple
@@ -42,8 +42,8 @@ from jaxseq.typing import Backward, Cell, Initializer
 class LstmParams(NamedTuple):
     """`w_x [D, 4H]`, `w_h [H, 4H]`, `b [4H]`, gates i f g o; `w_c [3, H]`, the peepholes of i f o, or None.
 
-    Projected to P features, `w_h` is `[P, 4H]` and `w_p [H, P]`. Coupled, the gates are f g o, of 3H, and the peepholes
-    two, of f and o.
+    With a projection to P features, `w_h` is `[P, 4H]` and `w_p` is `[H, P]`. With coupled gates, there are 3H gate
+    features, f g o, and two peepholes, f o.
     """
 
     w_x: jax.Array
@@ -54,14 +54,14 @@ class LstmParams(NamedTuple):
 
 
 class LstmCarry(NamedTuple):
-    """The output `h [B, H]`, projected `[B, P]`, and the memory `c [B, H]`."""
+    """The output `h [B, H]`, or `[B, P]` if projected, and the memory `c [B, H]`."""
 
     h: jax.Array
     c: jax.Array
 
 
 class _Projected(NamedTuple):
-    """The inputs of a step: of the gates `[..., 4H]` and, zeros, of the projection `[..., P]`."""
+    """The inputs of a step: those of the gates `[..., 4H]`, and zeros for the projection `[..., P]`."""
 
     a: jax.Array
     v: jax.Array
@@ -93,25 +93,26 @@ def lstm(
     recurrent_init: Initializer = initializers.orthogonal(),
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Cell:
-    """Returns the LSTM cell; its carry is `LstmCarry(h, c)`.
+    """Returns the LSTM cell. Its carry is `LstmCarry(h, c)`.
 
     Args:
-      size: H, the features of the memory, and of the output where it is not projected.
-      peephole: None; "new": the gates see the memory, the output gate c_t (Gers, Graves, ONNX); "old": the output gate
-        sees c_{t-1}.
-      candidate: the activation of the candidate g, any elementwise function; some textbooks print a sigmoid.
-      gate: the activation of the gates i f o, any elementwise function; Keras 1 and 2 had a hard sigmoid.
-      projection: P, the features of the output and of what the gates see of it (PyTorch's `proj_size`); None: H.
+      size: H, the number of features of the memory, and of the output unless it is projected.
+      peephole: None; "new": the gates see the memory and the output gate sees c_t (Gers, Graves, ONNX); "old": the
+        output gate sees c_{t-1}.
+      candidate: the activation of the candidate g, any elementwise function. Some textbooks print a sigmoid.
+      gate: the activation of the gates i f o, any elementwise function. Keras 1 and 2 had a hard sigmoid.
+      projection: P, the number of features of the output, which the gates see too (PyTorch's `proj_size`). None: H.
       coupled: True: one gate forgets what the other writes, i = 1 - f.
-      clip: the memory stays within ±clip; None: it is not clipped.
-      forget_bias: what `init` writes into the forget gate's part of `b`; the equations add nothing. An initialiser,
-        `initializers.chrono(T)`, draws it, and the input gate gets its negative. None leaves what `bias_init` gave.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate drawn apart;
-        Glorot-uniform, orthogonal, zeros. `w_c` and `w_p` are drawn by `input_init` too.
+      clip: the memory is clipped to ±clip. None: it is not clipped.
+      forget_bias: the value that `init` writes into the forget gate's part of `b`; the equations add nothing. An
+        initialiser, such as `initializers.chrono(T)`, draws it, and the input gate gets its negative. None keeps the
+        value of `bias_init`.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, drawn separately for each gate.
+        Defaults: Glorot-uniform, orthogonal, zeros. `input_init` also draws `w_c` and `w_p`.
 
     Raises:
-      TypeError, ValueError: `size` or `projection` is not a positive int, `peephole` unknown, `coupled` not a bool,
-        `clip` not positive, `candidate`, `gate` or an initialiser not a function.
+      TypeError, ValueError: `size` or `projection` is not a positive int, `peephole` is unknown, `coupled` is not a
+        bool, `clip` is not positive, or `candidate`, `gate` or an initialiser is not a function.
 
     >>> cell = lstm(3)
     >>> params = cell.init(jax.random.key(0), 2)

@@ -1,10 +1,10 @@
-"""The gates of the LSTM family: from pre-activations and memory to the new memory, elementwise, and back.
+"""The gates of the LSTM family, forward and backward: from pre-activations and memory to the new memory, elementwise.
 
-    a = [a_i a_f a_g a_o], where the gates are coupled [a_f a_g a_o], along the last axis, plus what the peepholes see
+    a = [a_i a_f a_g a_o] along the last axis, or [a_f a_g a_o] with coupled gates, plus what the peepholes see
     i = σ(a_i), coupled: 1 - f      f = σ(a_f)      g = candidate(a_g)              σ: the gate activation
     c' = f ⊙ c + i ⊙ g, clipped     o = σ(a_o + [w_o ⊙ c'])
 
-Peepholes w_c [K, H] are rows i f o, or f o where coupled; they see c, but with "new" w_o sees c'.
+The peepholes w_c [K, H] have rows i f o, or f o with coupled gates. They see c, except that w_o sees c' with "new".
 
 Backward, with δo the cotangent of o and δc that of c':
 
@@ -25,7 +25,7 @@ from jaxseq.cells._dense import total
 
 
 class GateForm(NamedTuple):
-    """Which of the family; see `jaxseq.lstm`."""
+    """The member of the LSTM family. See `jaxseq.lstm`."""
 
     peephole: str | None
     candidate: Activation
@@ -35,24 +35,24 @@ class GateForm(NamedTuple):
 
     @property
     def gates(self) -> int:
-        """The number of gates in the pre-activations: 4, or 3 where coupled."""
+        """The number of gates in the pre-activations: 4, or 3 with coupled gates."""
         return 3 if self.coupled else 4
 
 
 class GatesSaved(NamedTuple):
-    """What the backward needs, `[..., H]` each."""
+    """The values that the backward needs, `[..., H]` each."""
 
-    c: jax.Array  # c before
-    i: jax.Array | None  # where not coupled
+    c: jax.Array  # the memory before the step
+    i: jax.Array | None  # None with coupled gates
     f: jax.Array
     g: jax.Array
     o: jax.Array
     a_g: jax.Array | None
-    a_gates: jax.Array | None = None  # [..., 3H] of i f o, coupled [..., 2H] of f o
+    a_gates: jax.Array | None = None  # [..., 3H] of i f o, or [..., 2H] of f o with coupled gates
 
 
 def forward(form: GateForm, w_c: jax.Array | None, a: jax.Array, c: jax.Array) -> tuple[jax.Array, GatesSaved]:
-    """Returns the new memory and what is saved, the output gate with it."""
+    """Returns the new memory, and the saved values, which include the output gate."""
     if w_c is not None:
         a = a + jnp.concatenate(_seen(form, [beside(row, c) * c for row in w_c], jnp.zeros_like(c)), axis=-1)
     *a_if, a_g, a_o = jnp.split(a, form.gates, axis=-1)
@@ -71,14 +71,14 @@ def forward(form: GateForm, w_c: jax.Array | None, a: jax.Array, c: jax.Array) -
 def backward(
     form: GateForm, w_c: jax.Array | None, saved: GatesSaved, d_o: jax.Array, d_c: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the cotangents of the pre-activations and of the memory before."""
+    """Returns the cotangents of the pre-activations and of the memory before the step."""
     c, i, f, g, o, a_g, a_gates = saved
     *a_i, a_f, a_o = [None] * (form.gates - 1) if a_gates is None else jnp.split(a_gates, form.gates - 1, axis=-1)
     d_a_o = activation_back(form.gate, d_o, o, a_o)
     if w_c is not None and form.peephole == "new":
         d_c = d_c + d_a_o * beside(w_c[-1], d_a_o)
     if form.clip is not None:
-        size = jnp.abs(unclipped(saved))  # where it is just the bound, JAX's clip passes half
+        size = jnp.abs(unclipped(saved))  # exactly at the bound, JAX's clip passes half of the cotangent
         d_c = d_c * jnp.where(size < form.clip, 1, jnp.where(size == form.clip, 0.5, 0)).astype(d_c.dtype)
     if i is None:
         d_i, i = None, 1 - f
@@ -96,7 +96,7 @@ def backward(
 
 
 def peephole_gradient(form: GateForm, saved: GatesSaved, d_a: jax.Array, features: int = 1) -> jax.Array:
-    """Returns the gradient of `w_c` from all steps' δa; the last `features` axes are those of a row of `w_c`."""
+    """Returns the gradient of `w_c` from the δa of all steps. The last `features` axes are those of a row of `w_c`."""
     *d_gates, _, d_o = jnp.split(d_a, form.gates, axis=-1)
     seen_by_o = clipped(form, saved) if form.peephole == "new" else saved.c
     rows = [*(d * saved.c for d in d_gates), d_o * seen_by_o]
@@ -115,7 +115,7 @@ def clipped(form: GateForm, saved: GatesSaved) -> jax.Array:
 
 
 def _activate(form, a):
-    """The gates, and g if it is a tanh; sigmoids in one pass over the whole block, which is faster than one a gate.
+    """Returns the gates, and g if it is a tanh. One pass over the whole block is faster than one pass per gate.
 
     s tanh(s a) + 1 - s is σ(a) for s = ½ and tanh(a) for s = 1.
     """
@@ -132,6 +132,6 @@ def _activate(form, a):
 
 
 def _seen(form, peeped, none):
-    """What the gates see of the memory before, in the order of the gates."""
+    """Returns what the gates see of the memory before the step, in the order of the gates."""
     *gates, o = peeped
     return [*gates, none, o if form.peephole == "old" else none]

@@ -2,10 +2,10 @@
 
     Δ = softplus(x w_1 w_2 + b_dt)                w_1 w_2 of rank R
     A = -e^{a_log}
-    h' = e^{Δ A} ⊙ h + (Δ ⊙ x) ⊗ (x w_b)          h [H, N], N numbers a feature, Δ one a feature
+    h' = e^{Δ A} ⊙ h + (Δ ⊙ x) ⊗ (x w_b)          h [H, N]: N numbers per feature; one Δ per feature
     y = h' · (x w_c) + d ⊙ x
 
-A starts as -1, -2, …, -N in each feature, the softplus of b_dt log-uniform in [0.001, 0.1).
+A starts as -1, -2, …, -N for each feature, the softplus of b_dt log-uniform in [0.001, 0.1).
 """
 
 from typing import NamedTuple
@@ -43,16 +43,16 @@ class _Projected(NamedTuple):
 
 
 def mamba(size: int, *, state: int = 16, rank: int | None = None) -> Cell:
-    """Returns Mamba's cell, which reads inputs of its own size; its carry is the state `[B, H, N]`.
+    """Returns Mamba's cell. Its inputs have `size` features. Its carry is the state `[B, H, N]`.
 
     Args:
       size: H, the features of inputs and outputs.
-      state: N, the numbers that each feature has in the state.
-      rank: R, of the product that makes the step sizes Δ; None: H // 16, at least 1.
+      state: N, the number of state entries per feature.
+      rank: R, the rank of the product that computes the step sizes Δ. None: H // 16, at least 1.
 
     Raises:
-      TypeError, ValueError: `size`, `state` or `rank` is not a positive int. `init` raises ValueError where the inputs
-        have other than `size` features.
+      TypeError, ValueError: `size`, `state` or `rank` is not a positive int. `init` raises ValueError if the inputs do
+        not have `size` features.
 
     >>> cell = mamba(4, state=2)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 4), jnp.ones([5, 4]))

@@ -1,9 +1,9 @@
-"""Mamba-2's state-space model (Dao & Gu 2024): one decay a head, so that the state is a sum of outer products.
+"""Mamba-2's state-space model (Dao & Gu 2024): one decay per head, so the state is a sum of outer products.
 
-    Δ = softplus(x w_dt + b_dt)                   one a head
+    Δ = softplus(x w_dt + b_dt)                   one per head
     α = exp(-e^{a_log} Δ)
     v = x w_v                                     by heads
-    S' = α S + (x w_b) ⊗ (Δ v)                    S [N, V] a head; x w_b and x w_c are of all heads
+    S' = α S + (x w_b) ⊗ (Δ v)                    S [N, V] per head; all heads share x w_b and x w_c
     y = (x w_c)ᵀ S' + d v
 
 e^{a_log} starts uniform in [1, 16), the softplus of b_dt log-uniform in [0.001, 0.1).
@@ -28,7 +28,7 @@ from jaxseq.typing import Cell
 class Mamba2Params(NamedTuple):
     """`w_v [D, H]`; `w_b`, `w_c` `[D, N]`; `w_dt [D, heads]`; `b_dt`, `a_log`, `d` `[heads]`.
 
-    A block of `nn` makes the products itself: there all w are None.
+    A block of `nn` computes the products itself: its cell has None for every w.
     """
 
     w_v: jax.Array | None
@@ -48,15 +48,15 @@ class _Projected(NamedTuple):
 
 
 def mamba2(size: int, *, heads: int, state: int) -> Cell:
-    """Returns Mamba-2's cell; its carry is the state `[B, heads, N, H / heads]`.
+    """Returns Mamba-2's cell. Its carry is the state `[B, heads, N, H / heads]`.
 
     Args:
       size: H.
-      heads: each has H / heads of the features, and a decay of its own.
-      state: N, the numbers that each feature has in the state.
+      heads: the number of heads; each has H / heads features and its own decay.
+      state: N, the number of state entries per feature.
 
     Raises:
-      TypeError, ValueError: `size`, `heads` or `state` is not a positive int, `heads` does not divide `size`.
+      TypeError, ValueError: `size`, `heads` or `state` is not a positive int, or `heads` does not divide `size`.
 
     >>> cell = mamba2(4, heads=2, state=3)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones([5, 3]))
@@ -85,9 +85,9 @@ def _mamba2(size, heads, state):
 
 @factory
 def projected_mamba2(size: int, heads: int, state: int, groups: int) -> Cell:
-    """Returns the cell of a block, whose inputs are what x is projected to: `[v | b | c | dt]`, b and c of each group.
+    """Returns the cell of a block. Its inputs are projections of x: `[v | b | c | dt]`, with b and c for each group.
 
-    The params are `b_dt`, `a_log` and `d`; `groups` divides `heads`, and each has H / heads features of v.
+    The params are `b_dt`, `a_log` and `d`. `groups` divides `heads`; each head has H / heads features of v.
     """
     places = list(itertools.accumulate((size, groups * state, groups * state)))
 
@@ -104,7 +104,7 @@ def projected_mamba2(size: int, heads: int, state: int, groups: int) -> Cell:
 
 
 def _own(key, heads, dtype):
-    """The params of the recurrence itself, by name."""
+    """Returns the params of the recurrence itself, by name."""
     key_dt, key_a = jax.random.split(key)
     b_dt = drawn(softplus_of_steps, key_dt, (heads,), dtype)
     a_log = drawn(lambda u: jnp.log(1 + 15 * u), key_a, (heads,), dtype)
@@ -116,7 +116,7 @@ def _cell(size, heads, state, groups, init, project):
         return jnp.zeros((*batch_shape, heads, state, size // heads), params.a_log.dtype)
 
     def of_heads(a):
-        """`[..., groups · N]` as `[..., heads, N]`; one group as an axis of 1."""
+        """Returns `[..., groups · N]` as `[..., heads, N]`. A single group becomes an axis of size 1."""
         a = by_head(a, groups)
         return a if groups == 1 else jnp.repeat(a, heads // groups, axis=-2)
 

@@ -1,4 +1,4 @@
-"""The minimal GRU (Feng et al. 2024): gates that do not see h, so that all steps can be computed at once.
+"""The minimal GRU (Feng et al. 2024): the gates do not see h, so all steps can be computed at once.
 
 u = x W_x + b                                 in the order  z n
 z = σ(u_z)
@@ -32,14 +32,14 @@ class _Projected(NamedTuple):
 
 
 def min_gru(size: int, *, candidate: Activation | None = None) -> Cell:
-    """Returns the minimal GRU cell; its carry is h `[B, H]`.
+    """Returns the minimal GRU cell. Its carry is h `[B, H]`.
 
     Args:
       size: H.
-      candidate: the activation of the candidate, any elementwise function; None: none.
+      candidate: the activation of the candidate, any elementwise function. None: no activation.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, `candidate` no function.
+      TypeError, ValueError: `size` is not a positive int, or `candidate` is not a function.
 
     >>> cell = min_gru(4)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones([5, 3]))

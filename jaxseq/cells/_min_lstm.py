@@ -1,11 +1,11 @@
-"""The minimal LSTM (Feng et al. 2024): gates that do not see h and add up to 1, so that h stays as large as u_n.
+"""The minimal LSTM (Feng et al. 2024): the gates do not see h and sum to 1, so h has the scale of u_n.
 
     u = x W_x + b                                 in the order  f i n
     f = σ(u_f)        i = σ(u_i)
     h' = f / (f + i) ⊙ h + i / (f + i) ⊙ u_n
     y = h'
 
-f / (f + i) is computed as σ(log σ(u_f) - log σ(u_i)), which is no 0 / 0 where both gates are shut.
+f / (f + i) is computed as σ(log σ(u_f) - log σ(u_i)), which does not become 0 / 0 if both gates are closed.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class _Projected(NamedTuple):
 
 
 def min_lstm(size: int) -> Cell:
-    """Returns the minimal LSTM cell; its carry is h `[B, H]`.
+    """Returns the minimal LSTM cell. Its carry is h `[B, H]`.
 
     Args:
       size: H.

@@ -1,13 +1,14 @@
 """mLSTM: a matrix memory with exponential gates, a normaliser and a stabiliser (xLSTM; Beck et al. 2024).
 
     q = x w_q        k = x w_k        v = x w_v               by heads
-    ĩ = x w_i + b_i        f̃ = log σ(x w_f + b_f)             one a head
+    ĩ = x w_i + b_i        f̃ = log σ(x w_f + b_f)             one per head
     m' = max(f̃ + m, ĩ)        f = e^{f̃+m-m'}        i = e^{ĩ-m'}
-    C' = f C + i (k/√K) vᵀ        n' = f n + i k/√K           C [K, V], n [K] a head
+    C' = f C + i (k/√K) vᵀ        n' = f n + i k/√K           C [K, V], n [K] per head
     y = σ(x w_o + b_o) ⊙ (qᵀ C') / max(|qᵀ n'|, e^{-m'})
 
-C and n are the memory and its normaliser times e^{-m}, which overflows nowhere and leaves y as it is: max(|qᵀ n|, 1) of
-the plain ones. Gates start closed to x: w_i and w_f at 0, b_f from 3 to 6 over the heads, b_i ~ N(0, 0.1²).
+C and n are the memory and its normaliser, both times e^{-m}. This never overflows and does not change y: for the plain
+memory and normaliser, the divisor is max(|qᵀ n|, 1). The gates do not see x at first: w_i and w_f start at 0, b_f goes
+from 3 to 6 over the heads, and b_i ~ N(0, 0.1²).
 """
 
 import itertools
@@ -29,8 +30,8 @@ from jaxseq.typing import Cell
 class MlstmParams(NamedTuple):
     """`w_q`, `w_k` `[D, heads · K]`, `w_v [D, H]`; the gates' `w_i`, `w_f` `[D, heads]`, `b_i`, `b_f` `[heads]`.
 
-    `w_o [D, H]`, `b_o [H]`. A block of `nn` makes the products itself, and has a gate of its own: there all w and `b_o`
-    are None.
+    `w_o [D, H]`, `b_o [H]`. A block of `nn` computes the products itself and has its own output gate: its cell has None
+    for every w and for `b_o`.
     """
 
     w_q: jax.Array | None
@@ -62,15 +63,15 @@ class _Projected(NamedTuple):
 
 
 def mlstm(size: int, *, heads: int, key_size: int | None = None) -> Cell:
-    """Returns the mLSTM cell; its carry is `MlstmCarry(c, n, m)`.
+    """Returns the mLSTM cell. Its carry is `MlstmCarry(c, n, m)`.
 
     Args:
       size: H.
-      heads: each has H / heads of the features, and gates of its own.
-      key_size: K, the features of a head's keys and queries; None: H / heads.
+      heads: the number of heads; each has H / heads features and its own gates.
+      key_size: K, the features of a head's keys and queries. None: H / heads.
 
     Raises:
-      TypeError, ValueError: `size`, `heads` or `key_size` is not a positive int, `heads` does not divide `size`.
+      TypeError, ValueError: `size`, `heads` or `key_size` is not a positive int, or `heads` does not divide `size`.
 
     >>> cell = mlstm(4, heads=2)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones([5, 3]))
@@ -110,9 +111,9 @@ def _mlstm(size, heads, key_size):
 
 @factory
 def projected_mlstm(size: int, heads: int, key_size: int, cap: float | None) -> Cell:
-    """Returns the cell of a block, whose inputs are what x is projected to: `[q | k | v | i | f]`; no gate of outputs.
+    """Returns the cell of a block. Its inputs are projections of x: `[q | k | v | i | f]`. It has no output gate.
 
-    The params are `b_i` and `b_f`. With a `cap` c, gates are c tanh(a / c) of their pre-activations a.
+    The params are `b_i` and `b_f`. With a `cap` c, a gate's pre-activation a is replaced by c tanh(a / c).
     """
     keys = heads * key_size
     places = list(itertools.accumulate((keys, keys, size, heads)))
@@ -134,7 +135,7 @@ def projected_mlstm(size: int, heads: int, key_size: int, cap: float | None) -> 
 
 
 def _own(key, heads, dtype):
-    """The params of the recurrence itself, by name: `b_i` and `b_f`."""
+    """Returns the params of the recurrence itself, by name: `b_i` and `b_f`."""
     b_i = jax.nn.initializers.normal(0.1)(key, (heads,), dtype)
     return {"b_i": b_i, "b_f": jnp.linspace(3, 6, heads).astype(b_i.dtype)}
 
@@ -150,7 +151,7 @@ def _cell(size, heads, key_size, init, project):
 
     def read(params, observed, us):
         values, normaliser, m = observed
-        # e^{-m} within what the dtype holds, its square from below too, by which a gradient divides
+        # Keep e^{-m} within the range of the dtype, and its square above underflow, as a gradient divides by that.
         most = int(math.log(float(jnp.finfo(m.dtype).max)))
         least = jnp.maximum(jnp.abs(normaliser), jnp.exp(jnp.clip(-m, 1 - most // 2, most)))
         ys = flat(values / least[..., None])

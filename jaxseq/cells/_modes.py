@@ -1,8 +1,8 @@
-"""What cells of N complex numbers share: B and C in two real parts, and how they read x and h.
+"""Shared by cells with a complex state of N numbers: B and C as real and imaginary parts, and how they read x and h.
 
     x B = x b_re + i x b_im                       Re(h C) = Re(h) c_re - Im(h) c_im
 
-Two real products take half the time of a complex one.
+Two real products take half the time of one complex product.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from jaxseq.cells._dense import dense
 
 
 class Modes(NamedTuple):
-    """What a cell of complex numbers makes of its inputs: x B `[..., N]`, in two parts, and x w_d `[..., H]`."""
+    """The projected inputs of a complex-valued cell: x B `[..., N]`, in two parts, and x w_d `[..., H]`."""
 
     re: jax.Array
     im: jax.Array
@@ -24,7 +24,7 @@ class Modes(NamedTuple):
 
 
 def modes(key: jax.Array, in_size: int, state: int, size: int, dtype) -> dict[str, jax.Array]:
-    """Returns B ~ N(0, 1 / (2 D)) and C ~ N(0, 1 / N), each part, and w_d, Glorot-uniform, by name."""
+    """Returns B ~ N(0, 1 / (2 D)) and C ~ N(0, 1 / N), both parts, and w_d (Glorot-uniform), by name."""
     key_b_re, key_b_im, key_c_re, key_c_im, key_d = jax.random.split(key, 5)
     b, c = (jax.nn.initializers.normal(deviation) for deviation in ((2 * in_size) ** -0.5, state**-0.5))
     return {
@@ -37,7 +37,7 @@ def modes(key: jax.Array, in_size: int, state: int, size: int, dtype) -> dict[st
 
 
 def no_modes(params: Any, batch_shape: tuple[int, ...] = ()) -> jax.Array:
-    """Returns the initial carry: zeros, complex, of N numbers."""
+    """Returns the initial carry: N complex zeros."""
     return jnp.zeros((*batch_shape, params.b_re.shape[1]), wider(params.b_re.dtype, jnp.complex64))
 
 

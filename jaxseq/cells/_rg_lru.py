@@ -1,11 +1,11 @@
-"""The real-gated linear recurrent unit of Griffin (De et al. 2024): a real decay that a gate moves, D = H.
+"""The real-gated linear recurrent unit of Griffin (De et al. 2024): a real decay that a gate controls, D = H.
 
-    r = σ(x W_r + b_r)        i = σ(x W_i + b_i)              W block-diagonal, a block a head
+    r = σ(x W_r + b_r)        i = σ(x W_i + b_i)              W block-diagonal, one block per head
     log a = -8 softplus(Λ) ⊙ r
     h' = a ⊙ h + √(1 - a²) ⊙ (i ⊙ x)
     y = h'
 
-A sequence's first step is like any other; published code leaves √(1 - a²) out there. Λ starts so that a at r = 1 is
+The first step of a sequence is like any other; published code omits √(1 - a²) there. Λ starts so that a, at r = 1, is
 uniform in [0.9, 0.999].
 """
 
@@ -40,15 +40,15 @@ class _Projected(NamedTuple):
 
 
 def rg_lru(size: int, *, heads: int = 1) -> Cell:
-    """Returns the RG-LRU cell, which reads inputs of its own size; its carry is h `[B, H]`.
+    """Returns the RG-LRU cell. Its inputs have `size` features. Its carry is h `[B, H]`.
 
     Args:
       size: H, the features of inputs and outputs.
-      heads: the gates of a unit see the inputs of its own head only.
+      heads: the number of heads. The gates of a unit see only the inputs of its own head.
 
     Raises:
-      TypeError, ValueError: `size` or `heads` is not a positive int, `heads` does not divide `size`. `init` raises
-        ValueError where the inputs have other than `size` features.
+      TypeError, ValueError: `size` or `heads` is not a positive int, or `heads` does not divide `size`. `init` raises
+        ValueError if the inputs do not have `size` features.
 
     >>> cell = rg_lru(4, heads=2)
     >>> carry, ys = jaxseq.unroll(cell, cell.init(jax.random.key(0), 4), jnp.ones([5, 4]))
@@ -68,7 +68,7 @@ def _rg_lru(size, heads):
         key_r, key_i, key_lam = jax.random.split(key, 3)
 
         def rate(u):
-            """What has the softplus -log(a) / 8."""
+            """Returns a number whose softplus is -log(a) / 8."""
             return jnp.log(jnp.expm1(-jnp.log(0.9 + u * (0.999 - 0.9)) / 8))
 
         lam = drawn(rate, key_lam, (size,), dtype)

@@ -1,4 +1,4 @@
-"""The vanilla recurrent cell (Elman 1990, there with f = σ).
+"""The vanilla recurrent cell (Elman 1990, who used f = σ).
 
     a_t = x_t W_x + b + h_{t-1} W_h
     h_t = f(a_t)                        y_t = h_t
@@ -44,16 +44,16 @@ def rnn(
     recurrent_init: Initializer = initializers.orthogonal(),
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Cell:
-    """Returns the vanilla recurrent cell h_t = f(x_t W_x + b + h_{t-1} W_h); its carry is h `[B, H]`.
+    """Returns the vanilla recurrent cell h_t = f(x_t W_x + b + h_{t-1} W_h). Its carry is h `[B, H]`.
 
     Args:
       size: H.
       activation: f, any elementwise function.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`; Glorot-uniform, orthogonal,
-        zeros.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`. Defaults: Glorot-uniform,
+        orthogonal, zeros.
 
     Raises:
-      TypeError, ValueError: `size` is not a positive int, `activation` or an initialiser not a function.
+      TypeError, ValueError: `size` is not a positive int, or `activation` or an initialiser is not a function.
 
     >>> cell = rnn(3, activation=jax.nn.relu)
     >>> params = cell.init(jax.random.key(0), 2)

@@ -1,12 +1,12 @@
-"""S5, a diagonal state-space model (Smith, Warrington & Linderman 2023), one for all features.
+"""S5, a diagonal state-space model with one state for all features (Smith, Warrington & Linderman 2023).
 
     Λ = -e^{log_re} + i im        Δ = e^{log_dt}
     λ̄ = e^{ΛΔ}                    B̄ = (e^{ΛΔ} - 1) / Λ ⊙ B               B = b_re + i b_im
     h' = λ̄ ⊙ h + x B̄                                                      h complex, of N numbers
     y = 2 Re(h' C) + x w_d                                                 C = c_re + i c_im
 
-x is held for a step of Δ of the continuous system dh/ds = Λ h + x B. Each number of h stands for itself and its
-conjugate, hence the 2. Λ starts as that of S4D-Lin (Gu et al. 2022), -1/2 + i π n, and Δ log-uniform.
+The continuous system dh/ds = Λ h + x B holds x for a step of Δ. Each number of h stands for itself and its conjugate,
+hence the factor 2. Λ starts as in S4D-Lin (Gu et al. 2022), -1/2 + i π n, and Δ starts log-uniform.
 """
 
 import math
@@ -39,11 +39,11 @@ class S5Params(NamedTuple):
 
 
 def s5(size: int, *, state: int = 64) -> Cell:
-    """Returns the S5 cell; its carry is the state, complex `[B, N]`.
+    """Returns the S5 cell. Its carry is the state, complex `[B, N]`.
 
     Args:
       size: H.
-      state: N, the complex numbers of the state, each of which stands for a pair of conjugates.
+      state: N, the number of complex numbers in the state. Each stands for a pair of conjugates.
 
     Raises:
       TypeError, ValueError: `size` or `state` is not a positive int.

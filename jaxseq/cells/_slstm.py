@@ -1,18 +1,18 @@
 """sLSTM: the LSTM with exponential gates, a normaliser and a stabiliser (xLSTM; Beck et al. 2024).
 
-    a_t = x_t W_x + b + h_{t-1} W_h               gates in the order  i f g o, W_h block-diagonal, one block a head
+    a_t = x_t W_x + b + h_{t-1} W_h               gates in the order  i f g o, W_h block-diagonal, one block per head
     i_t = exp(a_i)      f_t = σ(a_f) or exp(a_f)      g_t = tanh(a_g)      o_t = σ(a_o)
     c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
     n_t = f_t ⊙ n_{t-1} + i_t
     h_t = o_t ⊙ c_t / n_t                         y_t = h_t
 
-Computed on c exp(-m) and n exp(-m), which leaves h as it is and overflows nowhere:
+The state is computed as c exp(-m) and n exp(-m). This does not change h and never overflows:
 
     m_t = max(log f_t + m_{t-1}, a_i)     i'_t = exp(a_i - m_t)     f'_t = exp(log f_t + m_{t-1} - m_t)
 
-Where nothing has been written, n = 0, the first of the two, κ_t, is -∞. Then n_t ≥ 1 ever after.
+If nothing has been written (n = 0), the first argument of the maximum, κ_t, is -∞. From then on n_t ≥ 1.
 
-Backward, with δh, δc, δn, δm the cotangents of what step t hands on, and s = 1 where κ_t is the larger, 0 where a_i is:
+Backward, with δh, δc, δn, δm the cotangents of the results of step t, and s = 1 if κ_t is the larger, 0 if a_i is:
 
     δo  = δh ⊙ c_t / n_t        δc += δh ⊙ o / n_t        δn -= δh ⊙ h_t / n_t
     δκ  = (δc ⊙ c_{t-1} + δn ⊙ n_{t-1}) ⊙ f'              δa_i = (δc ⊙ g + δn) ⊙ i'
@@ -36,9 +36,9 @@ from jaxseq.typing import Backward, Cell, Initializer
 
 
 class SlstmParams(NamedTuple):
-    """`w_x [D, 4H]`, `b [4H]`, gates i f g o; `w_h [heads, H / heads, 4H / heads]`, in each head its gates i f g o.
+    """`w_x [D, 4H]`, `b [4H]`, gates i f g o; `w_h [heads, H / heads, 4H / heads]`, per head its gates i f g o.
 
-    A block of `nn` makes the product with x itself: there `w_x` is None.
+    A block of `nn` computes the product with x itself: its cell has None for `w_x`.
     """
 
     w_x: jax.Array | None
@@ -59,7 +59,7 @@ class _Saved(NamedTuple):
     h: jax.Array  # h_{t-1}
     c: jax.Array  # c_{t-1}
     n: jax.Array  # n_{t-1}
-    i: jax.Array  # stabilised, as f
+    i: jax.Array  # stabilised, like f
     f: jax.Array
     g: jax.Array
     o: jax.Array
@@ -77,21 +77,21 @@ def slstm(
     recurrent_init: Initializer = initializers.orthogonal(),
     bias_init: Initializer = jax.nn.initializers.zeros,
 ) -> Cell:
-    """Returns the sLSTM cell; its carry is `SlstmCarry(h, c, n, m)`.
+    """Returns the sLSTM cell. Its carry is `SlstmCarry(h, c, n, m)`.
 
-    Of a learned initial carry only h is learned: where n = 0 nothing is in memory.
+    In a learned initial carry only h is learned: n = 0 means that the memory is empty.
 
     Args:
       size: H.
-      heads: the recurrent weights connect a unit with those of its own head only.
+      heads: the number of heads. The recurrent weights connect only units of the same head.
       forget: the forget gate's activation, "sigmoid" or "exponential".
-      forget_bias: what `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
-      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, each gate and head drawn apart;
-        Glorot-uniform, orthogonal, zeros.
+      forget_bias: the value that `init` writes into the forget gate's part of `b`, as for `jaxseq.lstm`.
+      input_init, recurrent_init, bias_init: the initialisers of `w_x`, `w_h` and `b`, drawn separately for each gate
+        and head. Defaults: Glorot-uniform, orthogonal, zeros.
 
     Raises:
-      TypeError, ValueError: `size` or `heads` is not a positive int, `heads` does not divide `size`, `forget` unknown,
-        an initialiser not a function.
+      TypeError, ValueError: `size` or `heads` is not a positive int, `heads` does not divide `size`, `forget` is
+        unknown, or an initialiser is not a function.
 
     >>> cell = slstm(4, heads=2)
     >>> params = cell.init(jax.random.key(0), 3)
@@ -123,7 +123,7 @@ def _slstm(size, heads, forget, forget_bias, input_init, recurrent_init, bias_in
 
 @factory
 def projected_slstm(size: int, heads: int) -> Cell:
-    """Returns the cell of a block, whose inputs are what x is projected to, `[..., 4H]`, gates i f g o.
+    """Returns the cell of a block. Its inputs are projections of x, `[..., 4H]`, gates i f g o.
 
     The params are `w_h` and `b`.
     """
@@ -141,7 +141,7 @@ def projected_slstm(size: int, heads: int) -> Cell:
 
 
 def _own(key, size, heads, forget_bias, recurrent_init, bias_init, dtype):
-    """The params of the recurrence itself: `w_h` and `b`."""
+    """Returns the params of the recurrence itself: `w_h` and `b`."""
     key_h, key_b, key_f = jax.random.split(key, 3)
     width = size // heads
     w_h = jnp.stack([recurrent_init(key, (width, 4 * width), dtype) for key in jax.random.split(key_h, heads)])
@@ -155,12 +155,12 @@ def _cell(size, heads, forget, init, project, project_back):
         return SlstmCarry(*(jnp.zeros((*batch_shape, size), params.w_h.dtype) for _ in SlstmCarry._fields))
 
     def by_head(a):
-        """`[..., 4H]`, gate by gate, to `[..., heads, 4H / heads]`, head by head."""
+        """Returns `[..., 4H]`, ordered by gate, as `[..., heads, 4H / heads]`, ordered by head."""
         a = a.reshape(*a.shape[:-1], 4, heads, width)
         return jnp.swapaxes(a, -3, -2).reshape(*a.shape[:-3], heads, 4 * width)
 
     def by_gate(a):
-        """The inverse of `by_head`."""
+        """Returns the inverse of `by_head`."""
         a = a.reshape(*a.shape[:-1], 4, width)
         return jnp.swapaxes(a, -3, -2).reshape(*a.shape[:-3], 4 * size)
 

@@ -1,4 +1,4 @@
-"""Arrays, by dtype and shape."""
+"""Checks of arrays, by dtype and shape."""
 
 import math
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ _KINDS = {"O": "objects", "U": "text", "S": "bytes", "M": "dates", "m": "duratio
 
 
 def as_jax(tree: Any, names: str | Sequence[str] = "arguments") -> Any:
-    """Returns the pytree with NumPy arrays as JAX's: float64 as the default float.
+    """Returns the pytree with its NumPy arrays as JAX arrays. float64 becomes the default float.
 
     Args:
-      tree: a pytree; what is no NumPy array in it stays as it is.
-      names: what errors call it; of a tuple, what they call each entry.
+      tree: a pytree. Leaves that are not NumPy arrays are returned unchanged.
+      names: the name of the tree in errors, or one name for each entry of a tuple.
 
     Raises:
-      TypeError, ValueError: as `representable` does.
+      TypeError, ValueError: the same as `representable`.
     """
     representable(tree, names)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf, tree)
 
 
 def representable(tree: Any, names: str | Sequence[str] = "arguments") -> None:
-    """Raises unless JAX can hold the NumPy arrays of a pytree: what JAX would wrap, or make infinite, is refused.
+    """Raises unless JAX can hold the NumPy arrays of a pytree. Values that JAX would wrap or make infinite are errors.
 
-    Nothing is looked at under jit, nor of JAX's own arrays, and only the extremes of what JAX narrows.
+    Arrays are not inspected under jit, and JAX's own arrays never. Only the extremes of narrowed arrays are compared.
 
     Raises:
       TypeError: an array of objects, text or dates.
-      ValueError: integers, or finite floats, beyond the dtype that JAX narrows theirs to.
+      ValueError: integers or finite floats outside the range of the dtype to which JAX narrows them.
     """
     if all(isinstance(leaf, jax.Array | float) for leaf in jax.tree.leaves(tree)):
         return
@@ -46,7 +46,7 @@ def representable(tree: Any, names: str | Sequence[str] = "arguments") -> None:
 
 
 def array(name: str, axes: str, x: Any) -> jax.Array:
-    """Returns a JAX or NumPy array as JAX's."""
+    """Returns a JAX or NumPy array as a JAX array."""
     if not isinstance(x, jax.Array | np.ndarray):
         raise TypeError(f"`{name}` must be an array [{axes}]; got {type(x).__name__}")
     return as_jax(x, name)
@@ -59,7 +59,7 @@ def array_like(name: str, axes: str, x: Any) -> jax.Array:
     try:
         converted = jnp.asarray(x) if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x)) else np.asarray(x)
     except (ValueError, TypeError):
-        raise ValueError(f"`{name}` must be an array [{axes}]; its parts differ in shape, or are no numbers") from None
+        raise ValueError(f"`{name}` must be an array [{axes}]; its parts differ in shape or are not numbers") from None
     if converted.dtype.kind == "O":
         raise TypeError(f"`{name}` must be numbers [{axes}]; got {type(x).__name__}")
     return array(name, axes, converted)
@@ -95,7 +95,7 @@ def real(name: str, axes: str, x: Any) -> jax.Array:
 
 
 def integers(name: str, axes: str, x: Any) -> jax.Array:
-    """Returns an array of integers, with the axes of `axes` (batch axes free)."""
+    """Returns an array of integers with the axes `axes`, in which batch axes are optional."""
     x = array(name, axes, x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"`{name}` must be int [{axes}]; got {shaped(x)}")
@@ -105,7 +105,7 @@ def integers(name: str, axes: str, x: Any) -> jax.Array:
 
 
 def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
-    """Returns `xs`, a float array with the axes of `axes` (batch axes free) in the dtype of `params`."""
+    """Returns `xs`, a float array with the axes `axes` (batch axes are optional) in the dtype of `params`."""
     xs = array(name, axes, xs)
     ndim = len([axis for axis in axes.split(", ") if axis != "B"])
     dtype = _float_dtype(params)
@@ -124,13 +124,13 @@ def inputs(name: str, axes: str, xs: Any, params: Params) -> jax.Array:
 
 
 def fits(name: str, value: int, dtype: Any) -> None:
-    """Raises unless integers of `dtype` can hold an int; other dtypes are not looked at."""
+    """Raises unless an int fits into the integer `dtype`. Other dtypes are not checked."""
     if jnp.issubdtype(dtype, np.integer) and not jnp.iinfo(dtype).min <= value <= jnp.iinfo(dtype).max:
         raise ValueError(f"`{name}` must fit into {jnp.dtype(dtype)}; got {value}")
 
 
 def features(name: str, xs: jax.Array, expected: int) -> None:
-    """Raises unless the last axis of `xs` is as long as `expected`."""
+    """Raises unless the last axis of `xs` has length `expected`."""
     if xs.shape[-1] != expected:
         raise ValueError(
             f"`{name}` must have the {expected} features that the layer was made for; got {xs.shape[-1]}, {shaped(xs)}"
@@ -138,7 +138,7 @@ def features(name: str, xs: jax.Array, expected: int) -> None:
 
 
 def flags(name: str, flags: Any, steps: Shape, axes: str = "T, B") -> jax.Array | None:
-    """Returns `flags`, bool of the shape `steps`, with the axes of `axes`, or None."""
+    """Returns `flags`, which must be None or bool with the shape `steps`, whose axes are `axes`."""
     if flags is None:
         return None
     flags = array(name, axes, flags)
@@ -156,14 +156,14 @@ def flags(name: str, flags: Any, steps: Shape, axes: str = "T, B") -> jax.Array 
 
 
 def splits(name: str, tree: Any, sharding: jax.sharding.Sharding) -> None:
-    """Raises unless a sharding of a mesh splits each array of a pytree, along axes that it has, into equal parts."""
+    """Raises unless a mesh sharding splits existing axes of every array of a pytree into equal parts."""
     if not isinstance(sharding, jax.sharding.NamedSharding):
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         shape, spec = jnp.shape(leaf), sharding.spec
         leaf_is = f"`{name}{jax.tree_util.keystr(path)}` is {shape}, and `sharding` splits it by {spec}"
         if len(spec) > len(shape):
-            raise ValueError(f"{leaf_is}, which is of {len(spec)} axes; give one that fits every array of the batch")
+            raise ValueError(f"{leaf_is}, which has {len(spec)} axes; give one that fits every array of the batch")
         for axis, names in enumerate(spec):
             names = () if names is None else (names if isinstance(names, tuple) else (names,))
             parts = math.prod(sharding.mesh.shape[name] for name in names)
@@ -172,7 +172,7 @@ def splits(name: str, tree: Any, sharding: jax.sharding.Sharding) -> None:
 
 
 def shaped(x: Any) -> str:
-    """The dtype and shape of an array, also of one that JAX does not hold, or of what stands for an array."""
+    """Returns the dtype and shape as text, of any array, also one that JAX cannot hold, or of a shape struct."""
     try:
         dtype = jnp.result_type(x)
     except TypeError:
@@ -181,7 +181,7 @@ def shaped(x: Any) -> str:
 
 
 def _float_dtype(params):
-    """The one float dtype of `params`; None where they hold no floats."""
+    """Returns the single float dtype of `params`, or None if they contain no floats."""
     dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(params)}
     dtypes = {dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)}
     if len(dtypes) > 1:
@@ -190,14 +190,14 @@ def _float_dtype(params):
 
 
 def _named(names, path):
-    """What an error calls the leaf at `path`."""
+    """Returns the name of the leaf at `path` for an error."""
     if not isinstance(names, str):
         names, path = names[path[0].idx], path[1:]
     return names + jax.tree_util.keystr(path)
 
 
 def _representable(name, x):
-    if not (jnp.issubdtype(x.dtype, np.number) or x.dtype == bool) or x.dtype.char in "gG":  # those of C's long double
+    if not (jnp.issubdtype(x.dtype, np.number) or x.dtype == bool) or x.dtype.char in "gG":  # g, G: C's long double
         raise TypeError(f"`{name}` must hold numbers or bools; got {_KINDS.get(x.dtype.kind, x.dtype)}")
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     if dtype == x.dtype or x.size == 0:
@@ -206,7 +206,7 @@ def _representable(name, x):
         bounds = np.iinfo(dtype)
         beyond = x.min() < bounds.min or x.max() > bounds.max
     elif np.issubdtype(dtype, np.floating) and np.fmax.reduce(np.abs(x), None) <= jnp.finfo(dtype).max:
-        return  # nothing large but NaN, the common case
+        return  # no finite or infinite value exceeds the range: the common case
     else:
         with np.errstate(over="ignore"):
             beyond = np.any(np.isfinite(x) & ~np.isfinite(x.astype(dtype)))

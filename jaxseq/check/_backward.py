@@ -1,4 +1,4 @@
-"""The functions of a `Backward` of one's own, where a run by them fails."""
+"""Checks of the functions of a user's `Backward`, after a run with them has failed."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxseq.check._arrays import shaped
 from jaxseq.check._values import takes, takes_what
 from jaxseq.typing import Cell, Heard, Params
 
-_FUNCTIONS = {  # with the numbers of arguments that they are called with
+_FUNCTIONS = {  # name: (signature, number of arguments)
     "fwd": ("(params, carry, u)", 3),
     "bwd": ("(params, saved, d_carry, d_y)", 4),
     "collect": ("(params, saved, d_us)", 3),
@@ -18,14 +18,14 @@ _FUNCTIONS = {  # with the numbers of arguments that they are called with
 
 
 def by_fwd(result: Any) -> tuple:
-    """Returns what `fwd` returned; raises unless it is (carry, y, saved)."""
+    """Returns what `fwd` returned. Raises unless it is (carry, y, saved)."""
     if not isinstance(result, tuple) or len(result) != 3 or not hasattr(result[1], "shape"):
         raise TypeError(f"`cell.backward.fwd` must return (carry, y, saved); got {_shapes(result)}")
     return result
 
 
 def by_bwd(result: Any, carry: Any) -> tuple:
-    """Returns what `bwd` returned; raises unless it is (d_carry, d_u), with the gradient of `carry` or of a `Heard`."""
+    """Returns what `bwd` returned. Raises unless it is (d_carry, d_u), with a gradient of `carry` or of a `Heard`."""
     if isinstance(result, tuple) and len(result) == 2:
         d_carry = result[0].carry if isinstance(result[0], Heard) else result[0]
         if gradients(d_carry, carry):
@@ -36,18 +36,18 @@ def by_bwd(result: Any, carry: Any) -> tuple:
 
 
 def by_project(result: Any, like: tuple) -> tuple:
-    """Returns what the `project` of a `Backward` returned; raises unless it is gradients of params and xs."""
+    """Returns what the `project` of a `Backward` returned. Raises unless it is the gradients of params and xs."""
     _hold("project", "(d_params, d_xs)", result, like)
     return result
 
 
 def blame_forward(error: Exception, cell: Cell, params: Params, carry: Any, u: Any, result: Any) -> None:
-    """Raises where `fwd` is not the cell's `step`, of this `result`, with what it saves beside it."""
+    """Raises if `fwd` does not return the `result` of the cell's `step` followed by what it saves."""
     backward_signatures(cell)
     assert cell.backward is not None
     try:
         got = jax.eval_shape(cell.backward.fwd, params, carry, u)
-    except Exception as again:  # a user's function: whatever it raises, of which `error` is one
+    except Exception as again:  # a user's function may raise anything; `error` is the same error
         _note(error, again, "fwd", f"carry {_shapes(carry)}, u {_shapes(u)}")
         return
     if not isinstance(got, tuple) or len(got) != 3 or not _alike(got[:2], result):
@@ -58,10 +58,10 @@ def blame_forward(error: Exception, cell: Cell, params: Params, carry: Any, u: A
 
 
 def blame_backward(error: Exception, cell: Cell, params: Params, xs: Any, saved: Any, cotangents: tuple) -> None:
-    """Raises where `bwd`, `collect` or `project` do not return gradients of what they are called with.
+    """Raises if `bwd`, `collect` or `project` do not return gradients of their arguments.
 
-    To be asked after the `error` of a backward pass over `xs`, which `saved`, both with time leading; `cotangents` are
-    those of the last carry and of ys. Where a function fails by itself, the error is left as it is, with a note.
+    Call it after the `error` of a backward pass over `xs`, which saved `saved`. Both have leading time. `cotangents`
+    are those of the last carry and of ys. If a function itself raises, the error is kept and gets a note.
     """
     backward_signatures(cell)
     assert cell.backward is not None
@@ -89,16 +89,16 @@ def blame_backward(error: Exception, cell: Cell, params: Params, xs: Any, saved:
 
 
 def gradients(got: Any, like: Any) -> bool:
-    """Whether `got` is a gradient of what is `like`; None stands for the gradient of a flag, or of a part of them."""
+    """Returns whether `got` is a gradient of `like`. None stands for the gradient of a flag or a subtree of flags."""
     try:
         same = jax.tree.map(_is_gradient, got, like, is_leaf=lambda leaf: leaf is None)
-    except (TypeError, ValueError):  # another structure
+    except (TypeError, ValueError):  # the structures differ
         return False
     return all(jax.tree.leaves(same))
 
 
 def backward_signatures(cell: Cell) -> None:
-    """Raises where a function of the cell's `Backward` does not take what it is called with."""
+    """Raises if a function of the cell's `Backward` cannot take its arguments."""
     for name, (expected, count) in _FUNCTIONS.items():
         function = getattr(cell.backward, name, None)
         if function is not None and not takes(function, count):
@@ -120,7 +120,7 @@ def _note(error, again, name, given):
 def _is_gradient(got, like):
     if got is None:
         return True
-    if not hasattr(like, "shape"):  # a part of several arrays
+    if not hasattr(like, "shape"):  # a subtree of several arrays
         return False
     return jnp.shape(got) == like.shape and jnp.result_type(got) in (like.dtype, jax.dtypes.float0)
 

@@ -1,4 +1,4 @@
-"""Cells and nets, their params and their carries."""
+"""Checks of cells and nets, of their params and of their carries."""
 
 import functools
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jaxseq.check._backward import blame_forward
 from jaxseq.check._values import kind, takes, takes_what
 from jaxseq.typing import Carry, Cell, Composite, Params, Shape
 
-_FUNCTIONS = {  # of a net, with the numbers of arguments that they are called with
+_FUNCTIONS = {  # of a net: name: (signature, possible numbers of arguments)
     "init": ("(key, in_size, dtype=None)", (2, 3)),
     "carry": ("(params, batch_shape=())", (1, 2)),
     "project": ("(params, xs)", (2,)),
@@ -21,7 +21,7 @@ _FUNCTIONS = {  # of a net, with the numbers of arguments that they are called w
 
 
 def outputs(cell: Cell, ys: Any, steps: Shape) -> None:
-    """Raises unless a cell's outputs are `steps` by `cell.size` features: a check of cells and kernels of one's own."""
+    """Raises unless the outputs are `steps` by `cell.size` features. It checks cells and kernels of users."""
     shape = jnp.shape(ys)
     if shape != (*steps, cell.size):
         raise ValueError(
@@ -31,14 +31,14 @@ def outputs(cell: Cell, ys: Any, steps: Shape) -> None:
 
 
 def net(cell: Any, name: str = "cell") -> None:
-    """Raises unless `cell` is a Cell or a Composite; `name` is the argument's."""
+    """Raises unless `cell` is a Cell or a Composite. `name` is the name of the argument."""
     if not isinstance(cell, Cell | Composite):
         hint = " Did you pass the factory itself? Call it: lstm(256)." if callable(cell) else ""
         raise TypeError(f"`{name}` must be a jaxseq.Cell or a jaxseq.Composite; got {kind(cell)}.{hint}")
 
 
 def inside(wrapper: str, cell: Any) -> None:
-    """Raises unless `cell` is a Cell, which `wrapper` works inside of."""
+    """Raises unless `cell` is a Cell, as `wrapper` works inside a cell."""
     net(cell)
     if isinstance(cell, Composite):
         raise TypeError(f"`cell` must be a jaxseq.Cell; this is a Composite. Apply `{wrapper}` to the cells inside it.")
@@ -58,20 +58,20 @@ def parameters(cell: Cell | Composite, params: Params, in_size: int) -> None:
     if jax.tree.structure(params) != jax.tree.structure(expected):
         raise ValueError(
             f"`params` must be what cell.init(key, in_size) returns, {brief(jax.tree.structure(expected))}; "
-            f"got {brief(jax.tree.structure(params))}. Are they another cell's?"
+            f"got {brief(jax.tree.structure(params))}. Do they belong to another cell?"
         )
     for (path, leaf), (_, want) in zip(_leaves(params), _leaves(expected), strict=True):
         if jnp.shape(leaf) != want.shape:
             raise ValueError(
                 f"`params{path}` must be {want.shape} for inputs of D = {in_size} features and this cell; "
-                f"got {jnp.shape(leaf)}. Is the last axis of `xs` the features, and are these the cell's own params?"
+                f"got {jnp.shape(leaf)}. Is the last axis of `xs` the features, and are the params of this cell?"
             )
         if jnp.issubdtype(want.dtype, jnp.floating) and not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(f"`params{path}` must be floating; got {shaped(leaf)}")
 
 
 def shape_of_inputs(name: str, axes: str, xs: Any) -> None:
-    """Raises unless `xs` is a float array with the axes of `axes` (batch axes free), or the shape and dtype of one."""
+    """Raises unless `xs` is a float array, or the shape and dtype of one, with axes `axes` (batch axes optional)."""
     if not (hasattr(xs, "shape") and hasattr(xs, "dtype")):
         raise TypeError(f"`{name}` must be an array [{axes}], or its shape and dtype; got {kind(xs)}")
     ndim = len([axis for axis in axes.split(", ") if axis != "B"])
@@ -87,7 +87,7 @@ def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) ->
     if jax.tree.structure(carry) != jax.tree.structure(expected):
         raise ValueError(
             f"`carry` must be like cell.carry(params, {batch}), {brief(jax.tree.structure(expected))}; "
-            f"got {brief(jax.tree.structure(carry))}. Is it another cell's?"
+            f"got {brief(jax.tree.structure(carry))}. Does it belong to another cell?"
         )
     for (path, leaf), (_, want) in zip(_leaves(carry), _leaves(expected), strict=True):
         if jnp.shape(leaf) != want.shape:
@@ -97,7 +97,7 @@ def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) ->
 
 
 def batch_leads(cell: Cell, params: Params, batch: Shape) -> None:
-    """Raises unless every leaf of the carry leads with the batch axes, which masks and resets select along."""
+    """Raises unless every leaf of the carry begins with the batch axes, as masks and resets select along them."""
     expected, one = (jax.eval_shape(lambda params, b=b: cell.carry(params, b), params) for b in (batch, ()))
     for (path, leaf), row in zip(_leaves(expected), jax.tree.leaves(one), strict=True):
         if leaf.shape != batch + row.shape:
@@ -107,7 +107,7 @@ def batch_leads(cell: Cell, params: Params, batch: Shape) -> None:
 
 
 def signatures(cell: Cell | Composite) -> None:
-    """Raises where a function of a net of one's own does not take what it is called with."""
+    """Raises if a function of a user's net cannot take its arguments."""
     for name, (expected, counts) in _FUNCTIONS.items():
         function = getattr(cell, name, None)
         if function is not None and not all(takes(function, count) for count in counts):
@@ -115,9 +115,9 @@ def signatures(cell: Cell | Composite) -> None:
 
 
 def blame(error: Exception, cell: Cell, params: Params, carry: Carry, x: Any) -> None:
-    """Raises where a cell of one's own is not what `Cell` says, to be asked after the `error` of a run with it.
+    """Raises if a user's cell is not what `Cell` requires. Call it after the `error` of a run with it.
 
-    Where `project` or `step` fails by itself, the error is left as it is, with a note of what they were given.
+    If `project` or `step` itself raises, the error is kept and gets a note with its arguments.
     """
     signatures(cell)
     given = {"xs": x}
@@ -125,7 +125,7 @@ def blame(error: Exception, cell: Cell, params: Params, carry: Carry, x: Any) ->
         u = jax.eval_shape(cell.project, params, x)
         given = {"carry": carry, "u": u}
         result = jax.eval_shape(cell.step, params, carry, u)
-    except Exception:  # the same error, once more
+    except Exception:  # the same error again
         function = "project(params, xs)" if "xs" in given else "step(params, carry, u)"
         shapes = ", ".join(f"{name} {jax.tree.map(shaped, value)}" for name, value in given.items())
         error.add_note(f"`cell.{function}` was given {shapes}")
@@ -137,7 +137,7 @@ def blame(error: Exception, cell: Cell, params: Params, carry: Carry, x: Any) ->
     if jax.tree.structure(result[0]) != jax.tree.structure(carry) or shapes != expected:
         _blame_carry(cell, params, carry, result[0], jax.tree.leaves(x)[0].shape[:-1])
         raise TypeError(
-            "`cell.step` must return (carry, y), with a carry like the one it was given, "
+            "`cell.step` must return (carry, y), with a carry like the carry it was given, "
             f"{brief(expected)}; got {brief(shapes)}"
         ) from None
     if cell.backward is not None:
@@ -145,25 +145,25 @@ def blame(error: Exception, cell: Cell, params: Params, carry: Carry, x: Any) ->
 
 
 def _blame_carry(cell, params, carry, after, batch):
-    """Raises where the carry has no batch axes, though a step gives them to it."""
+    """Raises if the initial carry has no batch axes but the carry after a step has."""
     one = jax.eval_shape(lambda params: cell.carry(params, ()), params)
     leaves = [list(map(jnp.shape, jax.tree.leaves(tree))) for tree in (carry, one, after)]
     for before, alone, later in zip(*leaves, strict=False):
         if before == alone != later == (*batch, *alone):
             raise ValueError(
-                f"`cell.carry(params, {batch})` must return the batch axes too; got {before}, of which a step made "
+                f"`cell.carry(params, {batch})` must return the batch axes too; got {before}, and a step returned "
                 f"{later}. Does it use its `batch_shape`?"
             ) from None
 
 
 @functools.lru_cache(maxsize=1024)
 def expected_parameters(cell: Cell | Composite, in_size: int) -> Params:
-    """Returns the shapes of what `cell.init(key, in_size)` returns."""
+    """Returns the shapes of the params that `cell.init(key, in_size)` returns."""
     return jax.eval_shape(lambda key: cell.init(key, in_size), jax.eval_shape(lambda: jax.random.key(0)))
 
 
 def brief(tree: Any) -> str:
-    """What stands for a tree in an error: its text, cut where it is long."""
+    """Returns the text of a tree for an error, shortened if it is long."""
     text = str(tree)
     return text if len(text) <= 120 else f"{text[:117]}..."
 

@@ -9,10 +9,10 @@ from jaxseq.typing import Cell, Composite
 
 
 def backwards(cell: Cell | Composite) -> Composite:
-    """Returns the net that reads sequences backwards, each output at its own step; params and carry are the cell's.
+    """Returns the net that reads sequences backwards. Each output is at its own step; params and carry are the cell's.
 
-    It is what `unroll(..., reverse=True)` is, as a net: one direction of `bidirectional`, or a layer of a stack. With
-    masks each sequence is reversed within its own steps. It cannot `step`.
+    It does what `unroll(..., reverse=True)` does, as a net: for example one direction of `bidirectional`, or a layer of
+    a stack. With masks, each sequence is reversed within its own steps. It has no `step`.
 
     Raises:
       TypeError: `cell` is neither a cell nor a composite.

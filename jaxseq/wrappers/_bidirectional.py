@@ -15,7 +15,7 @@ from jaxseq.typing import Carry, Cell, Composite, Params
 
 
 class Bidirectional(NamedTuple):
-    """The params, or the carries, of the two directions; the backward one's last carry stands at the first step."""
+    """The params or the carries of the two directions. The last carry of `backward` belongs to the first step."""
 
     forward: Params | Carry
     backward: Params | Carry
@@ -24,17 +24,19 @@ class Bidirectional(NamedTuple):
 def bidirectional(
     forward: Cell | Composite, backward: Cell | Composite | None = None, *, merge: str = "concat"
 ) -> Composite:
-    """Returns the net that reads every sequence in both directions; params and carry are `Bidirectional`.
+    """Returns the net that reads every sequence in both directions. Params and carry are `Bidirectional`.
 
-    With masks each sequence is reversed within its own steps, with resets within its own borders. It cannot `step`.
+    With masks, each sequence is reversed within its own steps; with resets, within its own borders. It has no `step`.
 
     Args:
-      forward, backward: the nets of the two directions; None: another of the same form, with params of its own.
-      merge: "concat": `ys` are those of `forward` beside those of `backward`; of equal sizes "sum", "mean" or "mul",
-        their product.
+      forward, backward: the nets of the two directions. A `backward` of None: the same as `forward`, with its own
+        params.
+      merge: "concat": the features of `forward`, then those of `backward`. If the sizes are equal: "sum", "mean", or
+        "mul" (the product).
 
     Raises:
-      TypeError, ValueError: something else than a cell or a composite, `merge` unknown, sizes that cannot be merged.
+      TypeError, ValueError: an argument is neither a cell nor a composite, `merge` is unknown, or the sizes cannot be
+        merged.
 
     >>> net = bidirectional(jaxseq.lstm(4))
     >>> params = net.init(jax.random.key(0), 3)
@@ -48,7 +50,7 @@ def bidirectional(
     check.net(backward, "backward")
     check.one_of("merge", merge, tuple(_MERGES))
     if merge != "concat" and forward.size != backward.size:
-        raise ValueError(f"`merge` {merge!r} is of outputs of one size; got {forward.size} and {backward.size}")
+        raise ValueError(f"`merge` {merge!r} needs outputs of equal sizes; got {forward.size} and {backward.size}")
     return _bidirectional(forward, None if backward is forward else backward, merge)
 
 

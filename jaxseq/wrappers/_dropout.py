@@ -2,7 +2,7 @@
 
     x̃_t = x_t ⊙ m_x          y_t = ỹ_t ⊙ m_y          a_t = W x̃_t + U (h_{t-1} ⊙ m_h)          m ∈ {0, 1 / (1 - rate)}
 
-m_x and m_y are drawn here; m_h, inside the cell, in `_recurrent_dropout.py`.
+m_x and m_y are drawn here. m_h acts inside the cell and is drawn in `_recurrent_dropout.py`.
 """
 
 import functools
@@ -25,21 +25,21 @@ def dropout(
     recurrent: float = 0.0,
     per_step: bool = False,
 ) -> Cell | Composite:
-    """Returns `cell` with dropout, which acts only where `unroll` is given a key; params and carry are the cell's.
+    """Returns `cell` with dropout, which is active only if `unroll` gets a key. Params and carry are the cell's.
 
-    What is kept is scaled by 1 / (1 - rate), so that means are those without dropout. A mask is drawn for each row of
-    the batch, and holds across its resets.
+    Kept entries are scaled by 1 / (1 - rate), so the means are the same as without dropout. Each row of the batch has
+    its own mask, which does not change at resets.
 
     Args:
-      cell: a cell or, without `recurrent`, a composite.
-      inputs, outputs: the rates at which features of xs and ys are dropped; with either the result is a Composite.
-      recurrent: the rate for what the recurrent weights see of the carry: its `h`, or the carry if that is an array. A
-        cell of your own whose carry is an array says by its `hears` whether it remembers in it.
-      per_step: draw new masks at every step instead of one for the sequence.
+      cell: a cell, or a composite if `recurrent` is 0.
+      inputs, outputs: the rates at which features of xs and ys are dropped. With either, the result is a Composite.
+      recurrent: the rate for what the recurrent weights see: the carry's `h`, or the carry if it is an array. If your
+        own cell has an array as its carry, its `hears` must say whether that array is also the cell's memory.
+      per_step: draw new masks at every step instead of once per sequence.
 
     Raises:
-      TypeError, ValueError: a rate is not a number in [0, 1); `recurrent` for a composite: give it to the cells in it,
-        or for a carry without `h`.
+      TypeError, ValueError: a rate is not a number in [0, 1), the carry has no `h`, or `cell` is a composite with
+        `recurrent` (wrap the cells inside it instead).
 
     >>> net = dropout(jaxseq.lstm(4), inputs=0.2, recurrent=0.3)
     >>> params = net.init(jax.random.key(0), 3)
@@ -52,7 +52,7 @@ def dropout(
     check.one_of("per_step", per_step, (True, False))
     if recurrent and isinstance(cell, Composite):
         raise ValueError(
-            "`recurrent` acts inside a cell; this is a Composite. Put it around the cells: "
+            "`recurrent` acts inside a cell; this is a Composite. Wrap the cells inside it: "
             "stack(dropout(lstm(8), recurrent=0.3), ...)"
         )
     return _dropout(cell, inputs, outputs, recurrent, bool(per_step)) if inputs or outputs or recurrent else cell

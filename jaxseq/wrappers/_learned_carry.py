@@ -1,4 +1,4 @@
-"""A learned initial carry: the carry that sequences start from is a parameter, one for all rows."""
+"""A learned initial carry: the carry at the start of a sequence is a parameter, shared by all rows of the batch."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ from jaxseq.typing import Carry, Cell, Params
 
 
 class LearnedCarry(NamedTuple):
-    """The params of the cell, and the carry `[...]` without batch axes that its sequences start from.
+    """The params of the cell, and its initial carry `[...]`, without batch axes.
 
-    It is kept in the dtype of the params, and complex numbers as two real ones, `[..., 2]`, so that any optimiser takes
-    them.
+    The carry is stored in the dtype of the params. Complex numbers are stored as two real ones, `[..., 2]`, so that
+    every optimiser accepts them.
     """
 
     params: Params
@@ -23,12 +23,12 @@ class LearnedCarry(NamedTuple):
 
 
 def learned_carry(cell: Cell) -> Cell:
-    """Returns `cell` with an initial carry that is learned, at first the cell's own; params are `LearnedCarry`.
+    """Returns `cell` with a learned initial carry, which starts as the cell's own. Its params are `LearnedCarry`.
 
-    It stands at the start of every sequence: where `unroll` is given no carry, and after each reset.
+    Every sequence starts from it: if `unroll` gets no carry, and after each reset.
 
     Raises:
-      TypeError: `cell` is not a Cell; put it around the cells of a composite.
+      TypeError: `cell` is not a Cell. In a composite, wrap the cells inside it.
 
     >>> cell = learned_carry(jaxseq.gru(4))
     >>> params = cell.init(jax.random.key(0), 3)
@@ -51,7 +51,7 @@ def _learned_carry(cell):
 
     def carry(params, batch_shape=()):
         start = jax.tree.map(_taken, params.carry, jax.eval_shape(cell.carry, params.params))
-        if not batch_shape:  # a copy, so that who donates a carry keeps the params
+        if not batch_shape:  # a copy, so that donating a carry does not delete the params
             return jax.tree.map(jnp.copy, start)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), start)
 
@@ -59,14 +59,14 @@ def _learned_carry(cell):
 
 
 def _kept(leaf, dtype=None):
-    """A part of the carry as a param of `dtype`, None: its own."""
+    """Returns a part of the carry as a param of `dtype`. None: its own dtype."""
     if jnp.iscomplexobj(leaf):
         leaf = jnp.stack([leaf.real, leaf.imag], axis=-1)
     return leaf if dtype is None or not jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(dtype)
 
 
 def _taken(param, like):
-    """The part of the carry that such a param is, in the dtype of the cell's own."""
+    """Returns the part of the carry from its param, in the dtype of the cell's own carry."""
     if not jnp.issubdtype(like.dtype, jnp.complexfloating):
         return param.astype(like.dtype)
     wide = param.astype(jnp.finfo(like.dtype).dtype)

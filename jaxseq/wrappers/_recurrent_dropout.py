@@ -2,9 +2,9 @@
 
     a_t = W x_t + U (h_{t-1} ⊙ m_h)          m ∈ {0, 1 / (1 - rate)}
 
-m_h stands before the recurrent weights only. What a cell remembers, the c of an LSTM and the h that a GRU's update gate
-keeps, is not dropped: dropped and scaled at every step with one mask, it would vanish or grow without bound. So a cell
-that remembers in h is handed both, as a `Heard`.
+m_h is applied only in front of the recurrent weights. It does not drop what a cell remembers: the c of an LSTM, and the
+h that a GRU's update gate keeps. Dropping and scaling memory with the same mask at every step would make it vanish or
+grow without bound. So a cell that remembers in h gets both h and the dropped h, as a `Heard`.
 """
 
 import functools
@@ -19,12 +19,12 @@ from jaxseq.wrappers._drop import drop
 
 @functools.cache
 def recurrent_dropout(cell: Cell, rate: float, per_step: bool) -> Cell:
-    """Returns `cell` with dropout of its heard h, with one mask for the sequence or one a step; see `dropout`."""
+    """Returns `cell` with dropout of the h that its weights see. One mask per sequence or per step; see `dropout`."""
 
     def init(key, in_size, dtype=None):
         if cell.linear is not None:
             raise ValueError(
-                "`recurrent` drops what the recurrent weights see of the carry; those of a linear cell see none of it. "
+                "`recurrent` drops what the recurrent weights see of the carry, and a linear cell has no such weights. "
                 "Drop its inputs or outputs"
             )
         params = cell.init(key, in_size, dtype)
@@ -43,14 +43,14 @@ def recurrent_dropout(cell: Cell, rate: float, per_step: bool) -> Cell:
 
 
 def _h_of(carry: Carry, hears: bool | None = False) -> jax.Array:
-    """The leaf of a carry that its recurrent weights see."""
+    """Returns the leaf of a carry that the recurrent weights see."""
     leaves = parts_of("dropout", carry)
     if "h" not in leaves:
         raise ValueError(f"`recurrent` drops the carry's `h`; this one has {', '.join(map(repr, leaves))}")
     if hears is None and leaves is not carry and not hasattr(carry, "_asdict"):
         raise ValueError(
-            "`recurrent` drops what the recurrent weights see, not what is remembered; this cell's carry is one array, "
-            "which may be both. Say which: Cell(..., hears=False) where the weights alone see it; with hears=True "
-            "`step` takes a jaxseq.Heard(carry, h), and shows h to its weights"
+            "`recurrent` drops what the recurrent weights see, not what is remembered. This cell's carry is one array, "
+            "which may be both. Use Cell(..., hears=False) if only the weights see it. With hears=True, `step` takes a "
+            "jaxseq.Heard(carry, h) and passes its h to the weights"
         )
     return leaves["h"]

@@ -10,12 +10,12 @@ from jaxseq.typing import Cell, Composite
 
 
 def residual(cell: Cell | Composite) -> Composite:
-    """Returns the net y = x + cell(x); params and carry are the cell's.
+    """Returns the net y = x + cell(x). Params and carry are the cell's.
 
-    Its inputs must have `cell.size` features. Where they have not, put a cell of that size before it, without residual.
+    The inputs must have `cell.size` features. If they do not, put a cell of that size before it, without residual.
 
     Raises:
-      TypeError: `cell` is neither a cell nor a composite. `init` and `unroll` raise ValueError where sizes differ.
+      TypeError: `cell` is neither a cell nor a composite. `init` and `unroll` raise ValueError if the sizes differ.
 
     >>> net = jaxseq.stack(jaxseq.gru(4), residual(jaxseq.gru(4)), residual(jaxseq.gru(4)))
     >>> carry, ys = jaxseq.unroll(net, net.init(jax.random.key(0), 3), jnp.ones([5, 2, 3]))
@@ -31,7 +31,7 @@ def _residual(cell):
     def init(key, in_size, dtype=None):
         if in_size != cell.size:
             raise ValueError(
-                f"`residual` adds x to the outputs, so x must have its cell's {cell.size} features; got {in_size}. "
+                f"`residual` adds x to the outputs, so x must have the cell's {cell.size} features; got {in_size}. "
                 "Put a cell of that size before it."
             )
         return cell.init(key, in_size, dtype)

@@ -2,8 +2,8 @@
 
     y^0 = x,    y^l = unroll(cell^l, y^{l-1}),    y = y^N
 
-Layers run one after the other over the whole sequence, so that each one's projection is a single matmul. Equal layers
-share what JAX traces and lowers.
+Each layer runs over the whole sequence before the next one starts, so its projection is a single matmul. JAX traces and
+lowers equal layers only once.
 """
 
 import jax
@@ -15,15 +15,15 @@ from jaxseq.typing import Cell, Composite
 
 
 def stack(*cells: Cell | Composite) -> Composite:
-    """Returns the net that feeds each layer's outputs to the next; params and carry are tuples, one entry a layer.
+    """Returns the net that feeds each layer's outputs to the next. Params and carry are tuples, one entry per layer.
 
-    It steps if every layer does.
+    It has a `step` if every layer has one.
 
     Args:
-      cells: one or more cells or composites, the first one nearest to the inputs.
+      cells: one or more cells or composites, in order from the inputs to the outputs.
 
     Raises:
-      TypeError, ValueError: something else than a cell or a composite, or nothing.
+      TypeError, ValueError: an argument is neither a cell nor a composite, or there is none.
 
     >>> net = stack(jaxseq.lstm(8), jaxseq.gru(4))
     >>> params = net.init(jax.random.key(0), 3)
@@ -32,9 +32,9 @@ def stack(*cells: Cell | Composite) -> Composite:
     ((2, 8), (2, 4), (5, 2, 4))
     """
     if not cells:
-        raise ValueError("`cells` must be one or more; got none")
+        raise ValueError("`cells` must be at least one cell; got none")
     if isinstance(cells[0], list) or type(cells[0]) is tuple:
-        raise TypeError("`cells` are given to `stack` one by one; got a list of them. Write stack(*cells).")
+        raise TypeError("`cells` must be separate arguments; got one list or tuple. Write stack(*cells).")
     for place, cell in enumerate(cells):
         check.net(cell, f"cells[{place}]")
     return _stack(*cells)

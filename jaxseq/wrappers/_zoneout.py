@@ -1,8 +1,8 @@
-"""Zoneout (Krueger et al. 2017): at random, parts of the carry keep their value of the step before.
+"""Zoneout (Krueger et al. 2017): random parts of the carry keep their value from the previous step.
 
     h_t = z_h ⊙ h_{t-1} + (1 - z_h) ⊙ h̃_t        c_t = z_c ⊙ c_{t-1} + (1 - z_c) ⊙ c̃_t        z ~ Bernoulli(rate)
 
-with h̃_t, c̃_t what the cell gives. Without a key z is its mean, the rate.
+h̃_t and c̃_t are the cell's results. Without a key, z is its mean, the rate.
 """
 
 import jax
@@ -18,18 +18,18 @@ from jaxseq.typing import Cell
 
 
 def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Cell:
-    """Returns `cell` with zoneout, at random where `unroll` is given a key, in the mean without one.
+    """Returns `cell` with zoneout: random if `unroll` gets a key, otherwise the mean. Params and carry are the cell's.
 
-    Params and carry are the cell's. With `h`, the outputs are the new `h` in place of the cell's own: give it only to
-    cells whose outputs are their h, as those of the stock cells are.
+    With `h`, the outputs are the new `h`, not the cell's own outputs. Use it only for cells whose outputs are their h,
+    as in this library's cells.
 
     Args:
-      cell: a Cell whose carry is an array, which is `h`, or a NamedTuple or dict with the parts named here.
-      h, c: the rates at which each of these parts keeps its entries.
+      cell: a Cell whose carry is an array (the part `h`), or a NamedTuple or dict with the parts named here.
+      h, c: the rates at which the entries of these parts keep their values.
 
     Raises:
-      TypeError, ValueError: a rate is not a number in [0, 1), `cell` not a Cell. `init` and `unroll` raise ValueError
-        for a carry without the parts named, and for outputs that are not of the size of `h`.
+      TypeError, ValueError: a rate is not a number in [0, 1), or `cell` is not a Cell. `init` and `unroll` raise
+        ValueError if the carry has no such part, or if the outputs do not have the size of `h`.
 
     >>> cell = zoneout(jaxseq.lstm(4), h=0.05, c=0.5)
     >>> params = cell.init(jax.random.key(0), 3)
@@ -50,11 +50,11 @@ def _zoneout(cell, h, c):
         parts = parts_of("zoneout", carry)
         if "c" in held and isinstance(carry, SlstmCarry):
             raise ValueError(
-                "`zoneout` of `c` is not for the sLSTM: its c and n are scaled by their own step's exp(-m)"
+                "`zoneout` cannot act on `c` of the sLSTM: its c and n are scaled by exp(-m), which differs by step"
             )
         for name in held:
             if name not in parts:
-                raise ValueError(f"`zoneout` of `{name}` needs a carry with it; this one has {', '.join(parts)}")
+                raise ValueError(f"`zoneout` of `{name}` needs a carry with `{name}`; this one has {', '.join(parts)}")
         h = parts["h"] if "h" in held else None
         if h is not None and (h.shape != (cell.size,) or jnp.iscomplexobj(h)):
             raise ValueError(f"`zoneout` of `h` needs outputs that are h; h is {check.shaped(h)}, y ({cell.size},)")
@@ -81,7 +81,7 @@ def _zoneout(cell, h, c):
         return jnp.where(zones[name], old, new)
 
     def element(zones, _, steps):
-        """The steps z h + (1 - z) (a h + b)."""
+        """Returns the steps z h + (1 - z) (a h + b)."""
         if not isinstance(steps, Diagonal):
             raise ValueError(f"`zoneout` of `h` needs a linear cell's steps to be diagonal; got {type(steps).__name__}")
         a, b = steps.whole()
@@ -94,6 +94,6 @@ def _zoneout(cell, h, c):
 
     if cell.linear is not None and [*held] == ["h"]:
         wrapped = around(cell, draw=draw, leave=hold, element=element, read=read)
-    else:  # an h that is held is remembered, in an LSTM too
+    else:  # zoneout makes h part of the memory, in an LSTM too
         wrapped = around(cell, draw=draw, leave=hold, hears=True if "h" in held else None)
     return wrapped._replace(init=init)

@@ -147,9 +147,13 @@ def test_same_options_same_object():
         (lambda: jaxseq.gated_delta_net(5, heads=2, key_size=2), ValueError, "`heads` must divide `size`"),
         (lambda: jaxseq.mlstm(6, heads=4), ValueError, "`heads` must divide `size`"),
         (lambda: jaxseq.causal_conv(4, width=0), ValueError, "`width` must be a positive int"),
-        (lambda: jaxseq.rg_lru(4).init(jax.random.key(0), 3), ValueError, r"`rg_lru\(4\)` reads inputs of its own 4"),
-        (lambda: jaxseq.mamba(4).init(jax.random.key(0), 3), ValueError, r"`mamba\(4\)` reads inputs of its own 4"),
-        (lambda: jaxseq.causal_conv(4).init(jax.random.key(0), 3), ValueError, r"`causal_conv\(4\)` reads inputs"),
+        (
+            lambda: jaxseq.rg_lru(4).init(jax.random.key(0), 3),
+            ValueError,
+            r"`rg_lru\(4\)` needs inputs with 4",
+        ),
+        (lambda: jaxseq.mamba(4).init(jax.random.key(0), 3), ValueError, r"`mamba\(4\)` needs inputs with 4"),
+        (lambda: jaxseq.causal_conv(4).init(jax.random.key(0), 3), ValueError, r"`causal_conv\(4\)` needs inputs"),
     ],
 )
 def test_options_are_checked(make, error, message):

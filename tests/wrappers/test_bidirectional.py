@@ -82,7 +82,7 @@ def test_packed_rows_do_not_see_one_another(merge, x64):
 def test_errors():
     with pytest.raises(ValueError, match=r"`merge` must be 'concat' or 'sum' or 'mean' or 'mul'; got 'ave'"):
         bidirectional(jaxseq.lstm(4), merge="ave")
-    with pytest.raises(ValueError, match=r"`merge` 'mul' is of outputs of one size; got 4 and 3"):
+    with pytest.raises(ValueError, match=r"`merge` 'mul' needs outputs of equal sizes; got 4 and 3"):
         bidirectional(jaxseq.lstm(4), jaxseq.gru(3), merge="mul")
     with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
         bidirectional("lstm")

@@ -278,9 +278,9 @@ def test_errors():
         dropout(own, recurrent=0.1).init(jax.random.key(0), D)
     with pytest.raises(ValueError, match=r"`zoneout` acts on parts of the carry by name.*got a tuple"):
         zoneout(own, h=0.1).init(jax.random.key(0), D)
-    with pytest.raises(ValueError, match=r"`zoneout` of `c` is not for the sLSTM"):
+    with pytest.raises(ValueError, match=r"`zoneout` cannot act on `c` of the sLSTM"):
         zoneout(jaxseq.slstm(H), c=0.1).init(jax.random.key(0), D)
-    with pytest.raises(ValueError, match=r"`zoneout` of `c` needs a carry with it; this one has h"):
+    with pytest.raises(ValueError, match=r"`zoneout` of `c` needs a carry with `c`; this one has h"):
         zoneout(GRU, c=0.1).init(jax.random.key(0), D)
 
 
@@ -326,7 +326,7 @@ def test_an_array_carry_says_whether_it_is_remembered():
             hears=hears,
         )
 
-    with pytest.raises(ValueError, match=r"this cell's carry is one array, which may be both. Say which"):
+    with pytest.raises(ValueError, match=r"this cell's carry is one array, which may be both. Use Cell"):
         dropout(keeper(None), recurrent=0.2).init(jax.random.key(0), D)
     xs = np.ones((300, B, D))
 

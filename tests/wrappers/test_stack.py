@@ -71,7 +71,7 @@ def test_residual_adds_x_on_real_steps_only():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"`cells` must be one or more; got none"):
+    with pytest.raises(ValueError, match=r"`cells` must be at least one cell; got none"):
         stack()
     with pytest.raises(TypeError, match=re.escape("Call it: lstm(256)")):
         stack(jaxseq.lstm(3), jaxseq.lstm)
@@ -80,10 +80,10 @@ def test_errors():
             stack(cells)
     with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
         residual(3)
-    with pytest.raises(ValueError, match=r"x must have its cell's 4 features; got 3"):
+    with pytest.raises(ValueError, match=r"x must have the cell's 4 features; got 3"):
         residual(jaxseq.gru(4)).init(KEY, 3)
     net = residual(jaxseq.gru(4))
-    with pytest.raises(ValueError, match=r"x must have its cell's 4 features; got 3"):
+    with pytest.raises(ValueError, match=r"x must have the cell's 4 features; got 3"):
         jaxseq.unroll(net, params_of(net, 4), jnp.ones((5, 3)))
 
 
