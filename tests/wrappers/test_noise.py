@@ -326,7 +326,7 @@ def test_an_array_carry_says_whether_it_is_remembered():
             hears=hears,
         )
 
-    with pytest.raises(ValueError, match=r"this cell's carry is one array, which may be both. Use Cell"):
+    with pytest.raises(ValueError, match=r"This cell's carry is one array, which may be both. Use Cell"):
         dropout(keeper(None), recurrent=0.2).init(jax.random.key(0), D)
     xs = np.ones((300, B, D))
 

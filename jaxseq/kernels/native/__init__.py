@@ -1,21 +1,21 @@
-"""Time loops on a CPU as machine code of their own, from a cell's equations, by LLVM.
+"""Native time loops for CPUs: LLVM compiles a cell's equations to machine code.
 
-From a cell's functions to a result, in the order in which the files are best read:
+The files, in a good order to read them, from a cell's functions to a result:
 
-    _graph        a function of one row, traced by JAX, as a graph of `_nodes`; `_moves` those that only move numbers
-    _fuse, _sums  products that are added up, as one; what is summed over rows and steps
-    _stages       in which order nodes are computed: barriers, and fused loops between them
-    _elementwise  JAX's elementwise primitives on vectors; `_mathematics` those that are not one instruction
+    _graph        traces a function of one row with JAX, as a graph of `_nodes`; `_moves` handles moves of numbers
+    _fuse, _sums  fuse products that are added; sums over rows and steps
+    _stages       the order in which nodes are computed: barriers, and fused loops between them
+    _elementwise  JAX's elementwise primitives on vectors; `_mathematics` those that need several instructions
     _products     products of rows with weights, in tiles of registers
-    _features     one step of a block of rows, written out by all of these
+    _features     one step of a block of rows, written with the files above
     _loop         all steps of a block; `_ring` its sums, by time block; `_program` all blocks
-    _ir, _values  the text of LLVM IR; `_machine` what processor it is for
-    _call         machine code, and its call through XLA's FFI; `_runtime` XLA's side of it, and its threads
+    _ir, _values  the text of LLVM IR; `_machine` the processor it is compiled for
+    _call         machine code, and its call through XLA's FFI; `_runtime` XLA's side of the call, and its threads
     _scan         `jax.lax.scan` of a function of one row, by such a program; `_scan_sum` with sums of gradients
-    _scan_rows    that of functions which are no cell's, where it can be
-    _two_forms    where that is run, and where XLA's loop is
-    _kernel       the kernel; `_gradient` that of a cell, of one step and of all; `_reverse` the pass over all steps
-    _plan         whether and how a cell runs, in words; `_row_by_row` whether it looks across rows
+    _scan_rows    the same for functions that are not cells, if possible
+    _two_forms    chooses between the native loop and XLA's loop
+    _kernel       the kernel; `_gradient` the gradient of a cell, of one step and of all; `_reverse` the reverse pass
+    _plan         whether and how a cell runs, in words; `_row_by_row` whether it mixes rows
 """
 
 from collections.abc import Callable
@@ -26,20 +26,23 @@ from jaxseq.typing import Carry, Cell, Inputs, Params
 
 
 def native(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, Any]:
-    """Runs `cell` by loops of machine code, made from its equations by LLVM; rows are shared among XLA's threads.
+    """Runs `cell` by native loops that LLVM compiles from its equations. XLA's threads share the rows.
 
-    Reverse mode, to any order. For forward mode use `scan`.
+    It supports reverse mode of any order. For forward mode use `scan`.
 
     Raises:
-      ValueError: the cell, or this machine, has no native loop; the message says why.
+      ValueError: the cell or this machine has no native loop. The message says why.
     """
-    from jaxseq.kernels.native._kernel import native  # when it is first used, for it is a third of `import jaxseq`
+    from jaxseq.kernels.native._kernel import native  # imported on first use: it is a third of `import jaxseq`
 
     return native(cell, params, carry, xs, reverse=reverse)
 
 
 def native_values(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, Any]:
-    """The same, but that JAX differentiates XLA's loop, in any mode: for cells without a backward, and for streams."""
+    """Runs `cell` as `native` does. JAX differentiates XLA's loop, in any mode.
+
+    It is for streams, and for cells without a backward.
+    """
     from jaxseq.kernels.native._kernel import native_values
 
     return native_values(cell, params, carry, xs, reverse=reverse)
@@ -55,12 +58,12 @@ def scan_rows(
 ) -> tuple[Carry, Any]:
     """Returns the last carry and the outs of all steps of `function(params, carry, inputs) -> (carry, outs)`.
 
-    By a native loop where there can be one, else by XLA's; JAX differentiates XLA's, in any mode.
+    It runs a native loop if possible, otherwise XLA's loop. JAX differentiates XLA's loop, in any mode.
 
     Args:
-      function: one step, of one row or of many; it must treat rows alike.
-      params: a pytree of arrays, the same for all rows.
-      carry: an array `[*B, K]`, any number of batch axes.
+      function: one step of one or many rows. It must treat every row the same.
+      params: a pytree of arrays that all rows share.
+      carry: an array `[*B, K]`, with any number of batch axes.
       inputs: a pytree of arrays `[T, *B, ...]`.
     """
     from jaxseq.kernels.native._scan_rows import scan_rows
@@ -69,14 +72,14 @@ def scan_rows(
 
 
 def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
-    """Says why a cell has no native loop here, None where it has one; arrays may be their shapes."""
+    """Returns why a cell has no native loop here, or None if it has one. Shapes may be passed in place of arrays."""
     from jaxseq.kernels.native._plan import native_reason
 
     return native_reason(cell, params, xs)
 
 
 def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
-    """Returns the bytes that a step is held in for its gradient, beside ys."""
+    """Returns the number of bytes that a step stores for its gradient, in addition to ys."""
     from jaxseq.kernels.native._plan import native_step_bytes
 
     return native_step_bytes(cell, params, xs)

@@ -1,7 +1,7 @@
-"""JAX's elementwise primitives on vectors, and how dtypes lie in memory and in registers.
+"""JAX's elementwise primitives on vectors, and the format of dtypes in memory and in registers.
 
-A bool is a byte in memory and a bit in a register; 16-bit floats are widened to float32 as they are read, and narrowed
-as they are written. The table below is all there is of primitives: what is not in it, a loop does not run natively.
+A bool is a byte in memory and a bit in a register. 16-bit floats are widened to float32 when they are read and narrowed
+when they are written. The table below lists all supported primitives. A loop with any other does not run natively.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from jaxseq.kernels.native._values import Type, Value, f16, f32, f64, i1, i8, i1
 
 
 class Format(NamedTuple):
-    """A dtype in memory and in registers."""
+    """The format of a dtype in memory and in registers."""
 
     memory: Type
     register: Type
@@ -36,10 +36,10 @@ _FORMATS = {
 
 
 def format_of(dtype: Any) -> Format:
-    """Returns how a dtype lies in memory and registers.
+    """Returns the format of a dtype.
 
     Raises:
-      Unsupported: it does not.
+      Unsupported: the dtype has no format.
     """
     try:
         return _FORMATS[jnp.dtype(dtype).name]
@@ -48,7 +48,7 @@ def format_of(dtype: Any) -> Format:
 
 
 def read(code: Code, dtype: Any, pointer: Value, lanes: int, live: int | None = None) -> Value:
-    """Loads numbers of a dtype into a register: `lanes` of them, of which `live`; 0 lanes are one scalar."""
+    """Loads `lanes` numbers of a dtype into a register, of which `live` are read. 0 lanes load one scalar."""
     stored = code.load(Type(format_of(dtype).memory.scalar, lanes), pointer, live)
     match jnp.dtype(dtype).name:
         case "bool":
@@ -61,7 +61,7 @@ def read(code: Code, dtype: Any, pointer: Value, lanes: int, live: int | None = 
 
 
 def write(code: Code, dtype: Any, value: Value, pointer: Value, live: int | None = None):
-    """Stores a register's numbers as a dtype: its vector, or its first `live` lanes."""
+    """Stores a register's numbers as a dtype: the whole vector, or its first `live` lanes."""
     match jnp.dtype(dtype).name:
         case "bool":
             value = code.cast("zext", value, i8)
@@ -73,7 +73,7 @@ def write(code: Code, dtype: Any, value: Value, pointer: Value, live: int | None
 
 
 def _to_bfloat16(code, value):
-    """The upper halves of float32, rounded to the nearest, ties to even; a NaN stays one."""
+    """Returns the upper halves of float32 numbers, rounded to nearest, ties to even. A NaN stays a NaN."""
     bits = code.cast("bitcast", value, i32)
     upper = code.binary("lshr", bits, 16)
     rounded = code.binary("lshr", bits + 0x7FFF + (upper & 1), 16)
@@ -81,14 +81,14 @@ def _to_bfloat16(code, value):
 
 
 def compute(code: Code, node: Node, values: list[Value], kind: Type) -> Value:
-    """Appends the instructions of a node on the values of its arguments; the result is of `kind`."""
+    """Appends the instructions of a node for the values of its arguments. The result has the type `kind`."""
     if node.op not in OPERATIONS:
         raise Unsupported(f"`{node.op}` has no native form")
     return OPERATIONS[node.op](code, node, values, kind)
 
 
 def check(node: Node):
-    """Raises Unsupported where a node has no native form."""
+    """Raises Unsupported if a node has no native form."""
     if not node.size:
         raise Unsupported("it has arrays without numbers")
     kind = Type(format_of(node.dtype).register.scalar, 4)
@@ -99,7 +99,7 @@ def check(node: Node):
 
 
 def _plain(function: Callable[..., Value], *, of_floats: bool = False) -> Callable[..., Value]:
-    """An operation that needs the values alone, of floats and integers alike or of floats only."""
+    """Returns an operation that needs only the values: of floats and integers, or of floats only."""
 
     def operation(code, node, values, kind):
         if of_floats and not values[0].type.is_float:
@@ -128,7 +128,7 @@ def _extreme(of_floats, of_integers):
 
 def _arithmetic(name):
     def operation(code, node, values, kind):
-        if kind.scalar == "i1":  # of bools, JAX's add is or, its mul is and
+        if kind.scalar == "i1":  # for bools, JAX's add is `or` and its mul is `and`
             raise Unsupported(f"`{node.op}` of bools has no native form")
         return code.binary(name, *values)
 
@@ -159,13 +159,13 @@ def _magnitude(code, x):
 
 
 def _sign(code, x):
-    """A zero and NaN stay as they are."""
+    """Returns the sign. Zeros and NaN stay as they are."""
     one, minus_one = code.constant(x.type, 1), code.constant(x.type, -1)
     return code.select(x > 0, one, code.select(x < 0, minus_one, x))
 
 
 def _power(code, node, values, kind):
-    """An integer power, by squares."""
+    """Returns an integer power, by repeated squaring."""
     (square,), exponent, result = values, abs(node.facts["y"]), None
     while exponent:
         if exponent & 1:

@@ -1,7 +1,7 @@
-"""One step of a block of rows: its stages, written out as loops over rows and features.
+"""One step of a block of rows: its stages, written as loops over rows and features.
 
-A `Place` is where the numbers of a node lie: a pointer to the block's first row, and how far it is to the next row. In
-a loop over features a node that has a place is loaded, one that has none is computed, and a move is another offset.
+A `Place` says where the numbers of a node are stored: a pointer to the block's first row, and the distance to the next
+row. A loop over features loads a node that has a place and computes a node that has none. A move is another offset.
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from jaxseq.kernels.native._products import Tile
 from jaxseq.kernels.native._stages import Group, Part, Stage, parts
 from jaxseq.kernels.native._values import Type, Value, f32, i32, i64, ptr
 
-_RUNS = 16  # pieces of a scattered move that are copied one by one; more go by a table of indices
+_RUNS = 16  # a scattered move of up to this many pieces copies them one by one; more use an index table
 
 
 class Place(NamedTuple):
-    """Where a node lies: numbers of `dtype`, `stride` of them from one row to the next, 0 where all rows share them."""
+    """Where a node is stored: numbers of `dtype`, rows `stride` numbers apart, or 0 if all rows share them."""
 
     pointer: Value
     stride: int
@@ -35,13 +35,13 @@ class Block:
     """Writes the code of a step of `rows` rows.
 
     Attributes:
-      code: the function that is written.
-      lanes: the numbers in a vector.
-      rows: how many.
-      places: where nodes lie, so far.
-      weights: of each product, where its weights lie.
-      packed: the products whose weights are packed; those of the others are as they came.
-      tiles: of each product, its tile.
+      code: the function that is being written.
+      lanes: the number of elements in a vector.
+      rows: the number of rows.
+      places: where the nodes written so far are stored.
+      weights: for each product, where its weights are stored.
+      packed: the products with packed weights. Other weights are as they came.
+      tiles: for each product, its tile.
     """
 
     code: Code
@@ -53,7 +53,7 @@ class Block:
     tiles: dict[Node, Tile]
 
     def run(self, stage: Stage, rooms: dict[Node, Place], targets: dict[Node, list[Place]]):
-        """Writes a stage: barriers into their rooms, and the roots of its loops to all their targets."""
+        """Writes a stage: its barriers into their rooms, and the roots of its loops to all their targets."""
         for node in stage.barriers:
             self.barrier(node, rooms[node])
             self.places[node] = rooms[node]
@@ -63,7 +63,7 @@ class Block:
             self.places.setdefault(root, targets[root][0])
 
     def copy(self, node: Node, source: Place, target: Place):
-        """Writes a copy of a node's rows from place to place."""
+        """Writes a copy of a node's rows from one place to another."""
         before, self.places = self.places, {node: source}
         self.loop([(node, target)], Group(node.size, [node]))
         self.places = before
@@ -71,7 +71,7 @@ class Block:
     # Loops over features
 
     def loop(self, stores: list[tuple[Node, Place]], group: Group):
-        """Writes a loop over rows, and in it over the features of a group."""
+        """Writes a loop over rows that contains a loop over the features of a group."""
         n, code = group.n, self.code
         used, alike = self.loaded(group)
         whole = n - n % self.lanes
@@ -85,7 +85,7 @@ class Block:
                 _Chunk(self, n, whole, n % self.lanes, at, dict(known)).store(stores)
 
     def loaded(self, group):
-        """The places that a loop reads, and the parts that it reads one number of."""
+        """Returns the places that a loop reads, and the parts of which it reads one number."""
         used, alike, seen = {}, {}, set()
         todo = [Part(root, offset, False) for root in group.roots for offset in range(0, root.size, group.n)]
         while todo:
@@ -112,7 +112,7 @@ class Block:
         return self.code.at(place.pointer, format_of(place.dtype).memory, row * place.stride)
 
     def shifted(self, place: Place, offset: Any) -> Place:
-        """The place of a node's numbers from an offset on."""
+        """Returns the place of a node's numbers, starting at an offset."""
         return place._replace(pointer=self.code.at(place.pointer, format_of(place.dtype).memory, offset))
 
     # Barriers
@@ -141,7 +141,7 @@ class Block:
             _products.product(code, kind, self.tiles[node], self.rows, G, factors, target, out.stride)
 
     def reduce(self, node, x, out):
-        """A sum, maximum or minimum of each row's [m, n] over n."""
+        """Writes a sum, maximum or minimum of each row's [m, n] over n."""
         code, n, kind = self.code, node.facts["n"], format_of(node.dtype).register
         start = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}[node.facts["kind"]]
         vector, whole = Type(kind.scalar, self.lanes), n - n % self.lanes
@@ -163,7 +163,7 @@ class Block:
         return a + b if kind == "sum" else self.code.intrinsic(f"{kind}imum", a, b)
 
     def across(self, node, vector):
-        """The sum, maximum or minimum of a vector's lanes."""
+        """Returns the sum, maximum or minimum of a vector's lanes."""
         code, lanes = self.code, self.lanes
         while lanes > 1:
             lanes //= 2
@@ -173,7 +173,7 @@ class Block:
         return code.op(Type(vector.type.scalar), f"extractelement {vector}, i64 0")
 
     def rearrange(self, node, room):
-        """A move whose chunks are no runs: piece by piece, or number by number by tables of where from and where to."""
+        """Writes a scattered move: piece by piece, or number by number with tables of source and target indices."""
         which, at = node.facts["which"], node.facts["at"]
         borders = 1 + np.flatnonzero((np.diff(which) != 0) | (np.diff(at) != 1))
         starts = [0, *borders.tolist(), node.size]
@@ -199,7 +199,7 @@ class Block:
 
 
 def constant(part: Part, n: int) -> float | None:
-    """The one number that a chunk of `n` of a node is known to be, else None."""
+    """Returns the value of a chunk of `n` numbers of a node if it is one known number, else None."""
     if part.node.op != "const":
         return None
     chunk = part.node.value[part.offset : part.offset + (1 if part.alike else n)]
@@ -209,7 +209,7 @@ def constant(part: Part, n: int) -> float | None:
 
 @dataclasses.dataclass
 class _Chunk:
-    """One vector of each node of a loop over `n` features: the one at feature `at`, of which `live` lanes count."""
+    """One vector of each node in a loop over `n` features: at feature `at`, with `live` lanes in use."""
 
     block: Block
     n: int
@@ -252,7 +252,7 @@ class _Chunk:
 
 
 def _table(code, numbers):
-    """The address of a constant array of i32."""
+    """Returns the address of a constant array of i32."""
     name = f"@table{len(code.module.globals)}"
     listed = ", ".join(f"i32 {number}" for number in numbers)
     code.module.globals[name] = f"{name} = internal constant [{len(numbers)} x i32] [{listed}]"
@@ -260,11 +260,11 @@ def _table(code, numbers):
 
 
 def scratch_stride(node: Node, lanes: int) -> int:
-    """The numbers from row to row of what is kept; a product writes whole vectors, past its end too."""
+    """Returns the distance between rows of a stored node. A product writes whole vectors, also past its end."""
     last = 0 if node.op != "product" else -(-node.shape[-1] // lanes) * lanes - node.shape[-1]
     return node.size if node.size == 1 and not last else -(-(node.size + last) // lanes) * lanes
 
 
 def scratch_dtype(node: Node) -> Any:
-    """The dtype of what is kept from stage to stage: 16-bit floats stay as wide as they are computed."""
+    """Returns the dtype in which a node is stored between stages. 16-bit floats stay in float32."""
     return jnp.dtype("float32") if format_of(node.dtype).register == f32 else node.dtype

@@ -1,6 +1,6 @@
-"""Products that are added up, as one: x w_x + h w_h + b is one product of two factors, and b.
+"""Fuses products that are added: x w_x + h w_h + b is one product of two factors, plus b.
 
-The sum then stays in registers, and the features are gone through once less.
+The sum then stays in registers, and one pass over the features is saved.
 """
 
 import collections
@@ -15,13 +15,13 @@ from jaxseq.kernels.native._nodes import Node, base, reached
 
 
 def fuse_products(results: Sequence[Node]):
-    """Makes one product of products that are only added; the nodes of the sums are changed in place."""
+    """Fuses products that are only added into one product. It changes the nodes of the sums in place."""
     nodes = reached(results)
     users = collections.Counter(arg for node in nodes for arg in node.args)
     users.update(results)
 
     def is_inner(node, size):
-        """Whether a node is a part of one sum and of nothing else."""
+        """Returns whether a node is used only as a part of one sum."""
         return users[node] == 1 and node.row and node.size == size
 
     def addends(node, size):
@@ -57,7 +57,7 @@ def _shape(product):
 
 
 def _sums_in(node):
-    """The sums that a sum is made of."""
+    """Yields the sums that a sum consists of."""
     found, todo = set(), [node]
     while todo:
         inner = base(todo.pop())
@@ -68,7 +68,7 @@ def _sums_in(node):
 
 
 def _add_up(node, parts):
-    """Makes a node the sum of parts."""
+    """Makes a node the sum of `parts`."""
     *first, last = parts
     if not first:
         node.become("view", [last], lambda value: value.reshape(node.shape))

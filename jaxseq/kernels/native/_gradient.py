@@ -1,9 +1,9 @@
-"""The gradient of a cell: of one step, as a native loop does it, and of all steps, as JAX does.
+"""The gradient of a cell: of one step, for a native loop, and of all steps, for JAX.
 
     δcarry_{t-1}, δu_t = bwd(saved_t, δcarry_t, δy_t)
     δparams += collect(saved_t, δu_t) + δparams of the projection        δx_t = δx of the projection
 
-A cell without a backward of its own has JAX's, of a step that is done again from its carry and input.
+A cell without its own backward gets JAX's gradient of a step that is recomputed from its carry and input.
 """
 
 from typing import Any
@@ -18,26 +18,26 @@ from jaxseq.typing import Backward, Cell
 
 
 class Gradient:
-    """The gradient of a cell, by hand."""
+    """The hand-written gradient of a cell."""
 
     def __init__(self, cell: Cell, backward: Backward):
         self.cell, self.backward = cell, backward
 
     def fwd(self, params: Any, carry: Any, u: Any) -> Any:
-        """A step, its output, and what it saves."""
+        """Returns a step's carry, its output, and what it saves."""
         return self.backward.fwd(params, carry, u)
 
     def saving(self, params: Any, carry: Any, u: Any) -> Any:
-        """A step as a scan takes it, whose outs are its output and what it saves."""
+        """Returns a step in the form for a scan. Its outs are the output and what it saves."""
         after, y, saved = self.fwd(params, carry, u)
         return after, (y, saved)
 
     def bwd(self, params: Any, saved: Any, d_carry: Any, d_y: jax.Array) -> Any:
-        """The cotangents of a step's carry and, for `of_params`, of its input."""
+        """Returns the cotangents of a step's carry, and the cotangents of its input for `of_params`."""
         return self.backward.bwd(params, saved, d_carry, d_y)
 
     def of_params(self, params: Any, saved: Any, xs: Any, d_us: Any) -> Any:
-        """The cotangents of params and xs, of as many steps and rows as lead."""
+        """Returns the cotangents of params and xs, for any leading axes of steps and rows."""
         if self.backward.project is None:
             d_params, d_xs = _cotangents.pull_back(self.cell.project, (params, xs), d_us)
         else:
@@ -45,14 +45,14 @@ class Gradient:
         return _cotangents.add(self.backward.collect(params, saved, d_us), d_params), d_xs
 
     def of_step(self, params: Any, d_carry: Any, inputs: Any, wants_xs: bool) -> Any:
-        """The cotangents of carry, x and params of one step."""
+        """Returns the cotangents of the carry, x and params of one step."""
         saved, x, d_y = inputs
         d_before, d_u = self.bwd(params, saved, d_carry, d_y)
         d_params, d_x = self.of_params(params, saved, x, d_u)
         return d_before, d_x if wants_xs else None, d_params
 
     def of_all(self, params: Any, d_carry: Any, inputs: Any, reverse: bool, wants_xs: bool) -> Any:
-        """Those of all steps."""
+        """Returns the cotangents of the carry, xs and params of all steps."""
         saved, xs, d_ys = inputs
 
         def step(d_carry, of_step):
@@ -64,7 +64,7 @@ class Gradient:
 
 
 class _ByJax(Gradient):
-    """The gradient of a cell that has no backward; what its `bwd` gives for δu is also what came in."""
+    """The gradient of a cell that has no backward. The δu of its `bwd` also contains the step's cotangents."""
 
     def __init__(self, cell):
         self.cell = cell
@@ -78,7 +78,7 @@ class _ByJax(Gradient):
         return d_before, (d_u, (d_carry, d_y))
 
     def of_params(self, params, saved, xs, d_us):
-        """Of all steps, in float32 at least."""
+        """Returns the cotangents of all steps, summed in at least float32."""
         wide, narrow = widened(params)
         rows = jax.tree.unflatten(jax.tree.structure(params), [0 if flag else None for flag in of_rows(params)])
 
@@ -104,7 +104,7 @@ class _ByJax(Gradient):
 
 
 def gradient_of(cell: Cell) -> Gradient:
-    """Returns the gradient of a cell, by hand or by JAX."""
+    """Returns the gradient of a cell: hand-written, or JAX's."""
     return _ByJax(cell) if cell.backward is None else Gradient(cell, cell.backward)
 
 

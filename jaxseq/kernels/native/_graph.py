@@ -1,9 +1,9 @@
-"""A function of one row as a graph of few kinds of nodes.
+"""A function of one row, as a graph with few kinds of nodes.
 
-A cell's functions treat the rows of a batch alike, so JAX traces them for one row. Calls are inlined; what moves
-numbers becomes index maps, and products by weights and reductions take one form each.
+A cell's functions treat all rows of a batch the same, so JAX traces them for one row. Calls are inlined. Moves of
+numbers become index maps. Products with weights have one form, and so do reductions.
 
-Sums and products of 16-bit floats are in float32, as in JAX on a CPU; so are all elementwise operations on them.
+Sums and products of 16-bit floats are computed in float32, as in JAX on a CPU, and so are elementwise operations.
 """
 
 import math
@@ -22,14 +22,14 @@ from jaxseq.kernels.native._nodes import Node, Unsupported, constant
 
 
 class Traced:
-    """A function of one row: the leaves of its arguments, the nodes of its results, and their structure."""
+    """A traced function of one row: the leaves of its arguments, the nodes of its results, and their structure."""
 
     def __init__(self, function: Callable, params: Any, rows: tuple, is_of_row: Sequence[bool]):
-        """Traces `function(params, *rows)`, of shapes; `is_of_row` says which leaves of params are of the row too."""
+        """Traces `function(params, *rows)` from shapes. `is_of_row` says which leaves of params belong to the row."""
         try:
             closed, results = jax.make_jaxpr(function, return_shape=True)(params, *rows)
         except (TypeError, ValueError, IndexError) as error:
-            raise Unsupported(f"its functions do not take one row alone: {str(error)[:120]}") from error
+            raise Unsupported(f"its functions do not take a single row: {str(error)[:120]}") from error
         flags = [*is_of_row, *[True] * (len(closed.in_avals) - len(is_of_row))]
         leaves = [
             Node("leaf", (), aval.shape, aval.dtype, row) for aval, row in zip(closed.in_avals, flags, strict=True)
@@ -39,12 +39,12 @@ class Traced:
         self.structure = jax.tree.structure(results)
 
     def parts(self) -> Any:
-        """The results as the function returned them."""
+        """Returns the results in the structure that the function returned."""
         return jax.tree.unflatten(self.structure, self.results)
 
 
 _IDENTITIES = {"copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision"}
-_IDENTITIES |= {"pvary", "pcast", "reshard", "mesh_cast", "sharding_constraint"}  # of one row nothing is split
+_IDENTITIES |= {"pvary", "pcast", "reshard", "mesh_cast", "sharding_constraint"}  # a single row is not split
 CALLS = {
     "pjit": "jaxpr",
     "jit": "jaxpr",
@@ -60,7 +60,7 @@ CALLS = {
 
 
 def _inlined(jaxpr: Any, consts: Sequence, arguments: Sequence[Node]) -> list[Node]:
-    """The nodes of a jaxpr's results."""
+    """Returns the nodes of a jaxpr's results."""
     nodes = dict(zip(jaxpr.constvars, map(_known, consts), strict=True))
     nodes |= zip(jaxpr.invars, arguments, strict=True)
 
@@ -85,14 +85,14 @@ def _dtype(atom: Any) -> Any:
 
 
 def _known(value, dtype=None):
-    """The node of a constant; one that is traced, as a function may close over it, is like a param."""
+    """Returns the node of a constant. A traced constant, which a function may close over, is treated like a param."""
     if isinstance(value, jax.core.Tracer) or jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key):
         return Node("param", (), value.shape, value.dtype, False, lambda: value)
     return constant(np.asarray(value, dtype))
 
 
 def _node(equation, args, place):
-    """The node of the result at `place` of one equation of a jaxpr."""
+    """Returns the node of result number `place` of an equation of a jaxpr."""
     primitive, options, aval = equation.primitive, equation.params, equation.outvars[place].aval
     name = primitive.name
     if name in _IDENTITIES:
@@ -128,7 +128,7 @@ def _facts(options):
 
 
 def _bound(primitive, options, place):
-    """The function of values that a primitive is."""
+    """Returns a primitive as a function of values."""
 
     def value(*values):
         results = primitive.bind(*values, **options)
@@ -149,7 +149,7 @@ _ARITHMETIC = {
 
 
 def _folded(name, args, aval):
-    """A constant, where plain arithmetic makes it of constants; else None."""
+    """Returns a constant if plain arithmetic on constants gives one, else None."""
     if name not in _ARITHMETIC or not all(arg.op == "const" for arg in args):
         return None
     value = _ARITHMETIC[name](*(arg.value.reshape(arg.shape) for arg in args))
@@ -157,7 +157,7 @@ def _folded(name, args, aval):
 
 
 def _product(left, right, options, aval):
-    """`dot_general` as a product of rows by weights; two that both depend on the row are multiplied and summed."""
+    """Returns `dot_general` as a product with weights, or multiplied and summed if both operands depend on the row."""
     (left_sum, right_sum), (left_batch, right_batch) = options["dimension_numbers"]
     if not jnp.issubdtype(aval.dtype, jnp.floating):
         raise Unsupported(f"a product of {aval.dtype}")
@@ -185,7 +185,7 @@ def _product(left, right, options, aval):
 
 
 def _multiplied(x, z, shape):
-    """The product of two that both depend on the row, `[b, m, 1, K]` and `[b, 1, n, K]`, summed over K."""
+    """Returns the product of two nodes that depend on the row, `[b, m, 1, K]` and `[b, 1, n, K]`, summed over K."""
     *lead, K = shape
 
     def pair():

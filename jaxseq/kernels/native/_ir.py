@@ -1,4 +1,4 @@
-"""Functions of LLVM IR as text, written in Python.
+"""Writes functions of LLVM IR as text, from Python.
 
 module = Module()
 code = Code(module, "twice", [ptr, i64])           # void twice(ptr, i64)
@@ -23,9 +23,9 @@ i1, i8, i16, i32, i64, ptr = Type("i1"), Type("i8"), Type("i16"), Type("i32"), T
 
 @dataclasses.dataclass
 class Loop:
-    """A loop while its body is written: the index, what it carries, and `next`, where the body puts what it hands on.
+    """A loop whose body is being written: its index, its carried values, and `next`, to which the body adds new values.
 
-    After the loop `next` holds the values that came out of it.
+    After the loop, `next` holds the final values.
     """
 
     index: int | Value
@@ -34,7 +34,7 @@ class Loop:
 
 
 class Module:
-    """Functions, and the declarations of what they call."""
+    """Functions, and declarations of the functions that they call."""
 
     def __init__(self):
         self.globals: dict[str, str] = {}
@@ -42,17 +42,17 @@ class Module:
         self.functions: dict[str, str] = {}
 
     def declare(self, name: str, result: "Type | None", arguments: Sequence[Type]):
-        """Declares a function that is defined elsewhere; intrinsics need none of it, `Code.call` does it for them."""
+        """Declares a function that is defined elsewhere. Intrinsics need no call: `Code.call` declares them."""
         self.declarations.setdefault(name, f"declare {result or 'void'} @{name}({', '.join(map(str, arguments))})")
 
     def text(self) -> str:
-        """The module as LLVM parses it."""
+        """Returns the module as text for LLVM."""
         parts = (self.globals, self.declarations, self.functions)
         return "\n".join([*(text for part in parts for text in part.values()), ""])
 
 
 class Code:
-    """One function of a module, written from its first instruction to `ret`."""
+    """One function of a module, written from the first instruction to `ret`."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Code:
         of_pointers: str = "",
         float_flags: str = "",
     ):
-        """Begins a function: `of_pointers` are attributes of all pointers, `float_flags` those of float arithmetic."""
+        """Begins a function. `of_pointers` are attributes of its pointers, `float_flags` of its float arithmetic."""
         self.module, self.name, self.label, self.float_flags = module, name, "entry", float_flags
         self.attributes, self.of_pointers = attributes, of_pointers
         self._count, self._entry, self._lines = 0, [], []
@@ -79,9 +79,9 @@ class Code:
 
     @contextlib.contextmanager
     def by_function(self, name: str, *arguments: Value) -> "Iterator[Code]":
-        """Has what is written while it is entered be a function of its own, of these arguments, and calls it.
+        """Puts the code that is written inside this context into its own function of these arguments, and calls it.
 
-        LLVM gives each function registers by itself. In one large function it keeps constants of other loops in them.
+        LLVM allocates registers per function. In one large function it keeps constants of other loops in registers.
         """
         name = f"{name}{len(self.module.functions)}"
         kinds, attributes = [argument.type for argument in arguments], f"noinline {self.attributes}"
@@ -107,11 +107,11 @@ class Code:
         return Value(self, kind, name)
 
     def do(self, text: str):
-        """Appends an instruction without one."""
+        """Appends an instruction that has no result."""
         self._lines.append(f"  {text}")
 
     def binary(self, name: str, a, b) -> Value:
-        """`add, sub, mul, div` of floats or integers, `and, or, xor, shl, ashr, lshr, sdiv, udiv, …` of integers."""
+        """Appends `add, sub, mul, div` of floats or integers; `and, or, xor, shl, ashr, lshr, sdiv, …` of integers."""
         kind = a.type if isinstance(a, Value) else b.type
         a, b = self.constant(kind, a), self.constant(kind, b)
         if kind.is_float:
@@ -120,7 +120,7 @@ class Code:
         return self.op(kind, f"{name}{flags} {a}, {b.name}")
 
     def compare(self, relation: str, a, b) -> Value:
-        """`lt, le, gt, ge, eq, ne`, signed, and False where a float is NaN, but for `ne`."""
+        """Appends `lt, le, gt, ge, eq, ne`, signed. They are False for a NaN, except `ne`."""
         kind = a.type if isinstance(a, Value) else b.type
         a, b = self.constant(kind, a), self.constant(kind, b)
         if kind.is_float:
@@ -129,17 +129,17 @@ class Code:
         return self.op(kind.of(i1), f"icmp {sign}{relation} {a}, {b.name}")
 
     def select(self, condition: Value, yes, no) -> Value:
-        """`yes` where the condition holds, else `no`."""
+        """Returns `yes` if the condition holds, else `no`."""
         kind = yes.type if isinstance(yes, Value) else no.type
         return self.op(kind, f"select {condition}, {self.constant(kind, yes)}, {self.constant(kind, no)}")
 
     def cast(self, how: str, value: Value, scalar: Type) -> Value:
-        """`fpext, fptrunc, sitofp, uitofp, fptosi, zext, sext, trunc, bitcast` to as many lanes of a scalar."""
+        """Converts by `fpext, fptrunc, sitofp, uitofp, fptosi, zext, sext, trunc, bitcast` to as many lanes."""
         kind = value.type.of(scalar)
         return self.op(kind, f"{how} {value} to {kind}")
 
     def call(self, name: str, result: Type | None, *arguments: Value) -> Value:
-        """Calls a function by its name; one of the module's, or an intrinsic, which is declared."""
+        """Calls a function of the module by its name, or an intrinsic, which it declares."""
         if name.startswith("llvm."):
             self.module.declare(name, result, [a.type for a in arguments])
         text = f"call {result or 'void'} @{name}({', '.join(map(str, arguments))})"
@@ -149,62 +149,62 @@ class Code:
         return self.op(result, text)
 
     def intrinsic(self, name: str, *arguments) -> Value:
-        """An LLVM intrinsic whose arguments and result are of one type: `fma, minimum, sqrt, fabs, rint, copysign`."""
+        """Calls an LLVM intrinsic with a single type: `fma, minimum, sqrt, fabs, rint, copysign`."""
         kind = next(a.type for a in arguments if isinstance(a, Value))
         return self.call(f"llvm.{name}.{kind.suffix}", kind, *(self.constant(kind, a) for a in arguments))
 
     def fma(self, a, b, c) -> Value:
-        """The value a b + c, rounded once."""
+        """Returns a b + c, rounded once."""
         return self.intrinsic("fma", a, b, c)
 
     # Constants and vectors
 
     def constant(self, kind: Type, number) -> Value:
-        """A number, in every lane of a vector; a value is returned as it is."""
+        """Returns a number as a constant, in every lane of a vector. A value is returned unchanged."""
         if isinstance(number, Value):
             return number
         text = _number(kind.scalar, number)
         return Value(self, kind, f"splat ({kind.scalar} {text})" if kind.lanes else text)
 
     def splat(self, value: Value, lanes: int) -> Value:
-        """A scalar in every lane."""
+        """Returns a vector with the scalar in every lane."""
         kind = Type(value.type.scalar, lanes)
         one = self.op(kind, f"insertelement {kind} poison, {value}, i64 0")
         return self.op(kind, f"shufflevector {one}, {kind} poison, <{lanes} x i32> zeroinitializer")
 
     def first(self, lanes: int, live: int) -> Value:
-        """The mask that is true in the first `live` lanes."""
+        """Returns the mask that is true in the first `live` lanes."""
         bits = ", ".join(f"i1 {'true' if lane < live else 'false'}" for lane in range(lanes))
         return Value(self, Type("i1", lanes), f"<{bits}>")
 
     # Memory
 
     def at(self, pointer: Value, scalar: Type, index: "int | Value") -> Value:
-        """The address of an element."""
+        """Returns the address of an element."""
         if isinstance(index, int) and index == 0:
             return pointer
         return self.op(ptr, f"getelementptr inbounds {scalar.scalar}, {pointer}, {self.constant(i64, index)}")
 
     def load(self, kind: Type, pointer: Value, live: int | None = None, other: float = 0) -> Value:
-        """Reads a scalar or a vector; with `live` the first so many lanes, and `other` in the rest."""
+        """Loads a scalar or a vector. With `live`, it loads that many lanes and puts `other` in the rest."""
         if live is None or live == kind.lanes:
             return self.op(kind, f"load {kind}, {pointer}, align {kind.bytes}")
         mask, name = self.first(kind.lanes, live), f"llvm.masked.load.{kind.suffix}.p0"
         return self.call(name, kind, pointer, self.constant(i32, kind.bytes), mask, self.constant(kind, other))
 
     def store(self, value: Value, pointer: Value, live: int | None = None):
-        """Writes a scalar or a vector; with `live` the first so many lanes of it."""
+        """Stores a scalar or a vector. With `live`, it stores only the first `live` lanes."""
         kind = value.type
         if live is None or live == kind.lanes:
             return self.do(f"store {value}, {pointer}, align {kind.bytes}")
-        if live == 1:  # LLVM 20 stores a lane that was truncated as wide as it was before
+        if live == 1:  # LLVM 20 stores a truncated lane with its width before the truncation
             lane = self.op(Type(kind.scalar), f"extractelement {value}, i64 0")
             return self.do(f"store {lane}, {pointer}, align {kind.bytes}")
         mask, name = self.first(kind.lanes, live), f"llvm.masked.store.{kind.suffix}.p0"
         return self.call(name, None, value, pointer, self.constant(i32, kind.bytes), mask)
 
     def room(self, size: int, align: int = 64) -> Value:
-        """Memory on the stack, until the function returns; for what is small."""
+        """Returns a small block of memory on the stack. It is valid until the function returns."""
         name = f"%room{len(self._entry)}"
         self._entry.append(f"  {name} = alloca i8, i64 {size}, align {align}")
         return Value(self, ptr, name)
@@ -217,15 +217,15 @@ class Code:
         self.label = label
 
     def new_label(self, name: str) -> str:
-        """A label that no other block has."""
+        """Returns a label that no other block has."""
         self._count += 1
         return f"{name}{self._count}"
 
     @contextlib.contextmanager
     def loop(self, n: "int | Value", step: int = 1, values: Sequence[Value] = ()) -> Iterator[Loop]:
-        """Writes a body for index = 0, step, … < n, with `values` handed from round to round.
+        """Writes a body for index = 0, step, … < n, with `values` carried from iteration to iteration.
 
-        n is at least 1 where it is a number, and a multiple of `step`. One round alone is written without a loop.
+        If n is a number, it is at least 1 and a multiple of `step`. A single iteration is written without a loop.
         """
         if isinstance(n, int) and (n < 1 or n % step):
             raise ValueError(f"a loop of {n} in steps of {step}")
@@ -257,7 +257,7 @@ class Code:
 
     @contextlib.contextmanager
     def when(self, condition: Value) -> Iterator[None]:
-        """Writes a body that runs where a condition holds."""
+        """Writes a body that runs if a condition holds."""
         then, done = self.new_label("then"), self.new_label("done")
         self.do(f"br {condition}, label %{then}, label %{done}")
         self.block(then)
@@ -267,7 +267,7 @@ class Code:
 
     @contextlib.contextmanager
     def while_true(self) -> Iterator[Callable[[Value], None]]:
-        """Writes a body that runs until a condition holds that it hands to what it is given."""
+        """Writes a body that repeats until a condition holds. The body passes the condition to the yielded function."""
         head, done = self.new_label("loop"), self.new_label("done")
 
         def leave_if(condition: Value):
@@ -282,12 +282,12 @@ class Code:
         self.block(done)
 
     def leave(self, value: Value | None = None):
-        """Returns before the end."""
+        """Returns from the function before its end."""
         self.do(f"ret {value}" if value is not None else "ret void")
         self.block(self.new_label("never"))
 
     def ret(self, value: Value | None = None):
-        """Ends the function, and puts it into the module."""
+        """Ends the function and adds it to the module."""
         self.do(f"ret {value}" if value is not None else "ret void")
         self.module.functions[self.name] = "\n".join([self._head, *self._entry, *self._lines, "}"])
 
@@ -300,7 +300,7 @@ def _number(scalar: str, number) -> str:
     if scalar not in INTRINSIC_NAMES:
         return str(int(number))
     if scalar in ("half", "bfloat"):
-        raise TypeError(f"16-bit floats are computed in float32; got the constant {number}")
+        raise TypeError(f"`number` {number} cannot be a 16-bit constant; 16-bit floats are computed in float32")
     if scalar == "float":
         number = struct.unpack("f", struct.pack("f", number))[0]
     return f"0x{struct.unpack('Q', struct.pack('d', number))[0]:016X}"

@@ -1,10 +1,10 @@
-"""The kernel `native`: backpropagation through time, as in `bptt`, whose loops are machine code of their own.
+"""The kernel `native`: backpropagation through time as in `bptt`, with native loops.
 
-    forward   carry_t, y_t, saved_t = fwd(carry_{t-1}, project(x_t))          the projection is inside: there are no us
+    forward   carry_t, y_t, saved_t = fwd(carry_{t-1}, project(x_t))          projects inside the loop: no us are stored
     backward  δcarry_{t-1}, δu_t = bwd(saved_t, δcarry_t, δy_t)
     after it  δparams, δxs
 
-On other platforms than a CPU, in `jax.export`, and for second derivatives the loops are XLA's.
+On platforms other than a CPU, in `jax.export`, and for second derivatives, the loops are XLA's.
 """
 
 import functools
@@ -76,7 +76,7 @@ def _forward(cell, reverse, params, carry, xs):
 
 @jax.tree_util.register_static
 class _Wanted(NamedTuple):
-    """What of the gradient is asked for."""
+    """The parts of the gradient that are requested."""
 
     xs: bool
 
@@ -93,7 +93,7 @@ def _backward(cell, reverse, residuals, cotangents):
 
 
 def _filled_in(d: Any) -> jax.Array | None:
-    """A cotangent as an array; None for what has no gradient."""
+    """Returns a cotangent as an array, or None if there is no gradient."""
     if d.dtype == jax.dtypes.float0:
         return None
     aval: Any = d

@@ -1,16 +1,16 @@
 """All steps of a block of rows, in one function of machine code.
 
-Rows do not depend on each other, so a block of them runs through all T steps alone, on one thread, and no thread waits
-for another. What a step reads and writes:
+Rows are independent. A block of them runs through all T steps on one thread, and no thread waits for another. A step
+reads and writes:
 
     params     as they are, and weights packed for the products
-    carry      from where the step before wrote it: its slot among the results, or one of two buffers that take turns
-    fixed      of the row, the same at all steps
-    streams    of the row and the step
-    before     of the row and the step before this one, in the order of the loop's own steps after it: what a forward
-               loop handed on, as the backward loop reads it
-    outs       of the row and the step: written once, straight to the results
-    sums       over rows and steps, of products whose factors are kept for as many steps as a cache holds
+    carry      from where the previous step wrote it: its slot among the results, or one of two alternating buffers
+    fixed      per row, constant over the steps
+    streams    per row and step
+    before     per row and previous step, in the order of the forward loop: the values that the forward loop passed to
+               each step, as the backward loop reads them
+    outs       per row and step: written once, directly to the results
+    sums       over rows and steps, of products whose factors are kept for as many steps as fit into a cache
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ from jaxseq.kernels.native._values import i8, i64, ptr
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loop:
-    """What a loop computes.
+    """Describes what a loop computes.
 
     Attributes:
-      T, B: steps and rows.
-      reverse: it runs from the last step to the first.
-      carry: of each leaf of the carry, its node in a step and the node that is handed on.
+      T, B: the numbers of steps and rows.
+      reverse: whether it runs from the last step to the first.
+      carry: for each leaf of the carry, its node in a step and the node of its next value.
       fixed, streams, before: the leaves that are read, as above.
       outs: the nodes that are written at every step.
       sums: what is summed over rows and steps.
@@ -49,7 +49,7 @@ class Loop:
     sums: list[Term] = dataclasses.field(default_factory=list)
 
     def results(self) -> list[Node]:
-        """The nodes that a step must compute."""
+        """Returns the nodes that a step must compute."""
         return [*self.outs, *(result for _, result in self.carry), *factors(self.sums, self.streams)]
 
     def order(self) -> Order:
@@ -61,7 +61,7 @@ class Writer:
     """Writes the function of a block."""
 
     def __init__(self, loop, stages, code, lanes, rows, params, tiles, packed):
-        """The arguments of `code` are all arrays, the first row, and how many rows from there others have done."""
+        """Takes `code`. Its arguments are all arrays, the first row, and how many rows from there others have done."""
         self.loop, self.stages, self.code, self.lanes, self.rows = loop, stages, code, lanes, rows
         *arguments, self.first_row, self.done_rows = code.args
         given = iter(arguments)
@@ -78,12 +78,12 @@ class Writer:
         self.ring = Ring(code, loop, lanes, rows, given)
 
     def of_rows(self, node, pointer):
-        """The place of this block's rows in an array `[..., B, *node]`."""
+        """Returns the place of this block's rows in an array `[..., B, *node]`."""
         memory = format_of(node.dtype).memory
         return Place(self.code.at(pointer, memory, self.first_row * node.size), node.size, node.dtype)
 
     def rooms(self, nodes):
-        """Places for nodes in memory of the block's own, and where that memory begins."""
+        """Returns places for nodes in the block's own memory, and the address of that memory."""
         starts, total = [], 0
         for node in nodes:
             starts.append(total)
@@ -97,7 +97,7 @@ class Writer:
         return places, scratch
 
     def at_step(self, place, node, step):
-        """The place of a step in an array of all steps, which begins at `place`."""
+        """Returns the place of a step in an array of all steps that begins at `place`."""
         memory = format_of(node.dtype).memory
         return place._replace(pointer=self.code.at(place.pointer, memory, step * (self.loop.B * node.size)))
 
@@ -108,7 +108,7 @@ class Writer:
         turning = [leaf for leaf, result in loop.carry if result not in loop.outs]
         places, scratch = self.rooms([*inner, *turning, *turning])
         rooms, places = dict(zip(inner, places, strict=False)), places[len(inner) :]
-        # of a carry that is in no out: the two buffers that take turns
+        # for a carry that is not in any out: the two alternating buffers
         turns = dict(zip(turning, zip(places[: len(turning)], places[len(turning) :], strict=True), strict=True))
         for (leaf, _), first in zip(loop.carry, self.firsts, strict=True):
             if leaf in turns:
@@ -127,7 +127,7 @@ class Writer:
         code.ret()
 
     def steps(self, pointers, rooms, turns):
-        """Writes all steps, and after each time block its share of the sums; returns the pointers of the last carry."""
+        """Writes all steps, and the sums after each time block. Returns the pointers of the last carry."""
         code, T = self.code, self.loop.T
         together = self.ring.steps
         counts = [len(some) for some in pointers]
@@ -148,15 +148,15 @@ class Writer:
         return apart(blocks.next)
 
     def first_of_block(self, leaf, first):
-        """The place of a stream's rows at a time block's first step."""
+        """Returns the place of a stream's rows at the first step of a time block."""
         return self.at_step(self.streams[self.loop.streams.index(leaf)], leaf, self.at_time(first))
 
     def at_time(self, index):
-        """The step in the order of the arrays."""
+        """Returns the step in the order of the arrays."""
         return (self.loop.T - 1) - index if self.loop.reverse else index
 
     def step(self, index, slot, pointers, rooms, turns):
-        """Writes one step; returns the pointers by which the next one finds its carry."""
+        """Writes one step. Returns the pointers to the carry for the next step."""
         loop, block = self.loop, self.block
         step = self.at_time(index)
         known = dict(block.places)
@@ -187,11 +187,11 @@ class Writer:
         return handed_on
 
     def step_before(self, leaf, first, place, step):
-        """The place of what the forward loop handed to a step; `first` at its first."""
+        """Returns the place of the value that the forward loop passed to a step; `first` at its first step."""
         code, loop = self.code, self.loop
         if loop.T == 1:
             return first
-        # this loop runs backwards: the forward one came from the step that this one goes to
+        # this loop runs backwards: the forward loop's previous step is this loop's next step
         from_step, edge = (step - 1, 0) if loop.reverse else (step + 1, loop.T - 1)
         there = self.at_step(place, leaf, from_step)
         is_edge = code.compare("eq", step, edge)

@@ -1,4 +1,4 @@
-"""The processor that loops are compiled for: how wide its vectors are, how many it holds, what LLVM knows of it."""
+"""The processor that loops are compiled for: the width and number of its vectors, and what LLVM knows about it."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ AVX2 = ("avx2", "fma")
 
 @functools.cache
 def llvm() -> Any:
-    """Returns `llvmlite.binding`, imported when it is first needed; None where it is not installed."""
+    """Returns `llvmlite.binding`, imported on first use, or None if it is not installed."""
     try:
         from llvmlite import binding
     except ImportError:
@@ -25,7 +25,7 @@ def llvm() -> Any:
 
 
 class Machine(NamedTuple):
-    """A processor: LLVM's name and features of it, bytes of a vector register, and how many there are."""
+    """A processor: LLVM's name and features of it, the bytes of a vector register, and the number of registers."""
 
     cpu: str
     features: str
@@ -33,32 +33,32 @@ class Machine(NamedTuple):
     registers: int
 
     def lanes(self, scalar: Type) -> int:
-        """How many numbers a vector register holds."""
+        """Returns the number of scalars in a vector register."""
         return self.vector_bytes // scalar.bytes
 
     @property
     def attributes(self) -> str:
-        """Those of a function, without which LLVM halves the vectors of some processors."""
+        """Returns the function attributes that keep LLVM from halving the vectors of some processors."""
         bits = 8 * self.vector_bytes
         return f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
 
     def target(self):
-        """LLVM's target machine, which may be used once as the owner of an engine.
+        """Returns LLVM's target machine, which can own only one engine.
 
-        "jitdefault" is for code that may lie far from its constants. With any other, LLVM ends the process there.
+        "jitdefault" allows code that is far from its constants. With any other model, LLVM aborts the process then.
         """
         triple = llvm().Target.from_default_triple()
         return triple.create_target_machine(self.cpu, self.features, opt=2, reloc="static", codemodel="jitdefault")
 
 
 def threads() -> int:
-    """Returns how many threads share the rows of a batch."""
+    """Returns the number of threads that share the rows of a batch."""
     return os.cpu_count() or 1
 
 
 @functools.cache
 def host() -> Machine | None:
-    """Returns this machine's processor, None where its vectors are not known."""
+    """Returns this machine's processor, or None if its vectors are not known."""
     has = llvm().get_host_cpu_features()
     name, features = llvm().get_host_cpu_name(), has.flatten()
     if all(has.get(feature) for feature in AVX512):
@@ -71,7 +71,7 @@ def host() -> Machine | None:
 
 
 def machine() -> Machine:
-    """Returns the processor that is compiled for, this machine's unless another is `forced`."""
+    """Returns the processor to compile for: this machine's, unless another is `forced`."""
     processor = _forced[-1] if _forced else host()
     if processor is None:
         raise ValueError(f"the processor {llvm().get_host_cpu_name()} has neither AVX2 nor NEON")
@@ -80,7 +80,7 @@ def machine() -> Machine:
 
 @contextlib.contextmanager
 def forced(lanes: int) -> Iterator[Machine]:
-    """Compiles for vectors of 16, 8 or 4 floats while it is entered; what is compiled already stays. For tests."""
+    """Compiles for vectors of 16, 8 or 4 floats inside this context. Earlier code is kept. For tests."""
     haswell = {8: Machine("haswell", "", 32, 16), 4: Machine("haswell", "", 16, 16)}
     _forced.append(machine() if lanes == machine().vector_bytes // 4 else haswell[lanes])
     try:

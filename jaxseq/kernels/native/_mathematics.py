@@ -1,4 +1,4 @@
-"""Functions of floats as vectors of any width compute them: exp and what is made of it, log, erf; the rest by libm.
+"""Functions of floats on vectors of any width: exp and its relatives, log, and erf. The others call libm.
 
     exp x      = 2^n + 2^n p                  n = round(x / ln 2), p = e^r - 1 by Taylor's series, |r| ≤ ln 2 / 2
     expm1 x    = 2^n p + (2^n - 1)
@@ -8,9 +8,9 @@
     log(1 + f) = f - f²/2 + s (f²/2 + R)      s = f / (2 + f), R = Σ_{k ≥ 1} 2 s^2k / (2k + 1): the atanh series of s
     log1p x    = log u + (x - (u - 1)) / u    u = 1 + x, rounded
 
-Each is within 2 units in the last place, in float32 for all its numbers; what is too small for a normal number may come
-out as 0. Sums as 1 + exp -x and 2 + t are rounded once: 2^n + 1 is exact, and a fused multiply-add adds 2^n p to it.
-The formulas are fdlibm's (Sun Microsystems 1993), erf's is N. Juffa's.
+Each is accurate to 2 units in the last place, for all numbers of float32. Results too small for a normal number may
+become 0. Sums such as 1 + exp -x and 2 + t are rounded once: 2^n + 1 is exact, and a fused multiply-add adds 2^n p.
+The formulas are those of fdlibm (Sun Microsystems 1993), and for erf those of N. Juffa.
 """
 
 import math
@@ -21,15 +21,15 @@ from jaxseq.kernels.native._ir import Code, Type, Value, i32, i64
 
 
 class Format(NamedTuple):
-    """What the functions need to know of a float type: IEEE 754's fields, and how far their series go."""
+    """The properties of a float type that the functions need: its IEEE 754 fields, and the lengths of the series."""
 
     integer: Type
     mantissa: int  # bits
     bias: int
-    ln2_high: float  # so few bits that n times it is exact
+    ln2_high: float  # with so few bits that n times it is exact
     ln2_low: float
     exp_terms: int
-    is_compensated: bool  # whether what r loses is added again, for a last tenth of a unit
+    is_compensated: bool  # whether the rounding error of r is added back, for the last tenth of a unit
     atanh_terms: int
     exp_limits: tuple[float, float]  # beyond them e^x is 0 or inf
     normal_limits: tuple[float, float]  # between them 2^n is a normal number
@@ -54,7 +54,7 @@ def _format(x: Value) -> Format:
 
 
 def _polynomial(code: Code, x: Value, coefficients) -> Value:
-    """Horner's rule, the highest power first."""
+    """Evaluates a polynomial by Horner's rule, from the highest power."""
     value = code.constant(x.type, coefficients[0])
     for coefficient in coefficients[1:]:
         value = code.fma(value, x, coefficient)
@@ -62,7 +62,7 @@ def _polynomial(code: Code, x: Value, coefficients) -> Value:
 
 
 def _between(code: Code, x: Value, low: float, high: float) -> Value:
-    """The number, or the limit that it is beyond; NaN stays."""
+    """Returns the number, clipped to the limits. A NaN stays a NaN."""
     x = code.select(x > high, high, x)
     return code.select(x < low, low, x)
 
@@ -70,7 +70,7 @@ def _between(code: Code, x: Value, low: float, high: float) -> Value:
 def _split(code: Code, x: Value) -> tuple[Value, Value]:
     """Returns n, as an integer, and p = e^r - 1, where x = n ln 2 + r.
 
-    To round x / ln 2, it is added to a number so large that its own last bit is 1; there its bits count n as well.
+    To round x / ln 2, a number is added that is so large that its last bit is 1. Its low bits then contain n.
     """
     form = _format(x)
     large = 1.5 * 2**form.mantissa
@@ -93,14 +93,14 @@ def _power_of_2(code: Code, n: Value, kind: Type) -> Value:
 
 
 def exp(code: Code, x: Value) -> Value:
-    """By two factors 2^(n/2), of which each is a normal number."""
+    """Computes exp with two factors 2^(n/2), each of which is a normal number."""
     n, p = _split(code, _between(code, x, *_format(x).exp_limits))
     half = n >> 1
     return (p + 1.0) * _power_of_2(code, half, x.type) * _power_of_2(code, n - half, x.type)
 
 
 def expm1(code: Code, x: Value) -> Value:
-    """With 2^(n-1), which is finite where the result is."""
+    """Computes expm1 with 2^(n-1), which is finite if the result is."""
     form = _format(x)
     n, p = _split(code, _between(code, x, form.normal_limits[0], form.exp_limits[1]))
     half = _power_of_2(code, n - 1, x.type)
@@ -109,7 +109,7 @@ def expm1(code: Code, x: Value) -> Value:
 
 
 def logistic(code: Code, x: Value) -> Value:
-    """Also written sigmoid; what 2^n + 1 loses where 2^n is large is added again."""
+    """Computes the sigmoid. What 2^n + 1 loses for a large 2^n is added back."""
     n, p = _split(code, _between(code, -x, *_format(x).normal_limits))
     power = _power_of_2(code, n, x.type)
     total = power + 1.0
@@ -117,7 +117,7 @@ def logistic(code: Code, x: Value) -> Value:
 
 
 def tanh(code: Code, x: Value) -> Value:
-    """The sign is put back last, so that -0 stays."""
+    """Computes tanh. The sign is set last, so -0 stays -0."""
     n, p = _split(code, _between(code, code.intrinsic("fabs", x) * -2.0, *_format(x).normal_limits))
     power = _power_of_2(code, n, x.type)
     minus_t = code.fma(-power, p, 1.0 - power)
@@ -125,7 +125,7 @@ def tanh(code: Code, x: Value) -> Value:
 
 
 def log(code: Code, x: Value) -> Value:
-    """NaN below 0, -inf at 0."""
+    """Computes log: NaN below 0, -inf at 0."""
     form = _format(x)
     bits = code.cast("bitcast", x, form.integer)
     root = code.cast("bitcast", code.constant(x.type, math.sqrt(0.5)), form.integer)
@@ -144,7 +144,7 @@ def log(code: Code, x: Value) -> Value:
 
 
 def log1p(code: Code, x: Value) -> Value:
-    """What was lost where 1 + x was rounded is added again; -0 and inf stay."""
+    """Computes log1p. The rounding error of 1 + x is added back. -0 and inf stay."""
     u = x + 1.0
     value = log(code, u) + (x - (u - 1.0)) / u
     value = code.select(u.equals(0.0), -math.inf, value)
@@ -152,7 +152,7 @@ def log1p(code: Code, x: Value) -> Value:
 
 
 def erf(code: Code, x: Value) -> Value:
-    """In float32; float64 by libm."""
+    """Computes erf in float32. float64 uses libm."""
     if x.type.scalar == "double":
         return _by_lane("erf")(code, x)
     square, size = x * x, code.intrinsic("fabs", x)
@@ -166,7 +166,7 @@ def _intrinsic(name: str) -> Function:
 
 
 def _by_lane(name: str) -> Function:
-    """A function of libm's, called for lane after lane."""
+    """Returns a function that calls libm for each lane."""
 
     def function(code: Code, x: Value) -> Value:
         scalar = Type(x.type.scalar)
@@ -182,7 +182,7 @@ def _by_lane(name: str) -> Function:
 
 
 def _once(name: str, function: Function) -> Function:
-    """`(code, *values) -> value`, where the function is written into a module once for each type, and called."""
+    """Returns `(code, *values) -> value`, which writes the function into a module once per type, and calls it."""
 
     def call(code: Code, *values: Value) -> Value:
         kind = values[0].type

@@ -1,6 +1,6 @@
-"""Moves: numbers in another order, as an index map.
+"""Moves: operations that reorder numbers, as an index map.
 
-What a move does is found by doing it to the indices of its operands.
+The index map of a move is found by applying the move to the indices of its operands.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,9 +51,9 @@ MOVES: dict[str, Callable] = {
 
 
 def moved(args: Sequence[Node], move: Callable, aval: Any, place: int = 0, value: Callable | None = None) -> Node:
-    """The node of a move, `move` being what it does to arrays, `value` to JAX's.
+    """Returns the node of a move. `move` applies it to NumPy arrays, `value` to JAX arrays.
 
-    Of constants it is a constant, of all of one operand in order a view. Operands that are not read are left out.
+    A move of constants is a constant. A move of one whole operand in order is a view. Unused operands are left out.
     """
     starts = np.cumsum([0, *(arg.size for arg in args)])
     index = [start + np.arange(arg.size).reshape(arg.shape) for start, arg in zip(starts, args, strict=False)]
@@ -73,7 +73,7 @@ def moved(args: Sequence[Node], move: Callable, aval: Any, place: int = 0, value
 
 
 def arranged(node: Node, order: Sequence[int], shape: tuple) -> Node:
-    """A node transposed to `order` of its axes, and reshaped."""
+    """Returns a node whose axes are transposed to `order` and then reshaped."""
 
     def value(array):
         return array.transpose(order).reshape(shape)
@@ -85,12 +85,12 @@ def arranged(node: Node, order: Sequence[int], shape: tuple) -> Node:
 
 
 def reshaped(node: Node, shape: tuple) -> Node:
-    """A node seen as another shape."""
+    """Returns a view of a node with another shape."""
     return arranged(node, range(len(node.shape)), shape)
 
 
 def spread(node: Node, shape: tuple) -> Node:
-    """An operand of an elementwise primitive as large as the result: JAX repeats along axes of 1, of one number too."""
+    """Returns an elementwise operand at the size of the result. JAX repeats along axes of size 1 and single numbers."""
     is_like_it = len(node.shape) == len(shape) and all(n in (1, m) for n, m in zip(node.shape, shape, strict=True))
     if node.size == 1 or node.shape == shape or not is_like_it:
         return node
@@ -101,7 +101,7 @@ def spread(node: Node, shape: tuple) -> Node:
 
 
 def converted(node: Node, dtype: Any) -> Node:
-    """A node in another dtype."""
+    """Returns a node in another dtype."""
     if node.dtype == dtype:
         return node
     op = "convert_element_type" if node.row else "param"
@@ -115,11 +115,11 @@ INDEXED = {
     "scatter": (0, 2),
     "scatter-add": (0, 2),
 }
-"""Moves by indices that are operands too, and which of their operands are moved."""
+"""Moves whose indices are also operands, and which of their operands are moved."""
 
 
 def indexed(primitive: Any, options: dict, args: Sequence[Node], aval: Any) -> Node:
-    """The node of a move by known indices; what `scatter-add` adds is moved to its place first."""
+    """Returns the node of a move by known indices. Values that `scatter-add` adds are first moved to their places."""
     data = INDEXED[primitive.name]
     places = {place: known(arg) for place, arg in enumerate(args) if place not in data}
     if any(value is None for value in places.values()):
@@ -130,7 +130,7 @@ def indexed(primitive: Any, options: dict, args: Sequence[Node], aval: Any) -> N
         operands = [places[place] if place in places else next(of_data) for place in range(len(args))]
         with jax.ensure_compile_time_eval():
             operands = [jnp.asarray(operand) for operand in operands]
-            if primitive.name == "scatter-add":  # whose own function adds floats
+            if primitive.name == "scatter-add":  # its own function would add floats
                 into, at, numbers = operands
                 of_axes, mode = options["dimension_numbers"], options["mode"]
                 return np.asarray(jax.lax.scatter_add(into, at, numbers, of_axes, mode=mode))
@@ -144,7 +144,7 @@ def indexed(primitive: Any, options: dict, args: Sequence[Node], aval: Any) -> N
         raise Unsupported("`scatter-add` of several numbers to one has no native form")
     nothing = constant(np.zeros(1, aval.dtype))
 
-    def put(zero, index):  # where nothing is added, the zero's index, which is the first
+    def put(zero, index):  # where nothing is added, take the index of the zero, which is the first
         return zero[0] + move(np.zeros(target.shape, int), index - zero[0])
 
     there = moved([nothing, added], put, aval)

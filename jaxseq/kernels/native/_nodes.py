@@ -5,9 +5,9 @@ const     known numbers
 param     computed from params alone: JAX evaluates it once, before the loop
 move      numbers in another order: slices, splits, concatenations, transposes, broadcasts, as one index map
 view      all numbers in the same order, seen as another shape
-product   x [b, m, K] of the row by weights [b, K, G], params alone
+product   x [b, m, K], of the row, by weights [b, K, G] that are computed from params only
 reduce    sum, max or min of [m, n] over n
-others    a JAX primitive of that name, element by element, on operands as large as the result or of one number
+others    a JAX primitive of that name, elementwise, on operands that have the size of the result or one number
 """
 
 import math
@@ -20,20 +20,20 @@ import numpy as np
 
 
 class Unsupported(Exception):  # noqa: N818 - an answer, which becomes the reason of a plan
-    """Why a function does not run natively, in words."""
+    """Says why a function does not run natively."""
 
 
 class Node:
-    """Numbers of one step of one row, or of the params.
+    """The numbers of one step of one row, or of the params.
 
     Attributes:
       op: the kind, as above.
-      args: the nodes it is made of; they may be given as a function, for many of them are never asked for.
-      size, shape, dtype: of the result; `shape` only tells how JAX saw it.
-      row: it depends on the row.
-      value: of a const, its numbers in flat order; else the function of its args' values, None where it is not known.
-      facts: of a move the index map, `which` arg and place in it, `at`; of an `outer` product its two factors; of
-        others what their kind needs.
+      args: the nodes it is computed from. They may be given as a function, as many are never needed.
+      size, shape, dtype: of the result. `shape` only records the shape in JAX.
+      row: whether it depends on the row.
+      value: for a const, its numbers in flat order; otherwise the function of its args' values, or None if unknown.
+      facts: for a move, the index map: `which` arg, and the place in it, `at`; for an `outer` product, its two factors;
+        for other nodes, what their kind needs.
     """
 
     __slots__ = ("_args", "dtype", "facts", "op", "row", "shape", "size", "value")
@@ -45,14 +45,14 @@ class Node:
 
     @property
     def args(self) -> Sequence["Node"]:
-        """The nodes it is made of."""
+        """Returns the nodes it is computed from."""
         if callable(self._args):
             self._args = self._args()
         args: Any = self._args
         return args
 
     def become(self, op: str, args: Sequence["Node"], value: Any = None):
-        """Changes how the node comes about, not what it is."""
+        """Changes how the node is computed. Its value stays the same."""
         self.op, self._args, self.value = op, args, value
 
     def __repr__(self):
@@ -60,14 +60,14 @@ class Node:
 
 
 def base(node: Node) -> Node:
-    """The node whose numbers these are, in the same order."""
+    """Returns the node that a view shows, in the same order."""
     while node.op == "view":
         node = node.args[0]
     return node
 
 
 def reached(results: Sequence[Node]) -> list[Node]:
-    """All nodes that results are made of, but for what params alone are made of."""
+    """Returns all nodes that the results need, except those that are only needed by params."""
     found, todo = {}, list(results)
     while todo:
         node = todo.pop()
@@ -78,7 +78,7 @@ def reached(results: Sequence[Node]) -> list[Node]:
 
 
 def evaluate(node: Node, memo: dict[Node, Any]) -> jax.Array:
-    """The value of a node that depends on params alone; `memo` begins with those of the leaves."""
+    """Returns the value of a node that depends only on params. `memo` starts with the values of the leaves."""
     if node not in memo:
         if node.op == "const":
             memo[node] = jnp.asarray(node.value.reshape(node.shape))
@@ -88,12 +88,12 @@ def evaluate(node: Node, memo: dict[Node, Any]) -> jax.Array:
 
 
 def constant(value: np.ndarray) -> Node:
-    """The node of known numbers."""
+    """Returns the node of known numbers."""
     return Node("const", (), value.shape, value.dtype, False, value.ravel())
 
 
 def known(node: Node) -> np.ndarray | None:
-    """The numbers of a node that no param and no row goes into, else None."""
+    """Returns the numbers of a node that depends on no param and no row, else None."""
     leaves = [found for found in _made_of(node) if not found.args]
     if any(leaf.op != "const" for leaf in leaves):
         return None

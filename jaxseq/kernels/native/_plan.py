@@ -23,10 +23,10 @@ from jaxseq.typing import Carry, Cell, Inputs, Params, Shape
 
 
 def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
-    """Returns how `native` runs a cell, as far as it is run by.
+    """Returns how `native` runs a cell.
 
     Raises:
-      ValueError: native loops do not run here; the message says why.
+      ValueError: native loops do not run here. The message says why.
     """
     reason = native_reason(cell, params, xs)
     if reason is not None:
@@ -41,7 +41,7 @@ def plan_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
 
 
 def explain_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
-    """The same, and whether its reverse loop is native too."""
+    """Returns how `native` runs a cell, and also whether its reverse loop is native."""
     plan, gradient = plan_native(cell, params, xs), gradient_of(cell)
 
     def backward(params, carry, xs):
@@ -62,7 +62,7 @@ def plan_values(cell: Cell, params: Params, xs: Inputs) -> Plan:
 
 
 def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
-    """Says why a cell's loop is not native here, None where it is; its functions are traced once for all T and B."""
+    """Returns why a cell's loop is not native here, or None if it is. Its functions are traced once for all T and B."""
     reason = _call.why_not()
     if reason is not None:
         return reason
@@ -72,7 +72,7 @@ def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _reason(cell, _, tree, shapes):
-    """The same, from what decides it: cell, processor, and the shapes and dtypes of params and of one step's input."""
+    """Returns the reason. The cell, the processor, and the shapes of params and of one step's input decide it."""
     params, x = jax.tree.unflatten(tree, itertools.starmap(jax.ShapeDtypeStruct, shapes))
     try:
         params, carry, xs = _in_one_batch(cell, params, _sequence(x))
@@ -81,13 +81,13 @@ def _reason(cell, _, tree, shapes):
             return "the output of its `fwd` is not an array"
     except Unsupported as reason:
         return str(reason)
-    except Exception as error:  # what is wrong with the cell itself, the kernel that runs it will raise
+    except Exception as error:  # the kernel that runs the cell will raise its own faults
         return f"its functions do not take another number of rows: {(str(error) or repr(error)).splitlines()[0]}"
     return None
 
 
 def _in_one_batch(cell, params, xs):
-    """The shapes of params, carry and inputs with one batch axis."""
+    """Returns the shapes of params, carry and inputs with one batch axis."""
     batch = jax.tree.leaves(xs)[0].shape[1:-1]
     carry = jax.eval_shape(lambda params: cell.carry(params, batch), params)
     lead = batch_axes(cell, params, carry, xs)
@@ -95,12 +95,12 @@ def _in_one_batch(cell, params, xs):
 
 
 def _sequence(x):
-    """The shapes of a sequence of one step."""
+    """Returns the shapes of a sequence of one step."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), x)
 
 
 def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
-    """Returns the bytes that a step holds for its gradient, beside ys: what it saves, and any δu that is written."""
+    """Returns the bytes that a step stores for its gradient besides ys: what it saves, and δu if it is written."""
     one = _sequence(one_step(xs))
     written, y = _written(cell, params, one)
     d_us = 0 if sums_inside(params) else array_bytes(jax.eval_shape(cell.project, params, one))
@@ -108,9 +108,9 @@ def native_step_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
 
 
 def _held(segment, cell, params, xs):
-    """What the forward loop writes, and the cotangents of ys; packed weights, and the sums of each thread.
+    """Returns the bytes that a segment holds: forward results, cotangents of ys, packed weights, and threads' sums.
 
-    Where the sums are JAX's, in their place the cotangents of a segment's projected inputs.
+    If JAX computes the sums, the cotangents of a segment's projected inputs replace them.
     """
     written, ys = _written(cell, params, xs)
     if sums_inside(params):
@@ -120,7 +120,7 @@ def _held(segment, cell, params, xs):
 
 
 def _written(cell, params, xs):
-    """The bytes that the forward loop of a training step writes, and those of ys among them."""
+    """Returns the bytes that the forward loop of a training step writes, and those of its ys."""
     params, carry, xs = _in_one_batch(cell, params, xs)
     forward = Scan(gradient_of(cell).saving, cell.project, params, carry, xs, False)
     y = step_output(cell, params, carry, xs)
@@ -128,13 +128,13 @@ def _written(cell, params, xs):
 
 
 def batch_axes(cell: Cell, params: Params, carry: Carry, xs: Inputs) -> Shape:
-    """Returns the batch axes, any number of them."""
+    """Returns the batch axes."""
     y = step_output(cell, params, carry, xs)
     return y.shape[:-1]
 
 
 def flattened(params: Params, carry: Carry, xs: Inputs, batch: Shape) -> tuple[Params, Carry, Inputs]:
-    """Returns the arguments with one batch axis in place of all."""
+    """Returns the arguments with all batch axes flattened into one."""
     n, rows = len(batch), math.prod(batch)
 
     def flat(leaf: Any, lead: int) -> Any:
@@ -147,6 +147,6 @@ def flattened(params: Params, carry: Carry, xs: Inputs, batch: Shape) -> tuple[P
 
 
 def unflattened(carry: Carry, ys: jax.Array, batch: Shape) -> tuple[Carry, jax.Array]:
-    """Returns results of one batch axis with all axes that it stands for."""
+    """Returns results of the flattened batch axis with the original batch axes."""
     carry = jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), carry)
     return carry, ys.reshape(ys.shape[0], *batch, *ys.shape[2:])

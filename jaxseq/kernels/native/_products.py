@@ -1,11 +1,12 @@
 """Products of rows with a weight, `out[row, g] = Σ_k x[row, k] w[k, g]`, whose sums stay in registers.
 
-A tile is some rows by some vectors of columns. Its sums live in registers while k runs: at each k it reads one vector
-of the weight per column vector and one number of x per row. So the weight is laid out beforehand as tiles read it:
-panels of as many column vectors as a tile has, K rows of each, one behind the other; the last panel may be narrower.
+A tile is some rows by some vectors of columns. Its sums stay in registers while k runs. At each k it reads one weight
+vector per column vector and one number of x per row. The weight is therefore laid out beforehand in the order in which
+tiles read it: panels with as many column vectors as a tile, K rows each, one after the other. The last panel may be
+narrower.
 
-The gradient of a weight, `d_w[k, g] += Σ_m x[m, k] δ[m, g]` over steps and rows m, is the same tile, with k for rows
-and m for k: see `accumulate`.
+The gradient of a weight, `d_w[k, g] += Σ_m x[m, k] δ[m, g]` over steps and rows m, uses the same tile with k in place
+of rows and m in place of k. See `accumulate`.
 """
 
 import functools
@@ -17,19 +18,19 @@ from typing import NamedTuple
 from jaxseq.kernels.native._ir import Code, Type, Value, i64
 from jaxseq.kernels.native._machine import Machine
 
-CHAINS = 8  # multiply-adds that can be under way at once: two units, four cycles each
+CHAINS = 8  # multiply-adds that can be in flight at once: two units, four cycles each
 MOST_ROWS, MOST_VECTORS, MOST_UNROLLED = 14, 8, 4
 
 
 class Tile(NamedTuple):
-    """Rows, and vectors of columns, of the sums that are held in registers."""
+    """The sums that are held in registers: a number of rows, and of vectors of columns."""
 
     rows: int
     vectors: int
 
 
 class Factor(NamedTuple):
-    """One of the products that are added up: rows of K numbers, `stride` elements apart, and a weight."""
+    """One of the products that are added: rows of K numbers, `stride` elements apart, and a weight."""
 
     x: Value
     stride: int
@@ -39,7 +40,7 @@ class Factor(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows at several steps: the elements from one step to the next, and from one row to the next."""
+    """Rows at several steps: the distances in elements between steps, and between rows."""
 
     start: Value
     of_step: int
@@ -47,7 +48,7 @@ class Rows(NamedTuple):
 
 
 def tile(machine: Machine, lanes: int, rows: int, G: int) -> Tile:
-    """Returns the tile that takes the fewest cycles for so many rows and columns, by a count of what a step needs."""
+    """Returns the tile that takes the fewest cycles for this number of rows and columns, by an estimate."""
     vectors = math.ceil(G / lanes)
     tiles = [
         Tile(r, v)
@@ -59,7 +60,7 @@ def tile(machine: Machine, lanes: int, rows: int, G: int) -> Tile:
 
 
 def _cycles(tile: Tile, rows: int, vectors: int) -> float:
-    """Cycles of one k, for all rows and columns: two multiply-adds or two loads a cycle, and no chain too long."""
+    """Returns the cycles of one k for all rows and columns: two multiply-adds or loads per cycle, no chain too long."""
 
     def parts(whole, part):
         return [(part, whole // part), (whole % part, 1)]
@@ -74,23 +75,23 @@ def _cycles(tile: Tile, rows: int, vectors: int) -> float:
 
 
 def _chains(sums: int) -> int:
-    """How many partial sums each sum is split into, so that additions do not wait for each other."""
+    """Returns the number of partial sums per sum, so that additions do not wait for each other."""
     return max(1, min(4, CHAINS // sums))
 
 
 def packed_size(K: int, G: int, lanes: int) -> int:
-    """How many numbers a packed weight has."""
+    """Returns the number of elements of a packed weight."""
     return K * math.ceil(G / lanes) * lanes
 
 
 def write_packed(code: Code, kind: Type, tile: Tile, shape: tuple[int, int, int], weight: Value, packed: Value):
-    """Writes weights `[b, K, G]` as tiles read them, `packed_size` numbers each, in vectors `kind`."""
+    """Writes weights `[b, K, G]` in the order that tiles read, `packed_size` numbers each, in vectors of `kind`."""
     (b, K, G), scalar, lanes = shape, Type(kind.scalar), kind.lanes
     whole = G // lanes // tile.vectors * tile.vectors
     rest = math.ceil(G / lanes) - whole
 
     def panel(batch, vector, width, live):
-        """Of the last vector, so many lanes are live."""
+        """Writes a panel. The last vector has `live` lanes."""
         source = code.at(weight, scalar, batch * (K * G) + vector * lanes)
         target = code.at(packed, scalar, batch * packed_size(K, G, lanes) + vector * (lanes * K))
         with code.loop(K) as k:
@@ -108,11 +109,11 @@ def write_packed(code: Code, kind: Type, tile: Tile, shape: tuple[int, int, int]
 
 
 def product(code: Code, kind: Type, tile: Tile, rows: int, G: int, factors: Sequence[Factor], out: Value, stride: int):
-    """Writes the sum of products of rows with weights to `out`, rows `stride` elements apart, in whole vectors.
+    """Writes the sum of products of rows with weights to `out`, with rows `stride` elements apart, in whole vectors.
 
     Weights that are not packed have rows of whole vectors.
     """
-    if tile.rows == 1:  # few sums, and a call would count
+    if tile.rows == 1:  # there are few sums, so a call would cost too much
         _write_product(code, kind, tile, rows, G, factors, out, stride)
         return
     pointers = [pointer for factor in factors for pointer in (factor.x, factor.weight)]
@@ -145,7 +146,7 @@ def _write_product(code, kind, tile, rows, G, factors, out, stride):
 def accumulate(
     code: Code, kind: Type, tile: Tile, steps: "int | Value", rows: int, K: int, G: int, x: Rows, d: Rows, out: Value
 ):
-    """Adds `Σ x[step, row, k] d[step, row, g]` to `out[k, g]`, whose rows are whole vectors, as those of d are."""
+    """Adds `Σ x[step, row, k] d[step, row, g]` to `out[k, g]`. The rows of `out` and d are whole vectors."""
     with code.by_function("accumulate", code.constant(i64, steps), x.start, d.start, out) as code:
         steps, of_x, of_d, out = code.args
         _write_sums(code, kind, tile, steps, rows, K, G, x._replace(start=of_x), d._replace(start=of_d), out)
@@ -170,7 +171,7 @@ def _write_sums(code, kind, tile, steps, rows, K, G, x, d, out):
 
 
 def for_each_tile(code: Code, tile: Tile, rows: int, vectors: int, body: Callable):
-    """Writes `body(row, how many, vector, how many)` for all tiles, those that are narrower at the edges too."""
+    """Writes `body(row, rows, vector, vectors)`, starts and numbers, for all tiles, also narrower ones at the edges."""
 
     def blocks(total, step, body):
         whole = total - total % step
@@ -184,7 +185,7 @@ def for_each_tile(code: Code, tile: Tile, rows: int, vectors: int, body: Callabl
 
 
 class _Left(NamedTuple):
-    """Numbers by row and k: the elements from one row to the next, and from one k to the next."""
+    """Numbers by row and k: the distances in elements between rows, and between values of k."""
 
     start: Value
     of_row: int
@@ -192,7 +193,7 @@ class _Left(NamedTuple):
 
 
 def _multiply(code: Code, kind: Type, left: _Left, right: Value, of_k, K: int, rows: int, vectors: int, sums) -> list:
-    """Returns sums + left right for a tile; a k of `right` is vectors side by side, `of_k` elements from the last k."""
+    """Returns sums + left right for a tile. `right` has its vectors side by side for each k, `of_k` elements apart."""
     scalar, lanes, n = Type(kind.scalar), kind.lanes, rows * vectors
     chains = min(_chains(n), K)
     unrolled = chains * max(1, min(MOST_UNROLLED, CHAINS // n, K) // chains)

@@ -1,8 +1,8 @@
 """The program of a loop: blocks of rows, shared among threads.
 
-A block takes as many rows as keep a core's products busy. The last one begins early rather than being short: it does
-some rows of the block before it once more, and writes the same numbers. Where sums are made over rows, each unit of
-work has a sum of its own, in which it adds up several blocks.
+A block has as many rows as keep a core's multiply-add units busy. The last block begins early rather than being short:
+it recomputes some rows of the block before it and writes the same numbers. If there are sums over rows, each unit of
+work has its own sum, in which it adds up several blocks.
 """
 
 from typing import NamedTuple
@@ -16,17 +16,17 @@ from jaxseq.kernels.native._nodes import Node, base
 from jaxseq.kernels.native._ring import slab
 from jaxseq.kernels.native._values import Type, Value, f32, i1, i8, i64, ptr
 
-_ROWS = 32  # in a block, at most
-_SHARED = 2**18  # bytes of weights whose packing is worth a second thread
-_FEW_READS = 16  # times that a weight is read, up to which to pack it took longer
+_ROWS = 32  # the largest number of rows in a block
+_SHARED = 2**18  # bytes of weights above which packing is worth a second thread
+_FEW_READS = 16  # weights that are read at most this often were slower when packed
 
 
 class Text(NamedTuple):
-    """The program of a loop, and what comes before the rows' arrays in its arguments.
+    """The program of a loop, and the arguments that come before the arrays of the rows.
 
-    The arguments are the values of `params`, the weights of products among them last, the first of each carry, the
-    first of each `before`, then the arrays of `before`, `fixed` and `streams`. The results are the last carry, the outs
-    and the sums, of `sums` shapes: a slab a unit of work.
+    The arguments are the values of `params` (weights of products last), the initial value of each carry and of each
+    `before`, and then the arrays of `before`, `fixed` and `streams`. The results are the last carry, the outs, and the
+    sums with shapes `sums`, one slab per unit of work.
     """
 
     module: Module
@@ -72,14 +72,14 @@ def _rows_of_block(B):
 
 
 def _is_packed(loop, product, rows, tile, lanes):
-    """Whether a product's weights are laid out anew before the loop, as its tiles read them."""
+    """Returns whether a product's weights are packed before the loop, in the order that its tiles read."""
     _, m, G = product.shape
     reads = loop.T * -(-loop.B // rows) * -(-rows // tile.rows) * m
     return reads > _FEW_READS or G % lanes != 0
 
 
 def _needs(loop, stages):
-    """The nodes of params alone that rows read, the products, whose weights are packed, and the dtypes of all nodes."""
+    """Returns the nodes of params that rows read, the products (whose weights are packed), and the dtypes of all nodes."""
     params, products, seen = {}, {}, {}
 
     def read(node, is_table=False):
@@ -106,9 +106,9 @@ def _needs(loop, stages):
 
 
 def _write_packing(module, weights, first, lanes):
-    """Writes `packed`, which puts packed weights in place of those from the buffer `first` on, and returns them.
+    """Writes `packed`, which replaces the weights from buffer `first` on by packed ones, and returns their memory.
 
-    Weights without a tile stay as they are.
+    Weights without a tile are not packed.
     """
     weights = [(place, *of_weight) for place, of_weight in enumerate(weights, first) if of_weight[1] is not None]
     unit = Code(module, "pack", [ptr, i64])
@@ -141,7 +141,7 @@ def _write_packing(module, weights, first, lanes):
 
 
 def _write_units(module, loop, buffers, rows, blocks, units, lanes):
-    """Writes `run`, and the work of one unit: every `units`-th block."""
+    """Writes `run`, and the work of one unit, which is every `units`-th block."""
     unit = Code(module, "unit", [ptr, i64])
     addresses, number = unit.args
     arrays = [unit.load(ptr, unit.at(addresses, ptr, place)) for place in range(buffers)]

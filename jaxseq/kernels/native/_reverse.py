@@ -1,7 +1,7 @@
-"""The reverse pass over all steps, by the first of three ways that there is.
+"""The reverse pass over all steps, by the first of these three methods that is possible.
 
 sums inside    one native loop, which reads xs and sums the gradients of weights: no δus are written
-δus written    a native loop, and JAX's products after it: for weights larger than what each thread may sum in
+δus written    a native loop, followed by JAX's products: for weights too large for sums in each thread
 XLA's loop     for a `bwd` that has no native form
 """
 
@@ -19,14 +19,14 @@ _SUMS = 4 * 2**20  # bytes
 
 
 def sums_inside(params: Params) -> bool:
-    """Whether gradients of weights are summed in the loop: each thread has sums of its own, so they must be small."""
+    """Returns whether the loop sums gradients of weights. Each thread has its own sums, so they must be small."""
     return array_bytes(params) <= _SUMS
 
 
 def reverse_pass(
     gradient: Gradient, params: Params, saved: Any, xs: Any, cotangents: tuple, reverse: bool, wants_xs: bool
 ) -> tuple[Params, Any, Any]:
-    """Returns the gradients by params, carry and xs, the last None where it is not wanted."""
+    """Returns the gradients of params, carry and xs. The last is None unless `wants_xs`."""
     try:
         return reverse_loop(gradient, params, saved, xs, cotangents, reverse, wants_xs)
     except Unsupported:
@@ -39,10 +39,10 @@ def reverse_pass(
 def reverse_loop(
     gradient: Gradient, params: Params, saved: Any, xs: Any, cotangents: tuple, reverse: bool, wants_xs: bool
 ) -> tuple[Params, Any, Any]:
-    """The same by a native loop.
+    """Returns the same gradients, by a native loop.
 
     Raises:
-      Unsupported: there is none.
+      Unsupported: there is no native loop.
     """
     d_carry, d_ys = cotangents
     if sums_inside(params):

@@ -1,8 +1,8 @@
-"""The vectors of a time block whose products are summed, and the summing.
+"""The ring: the vectors of a time block whose products are summed, and the code that sums them.
 
-The gradient of a weight is Σ x δᵀ over rows and steps. A step has few rows, and adding to a whole weight at every step
-would be all memory traffic; so x and δ of as many steps as make a product worth its while are kept in a ring, in the
-cache, and multiplied as matrices. An x that the loop reads from an array stays there.
+The gradient of a weight is Σ x δᵀ over rows and steps. A step has few rows, so adding to the whole weight at every step
+would mostly be memory traffic. Instead, x and δ of several steps are kept in a ring in the cache and multiplied as
+matrices. An x that the loop reads from an array stays in that array.
 """
 
 import itertools
@@ -23,14 +23,14 @@ _TOGETHER = 128  # rows times steps of a time block
 
 
 def factors(sums: Sequence[Term], streams: Sequence[Node]) -> list[Node]:
-    """Returns the nodes that the ring keeps: all factors but those x that are read from arrays as they are."""
+    """Returns the nodes that the ring keeps: all factors, except each x that is read directly from an array."""
     kept = {term.d: None for term in sums}
     kept |= {term.x: None for term in sums if term.x is not None and not _is_read(term, streams)}
     return list(kept)
 
 
 def slab(term: Term, lanes: int) -> tuple[int, int, int]:
-    """Returns the shape of a sum in memory, whose columns are whole vectors."""
+    """Returns the shape of a sum in memory. Its columns are whole vectors."""
     b, m, n = term.shape
     return b, m, _products.packed_size(1, n, lanes)
 
@@ -40,10 +40,10 @@ def _is_read(term, streams):
 
 
 class Ring:
-    """Writes, in the function of a block, how factors are kept and sums are made."""
+    """Writes the code of a block's function that keeps factors and computes sums."""
 
     def __init__(self, code: Code, loop: Any, lanes: int, rows: int, given: Iterator[Value]):
-        """`given` yields the addresses of the sums."""
+        """Takes `given`, which yields the addresses of the sums."""
         self.code, self.loop, self.lanes, self.rows = code, loop, lanes, rows
         self.nodes = factors(loop.sums, loop.streams)
         self.sums = {term: next(given) for term in loop.sums}
@@ -52,11 +52,11 @@ class Ring:
         self.memory: dict[Node, Value] = {}
 
     def stride(self, node: Node) -> int:
-        """The numbers from row to row: whole vectors, and one more where heads are read past their ends."""
+        """Returns the distance between rows: whole vectors, plus one if heads are read past their ends."""
         return (-(-node.size // self.lanes) + self.has_heads) * self.lanes
 
     def allocate(self):
-        """Writes where the ring begins."""
+        """Writes the allocation of the ring."""
         sizes = [self.steps * self.rows * self.stride(node) * format_of(node.dtype).memory.bytes for node in self.nodes]
         if sizes:
             self.start = self.code.call("jaxseq_allocate", ptr, self.code.constant(i64, sum(sizes)))
@@ -64,17 +64,17 @@ class Ring:
             self.memory = {node: self.code.at(self.start, i8, at) for node, at in zip(self.nodes, starts, strict=False)}
 
     def free(self):
-        """Writes that it is no longer needed."""
+        """Writes the release of the ring."""
         if self.nodes:
             self.code.call("jaxseq_free", None, self.start)
 
     def place(self, node: Node, slot: Any) -> Place:
-        """The place of a factor at one of the time block's steps."""
+        """Returns the place of a factor at one step of the time block."""
         stride, memory = self.stride(node), format_of(node.dtype).memory
         return Place(self.code.at(self.memory[node], memory, slot * (self.rows * stride)), stride, node.dtype)
 
     def sum_up(self, steps: Any, done_rows: Value, at_first_step: Callable[[Node], Place]):
-        """Adds the products of a time block's `steps`; the first `done_rows` rows are another block's to count."""
+        """Adds the products of a time block's `steps`. The first `done_rows` rows are summed by another block."""
         if not self.sums:
             return
         if self.loop.B % self.rows:
@@ -105,14 +105,14 @@ class Ring:
         return Rows(place.pointer, -of_step if self.loop.reverse else of_step, term.x.size)
 
     def one(self, term):
-        """The address of a 1."""
+        """Returns the address of a 1."""
         scalar = format_of(term.d.dtype).register
         name = f"@one.{scalar}"
         self.code.module.globals[name] = f"{name} = internal constant {scalar} 1.0"
         return Value(self.code, ptr, name)
 
     def forget(self, steps, done_rows):
-        """Puts zeros in place of the factors δ of rows that are counted elsewhere."""
+        """Sets the factors δ of rows that another block sums to zero."""
         code = self.code
         for node in {term.d: None for term in self.sums}:
             scalar, stride = format_of(node.dtype).memory, self.stride(node)

@@ -1,8 +1,8 @@
-"""Whether a function treats the rows of a batch one by one, as its native loop does.
+"""Checks that a function treats the rows of a batch independently, as its native loop does.
 
-A loop is made of a function as it is for one row. One that looks across the batch, such as a step that takes a mean
-over its rows, would give other numbers there without a word. So it is traced for a number of rows that no other axis
-has, too, and each of its operations must keep that axis, and no more than one of it.
+A native loop is built from the function of one row. A function that mixes rows, such as a step that takes a mean over
+the batch, would silently give other numbers. So it is also traced with a number of rows that no other axis has. Every
+operation must then keep that axis, exactly once.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ ROWS = 7919
 
 
 def mixing(jaxpr: Any) -> str | None:
-    """Names the first operation of a jaxpr that looks across rows, None where none does; axes of `ROWS` are rows."""
+    """Returns the name of the first operation of a jaxpr that mixes rows, or None. Axes of size `ROWS` are rows."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name in CALLS:
@@ -34,7 +34,7 @@ def _mixes(equation):
     of_rows = [shape for shape in operands if ROWS in shape]
     counts = [variable.aval.shape.count(ROWS) for variable in equation.outvars]
     if not of_rows:
-        return any(counts) and name not in ("broadcast_in_dim", "empty")  # such as the numbers of the rows
+        return any(counts) and name not in ("broadcast_in_dim", "empty")  # for example an iota over the rows
     if any(count != 1 for count in counts) or (name in _ORDERED and _axis_of(options) == of_rows[0].index(ROWS)):
         return True
     if name == "rev":

@@ -1,13 +1,13 @@
-"""What XLA calls: one FFI handler for all programs, and the sharing of work on XLA's threads, as LLVM IR.
+"""The code that XLA calls, as LLVM IR: one FFI handler for all programs, and work sharing on XLA's threads.
 
-A program is known to XLA by a number, the handler's one attribute. When an executable is made, `instantiate` asks
-Python for the program of that number and leaves its entry with XLA, which hands it to `execute` at each call and lets
-go of it when the executable is gone. So programs can be freed. What depends on XLA's call frame is here alone: it is
-read by offset, as `xla/ffi/api/c_api.h` lays it out for the versions in `KNOWN_VERSIONS`.
+XLA identifies a program by a number, the only attribute of the handler. When an executable is made, `instantiate` asks
+Python for the program with that number and gives its entry to XLA. XLA passes the entry to `execute` at each call and
+releases it with the executable. So programs can be freed. Only this file depends on XLA's call frame: it reads the
+frame by offsets, which are those of `xla/ffi/api/c_api.h` for the versions in `KNOWN_VERSIONS`.
 
-`parallel` runs `work(context, unit)` for many units. The caller and tasks on XLA's pool take units off one counter; the
-caller waits for units that are being worked at, never for a task to begin. So a pool of one thread is no trap, and two
-programs at once are none.
+`parallel` runs `work(context, unit)` for many units. The caller and tasks on XLA's pool take units from one counter.
+The caller waits only for units that are in progress, never for a task to start. So a pool with one thread cannot
+deadlock, and neither can two programs at once.
 """
 
 import sys
@@ -31,7 +31,7 @@ HUGE_PAGE, ADVISE_HUGE = 1 << 21, 14  # bytes, and Linux's number of MADV_HUGEPA
 
 
 def runtime(version: tuple[int, int]) -> Module:
-    """The module of `instantiate`, `execute` and `jaxseq_parallel`; XLA is told `version`."""
+    """Returns the module of `instantiate`, `execute` and `jaxseq_parallel`, which reports `version` to XLA."""
     module = Module()
     module.globals["type_id"] = "@type_id = global i64 0"
     module.globals["unknown"] = '@unknown = constant [32 x i8] c"jaxseq: this program is unknown\\00"'
@@ -61,7 +61,7 @@ def _set(code: Code, pointer: Value, offset: int, value: Value):
 
 
 def _add(code: Code, pointer: Value, offset: int, number: int) -> Value:
-    """Adds to a counter that others read too; returns what it was."""
+    """Adds to a shared counter atomically, and returns its previous value."""
     return code.op(i64, f"atomicrmw add {code.at(pointer, Type('i8'), offset)}, i64 {number} seq_cst")
 
 
@@ -70,7 +70,7 @@ def _name(code: Code, name: str) -> Value:
 
 
 def _ask_xla(code: Code, frame: Value, function: int, *fields: Value) -> tuple[Value, Value]:
-    """Calls a function of XLA's table with a struct of its size, no extension, and the fields: error, struct."""
+    """Calls a function of XLA's table with a struct of size, extension and fields. Returns the error and the struct."""
     size = 8 * (2 + len(fields))
     struct = code.room(size)
     for k, field in enumerate([code.constant(i64, size), code.constant(ptr, None), *fields]):
@@ -80,7 +80,7 @@ def _ask_xla(code: Code, frame: Value, function: int, *fields: Value) -> tuple[V
 
 
 def _answer_metadata(code: Code, frame: Value, version: tuple[int, int]):
-    """Returns from a handler that is asked who it is, as every handler is when it is registered."""
+    """Answers XLA's metadata query, which every handler gets when it is registered, and returns."""
     null = code.constant(ptr, None)
     extension = _field(code, frame, EXTENSION)
     is_asked = extension.differs(null)
@@ -94,7 +94,7 @@ def _answer_metadata(code: Code, frame: Value, version: tuple[int, int]):
 
 
 def _allocate(module: Module):
-    """Memory on a cache line's border; what the system gave is written before it."""
+    """Writes the allocation of memory that starts at a cache line. The original address is stored in front of it."""
     code = Code(module, "jaxseq_allocate", [i64], ptr, internal=False)
     given = code.call("jaxseq_malloc", ptr, code.args[0] + 2 * LINE)
     address = code.op(i64, f"ptrtoint {given} to i64") + 2 * LINE & -LINE
@@ -110,10 +110,10 @@ def _free(module: Module):
 
 
 def _huge_pages(module: Module):
-    """Has the whole huge pages of some memory be such.
+    """Requests huge pages for the part of some memory that consists of whole huge pages.
 
-    XLA's large arrays are fresh from the system at each call, and to get them page by page, as they are written, took a
-    third of the time of some loops.
+    XLA's large arrays are newly mapped at each call. Mapping them page by page, as they are written, took a third of
+    the time of some loops.
     """
     code = Code(module, "jaxseq_huge_pages", [ptr, i64], internal=False)
     pointer, size = code.args
@@ -140,7 +140,7 @@ def _instantiate(module: Module, version: tuple[int, int]):
 
 
 def _execute(module: Module, version: tuple[int, int]):
-    """Gathers the addresses of arguments and results, and runs the program on them."""
+    """Collects the addresses of arguments and results, and runs the program on them."""
     code = Code(module, "execute", [ptr], ptr, internal=False)
     (frame,) = code.args
     _answer_metadata(code, frame, version)
@@ -164,14 +164,14 @@ def _execute(module: Module, version: tuple[int, int]):
 
 
 def _forget(module: Module):
-    """XLA's executable is gone: it no longer holds the entry."""
+    """Releases the entry when XLA has deleted the executable."""
     code = Code(module, "forget", [ptr], internal=False)
     _add(code, code.args[0], USERS, -1)
     code.ret()
 
 
 def _work(module: Module):
-    """Works at units of a job until none is left."""
+    """Processes units of a job until none is left."""
     code = Code(module, "work", [ptr])
     (job,) = code.args
     units, work, context = _field(code, job, UNITS, i64), _field(code, job, WORK), _field(code, job, WORK_CONTEXT)
@@ -185,7 +185,7 @@ def _work(module: Module):
 
 
 def _release(code: Code, job: Value):
-    """The last who holds a job frees it: a task may begin when all is done and the caller has gone."""
+    """Frees a job by its last holder. A task may start after all work is done and the caller has returned."""
     with code.when(_add(code, job, HOLDERS, -1).equals(1)):
         code.call("jaxseq_free", None, job)
 

@@ -1,9 +1,10 @@
-"""`jax.lax.scan` of a function that treats rows alike, as machine code.
+"""`jax.lax.scan` of a function that treats rows independently, as machine code.
 
     carry_t, outs_t = function(params, carry_{t-1}, inputs_t)            for each row and step
 
-The function is traced for one row. What it gives out unchanged is not written: an input is handed back as the array it
-came in, and a carry that went in is, at every step but the first, a carry that came out of the step before (`Before`).
+The function is traced for one row. Outs that it passes through unchanged are not written. An input is returned as the
+array that was passed in. The carry before each step is the carry after the step before it, apart from the first one: it
+is returned as a `Before`.
 """
 
 import dataclasses
@@ -34,32 +35,33 @@ Function = Callable[[Any, Any, Any], tuple[Any, Any]]
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("first", "after"), meta_fields=("reverse",))
 @dataclasses.dataclass(frozen=True)
 class Before:
-    """What a loop handed to each step: `first [B, ...]`, then what the last one left, `after [T, B, ...]`."""
+    """The values that a loop passed to each step: `first [B, ...]`, then the results `after [T, B, ...]`."""
 
     first: jax.Array
     after: jax.Array
     reverse: bool
 
     def whole(self) -> jax.Array:
-        """As one array `[T, B, ...]`."""
+        """Returns one array `[T, B, ...]`."""
         return handed_to_steps(self.first, self.after, self.reverse)
 
 
 def whole(tree: Any) -> Any:
-    """The tree with arrays in place of what is `Before`."""
+    """Returns the tree with every `Before` replaced by an array."""
     return jax.tree.map(lambda leaf: leaf.whole() if _is_before(leaf) else leaf, tree, is_leaf=_is_before)
 
 
 def scan(
     function: Function, prepare: Callable[[Any, Any], Any], params: Any, carry: Any, inputs: Any, reverse: bool
 ) -> tuple[Any, Any]:
-    """Returns the last carry and the outs of all steps, leaves of which may be `Before`; there is one batch axis.
+    """Returns the last carry and the outs of all steps, with one batch axis. Leaves of the outs may be `Before`.
 
     Args:
-      function: as above, for one step of one row or of many; it is traced for one, with the leaves of params that are
-        in an `Augmented`'s `extra` its own. Its inputs are what `prepare` made of them.
-      prepare: `(params, inputs) -> inputs`, pointwise in time: inside the loop, but in plain JAX for all steps at once.
-      params, carry: pytrees of arrays; carry `[B, ...]`.
+      function: as above, for one step of one or many rows. It is traced for one row. The leaves in the `extra` of an
+        `Augmented` params are that row's own. Its inputs are the results of `prepare`.
+      prepare: `(params, inputs) -> inputs`, pointwise in time. It runs inside the native loop; in plain JAX it runs for
+        all steps at once.
+      params, carry: pytrees of arrays, with carry `[B, ...]`.
       inputs: a pytree of arrays `[T, B, ...]` and `Before`.
       reverse: run from the last step to the first.
 
@@ -79,7 +81,7 @@ def _shape(leaf, lead):
 
 
 def _many(shape):
-    """The shape of many rows, from that of one."""
+    """Returns the shape for many rows, from that for one row."""
     return jax.ShapeDtypeStruct((ROWS, *shape.shape), shape.dtype)
 
 
@@ -93,17 +95,17 @@ class Scan:
         first = self.inputs[0].after if _is_before(self.inputs[0]) else self.inputs[0]
         self.T, self.B = first.shape[:2]
         self.of_rows = of_rows(params)
-        self.added: list[tuple[Node, Node]] = []  # beside the carry: from 0, what is handed on; see `scan_and_sum`
+        self.added: list[tuple[Node, Node]] = []  # carried besides the carry, from 0; see `scan_and_sum`
         self.terms: list[Term] = []
         self.trace()
         self.find_outs()
 
     def function(self, params, carry, inputs):
-        """One step, from the inputs as they are."""
+        """Runs one step from unprepared inputs."""
         return self.after_prepare(params, carry, self.prepare(params, inputs))
 
     def trace(self):
-        """Traces the function for one row, and holds it against what it says of many."""
+        """Traces the function for one row, and compares the result with a trace for many rows."""
         leaves, tree = jax.tree.flatten(self.params)
         one = [_shape(leaf, int(flag)) for leaf, flag in zip(leaves, self.of_rows, strict=True)]
         rows = (
@@ -132,21 +134,21 @@ class Scan:
             check(node)
 
     def check_rows(self, jaxpr: Any):
-        """Raises where the function of many rows looks across them."""
+        """Raises if the function of many rows mixes them."""
         across = mixing(jaxpr)
         if across is not None:
             raise Unsupported(f"it looks across the rows of a batch, by `{across}`")
 
     def find_sums(self, traced: Traced):
-        """Of a plain scan there are none."""
+        """Does nothing: a plain scan has no sums."""
 
     def roots(self) -> list[Node]:
-        """The nodes that the loop must compute or read."""
+        """Returns the nodes that the loop must compute or read."""
         factors = [node for term in self.terms for node in (term.x, term.d) if node is not None]
         return [*self.results, *(result for _, result in self.added), *factors]
 
     def find_outs(self):
-        """Chooses what the loop writes: numbers among the results, one for each node."""
+        """Chooses what the loop writes: one result for each node."""
         self.written: dict[Node, int] = {}
         for place, result in enumerate(self.outs_out, len(self.carry_out)):
             node = base(result)
@@ -157,7 +159,7 @@ class Scan:
                 self.written.setdefault(node, place)
 
     def shapes(self) -> list[jax.ShapeDtypeStruct]:
-        """Those of the last carry, and of what is written."""
+        """Returns the shapes of the last carry and of what is written."""
         shapes = [jax.ShapeDtypeStruct((self.B, *leaf.shape), leaf.dtype) for leaf in self.carry_in]
         for place in self.written.values():
             result = self.results[place]
@@ -165,13 +167,13 @@ class Scan:
         return shapes
 
     def run(self) -> Any:
-        """The results, as `scan` returns them."""
+        """Returns the results of `scan`."""
         arguments, self.arguments_tree = jax.tree.flatten((self.params, self.carry, self.inputs))
-        del self.params, self.carry, self.inputs  # this object outlives the trace they may be of
+        del self.params, self.carry, self.inputs  # this object outlives the trace to which they may belong
         return self.returned(arguments, in_two_forms(self.plain, self.native, self.shapes(), *arguments))
 
     def returned(self, arguments, results) -> Any:
-        """The last carry and the outs from the arrays of `shapes`."""
+        """Returns the last carry and the outs, from the arrays of `shapes`."""
         _, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
         first, n = jax.tree.leaves(carry), len(self.carry_in)
         arrays = dict(zip(self.written, results[n:], strict=False))
@@ -192,7 +194,7 @@ class Scan:
         return jax.tree.unflatten(jax.tree.structure(carry), results[:n]), jax.tree.unflatten(self.outs_tree, outs)
 
     def plain(self, *arguments):
-        """The arrays of `shapes`, by JAX."""
+        """Returns the arrays of `shapes`, computed by JAX."""
         params, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
 
         wide, narrow = widened(params)
@@ -203,14 +205,14 @@ class Scan:
             return after, [results[place] for place in self.written.values()]
 
         inputs = self.prepare(params, jax.tree.unflatten(self.inputs_tree, whole(inputs)))
-        if self.T == 1:  # a step of a stream, whose derivatives need no loop either
+        if self.T == 1:  # one step of a stream: its derivatives need no loop either
             last, outs = step(carry, jax.tree.map(lambda leaf: leaf[0], inputs))
             return [*jax.tree.leaves(last), *(out[None] for out in outs)]
         last, outs = jax.lax.scan(step, carry, inputs, reverse=self.reverse)
         return [*jax.tree.leaves(last), *outs]
 
     def native(self, keep, *arguments):
-        """The arrays of `shapes`, by a program."""
+        """Returns the arrays of `shapes`, computed by a program."""
         if not (self.T and self.B):
             return self.plain(*arguments)
         params, carry, inputs = jax.tree.unflatten(self.arguments_tree, arguments)
@@ -238,7 +240,7 @@ class Scan:
         return self.called(keep, loop, memo, arrays)
 
     def called(self, keep, loop, params, arrays):
-        """The arrays of `shapes`, by a loop's program."""
+        """Returns the arrays of `shapes`, computed by the program of `loop`."""
         text = _program.write(loop)
         program = _call.program(text.module)
         keep(program)
@@ -256,12 +258,12 @@ class Scan:
         return [*results[:n], *outs, *self.gradients(params, results[n:m], results[k:])]
 
     def gradients(self, params, added, slabs) -> list[jax.Array]:
-        """Of a plain scan there are none."""
+        """Returns nothing: a plain scan has no gradients."""
         return []
 
 
 def _reshaped(out, lead, shape):
-    """An array or a `Before` of all steps, whose numbers of a row and a step are seen as `shape`."""
+    """Returns an array or a `Before` of all steps with `shape` as the shape per row and step."""
     if _is_before(out):
         return Before(out.first.reshape(*lead[1:], *shape), out.after.reshape(*lead, *shape), out.reverse)
     return out.reshape(*lead, *shape)

@@ -1,4 +1,4 @@
-"""A native loop of a function that is no cell's, where there can be one."""
+"""A native loop of a function that is not a cell, if possible."""
 
 import functools
 import math
@@ -36,5 +36,5 @@ def _can_be_native(arguments):
 
 
 def _rows(leaf, batch, lead):
-    """The array with one axis in place of those of the batch, which stand behind `lead` others."""
+    """Returns the array with one axis in place of the batch axes, which follow `lead` other axes."""
     return leaf.reshape(*leaf.shape[:lead], math.prod(batch), *leaf.shape[lead + len(batch) :])

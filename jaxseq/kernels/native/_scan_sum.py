@@ -1,8 +1,8 @@
-"""A scan that sums over steps and rows too: gradients of params.
+"""A scan that also sums over steps and rows, for gradients of params.
 
     carry_t, outs_t, sums_t = function(params, carry_{t-1}, inputs_t)          the sums are like params
 
-Of a param that all rows share, the sum is over rows and steps; of a row's own, over steps.
+A param that all rows share is summed over rows and steps. A param of one row is summed over steps.
 """
 
 import functools
@@ -25,8 +25,8 @@ def scan_and_sum(
     """Returns the last carry, the outs of all steps, and the sums.
 
     Args:
-      function: as above, for `scan`; sums may have None for what has no gradient.
-      at_once: `(params, carry, inputs) -> (carry, outs, sums)`: the same for all steps, in plain JAX.
+      function: as above, for `scan`. Sums may have None for leaves without a gradient.
+      at_once: `(params, carry, inputs) -> (carry, outs, sums)`: the same for all steps at once, in plain JAX.
       params, carry, inputs, reverse: as for `scan`.
 
     Raises:
@@ -41,7 +41,7 @@ class _ScanAndSum(Scan):
         super().__init__(function, lambda params, inputs: inputs, *arguments)
 
     def check_rows(self, jaxpr):
-        """The sums are over rows."""
+        """Allows functions that mix rows, as the sums are over rows."""
 
     def find_sums(self, traced):
         """Finds what the loop must sum for each leaf of params that has a gradient."""
@@ -64,7 +64,7 @@ class _ScanAndSum(Scan):
                 self.terms += [term for term in terms_of(node) if term.node not in known]
 
     def find_outs(self):
-        """What is handed on unchanged is written too, for `at_once` does not tell the carry of each step."""
+        """Also writes outs that are passed through unchanged, as `at_once` does not return the carry of each step."""
         self.written = {}
         for place, result in enumerate(self.outs_out, len(self.carry_out)):
             if base(result) not in self.inputs_in:
@@ -104,12 +104,12 @@ class _ScanAndSum(Scan):
 
 
 def _total(slab):
-    """The sum over the few slabs of threads; XLA takes several times as long for `slab.sum(0)`."""
+    """Returns the sum over the slabs of the threads. XLA is several times slower for `slab.sum(0)`."""
     return functools.reduce(operator.add, [slab[place] for place in range(slab.shape[0])])
 
 
 def _aligned(gradients, params):
-    """The gradient of each leaf of params; None, which may stand for many of them, is none."""
+    """Returns the gradient of each leaf of params. A None, which may stand for a subtree, means no gradient."""
     leaves = []
 
     def note(gradient, of_params):

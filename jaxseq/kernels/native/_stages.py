@@ -1,12 +1,12 @@
-"""The order in which one step of one row is computed: barriers, and between them loops over features.
+"""The order in which one step of one row is computed: barriers, with loops over features between them.
 
-A product or a reduction needs all of its operand and gives all of its result at once: it is a barrier. What is
-computed element by element between barriers is fused: a loop over features computes it chunk by chunk in registers,
-and stores what is asked for, and what a later stage reads. A move costs nothing there, as it only says at which offset
-a chunk of its operand is read; where it scatters, so that no chunk can be read as one, it is a barrier too, a copy by a
-table of indices.
+A product or a reduction needs its whole operand and returns its whole result at once: it is a barrier. Elementwise
+operations between barriers are fused: a loop over features computes them chunk by chunk in registers, and stores the
+requested results and what later stages read. There, a move costs nothing: it is the offset at which a chunk of its
+operand is read. If a move scatters, so that no chunk can be read as one, it is also a barrier: a copy by an index
+table.
 
-The level of a node is the number of barriers before it; a stage is a level: its barriers, then its loops.
+The level of a node is the number of barriers before it. A stage is a level: its barriers, then its loops.
 """
 
 import itertools
@@ -19,7 +19,7 @@ import numpy as np
 from jaxseq.kernels.native._mathematics import FUNCTIONS
 from jaxseq.kernels.native._nodes import Node, base
 
-_PIECES = 16  # chunks of one node in the body of a loop, at most
+_PIECES = 16  # the largest number of chunks of one node in the body of a loop
 _COSTLY = {*FUNCTIONS, "div", "sqrt", "rsqrt"}
 
 
@@ -32,7 +32,7 @@ class Part(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A loop over `n` features; of each root, which is a multiple as long, it computes as many chunks."""
+    """A loop over `n` features. A root whose size is a multiple of n gets that many chunks."""
 
     n: int
     roots: list[Node]
@@ -54,7 +54,7 @@ class Order(NamedTuple):
 
 
 class _Scattered(Exception):  # noqa: N818 - a signal
-    """A move whose chunk is not a run of its operand."""
+    """A move whose chunk is not contiguous in its operand."""
 
     def __init__(self, node):
         super().__init__(node)
@@ -62,7 +62,7 @@ class _Scattered(Exception):  # noqa: N818 - a signal
 
 
 def order(results: Iterable[Node]) -> Order:
-    """Returns how to compute nodes; views stand for what they are views of."""
+    """Returns the order in which to compute nodes. A view is replaced by the node that it shows."""
     roots = list(dict.fromkeys(map(base, results)))
     tables: set[Node] = set()
     while True:
@@ -73,10 +73,10 @@ def order(results: Iterable[Node]) -> Order:
 
 
 def parts(node: Node, offset: int, n: int, alike: bool) -> list[Part]:
-    """Returns what a chunk of a node is made of, a part an argument, and of a move the part that it is.
+    """Returns the parts that a chunk of a node is computed from: one per argument, or for a move the part it shows.
 
     Raises:
-      _Scattered: the chunk of a move is not a run of one of its arguments.
+      _Scattered: the chunk of a move is not contiguous in one of its arguments.
     """
     if node.op == "move":
         chunk = slice(offset, offset + (1 if alike else n))
@@ -111,7 +111,7 @@ class _Planner:
         return node.op in ("product", "reduce") or node in self.tables
 
     def is_computed(self, node):
-        """In a loop over features, in registers."""
+        """Returns whether a node is computed in registers, in a loop over features."""
         return node.row and node.op not in ("leaf", "view") and not self.is_barrier(node)
 
     def level(self, node):
@@ -121,7 +121,7 @@ class _Planner:
         if node not in self.levels:
             args = [base(arg) for arg in node.args]
             level = max(map(self.level, args), default=0) + self.is_barrier(node)
-            # What is costly and the same for all features is computed before them.
+            # Costly values that are the same for all features are computed before them.
             spread = [self.level(arg) + 1 for arg in args if arg.size == 1 < node.size and self.is_costly(arg)]
             self.levels[node] = max([level, *spread])
         return self.levels[node]
@@ -134,10 +134,10 @@ class _Planner:
         return self.costly[node]
 
     def order(self, roots):
-        barriers, kept, seen = {}, {}, set()  # dicts, for their order is that of the text, which names the program
+        barriers, kept, seen = {}, {}, set()  # dicts keep their order, which is that of the text that names the program
 
         def walk(node, level):
-            """Notes what a node that is computed at a level needs of earlier ones."""
+            """Records which earlier nodes a node needs that is computed at a level."""
             node = base(node)
             if not node.row or node.op == "leaf" or (node, level) in seen:
                 return
@@ -154,7 +154,7 @@ class _Planner:
                 need(node)
 
         def need(node):
-            """Notes that a node must be in memory."""
+            """Records that a node must be in memory."""
             if self.is_computed(node):
                 kept[node] = None
             walk(node, self.level(node))
@@ -165,7 +165,7 @@ class _Planner:
         levels = range(1 + max(map(self.level, [*stored, *barriers]), default=0))
         stages = []
         for level in levels:
-            # a barrier's result, a leaf or a param that is asked for is copied
+            # a requested barrier result, leaf or param is copied
             of_level = [node for node in stored if self.level(node) == level]
             ready = {node for node in itertools.chain(barriers, kept) if self.level(node) < level}
             ready |= {node for node in barriers if self.level(node) <= level}
@@ -174,7 +174,7 @@ class _Planner:
         return Order(stages, list(kept), self.tables)
 
     def groups(self, roots, ready):
-        """Loops for roots; those that share what is computed are in one loop where their sizes allow it."""
+        """Returns loops for the roots. Roots that share computations are in one loop if their sizes allow it."""
         groups = []
         for together in _components(roots, lambda root: self.closure(root, ready)):
             by_size: dict[int, list[Node]] = {}
@@ -190,7 +190,7 @@ class _Planner:
         return groups
 
     def closure(self, root, ready):
-        """What is computed, but for moves, for a root."""
+        """Returns the nodes that are computed for a root, without moves."""
         found, todo = set(), [root]
         while todo:
             node = base(todo.pop())
@@ -201,7 +201,7 @@ class _Planner:
         return {node for node in found if node.op != "move"}
 
     def extent(self, roots, ready):
-        """The longest chunk by which roots can be computed; None: there is none."""
+        """Returns the longest chunk by which the roots can be computed, or None."""
         for n in self.lengths(roots):
             try:
                 self.check_all(roots, n, ready)
@@ -211,7 +211,7 @@ class _Planner:
         return None
 
     def own_extent(self, root, ready):
-        """That of one root; raises _Scattered where there is none."""
+        """Returns the longest chunk of one root. Raises _Scattered if there is none."""
         *_, shortest = self.lengths([root])
         n = self.extent([root], ready)
         if n is None:
@@ -220,7 +220,7 @@ class _Planner:
         return n
 
     def lengths(self, roots):
-        """Lengths of chunks, the longest first."""
+        """Returns lengths of chunks, the longest first."""
         sizes = [root.size for root in roots]
         shared, longest = math.gcd(*sizes), max(sizes)
         return [n for n in range(shared, 0, -1) if shared % n == 0 and longest // n <= _PIECES]
@@ -232,7 +232,7 @@ class _Planner:
                 self.check(Part(root, offset, False), n, ready, seen)
 
     def check(self, part, n, ready, seen):
-        """Raises _Scattered where a chunk cannot be made from chunks."""
+        """Raises _Scattered if a chunk cannot be computed from chunks."""
         if part in seen or not self.is_computed(part.node) or part.node in ready:
             return
         seen.add(part)
@@ -241,7 +241,7 @@ class _Planner:
 
 
 def _components(items, closure):
-    """Lists of items whose closures meet, directly or by others."""
+    """Returns lists of items whose closures overlap, directly or through other items."""
     found: list[tuple[list, set]] = []
     for item in items:
         together, reach = [item], closure(item)

@@ -1,8 +1,8 @@
-"""Sums over steps and rows, as gradients of weights are, inside the loop.
+"""Sums over steps and rows inside the loop, such as gradients of weights.
 
-What one step of one row adds to the gradient of a weight is mostly a product x δᵀ of two vectors of the row, in another
-order or dtype. Such steps after the product are linear, so they are left for after the loop, when JAX does them once.
-Of the products the loop keeps x and δ of as many steps as fit into a cache, and multiplies them as matrices.
+One step of one row adds to the gradient of a weight. The added term is mostly a product x δᵀ of two vectors of the row,
+possibly reordered or in another dtype. Such operations after the product are linear, so JAX applies them once, after
+the loop. The loop keeps x and δ of as many steps as fit into a cache, and multiplies them as matrices.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from jaxseq.kernels.native._nodes import Node, Unsupported, base, evaluate
 
 
 class Term(NamedTuple):
-    """What the loop sums: `node` `[b, m, n]`, the products of x `[b, m]` and d `[b, n]`; x None: d, as `[1, 1, n]`."""
+    """What the loop sums: `node` `[b, m, n]`, products of x `[b, m]` and d `[b, n]`. x None: d as `[1, 1, n]`."""
 
     node: Node
     x: Node | None
@@ -31,12 +31,12 @@ class Term(NamedTuple):
         return b, m, n
 
     def of_bases(self) -> "Term":
-        """The same, with what its factors are views of."""
+        """Returns the term with views replaced by the nodes that they show."""
         return Term(self.node, None if self.x is None else base(self.x), base(self.d))
 
 
 def terms_of(result: Node) -> list[Term]:
-    """Returns what must be summed, so that `summed` can make the sum of `result` of it.
+    """Returns the terms that must be summed. `summed` then computes the sum of `result` from them.
 
     Raises:
       Unsupported: a constant is added at each step.
@@ -64,7 +64,7 @@ def terms_of(result: Node) -> list[Term]:
 
 
 def summed(result: Node, sums: dict[Node, jax.Array], params: dict[Node, Any]) -> jax.Array:
-    """Returns the sum of `result` over steps and rows from the sums of its terms' nodes, in float32 at least."""
+    """Returns the sum of `result` over steps and rows from the sums of its terms' nodes, in at least float32."""
     memo = dict(params)
     for node, value in sums.items():
         memo[node] = value.reshape(node.shape).astype(node.dtype)
@@ -79,7 +79,7 @@ def _has_product(node, known):
 
 
 def _linear_in(node):
-    """The arguments that a node is linear in, with no more to it; None where it is not, or JAX cannot do it again."""
+    """Returns the arguments in which a node is linear, or None if it is not linear or JAX cannot repeat it."""
     if not node.row or not node.args or node.value is None:
         return None
     rows = [arg for arg in node.args if arg.row]

@@ -1,8 +1,8 @@
-"""Types of LLVM's, and values of a function that is being written.
+"""LLVM types, and values of a function that is being written.
 
 `a * b + c` on values appends the instructions for it. Numbers become constants of the other operand's type. Scalars of
-type i64 are indices: they may be Python's ints, are folded where they are, and do not wrap. So `row * stride + column`
-is right whether a row is counted by a loop or known.
+type i64 are indices. They may be Python ints, which are folded, and they do not wrap. So `row * stride + column` works
+both for a row that a loop counts and for a known row.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ INTRINSIC_NAMES = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f
 
 
 class Type(NamedTuple):
-    """A type of LLVM's: a scalar, or with `lanes` a vector of it."""
+    """An LLVM type: a scalar, or with `lanes` a vector of scalars."""
 
     scalar: str
     lanes: int = 0
@@ -25,22 +25,22 @@ class Type(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Bytes of one element in memory."""
+        """Returns the bytes of one element in memory."""
         return BYTES[self.scalar]
 
     @property
     def is_float(self) -> bool:
-        """Whether it is of floating-point numbers."""
+        """Returns whether it holds floating-point numbers."""
         return self.scalar in INTRINSIC_NAMES
 
     @property
     def suffix(self) -> str:
-        """How the names of intrinsics say it: v16f32."""
+        """Returns the type in the form that names of intrinsics use, such as v16f32."""
         name = INTRINSIC_NAMES.get(self.scalar, self.scalar)
         return f"v{self.lanes}{name}" if self.lanes else name
 
     def of(self, scalar: "Type") -> "Type":
-        """As many lanes of another scalar."""
+        """Returns the type with the same number of lanes of another scalar."""
         return Type(scalar.scalar, self.lanes)
 
 
@@ -49,7 +49,7 @@ i1, i8, i16, i32, i64, ptr = Type("i1"), Type("i8"), Type("i16"), Type("i32"), T
 
 
 class Value:
-    """A value of the function that `code` writes; operators append instructions to it."""
+    """A value in the function that `code` writes. Its operators append instructions to that function."""
 
     __slots__ = ("code", "name", "type")
 
@@ -105,7 +105,7 @@ class Value:
         return self.code.binary("shl", self, other)
 
     def __rshift__(self, other):
-        """Arithmetic: the sign stays."""
+        """Shifts arithmetically: the sign stays."""
         return self.code.binary("ashr", self, other)
 
     def __lt__(self, other):
@@ -121,11 +121,11 @@ class Value:
         return self.code.compare("ge", self, other)
 
     def equals(self, other):
-        """Lane by lane; NaN equals nothing."""
+        """Compares lane by lane. NaN equals nothing."""
         return self.code.compare("eq", self, other)
 
     def differs(self, other):
-        """Lane by lane; NaN differs from everything, itself too."""
+        """Compares lane by lane. NaN differs from everything, also from itself."""
         return self.code.compare("ne", self, other)
 
     def _is_index_and(self, other, number):
