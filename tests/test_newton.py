@@ -342,5 +342,5 @@ def test_a_number_of_steps_that_is_a_symbol_is_refused():
     params = cell.init(jax.random.key(0), 3)
     (T,) = jax.export.symbolic_shape("T")
     run = jax.jit(lambda xs: jaxseq.unroll(cell, params, xs, kernel=kernels.newton())[1])
-    with pytest.raises(ValueError, match="`xs` must be of a fixed number of steps for an associative scan; got T"):
+    with pytest.raises(ValueError, match="`xs` must have a fixed number of steps for an associative scan; got T"):
         jax.export.export(run)(jax.ShapeDtypeStruct((T, 2, 3), float))

@@ -1,8 +1,8 @@
 """All steps of a linear cell at once, by an associative scan (Blelloch 1990; Martin & Cundy 2018).
 
-Two linear steps after one another are one linear step, so T of them are put together in log T rounds. A diagonal cell's
-states are scanned themselves. Of a cell with a matrix for its state, chunks of steps are put together by matrix
-products, and the chunks are scanned: the states at their borders alone are made.
+Two consecutive linear steps are one linear step, so T of them are combined in log T rounds. For a diagonal cell, the
+scan is over the states. For a cell with a matrix as its state, matrix products combine the steps of a chunk, and the
+scan is over the chunks: only the states at their borders are computed.
 """
 
 import functools
@@ -22,9 +22,9 @@ from jaxseq.typing import Carry, Cell, Inputs, Params
 def associative(
     cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False
 ) -> tuple[Carry, jax.Array]:
-    """Runs a linear cell by an associative scan: for accelerators, where a loop costs launches, step by step.
+    """Runs a linear cell by an associative scan. It is for accelerators, where each step of a loop costs a launch.
 
-    On a CPU a loop does less, see docs/linear.md. Reverse mode, to any order.
+    On a CPU a loop does less work; see docs/linear.md. Supports reverse mode, to any order.
 
     Raises:
       ValueError: the cell is not linear.

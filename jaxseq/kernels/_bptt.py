@@ -1,12 +1,12 @@
-"""Backpropagation through time by hand (Rumelhart, Hinton & Williams 1986; Werbos 1990).
+"""Hand-written backpropagation through time (Rumelhart, Hinton & Williams 1986; Werbos 1990).
 
     forward   for t = 1 … T:   carry_t, y_t, saved_t = fwd(carry_{t-1}, u_t)
     backward  for t = T … 1:   δcarry_{t-1}, δu_t = bwd(saved_t, δcarry_t, δy_t)
     after it  δparams = collect(saved, δu)
 
-The reverse loop carries only δcarry. JAX's derivative of a scan adds to the gradient of every weight at every step;
-here each weight costs one matmul over all T, or, where they are many, over as many steps as a CPU's cache holds.
-`us` come from `cell.project`, whose gradient is the cell's too, or JAX's.
+The reverse loop carries only δcarry. JAX's derivative of a scan adds to the gradient of every weight at every step.
+Here, each weight costs one matmul over all T, or, for a long sequence, over as many steps as fit into a CPU's cache.
+`us` come from `cell.project`. Its gradient is the cell's own, or JAX's.
 """
 
 import functools
@@ -32,11 +32,11 @@ from jaxseq.typing import Carry, Cell, Inputs, Params, Saved
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 @on_meshes
 def bptt(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
-    """Runs `cell` with the gradient of its hand-written `backward`; a cell without one runs by `scan`.
+    """Runs `cell` with the gradient of its hand-written `backward`. A cell without one runs by `scan`.
 
-    A linear cell has the gradient of its algebra; what it does pointwise in time is done for all steps at once.
+    A linear cell has the gradient of its algebra. Operations pointwise in time run for all steps at once.
 
-    Reverse mode, to any order, and forward over reverse, as in `jax.hessian`. For forward mode use `scan`.
+    Supports reverse mode, to any order, and forward over reverse, as in `jax.hessian`. For forward mode use `scan`.
     """
     if cell.backward is None and cell.linear is None:
         plan = plan_bptt(cell, params, xs)
@@ -101,15 +101,16 @@ def gradients_or_blame(
     cotangents: tuple,
     wants_xs: bool = True,
 ) -> tuple:
-    """Returns the gradients by params, carry and, if wanted, xs that `run` makes with a cell's hand-written backward.
+    """Returns the gradients of params, carry and, if wanted, xs that `run` computes with a hand-written backward.
 
     Raises:
-      TypeError, ValueError: they are not of the shapes and dtypes of what they are of; the function at fault is named.
+      TypeError, ValueError: a gradient has another shape or dtype than its argument. The error names the function at
+        fault.
     """
     try:
         results = run()
         if not check.gradients(results, (params, cotangents[0], xs if wants_xs else None)):
-            raise TypeError("the gradients of params, carry and xs are not of their shapes and dtypes")
+            raise TypeError("the gradients of params, carry and xs must have their shapes and dtypes")
     except (TypeError, ValueError) as error:
         check.blame_backward(error, cell, params, xs, saved(), cotangents)
         raise

@@ -1,11 +1,11 @@
-"""How `bptt` runs given sizes: in which segments of time, and what it holds.
+"""The plan of `bptt` for given sizes: the segments of time, and the memory that it holds.
 
-Of T steps, in segments of K, with the bytes of one step in lower case, a training step holds
+With T steps in segments of K, and names in lower case for the bytes of one step, a training step holds
 
-    T (saved + 3 ys) + 2 K us + 2 params                 K < T: JAX keeps a segment's ys apart from the net's
-    T (5/4 saved + 2 ys + xs) + 2 T us + 2 params        all at once: xs are laid out transposed too
+    T (saved + 3 ys) + 2 K us + 2 params                 K < T: JAX stores a segment's ys separately from the net's
+    T (5/4 saved + 2 ys + xs) + 2 T us + 2 params        all at once: xs are also stored transposed
 
-Twice, because the values and their cotangents live at once; the quarter is what XLA was seen to lay out once more.
+The factor 2 counts values and their cotangents, which are live at the same time. XLA was seen to copy the quarter.
 """
 
 import math
@@ -25,7 +25,7 @@ _ROUNDS_BUFFERS = jax.__version_info__ < (0, 11)
 
 
 def plan_bptt(cell: Cell, params: Params, xs: Inputs) -> Plan:
-    """Returns the plan of `bptt`, from what was measured; see docs/performance.md."""
+    """Returns the plan of `bptt`, based on measurements; see docs/performance.md."""
     T = jax.tree.leaves(xs)[0].shape[0]
     segment, reason = _segments(T, cell, params, xs)
 
@@ -44,11 +44,11 @@ def plan_bptt(cell: Cell, params: Params, xs: Inputs) -> Plan:
 
 
 def _segments(T, cell, params, xs):
-    """How many steps are run at a time, and why so many.
+    """Returns how many steps run at a time, and why.
 
-    On a CPU all us of a long sequence at once are written to main memory and read from there, and so are all δus.
-    Segments are worth their own cost, adding up the gradients of the weights, where their us are larger than the
-    weights, and where there are several. Their length divides T where it can.
+    If a CPU computes all us of a long sequence at once, it writes them to main memory and reads them back, and all δus
+    too. Segments add up the gradients of the weights, which costs time. They pay off if there are several of them and
+    their us are larger than the weights. If possible, their length divides T.
     """
     if jax.default_backend() != "cpu":
         return T, "short loops cost launches on an accelerator"

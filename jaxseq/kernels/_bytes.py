@@ -1,4 +1,4 @@
-"""The bytes of a step, from the shapes of what a cell's own functions return; nothing is compiled or run."""
+"""The bytes of a step, from the shapes that a cell's own functions return. Nothing is compiled or run."""
 
 import functools
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jaxseq.typing import Cell, Inputs, Kernel, Params
 
 
 class StepBytes(NamedTuple):
-    """Bytes of one step over the whole batch."""
+    """The bytes of one step over the whole batch."""
 
     us: int
     carry: int
@@ -19,21 +19,21 @@ class StepBytes(NamedTuple):
 
 
 def array_bytes(tree: Any) -> int:
-    """Returns the bytes of a pytree of arrays, or of their shapes."""
+    """Returns the bytes of a pytree of arrays or shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def sizes_are_known(tree: Any) -> bool:
-    """Whether all sizes of a pytree of arrays, or of their shapes, are numbers, not symbols of `jax.export`."""
+    """Returns whether all sizes of a pytree of arrays or shapes are numbers, not symbols of `jax.export`."""
     return all(isinstance(size, int) for leaf in jax.tree.leaves(tree) for size in leaf.shape)
 
 
 def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> StepBytes:
-    """Returns the bytes of one step; `by_jax`, or where the cell has no backward, of what JAX's own gradient saves."""
+    """Returns the bytes of one step. With `by_jax`, or without a backward, it counts what JAX's own gradient saves."""
     x = one_step(xs)
     carry, u, y = _step_shapes(cell, params, x)
     if by_jax or cell.backward is None:
-        # Weights and constants are kept once: what grows with the batch is what every step keeps.
+        # Weights and constants are stored once. Every step stores what grows with the batch.
         twice = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), x)
         saved = _residual_bytes(cell.step, params, *_step_shapes(cell, params, twice)[:2])
         saved -= _residual_bytes(cell.step, params, carry, u)
@@ -46,7 +46,7 @@ def step_bytes(cell: Cell, params: Params, xs: Inputs, by_jax: bool = False) -> 
 
 
 def kernel_bytes(kernel: Kernel, cell: Cell, params: Params, xs: Inputs) -> int:
-    """Returns the bytes between the passes of any kernel: what JAX keeps, ys, and their cotangents."""
+    """Returns the bytes that any kernel holds between the passes: what JAX saves, ys, and their cotangents."""
     carry = _step_shapes(cell, params, one_step(xs))[0]
     run = functools.partial(kernel, cell)
     _, ys = jax.eval_shape(run, params, carry, xs)
@@ -60,12 +60,12 @@ def one_step(xs: Inputs) -> Inputs:
 
 
 def _step_shapes(cell, params, x):
-    """The shapes of a step's carry, projected input and output."""
+    """Returns the shapes of a step's carry, projected input and output."""
     u = jax.eval_shape(cell.project, params, x)
     carry = jax.eval_shape(lambda params: cell.carry(params, jax.tree.leaves(x)[0].shape[:-1]), params)
     return carry, u, jax.eval_shape(cell.step, params, carry, u)[1]
 
 
 def _residual_bytes(function, *arguments):
-    """What JAX's own gradient of a function keeps."""
+    """Returns the bytes that JAX's own gradient of a function saves."""
     return array_bytes(jax.eval_shape(lambda *arguments: jax.vjp(function, *arguments)[1], *arguments))

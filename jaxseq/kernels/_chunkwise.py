@@ -1,8 +1,8 @@
-"""A linear cell in chunks of steps, each by matrix products (Yang 2023; Dao 2024).
+"""Runs a linear cell in chunks of steps, each by matrix products (Yang 2023; Dao 2024).
 
-Within a chunk every step sees those before it as attention does, by scores; what was before the chunk it sees through
-the state at its border. So the work is matrix products, and one state in `steps` is made. The gradient keeps those
-states alone.
+Within a chunk, every step sees the earlier steps by scores, as in attention. It sees the steps before the chunk through
+the state at the chunk's border. So the work is matrix products, and only one of `steps` states is computed. The
+gradient stores only those states.
 """
 
 import jax
@@ -16,12 +16,12 @@ from jaxseq.typing import Kernel
 
 
 def chunkwise(steps: int = 64) -> Kernel:
-    """Returns the kernel that runs linear cells chunk by chunk: for those whose state is a matrix.
+    """Returns the kernel that runs linear cells chunk by chunk. It is for cells with a matrix as their state.
 
-    A diagonal cell's chunks are associative scans. Reverse mode, to any order.
+    For a diagonal cell, the chunks are associative scans. Supports reverse mode, to any order.
 
     Args:
-      steps: the steps in a chunk, counted from the first that is processed; the last chunk is filled up.
+      steps: the number of steps in a chunk, counted from the first step processed. The last chunk is padded.
 
     Raises:
       TypeError, ValueError: `steps` is not a positive int. The kernel raises ValueError for a cell that is not linear.

@@ -1,4 +1,4 @@
-"""A carry as one array of real numbers, `[*B, n]`: what a solver works on."""
+"""A carry as one array of real numbers, `[*B, n]`, for a solver."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from jaxseq.typing import Carry
 
 
 class Flat(NamedTuple):
-    """How a carry is flattened; static, as it holds no array.
+    """How a carry is flattened. It is static, as it contains no array.
 
     Attributes:
       tree: the structure of the carry.
@@ -23,18 +23,18 @@ class Flat(NamedTuple):
 
     @classmethod
     def of(cls, carry: Carry, batch_axes: int) -> "Flat":
-        """Returns how a carry of so many batch axes is flattened; arrays may be their shapes."""
+        """Returns how a carry with this many batch axes is flattened. Shapes may be passed in place of arrays."""
         leaves, tree = jax.tree.flatten(carry)
         return cls(tree, tuple((leaf.shape[batch_axes:], jnp.dtype(leaf.dtype)) for leaf in leaves))
 
     @property
     def size(self) -> int:
-        """n: the real numbers in a row's carry; a complex one is two."""
+        """n: the number of real numbers in a row's carry. A complex number counts as two."""
         return sum(math.prod(shape) * (2 if _is_complex(dtype) else 1) for shape, dtype in self.leaves)
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the array: that of the widest leaf, float32 at least."""
+        """The dtype of the array: that of the widest leaf, and at least float32."""
         return widen(wider(jnp.float32, *(jnp.finfo(dtype).dtype for _, dtype in self.leaves)))
 
     @property
@@ -51,7 +51,7 @@ class Flat(NamedTuple):
         return jnp.concatenate(parts, axis=-1)
 
     def whole(self, flat: jax.Array) -> Carry:
-        """Returns the carry of an array `[*B, n]`."""
+        """Returns the carry that an array `[*B, n]` was flattened from."""
         leaves, start = [], 0
         for shape, dtype in self.leaves:
             parts = []

@@ -1,12 +1,12 @@
-"""Any cell at once in time, by Newton's method (DEER: Lim et al. 2024; ELK: Gonzalez et al. 2024; ParaRNN 2025).
+"""Runs any cell for all steps at once by Newton's method (DEER: Lim et al. 2024; ELK: Gonzalez et al. 2024; ParaRNN).
 
-A guess of all carries is made better in rounds. Each computes all steps and their Jacobians side by side, and puts them
-together by an associative scan: log T operations after one another where a loop has T. Equations are in
-`_newton_rounds`, derivatives in `_newton_states`. Masks and resets need no word here: a padded step's Jacobian is the
-identity, and that of a step before which a reset acts is zero.
+Rounds improve a guess of all carries. Each round computes all steps and their Jacobians in parallel, and combines them
+by an associative scan: log T sequential operations, where a loop has T. The equations are in `_newton_rounds`, the
+derivatives in `_newton_states`. Masks and resets need no special case: the Jacobian of a padded step is the identity,
+and that of a step with a reset before it is zero.
 
-How many rounds it takes is told by the largest Lyapunov exponent (Gonzalez et al. 2025): below 0 a difference between
-two carries dies out, and a few are enough at any T; above 0 it grows, and a round puts few more steps right.
+The largest Lyapunov exponent tells how many rounds are needed (Gonzalez et al. 2025). Below 0, a difference between two
+carries decays, and a few rounds suffice for any T. Above 0 it grows, and a round makes only a few more steps exact.
 """
 
 import functools
@@ -32,24 +32,25 @@ from jaxseq.typing import Carry, Cell, Inputs, Kernel, Params
 
 
 def newton(*, jacobian: str = "full", tolerance: float | None = None, rounds: int = 32, damping: float = 0.0) -> Kernel:
-    """Returns the kernel that solves for all steps at once, in rounds of associative scans: for machines that are wide.
+    """Returns the kernel that solves for all steps at once, in rounds of associative scans, for parallel hardware.
 
-    It runs any cell that treats rows alike. What has not converged is run by the loop, and so is its gradient, so that
-    results are always those of `scan`; `diagnostics.newton_report` says whether. On a CPU a loop does less work, see
-    docs/newton.md. Reverse mode, to any order, and forward over reverse.
+    It runs any cell that treats every row the same. A loop runs what has not converged, also in the gradient, so the
+    results are always those of `scan`. `diagnostics.newton_report` says whether it converged. On a CPU a loop does less
+    work; see docs/newton.md. Supports reverse mode, to any order, and forward over reverse.
 
     Args:
-      jacobian: "full": the Jacobian `[n, n]` of each step and row, with n the numbers in a row's carry: few rounds of
-        n³ work. "diagonal": its diagonal alone (quasi-DEER), which takes no more memory than carries: more rounds.
-      tolerance: rounds end where no carry changes by more than this, relative to the largest value that the number has
-        at any step of its row. What is left is its square with "full", and some times it with "diagonal" or damping.
-        None: eps^(3/4) of the carry's dtype, 2e-12 of float64, 6e-6 of float32, 0.03 of bfloat16.
-      rounds: the most that are made before the loop is taken. After k rounds the first k steps are exact.
-      damping: Jacobians are scaled by 1 - damping: more rounds where it converges, but it may where 0 does not.
+      jacobian: "full": the Jacobian `[n, n]` of each step and row, with n the numbers in a row's carry. It needs few
+        rounds, each of n³ work. "diagonal": only its diagonal (quasi-DEER). It needs no more memory than carries, but
+        more rounds.
+      tolerance: rounds end when no carry changes by more than this, relative to the largest value of that number over
+        the steps of its row. The remaining error is the square of it with "full", and a few times it with "diagonal" or
+        damping. None: eps^(3/4) of the carry's dtype: 2e-12 for float64, 6e-6 for float32, 0.03 for bfloat16.
+      rounds: the largest number of rounds before the loop takes over. After k rounds the first k steps are exact.
+      damping: Jacobians are scaled by 1 - damping. It takes more rounds, but may converge where 0 does not.
 
     Raises:
-      TypeError, ValueError: an argument is not what it must be. The kernel raises ValueError for a cell whose carry is
-        not of floats, or that looks across the rows of a batch.
+      TypeError, ValueError: an argument does not fit. The kernel raises ValueError for a cell whose carry is not
+        floating, or that mixes the rows of a batch.
 
     >>> cell = jaxseq.gru(4)
     >>> params = cell.init(jax.random.key(0), 3)
@@ -64,7 +65,7 @@ def newton(*, jacobian: str = "full", tolerance: float | None = None, rounds: in
 def newton_options(
     jacobian: str, tolerance: float | None, rounds: int, damping: float
 ) -> tuple[str, float | None, int, float]:
-    """Returns the arguments of `newton`, checked."""
+    """Returns the arguments of `newton`, after checking them."""
     check.one_of("jacobian", jacobian, ("full", "diagonal"))
     tolerance = None if tolerance is None else check.positive_finite("tolerance", tolerance)
     damping = check.number("damping", damping, "in [0, 1]", lambda damping: 0 <= damping <= 1)
@@ -97,7 +98,7 @@ def _newton(jacobian, tolerance, rounds, damping):
 def newton_solution(
     options: tuple[str, float | None, int, float], cell: Cell, params: Params, carry: Carry, xs: Inputs, reverse: bool
 ) -> tuple[Carry, jax.Array, Solution]:
-    """Returns the last carry, ys `[T, B, H]`, and what the rounds came to, in the order of processing."""
+    """Returns the last carry, ys `[T, B, H]`, and the solution of the rounds, in the order of processing."""
     T = jax.tree.leaves(xs)[0].shape[0]
     if not isinstance(T, int):
         raise unknown(T, "for an associative scan")
@@ -127,10 +128,10 @@ def _flipped(tree):
 
 
 def refuse(cell: Cell, params: Params, xs: Inputs) -> None:
-    """Raises unless rounds can be made of a cell.
+    """Raises unless Newton's method can run a cell.
 
     Raises:
-      ValueError: its carry is not of floats, or its rows see one another.
+      ValueError: its carry is not floating, or it mixes rows.
     """
     leaves, tree = jax.tree.flatten((params, one_step(xs)))
     reason = _reason(cell, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
@@ -143,8 +144,8 @@ def refuse(cell: Cell, params: Params, xs: Inputs) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def _reason(cell, tree, shapes):
-    """What is wrong with a cell, None where nothing is, from the shapes of params and of one step's input."""
-    from jaxseq.kernels.native._row_by_row import ROWS, mixing  # when it is first used, as the rest of that package
+    """Returns why a cell cannot run, or None if it can, from the shapes of params and of one step's input."""
+    from jaxseq.kernels.native._row_by_row import ROWS, mixing  # imported on first use, like the rest of that package
 
     params, x = jax.tree.unflatten(tree, itertools.starmap(jax.ShapeDtypeStruct, shapes))
     carry = jax.eval_shape(lambda params: cell.carry(params, jax.tree.leaves(x)[0].shape[:-1]), params)
@@ -165,7 +166,10 @@ def _reason(cell, tree, shapes):
 
 
 def _plan(options, kernel, cell, params, xs):
-    """Whole Jacobians are held three times by a scan; before it, what the step's us are made of for each of n rows."""
+    """Returns the plan.
+
+    A scan holds full Jacobians three times. Before it, the us are held once for each of the n rows of the Jacobian.
+    """
     T, *batch = jax.tree.leaves(xs)[0].shape[:-1]
     jacobian, _, rounds, _ = options
     carry = jax.eval_shape(lambda params: cell.carry(params, tuple(batch)), params)

@@ -1,22 +1,22 @@
-"""A nonlinear recurrence, all steps at once: rounds of Newton's method, each a linear recurrence (Lim et al. 2024).
+"""A nonlinear recurrence, solved for all steps at once: each round of Newton's method is linear (Lim et al. 2024).
 
-    x_t = f_t(x_{t-1}),   x_0 given                                  what is solved, t = 1 … T
-    ρ_t = f_t(x_{t-1}) - x_t                                         how far off a guess x is, all t at once
+    x_t = f_t(x_{t-1}),   x_0 given                                  the equations, t = 1 … T
+    ρ_t = f_t(x_{t-1}) - x_t                                         the residual of a guess x, for all t at once
     Δ_t = (1 - damping) A_t Δ_{t-1} + ρ_t,   Δ_0 = 0                 an associative scan
     x  ← x + Δ
 
-A_t is the Jacobian of f_t at x_{t-1}, which makes this Newton's method, or its diagonal (quasi-DEER, Gonzalez et al.
-2024). Damping scales it, as scale-ELK there does: with 1 a round is one Jacobi iteration. Whatever A_t is, step t is
-exact once those before it are, so after k rounds the first k steps are. A solution is that of the loop, up to rounding
-and to what is let pass:
+A_t is the Jacobian of f_t at x_{t-1} (Newton's method) or its diagonal (quasi-DEER, Gonzalez et al. 2024). Damping
+scales it, as in their scale-ELK. With damping 1 a round is one Jacobi iteration. For any A_t, step t is exact once the
+steps before it are exact, so the first k steps are exact after k rounds. A solution equals that of the loop, up to
+rounding and the tolerance:
 
     |Δ_t| ≤ tolerance · scale
 
-The first guess of a state is what the 16 steps up to it make of zeros. A trajectory that forgets is near it, while the
-Jacobians at zeros may stretch where those of the trajectory do not.
+The first guess of a state runs the 16 steps up to it, starting from zeros. If the recurrence forgets, this is close to
+the trajectory. The Jacobians at zeros may expand even if those along the trajectory do not.
 
-What has not converged is run by the loop, and no number is clipped. A product of many Jacobians may overflow while a
-guess is far off: where Δ_t is not finite, x_t is left as it is for this round. Where ρ_t is not, the rounds end.
+The loop runs what has not converged, and no number is clipped. While a guess is far off, a product of many Jacobians
+may overflow. If Δ_t is not finite, x_t is not changed in this round. If ρ_t is not finite, the rounds end.
 """
 
 import functools
@@ -29,16 +29,16 @@ import jax.numpy as jnp
 from jaxseq import _meshes
 from jaxseq._handed import handed_to_steps
 
-HISTORY = 16  # steps that the first guess of a state is made from
+HISTORY = 16  # the number of steps that the first guess of a state runs
 
 
 class Rounds(NamedTuple):
-    """How rounds are made.
+    """The options of the rounds.
 
     Attributes:
       jacobian: "full" or "diagonal".
-      tolerance: of Δ, relative.
-      most: the most rounds.
+      tolerance: the relative tolerance of Δ.
+      most: the largest number of rounds.
       damping: in [0, 1].
     """
 
@@ -49,14 +49,14 @@ class Rounds(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """The states that the rounds or the loop found, and what the rounds came to.
+    """The states that the rounds or the loop found, and how the rounds went.
 
     Attributes:
       states: `[T, *B, n]`.
-      converged: bool; False: the states are the loop's.
-      rounds: the rounds that were made.
-      residuals: `[most]`, the largest |ρ| before each round, inf where none was made.
-      settled: int `[*B]`, the steps of each row before the first that had not converged; T: all of them.
+      converged: bool. False: the states are the loop's.
+      rounds: the number of rounds that were run.
+      residuals: `[most]`, the largest |ρ| before each round, inf for rounds that were not run.
+      settled: int `[*B]`, for each row the number of steps before the first that had not converged. T: all converged.
     """
 
     states: jax.Array
@@ -79,13 +79,13 @@ def solve(
     """Returns the states of x_t = step(x_{t-1}, inputs_t).
 
     Args:
-      step: `(x [*B, n], inputs of a step) -> x`; it treats rows alike.
+      step: `(x [*B, n], inputs of a step) -> x`. It treats every row the same.
       first: x_0, `[*B, n]`.
-      inputs: a pytree of arrays, time leading.
-      how: how rounds are made.
-      scale: `states [T, *B, n] ->` what Δ is measured by.
-      is_linear: whether the step is linear in x plus a constant: then a round with whole Jacobians is all.
-      by_loop: bool; True leaves the rounds out.
+      inputs: a pytree of arrays with leading time.
+      how: the options of the rounds.
+      scale: `states [T, *B, n] ->` the scale by which Δ is measured.
+      is_linear: whether the step is affine in x. Then one round with full Jacobians suffices.
+      by_loop: bool. True skips the rounds.
     """
     at_once = jax.vmap(step)
     is_exact = is_linear and how.jacobian == "full"
@@ -126,7 +126,7 @@ def solve(
 
 
 def _jacobians(kind, pull, like):
-    """The Jacobians of all steps, `[T, *B, n, n]`, or their diagonals, `[T, *B, n]`; `pull` takes cotangents back."""
+    """Returns the Jacobians of all steps, `[T, *B, n, n]`, or their diagonals, `[T, *B, n]`. `pull` is their vjp."""
     n = like.shape[-1]
     rows, _ = _meshes.vary_alike((jnp.eye(n, dtype=like.dtype), like))
     pull_row = lambda row: pull(jnp.broadcast_to(row, like.shape))[0]
@@ -137,7 +137,7 @@ def _jacobians(kind, pull, like):
 
 
 def _affine(a, b):
-    """x_t = a_t x_{t-1} + b_t from 0, by an associative scan."""
+    """Returns x_t = a_t x_{t-1} + b_t, from 0, by an associative scan."""
     if b.shape[0] == 0:
         return b
     product = functools.partial(jnp.matmul, precision="highest")

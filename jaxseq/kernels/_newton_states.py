@@ -1,12 +1,12 @@
-"""The states of all steps, solved for in rounds, and their derivatives, which are linear recurrences themselves.
+"""The states of all steps, solved for in rounds, and their derivatives, which are also linear recurrences.
 
     x_t = f(params, x_{t-1}, u_t)                   in rounds, see `_newton_rounds`
     z_t = J_t z_{t-1} + (∂f/∂params) p + (∂f/∂u) v_t    tangents z of x, from p of params and v of u: a scan of J_t
     δ_t = d_t + J_{t+1}ᵀ δ_{t+1}                    cotangents, from d_t of what reads x_t: a scan of J_tᵀ, backwards
 
-The derivative is that of the solution, whatever rounds led to it: the implicit function theorem. The gradient of params
-is the vjp of one step over all T at once, from the δ_t. With the diagonals of J_t alone a linear recurrence takes
-rounds too; and where the states were found by the loop, so are their derivatives.
+The derivative is that of the solution, by the implicit function theorem. It does not depend on the rounds. The gradient
+of params is the vjp of one step over all T at once, from the δ_t. If only the diagonals of J_t are used, a linear
+recurrence also takes rounds. If the loop found the states, it also computes their derivatives.
 """
 
 import functools
@@ -24,10 +24,10 @@ Step = Callable[[Params, jax.Array, Any], jax.Array]
 
 
 def newton_states(step: Step, how: Rounds, params: Params, first: jax.Array, us: Any) -> Solution:
-    """Returns the states of x_t = step(params, x_{t-1}, u_t) from `first [*B, n]`; derivatives are of any order."""
+    """Returns the states of x_t = step(params, x_{t-1}, u_t) from `first [*B, n]`, differentiable to any order."""
 
     def largest(states):
-        """Each number of a row's carry is measured by its largest value at any step."""
+        """Returns the scale of each number of a row's carry: its largest value at any step."""
         return jnp.max(jnp.abs(states), axis=0, keepdims=True, initial=0)
 
     constants = jax.lax.stop_gradient((params, first, us))
@@ -37,7 +37,7 @@ def newton_states(step: Step, how: Rounds, params: Params, first: jax.Array, us:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _solution(step, how, converged, states, params, first, us):
-    """The states, which were found for constants, as a function of params, first and us."""
+    """Returns the states, which were found for constants, as a function of params, first and us."""
     return states
 
 
@@ -51,7 +51,7 @@ def _derivative(step, how, primals, tangents):
     _, forcing = jax.jvp(at_once, (params, befores, us), (d_params, d_befores, d_us))
 
     def equation(tangents):
-        """What is to be the forcing."""
+        """Returns what must equal the forcing."""
         handed = handed_to_steps(jnp.zeros_like(first), tangents, False)
         return tangents - jax.jvp(lambda befores: at_once(params, befores, us), (befores,), (handed,))[1]
 
@@ -60,11 +60,11 @@ def _derivative(step, how, primals, tangents):
         return jax.jvp(lambda before: step(params, before, u), (before,), (tangent,))[1] + forcing
 
     def pull(cotangent, given):
-        before, u, read = given  # of the step after, and of what reads this one's state
+        before, u, read = given  # of the next step, and of what reads this step's state
         return jax.vjp(lambda before: step(params, before, u), before)[1](cotangent)[0] + read
 
     def largest(vectors):
-        """A step's tangent or cotangent is measured by its own largest entry."""
+        """Returns the scale of a step's tangent or cotangent: its own largest entry."""
         return jnp.max(jnp.abs(vectors), axis=-1, keepdims=True, initial=0)
 
     options = {"how": how, "scale": largest, "is_linear": True, "by_loop": ~converged}
@@ -74,7 +74,7 @@ def _derivative(step, how, primals, tangents):
 
     def cotangents_of(_, read):
         back = lambda tree: jax.tree.map(lambda leaf: jnp.flip(leaf, 0), tree)
-        after = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, 0), back((befores, us)))  # the first meets a cotangent of 0
+        after = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, 0), back((befores, us)))  # the first gets a cotangent of 0
         return back(solve(pull, jnp.zeros_like(first), (*after, back(read)), **options).states)
 
     return states, jax.lax.custom_linear_solve(equation, forcing, tangents_of, cotangents_of)

@@ -1,13 +1,13 @@
-"""Backpropagation through time in little memory: only the carries at segment borders are kept (Chen et al. 2016).
+"""Backpropagation through time in little memory: it stores only the carries at segment borders (Chen et al. 2016).
 
-The backward pass recomputes one segment at a time from the carry that entered it, so a training step keeps
-T / segment carries and one segment's saved values instead of T of them. With the bytes of one step in lower case it
-holds, in segments of K < T steps,
+The backward pass recomputes one segment at a time from the carry at its start. A training step thus stores T / segment
+carries and the saved values of one segment instead of those of T steps. With segments of K < T steps, and names in
+lower case for the bytes of one step, it holds
 
-    2 T ys + T/K carry + K (saved + 2 us) + params                 and T xs more where K does not divide T
+    2 T ys + T/K carry + K (saved + 2 us) + params                 and T xs more if K does not divide T
 
-and of native loops neither us nor what JAX makes of params. The K that balances the two is √T times the root of a
-carry's share in what a step saves.
+Native loops hold neither us nor what JAX makes of params. The best K is √T times the root of the carry's share of what
+a step saves.
 """
 
 import functools
@@ -26,11 +26,11 @@ from jaxseq.typing import Kernel
 
 
 def remat(segment: int | None = None) -> Kernel:
-    """Returns the kernel that recomputes each segment in the backward pass; a segment is run as None would run it.
+    """Returns the kernel that recomputes each segment in the backward pass. The default kernel runs each segment.
 
     Args:
-      segment: steps in a segment, counted from the first step processed; the last may be short. None: as many as hold
-        the least memory.
+      segment: the number of steps in a segment, counted from the first step processed. The last may be shorter. None:
+        the number that needs the least memory.
 
     Raises:
       TypeError, ValueError: `segment` is neither None nor a positive int.
@@ -43,7 +43,7 @@ def _remat(segment):
     plan = functools.partial(_plan, segment)
 
     def kernel(cell, params, carry, xs, *, reverse=False):
-        @functools.partial(jax.checkpoint, prevent_cse=False)  # inside a loop nothing is merged across it
+        @functools.partial(jax.checkpoint, prevent_cse=False)  # safe: inside a loop nothing is merged across it
         def run(params, carry, xs, _is_first):
             return chosen(cell, params, carry, xs, reverse=reverse)
 
@@ -61,8 +61,8 @@ def _plan(segment, cell, params, xs):
         if not all(isinstance(size, int) for size in (T, *step)):
             got = check.shaped(jax.tree.leaves(xs)[0])
             raise ValueError(
-                f"`xs` must be of fixed sizes: remat() chooses its segment by them; got {got}, with symbols. Give "
-                "remat(n), for a fixed T, or export for fixed sizes"
+                f"`xs` must have fixed sizes, because remat() chooses its segment by them; got {got}, with symbols. "
+                "Give remat(n), for a fixed T, or export for fixed sizes"
             )
         kept = segment_bytes(cell, params, xs, 2) - segment_bytes(cell, params, xs, 1)
         segment = even(T, round(math.sqrt(T * step.carry / max(1, kept))))

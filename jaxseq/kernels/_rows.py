@@ -1,10 +1,10 @@
-"""One batch out of the rows of `jax.vmap`, for loops over time that have a gradient of their own.
+"""Turns the rows of `jax.vmap` into one batch, for loops over time with a custom gradient.
 
-JAX maps a function with a `custom_vjp` by mapping its gradient: every row would form a gradient of every weight, as
-large as the weight, before they are added up. So the loop is a primitive of JAX's, and mapped over carry and xs, with
-the params shared, it takes the mapped axis as one more batch axis. What travels beside the params is of rows, and so it
-gets that axis too. Mapped over the params it is mapped as ever, and so is its gradient: `jax.vmap(jax.grad(…))` gives
-each row its own.
+JAX maps a function with a `custom_vjp` by mapping its gradient: every row would compute its own gradient of every
+weight, as large as the weight, before they are summed. So the loop is a JAX primitive. Mapped over carry and xs, with
+shared params, it takes the mapped axis as one more batch axis. The `extra` of params is per row, so it gets that axis
+too. Over mapped params the loop is mapped as usual, and so is its gradient: `jax.vmap(jax.grad(…))` gives each row its
+own.
 """
 
 import functools
@@ -27,7 +27,7 @@ Loop = Callable[..., tuple[Carry, jax.Array]]
 def rows_are_batch(loop: Loop) -> Loop:
     """Returns `loop(params, carry, xs, *, cell, reverse) -> (carry, ys)` as such a primitive.
 
-    The carry keeps its shapes and dtypes. Its leaves have the batch in front, those of xs and ys time and the batch.
+    The carry keeps its shapes and dtypes. Its leaves lead with the batch, those of xs and ys with time and the batch.
     """
     primitive = Primitive(loop.__name__.strip("_"))
     primitive.multiple_results = True
@@ -75,7 +75,7 @@ def rows_are_batch(loop: Loop) -> Loop:
 
 
 def of_rows(params: Any) -> list[bool]:
-    """Says which leaves of params are of the rows `[B, ...]`: what travels beside params does, see `around`."""
+    """Returns which leaves of params are per row, `[B, ...]`: those in the `extra` of `Augmented` params."""
 
     def flags(node, inside):
         if isinstance(node, Augmented):
@@ -89,7 +89,7 @@ def of_rows(params: Any) -> list[bool]:
 
 
 def _with_rows(array, axis, place, rows):
-    """The array with its rows, which stand at `axis`, None where all are alike, as the axis `place`; None: no axis."""
+    """Returns the array with its rows, at `axis` (None: shared by all), at the axis `place` (None: no axis)."""
     if place is None:
         return array
     if axis is not None:

@@ -1,7 +1,7 @@
-"""What the steps of a loop save for its backward pass, each array written once.
+"""The values that the steps of a loop save for the backward pass. Each array is stored only once.
 
-Much of it stands in ys: h_{t-1} is the y that the step before gave out, and an RNN saves its y itself. Such leaves of
-what a step saves are known by identity while the step is traced; they are read from ys.
+Many of them are also in ys: h_{t-1} is the y of the previous step, and an RNN saves its y itself. Tracing the step
+finds such leaves by identity, and they are read from ys.
 """
 
 import dataclasses
@@ -22,17 +22,17 @@ from jaxseq.typing import Carry, Inputs, Params, Saved
 )
 @dataclasses.dataclass(frozen=True)
 class SavedSteps:
-    """What `T` steps saved."""
+    """The values that `T` steps saved."""
 
-    first: list[jax.Array]  # the leaves of the carry that the loop started from
+    first: list[jax.Array]  # the leaves of the loop's initial carry
     ys: jax.Array
     written: list[jax.Array]
-    sources: tuple[str | int, ...]  # of each leaf: "written", "y", or which leaf of `first` it was before its step
+    sources: tuple[str | int, ...]  # for each leaf: "written", "y", or the leaf of `first` that it was before its step
     tree: Any
     reverse: bool
 
     def whole(self) -> Saved:
-        """Returns the cell's own pytree of what a step saves, with time leading."""
+        """Returns the cell's own pytree of saved values, with leading time."""
         written = iter(self.written)
         leaves = [next(written) if source == "written" else self._from_ys(source) for source in self.sources]
         return jax.tree.unflatten(self.tree, leaves)
@@ -50,14 +50,14 @@ def run_and_save(
     us: Inputs,
     reverse: bool,
 ) -> tuple[tuple[Carry, jax.Array], SavedSteps]:
-    """Runs the loop by a cell's hand-written `fwd`; returns `(carry, ys)` and what the steps saved."""
+    """Runs the loop with a cell's hand-written `fwd`. Returns `(carry, ys)` and what the steps saved."""
     sources, tree = (), None
 
     def step(before, u):
         nonlocal sources, tree
         after, y, saved = fwd(params, before, u)
         leaves, structure = jax.tree.flatten(saved)
-        if tree is None:  # the first step speaks for all, also where they are run one by one, by `jax.disable_jit`
+        if tree is None:  # the first step stands for all, also if they run one by one under `jax.disable_jit`
             tree = structure
             sources = tuple(_source(leaf, jax.tree.leaves(before), jax.tree.leaves(after), y) for leaf in leaves)
         return after, (y, [leaf for leaf, source in zip(leaves, sources, strict=True) if source == "written"])

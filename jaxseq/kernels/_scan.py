@@ -1,4 +1,4 @@
-"""The plain loop, differentiated by JAX: the reference that the other kernels are held against."""
+"""The plain loop, differentiated by JAX. It is the reference for the other kernels."""
 
 import functools
 
@@ -16,14 +16,14 @@ from jaxseq.typing import Carry, Cell, Inputs, Params
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 @on_meshes
 def scan(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
-    """Runs `cell` by `jax.lax.scan`, its projection hoisted; differentiable by JAX in reverse and forward mode."""
+    """Runs `cell` by `jax.lax.scan`, with the projection outside the loop. Supports reverse and forward mode."""
     wide, narrow = widened(params)
     us = cell.project(params, xs)
     return jax.lax.scan(lambda carry, u: cell.step(narrow(wide), carry, u), carry, us, reverse=reverse)
 
 
 def scan_bytes(cell: Cell, params: Params, xs: Inputs) -> int:
-    """Returns what JAX's gradient of the loop holds: values and cotangents of ys and us, and what each step saves."""
+    """Returns the bytes of JAX's gradient of the loop: values and cotangents of ys and us, and what each step saves."""
     T, step = jax.tree.leaves(xs)[0].shape[0], step_bytes(cell, params, xs, by_jax=True)
     return T * (step.saved + 2 * step.ys + 2 * step.us) + array_bytes(params)
 

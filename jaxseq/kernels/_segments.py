@@ -1,4 +1,4 @@
-"""Running time segment by segment: the loop that `bptt`, `remat` and `truncated` share."""
+"""Runs time segment by segment: the loop that `bptt`, `remat` and `truncated` share."""
 
 from collections.abc import Callable
 
@@ -20,8 +20,8 @@ def by_segments(
 ) -> tuple[Carry, jax.Array]:
     """Applies `run(params, carry, xs, is_first) -> (carry, ys)` to the segments of `xs` in turn.
 
-    Segments are of `segment` steps, counted from the first step processed; the last may be short. Their gradients by
-    16-bit params are added up in float32.
+    Segments have `segment` steps, counted from the first step processed. The last may be shorter. Gradients of 16-bit
+    params are summed over the segments in float32.
     """
     T = jax.tree.leaves(xs)[0].shape[0]
     if holds_all(segment, T):
@@ -46,7 +46,7 @@ def by_segments(
 
 
 def even(T: int, steps: int) -> int:
-    """Returns the length nearest to `steps` that divides T, from half to double of it; `steps` where there is none."""
+    """Returns the length nearest to `steps` that divides T, between half and double of it, or `steps` if none does."""
     steps = max(steps, 1)
     divisors = (n for n in range(steps // 2 + 1, 2 * steps) if T % n == 0)
     return min(divisors, key=lambda n: abs(n - steps), default=steps)
@@ -56,7 +56,7 @@ def holds_all(segment: int, T: int) -> bool:
     """Returns whether a segment holds all T steps.
 
     Raises:
-      ValueError: T is a symbol of `jax.export` of which that is not known.
+      ValueError: T is a symbol of `jax.export`, and the answer is not known.
     """
     try:
         return segment >= T
@@ -66,7 +66,7 @@ def holds_all(segment: int, T: int) -> bool:
 
 def _unknown(segment, T):
     return ValueError(
-        f"`xs` must be of a fixed number of steps to be cut into segments of {segment}; got {T}, a symbol. Export "
+        f"`xs` must have a fixed number of steps to be cut into segments of {segment}; got {T}, a symbol. Export "
         f"for a fixed T or one that {segment} divides, T = {segment}*n with n >= 2, or unroll without segments, with "
         "kernel=jaxseq.kernels.bptt"
     )

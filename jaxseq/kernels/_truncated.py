@@ -1,9 +1,9 @@
 """Truncated backpropagation through time (Williams & Peng 1990): gradients stop at segment borders.
 
     forward   unchanged: the carry that leaves a segment enters the next one
-    backward  δcarry = 0 where a segment's carry came out of the segment before
+    backward  δcarry = 0 for a segment's initial carry that the segment before it returned
 
-The first segment's carry is the one passed in, and keeps its gradient.
+The carry that is passed in goes to the first segment and keeps its gradient.
 """
 
 import jax
@@ -20,12 +20,13 @@ from jaxseq.typing import Kernel
 
 
 def truncated(segment: int) -> Kernel:
-    """Returns the kernel that lets no gradient cross from a segment into the one before; a segment is run as by None.
+    """Returns the kernel that stops gradients at segment borders. The default kernel runs each segment.
 
-    The gradient by the carry passed in is the first segment's; that of the last carry goes into the last segment.
+    The initial carry gets its gradient from the first segment only. A cotangent of the last carry reaches only the last
+    segment.
 
     Args:
-      segment: steps in a segment, counted from the first step processed; the last may be short.
+      segment: the number of steps in a segment, counted from the first step processed. The last may be shorter.
 
     Raises:
       TypeError, ValueError: `segment` is not a positive int.

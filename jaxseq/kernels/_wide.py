@@ -1,9 +1,9 @@
-"""Gradients of 16-bit params, summed over time in float32.
+"""Sums the gradients of 16-bit params over time in float32.
 
-JAX's derivative of a loop adds to the gradient of every weight at every step, in the weight's own dtype: a sum of
-thousands of bfloat16 numbers stops growing, as each is less than half of what the last digit counts. So a loop is
-handed float32 params, and each of its steps takes them in their own dtype: the values are the same, and the gradients
-of the steps are added up in float32.
+JAX's derivative of a loop adds to the gradient of every weight at every step, in the weight's own dtype. A sum of
+thousands of bfloat16 numbers stops growing, because each is less than half a unit in the last place. So the loop gets
+float32 params, and each step casts them to their own dtype. The values are the same, and the gradients of the steps are
+summed in float32.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from jaxseq.typing import Params
 
 
 def widened(params: Params) -> tuple[Params, Callable[[Params], Params]]:
-    """Returns params with float32 in place of 16-bit floats, and the function that takes them back to their dtypes."""
+    """Returns params with float32 in place of 16-bit floats, and the function that casts them back to their dtypes."""
     dtypes = jax.tree.map(lambda leaf: leaf.dtype, params)
 
     def narrow(wide):
@@ -26,5 +26,5 @@ def widened(params: Params) -> tuple[Params, Callable[[Params], Params]]:
 
 
 def _is_float(leaf):
-    """Flags, ids and keys are not."""
+    """Returns whether a leaf is floating. Flags, ids and keys are not."""
     return jnp.issubdtype(leaf.dtype, jnp.floating)

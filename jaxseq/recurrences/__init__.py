@@ -1,12 +1,12 @@
-"""Linear recurrences: the algebras of linear steps, an algebra a file, and the cells that are made of them.
+"""Linear recurrences: the algebras of linear steps, one per file, and the cells that are made of them.
 
     diagonal       h' = a ⊙ h + b
-    outer          S' = Diag(α) S + k vᵀ                         seen as qᵀ S'
+    outer          S' = Diag(α) S + k vᵀ                         read as qᵀ S'
     scaled outer   the same with exponential gates, scaled by e^{-m}    (mLSTM)
-    delta          S' = α (I - β k kᵀ) S + β k vᵀ                seen as qᵀ S'
+    delta          S' = α (I - β k kᵀ) S + β k vᵀ                read as qᵀ S'
 
-A linear cell says what the element of a step is and how outputs are read; `linear_cell` makes it a `Cell`, and every
-kernel, mask and reset follows.
+A linear cell defines the element of a step and how outputs are read. `linear_cell` makes a `Cell` of it, which works
+with every kernel, mask and reset.
 """
 
 from jaxseq.recurrences._cell import linear_cell as linear_cell

@@ -1,4 +1,4 @@
-"""A linear cell: a `Cell` made of the element of a step and of how outputs are read."""
+"""A linear cell: a `Cell` that is defined by the element of a step and by how outputs are read."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,22 +19,23 @@ def linear_cell(
     element: Callable[[Params, Inputs], Element],
     read: Callable[[Params, Any, Inputs], jax.Array] | None = None,
 ) -> Cell:
-    """Returns the cell whose step is linear in its carry; masks, resets and every kernel follow.
+    """Returns a cell whose step is linear in its carry. It works with masks, resets and every kernel.
 
-    Whatever the dtype of the params, states are kept in float32 at least: `carry` and `element` are widened to that,
-    and what is read comes back in the dtype of the params.
+    States are kept in at least float32, for any dtype of the params: `carry` and `element` are widened to it, and the
+    outputs are returned in the dtype of the params.
 
     Args:
-      size: H, the features of an output.
+      size: H, the number of output features.
       init: `(key, in_size, dtype=None) -> params`.
-      carry: `(params, batch_shape=()) -> carry`: the initial carry, what the steps of the algebra take.
-      project: `(params, xs) -> us`: what is made of the inputs by matrix products, pointwise in time.
+      carry: `(params, batch_shape=()) -> carry`: the initial carry, in the form that the algebra's steps take.
+      project: `(params, xs) -> us`: the matrix products of the inputs, pointwise in time.
       element: `(params, us) -> Element`, one of `jaxseq.recurrences`, pointwise in time: of a whole sequence
         `[T, B, ...]` or of one step.
-      read: `(params, observed, us) -> ys [T, B, H]`, real, pointwise in time, linear or not; None: what is observed.
+      read: `(params, observed, us) -> ys [T, B, H]`, real and pointwise in time. It need not be linear. None: the
+        outputs are `observed`.
 
     Raises:
-      TypeError, ValueError: an argument is not what it must be; at a run, where outputs are complex.
+      TypeError, ValueError: an argument does not fit. When the cell runs: the outputs are complex.
 
     >>> from jaxseq import recurrences
     >>> def leaky(size, rate=0.9):  # h' = rate ⊙ h + x W
@@ -81,7 +82,7 @@ def linear_cell(
 
 
 def _wide(tree):
-    """The floats of a pytree in the dtype in which sums over them are kept; flags and complex numbers as they are."""
+    """Returns the pytree with floats in the dtype for sums over them. Flags and complex numbers are unchanged."""
     return jax.tree.map(
         lambda leaf: leaf.astype(widen(leaf.dtype)) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
     )

@@ -1,4 +1,4 @@
-"""Steps in chunks: the last one is filled up with steps that hold."""
+"""Splits steps into chunks. The last chunk is padded with steps that hold the carry."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 
 def cut(element: Any, steps: int) -> Any:
-    """Returns the steps `[T, ...]` of an element in chunks, `[chunks, steps, ...]`; those after T hold.
+    """Returns the steps `[T, ...]` of an element in chunks, `[chunks, steps, ...]`. Steps after T hold the carry.
 
     Raises:
-      ValueError: T is a symbol of `jax.export`, of which it is not known whether `steps` divides it.
+      ValueError: T is a symbol of `jax.export`, and it is not known whether `steps` divides it.
     """
     T = jax.tree.leaves(element)[0].shape[0]
     if steps is T:
@@ -26,7 +26,7 @@ def cut(element: Any, steps: int) -> Any:
 
 
 def joined(chunks: Any, T: int) -> Any:
-    """Returns what stands in chunks `[chunks, steps, ...]` as `[T, ...]`."""
+    """Returns chunks `[chunks, steps, ...]` as `[T, ...]`."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:T], chunks)
 
 
@@ -40,8 +40,8 @@ def cut_flags(flags: jax.Array, steps: int) -> jax.Array:
 
 
 def unknown(T: Any, why: str, other: str = "") -> ValueError:
-    """Returns the error of a number of steps that is a symbol of `jax.export`."""
+    """Returns the error for a number of steps T that is a symbol of `jax.export`."""
     return ValueError(
-        f"`xs` must be of a fixed number of steps {why}; got {T}, a symbol. Export for a fixed T{other} or unroll with "
+        f"`xs` must have a fixed number of steps {why}; got {T}, a symbol. Export for a fixed T{other} or unroll with "
         "kernel=jaxseq.kernels.bptt"
     )

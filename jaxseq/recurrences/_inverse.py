@@ -3,9 +3,9 @@
     [ A  0 ]⁻¹     [    A⁻¹       0  ]
     [ C  B ]    =  [ -B⁻¹ C A⁻¹  B⁻¹ ]
 
-With X the inverses of the blocks of w rows on the diagonal, and C what joins each odd one of them to the one before,
-X - X C X has the inverses of the blocks of 2 w rows: two products a doubling, all of one shape, which compiles fast,
-and no powers of the matrix. The derivative of X⁻¹ is -X⁻¹ dX X⁻¹.
+X holds the inverses of the blocks of w rows on the diagonal. C joins each odd block to the one before it. Then
+X - X C X holds the inverses of the blocks of 2 w rows. Each doubling costs two products, all of one shape, which
+compiles fast. No powers of the matrix are needed. The derivative of X⁻¹ is -X⁻¹ dX X⁻¹.
 """
 
 import jax
@@ -16,7 +16,7 @@ from jaxseq._promote import beside
 
 @jax.custom_jvp
 def inverse_of_unit_lower(below: jax.Array) -> jax.Array:
-    """Returns (I + below)⁻¹ `[..., L, L]`, of what stands below the diagonal; the rest of `below` must be zeros."""
+    """Returns (I + below)⁻¹ `[..., L, L]`. `below` must be zero on and above the diagonal."""
     L = below.shape[-1]
     inverse = jnp.broadcast_to(beside(jnp.eye(L, dtype=below.dtype), below), below.shape)
     for doubling in range((L - 1).bit_length()):

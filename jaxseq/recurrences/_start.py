@@ -1,4 +1,4 @@
-"""Where sequences start inside a run of steps: what a reset does to an algebra whose elements hold no state."""
+"""The starts of sequences within the steps: how a reset acts on an algebra whose elements hold no state."""
 
 from typing import Any, NamedTuple
 
@@ -9,12 +9,12 @@ from jaxseq.typing import Carry
 
 
 class Start(NamedTuple):
-    """`reset`, bool `[T, B]`, of the steps before which the carry becomes `initial`, `[B, ...]`, constant in time."""
+    """`reset`, bool `[T, B]`: before these steps the carry becomes `initial`, `[B, ...]`, constant in time."""
 
     reset: jax.Array
     initial: Carry
 
 
 def entered(start: Start | None, carry: Carry) -> Any:
-    """Returns what a step starts from."""
+    """Returns the carry that a step starts from."""
     return carry if start is None else masking.choose(start.reset, start.initial, carry)

@@ -1,15 +1,15 @@
-"""Machine code of a program, and its call through XLA's FFI.
+"""The machine code of a program, and its call through XLA's FFI.
 
-A program is a `Module` that defines `void @run(ptr buffers, ptr pool)`, with the addresses of arguments and results in
-`buffers`. It may call
+A program is a `Module` that defines `void @run(ptr buffers, ptr pool)`. `buffers` holds the addresses of arguments and
+results. The program may call
 
     void @jaxseq_parallel(ptr pool, ptr work, ptr context, i64 units)      work(context, unit) for each, and wait
-    ptr  @jaxseq_allocate(i64 bytes)       void @jaxseq_free(ptr)          memory for the time of a call
+    ptr  @jaxseq_allocate(i64 bytes)       void @jaxseq_free(ptr)          memory for the duration of a call
     void @jaxseq_huge_pages(ptr memory, i64 bytes)                         before a large array is written
 
-It is compiled when JAX lowers the call, and known to XLA by a number made of its text and the processor. So one text is
-compiled once, and a program that XLA finds in its persistent cache finds it again. It lives while JAX's lowering or one
-of XLA's executables holds it.
+It is compiled when JAX lowers the call. XLA knows it by a number that is computed from its text and the processor. So
+each text is compiled once, and a program in XLA's persistent cache is found again. It lives as long as JAX's lowering
+or one of XLA's executables holds it.
 """
 
 import atexit
@@ -31,12 +31,12 @@ from jaxseq.kernels.native._runtime import ENTRY_BYTES, KNOWN_VERSIONS, RUN, USE
 
 TARGET = "jaxseq_native"
 _known: "weakref.WeakValueDictionary[int, Program]" = weakref.WeakValueDictionary()
-_held: "dict[int, Program]" = {}  # those that executables have asked for
+_held: "dict[int, Program]" = {}  # the programs that executables have requested
 _lock = threading.RLock()
 
 
 def why_not() -> str | None:
-    """Returns why no program can be called here, None where one can."""
+    """Returns why no program can be called here, or None if one can."""
     if os.environ.get("JAXSEQ_NATIVE") == "0":
         return "the environment has JAXSEQ_NATIVE=0"
     if llvm() is None:
@@ -52,10 +52,10 @@ def why_not() -> str | None:
 
 
 class Program:
-    """Machine code of a module; `number` is what XLA knows it by.
+    """The machine code of a module. XLA knows it by its `number`.
 
-    It pickles as its text, since JAX pickles what an executable holds, and is compiled where it is loaded. JAX loads
-    the executable first, so that there may be a number and no code yet: to call it then is an error of XLA's.
+    It pickles as its text, because JAX pickles what an executable holds, and is compiled when it is loaded. JAX loads
+    the executable first, so a number may exist before its code. Calling it then is an error that XLA raises.
     """
 
     def __init__(self, number: int):
@@ -63,7 +63,7 @@ class Program:
         self._entry = (ctypes.c_int64 * (ENTRY_BYTES // 8))()
 
     def compile(self, text: str):
-        """Compiles it, if it is not yet."""
+        """Compiles the program, unless it is compiled already."""
         if self.text is None:
             self._engine = _compile(text, machine())
             self._entry[RUN // 8] = self._engine.get_function_address("run")
@@ -74,17 +74,17 @@ class Program:
 
     @property
     def address(self) -> int:
-        """Where its entry is."""
+        """Returns the address of its entry."""
         return ctypes.addressof(self._entry)
 
     @property
     def users(self) -> int:
-        """How many executables of XLA's hold it."""
+        """Returns how many of XLA's executables hold it."""
         return self._entry[USERS // 8]
 
 
 def program(module: Module) -> Program:
-    """Returns a module's program, compiled if there is none; keep it until XLA has made an executable with it."""
+    """Returns a module's program, compiled if needed. Keep it until XLA has made an executable with it."""
     module.declare("jaxseq_parallel", None, [ptr, ptr, ptr, i64])
     module.declare("jaxseq_allocate", ptr, [i64])
     module.declare("jaxseq_free", None, [ptr])
@@ -112,7 +112,7 @@ def _numbered(number: int) -> Program:
 
 
 def _compile(text: str, processor: Machine):
-    """An engine with the code of a module. What is written is near what shall run: few of LLVM's passes improve it."""
+    """Returns an engine with the code of a module. The text is close to the final code: few LLVM passes improve it."""
     module = llvm().parse_assembly(text)
     module.verify()
     target = processor.target()
@@ -122,7 +122,7 @@ def _compile(text: str, processor: Machine):
     passes.add_instruction_combine_pass()
     passes.add_new_gvn_pass()
     passes.run(module, llvm().create_pass_builder(target, llvm().create_pipeline_tuning_options()))
-    llvm().newpassmanagers.NewPassManager._dispose(passes)  # llvmlite forgets it: another base's method comes first
+    llvm().newpassmanagers.NewPassManager._dispose(passes)  # llvmlite does not: a method of another base comes first
     passes.detach()
     code = llvm().ObjectFileRef.from_data(target.emit_object(module))
     engine = llvm().create_mcjit_compiler(llvm().parse_assembly(""), processor.target())
@@ -133,7 +133,7 @@ def _compile(text: str, processor: Machine):
 
 @functools.cache
 def _version() -> tuple[int, int]:
-    """The version of the FFI that this jaxlib speaks, of its own header."""
+    """Returns the FFI version of this jaxlib, read from its own header."""
     header = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
     major, minor = (re.search(rf"#define XLA_FFI_API_{part} (\d+)", header) for part in ("MAJOR", "MINOR"))
     return (int(major[1]), int(minor[1])) if major and minor else (-1, -1)
@@ -141,7 +141,7 @@ def _version() -> tuple[int, int]:
 
 @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)
 def _find(number):
-    """XLA makes an executable with the program of this number: its entry."""
+    """Returns the entry of the program with this number. XLA calls it when it makes an executable."""
     with _lock:
         _held[number] = found = _numbered(number)
     return found.address
@@ -149,7 +149,7 @@ def _find(number):
 
 @functools.cache
 def register():
-    """Compiles the handlers, and makes them known to XLA: before it loads an executable of another process, too."""
+    """Compiles the handlers and registers them with XLA, also before it loads an executable of another process."""
     libc = ctypes.CDLL(None)
     symbols = {
         "jaxseq_malloc": ctypes.pythonapi.PyMem_RawMalloc,
@@ -170,7 +170,7 @@ def register():
     )
     stages = {stage: _capsule(engine.get_function_address(stage)) for stage in ("instantiate", "execute")}
     jax.ffi.register_ffi_target(TARGET, stages, platform="cpu")
-    # An executable may be dropped after Python is gone: then what it calls and counts in must still be there.
+    # An executable may outlive Python: the code that it calls and the counters that it uses must still exist then.
     for kept in (_held, engine, info):
         atexit.register(ctypes.pythonapi.Py_IncRef, ctypes.py_object(kept))
 

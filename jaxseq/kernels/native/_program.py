@@ -79,7 +79,7 @@ def _is_packed(loop, product, rows, tile, lanes):
 
 
 def _needs(loop, stages):
-    """Returns the nodes of params that rows read, the products (whose weights are packed), and the dtypes of all nodes."""
+    """Returns the nodes of params that rows read, the products (with packed weights), and the dtypes of all nodes."""
     params, products, seen = {}, {}, {}
 
     def read(node, is_table=False):
