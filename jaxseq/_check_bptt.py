@@ -15,7 +15,7 @@ from jaxseq.kernels import associative, bptt, chunkwise, scan
 from jaxseq.typing import Carry, Cell, Kernel, Params
 
 _DIFFERENCE = 1e-6  # the step of a central difference; the error is about 1e-10 times the third derivative
-_BESIDE = 0.1  # the distance from a kink at which finite differences are taken
+_OFF_KINK = 0.1  # the distance from a kink at which finite differences are taken
 
 
 def check_bptt(
@@ -149,7 +149,7 @@ def _check(case, cell, reverse, arguments, options, tolerance, difference_tolera
         if is_last or not kinks:
             _raise(message, wrong)
             return
-        arguments = _beside(arguments, kinks)
+        arguments = _moved_off_kinks(arguments, kinks)
 
 
 def _directional(function, arguments, gradients):
@@ -173,9 +173,9 @@ def _directional(function, arguments, gradients):
     return (jax.tree.unflatten(structure, map(np.asarray, column)) for column in zip(*results, strict=True))
 
 
-def _beside(arguments, names):
+def _moved_off_kinks(arguments, names):
     """Returns the arguments with the named leaves moved upwards, as a leaf that must not be negative starts at zero."""
-    moves = jax.tree.map(lambda move: _BESIDE * (1 + np.abs(move)), _normal_like(arguments, seed=0))
+    moves = jax.tree.map(lambda move: _OFF_KINK * (1 + np.abs(move)), _normal_like(arguments, seed=0))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf, move: leaf + move if _name(path) in names else leaf, arguments, moves
     )

@@ -165,7 +165,7 @@ def rows(table: jax.Array, *ids: jax.Array, out_sharding: Any = None, **options:
     return table.at[ids].get(out_sharding=out_sharding, **options)
 
 
-def beside_rows(x: jax.Array, like: jax.Array) -> jax.Array:
+def for_each_row(x: jax.Array, like: jax.Array) -> jax.Array:
     """Returns x `[K]` for each row, `[*B, K]`, split as `like`, `[T, *B, K]`."""
     wide, mesh = jnp.broadcast_to(x, like.shape[1:]), _explicit_mesh((x, like))
     if mesh is None:

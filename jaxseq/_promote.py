@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 
-def beside(w: jax.Array, x: Any) -> jax.Array:
+def expand_rank(w: jax.Array, x: Any) -> jax.Array:
     """Returns `w` with leading axes of size 1 up to the rank of `x`: `[H]` for an x `[T, B, H]` becomes `[1, 1, H]`."""
     return jax.lax.expand_dims(w, range(x.ndim - w.ndim))
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxseq import _meshes, check, initializers, masking
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._dense import wide
 from jaxseq.cells._heads import same_size
 from jaxseq.typing import Composite
@@ -89,8 +89,8 @@ def _causal_conv(size, width):
             tap = seen[reach - k : reach - k + T]
             if sequence is not None and k:
                 tap = masking.keep(sequence[reach - k : reach - k + T] == sequence[reach:], tap)
-            ys = ys + beside(w[k], tap) * wide(tap)
-        ys = ys + beside(wide(params.b), ys)
+            ys = ys + expand_rank(w[k], tap) * wide(tap)
+        ys = ys + expand_rank(wide(params.b), ys)
         window = slice(T, T + reach)
         if lengths is not None:
             places = jnp.arange(reach, dtype=jnp.int32).reshape(reach, *[1] * lengths.ndim)
@@ -102,9 +102,9 @@ def _causal_conv(size, width):
 
     def step(params, carry, x):
         seen = jnp.concatenate([carry, x[..., None, :]], axis=-2)
-        w = beside(jnp.flip(wide(params.w), 0), seen)
+        w = expand_rank(jnp.flip(wide(params.w), 0), seen)
         y = jnp.sum(w * wide(seen), axis=-2)
-        return seen[..., 1:, :], (y + beside(wide(params.b), y)).astype(x.dtype)
+        return seen[..., 1:, :], (y + expand_rank(wide(params.b), y)).astype(x.dtype)
 
     return Composite(size, init, carry, unroll, step)
 

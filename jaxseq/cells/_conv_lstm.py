@@ -24,7 +24,7 @@ import numpy as np
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._lstm import LstmCarry
@@ -205,7 +205,7 @@ def _conv_lstm(
 
     def project(params, xs):
         a = convolve(xs, params.w_x, inputs, strides, padding, dilation)
-        return a + beside(params.b, a)
+        return a + expand_rank(params.b, a)
 
     def fwd(params, carry, u):
         h, c = carry

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import beside, widen
+from jaxseq._promote import expand_rank, widen
 
 
 def wide(x: Any) -> Any:
@@ -21,7 +21,7 @@ def wide(x: Any) -> Any:
 def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
     """Returns x w + b: `[..., in]`, `[in, out]`, `[out]` -> `[..., out]`, wide."""
     product = jnp.matmul(x, w, preferred_element_type=widen(w.dtype))
-    return product if b is None else product + beside(wide(b), product)
+    return product if b is None else product + expand_rank(wide(b), product)
 
 
 def dense_back(d: jax.Array, w: jax.Array) -> jax.Array:

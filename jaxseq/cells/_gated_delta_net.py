@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._decays import drawn, softplus_of_steps
 from jaxseq.cells._dense import dense, wide
 from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
@@ -112,7 +112,7 @@ def projected_gated_delta_net(size: int, heads: int, key_heads: int, key_size: i
 
     def project(params, xs):
         q, k, v, b, a = jnp.split(xs, places, axis=-1)
-        return _Projected(q, k, v, b, a + beside(params.b_a, a))
+        return _Projected(q, k, v, b, a + expand_rank(params.b_a, a))
 
     return _cell(size, heads, key_heads, key_size, True, False, init, project)
 
@@ -138,7 +138,7 @@ def _cell(size, heads, key_heads, key_size, gated, negative, init, project):
         beta = jax.nn.sigmoid(b)
         log_decay = jnp.zeros_like(b)
         if gated:
-            log_decay = -beside(jnp.exp(wide(params.a_log)), a) * jax.nn.softplus(a)
+            log_decay = -expand_rank(jnp.exp(wide(params.a_log)), a) * jax.nn.softplus(a)
         return Delta(log_decay, 2 * beta if negative else beta, unit(k), by_head(v, heads), unit(q))
 
     def read(params, observed, us):

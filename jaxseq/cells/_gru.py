@@ -27,7 +27,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._activation import Activation, activation_back, gated, remember
 from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total, wide
 from jaxseq.typing import Backward, Cell, Heard, Initializer
@@ -141,7 +141,7 @@ def _gru(size, reset_after, update_writes, candidate, gate, forget_bias, input_i
             a_r, a_z, a_n = jnp.split(dense(seen, params.w_h), 3, axis=-1)
             a_r, a_z = u.r + a_r, u.z + a_z
             r, z = gated(gate, a_r), gated(gate, a_z)
-            m = a_n + beside(wide(params.b_hn), a_n)
+            m = a_n + expand_rank(wide(params.b_hn), a_n)
             a_n = u.n + r * m
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * size], axis=-1)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._activation import Activation, activation_back, gated, remember
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
 from jaxseq.cells._normalise import normalise, normalise_back
@@ -118,16 +118,16 @@ def _layer_norm_gru(size, gate, forget_bias, input_init, recurrent_init, bias_in
 
     def project(params, xs):
         normal, _, _ = normalise_blocks(dense(xs, params.w_x))
-        return (beside(wide(params.s_x), xs) * normal + beside(wide(params.b), xs)).astype(xs.dtype)
+        return (expand_rank(wide(params.s_x), xs) * normal + expand_rank(wide(params.b), xs)).astype(xs.dtype)
 
     def fwd(params, carry, u):
         h, heard = carry if isinstance(carry, Heard) else (carry, None)
         normal, scale_rz, scale_n = normalise_blocks(dense(h if heard is None else heard, params.w_h))
         u, before = wide((u, h))
-        p = beside(wide(params.s_h), normal) * normal
+        p = expand_rank(wide(params.s_h), normal) * normal
         a_rz = u[..., : 2 * size] + p[..., : 2 * size]
         r, z = jnp.split(gated(gate, a_rz), 2, axis=-1)
-        n = jnp.tanh(u[..., 2 * size :] + r * (p[..., 2 * size :] + beside(wide(params.b_hn), p)))
+        n = jnp.tanh(u[..., 2 * size :] + r * (p[..., 2 * size :] + expand_rank(wide(params.b_hn), p)))
         h_new = ((1 - z) * n + z * before).astype(h.dtype)
         saved = _Saved(h, heard, r, z, n, normal, scale_rz, scale_n, remember(gate, a_rz))
         return h_new, h_new, jax.tree.map(lambda x: x.astype(h.dtype), saved)
@@ -142,8 +142,8 @@ def _layer_norm_gru(size, gate, forget_bias, input_init, recurrent_init, bias_in
         d_h = d_carry + d_y
         d_n = d_h * (1 - z) * (1 - n * n)
         d_z = activation_back(gate, d_h * (h - n), z, a_z)
-        s_h = beside(params.s_h, normal)
-        d_r = activation_back(gate, d_n * ((s_h * normal)[..., 2 * size :] + beside(params.b_hn, normal)), r, a_r)
+        s_h = expand_rank(params.s_h, normal)
+        d_r = activation_back(gate, d_n * ((s_h * normal)[..., 2 * size :] + expand_rank(params.b_hn, normal)), r, a_r)
         d_a = jnp.concatenate([d_r, d_z, d_n], axis=-1)
         d_seen = dense_back(normalise_blocks_back(s_h * recurrent_part(d_a, r), saved), params.w_h)
         d_h = d_h * z
@@ -160,7 +160,7 @@ def _layer_norm_gru(size, gate, forget_bias, input_init, recurrent_init, bias_in
         zeros = jax.tree.map(jnp.zeros_like, params)
         seen = saved.h if saved.heard is None else saved.heard
         return zeros._replace(
-            w_h=dense_weight(seen, normalise_blocks_back(beside(params.s_h, d_p) * d_p, saved)),
+            w_h=dense_weight(seen, normalise_blocks_back(expand_rank(params.s_h, d_p) * d_p, saved)),
             b_hn=total(d_p[..., 2 * size :], d_p.dtype),
             s_h=total(d_p * saved.normal, d_p.dtype),
         )

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
@@ -120,17 +120,17 @@ def _layer_norm_lstm(size, gate, forget_bias, input_init, recurrent_init, bias_i
 
     def project(params, xs):
         n, _ = normalise(dense(xs, params.w_x))
-        a = (beside(wide(params.s_x), n) * n + beside(wide(params.b), n)).astype(xs.dtype)
+        a = (expand_rank(wide(params.s_x), n) * n + expand_rank(wide(params.b), n)).astype(xs.dtype)
         return _Inputs(a, jnp.broadcast_to(params.b_c, (*xs.shape[:-1], size)))
 
     def fwd(params, carry, u):
         h, c = carry
         u = wide(u)
         n_h, scale_h = normalise(dense(h, params.w_h))
-        a = u.a + beside(wide(params.s_h), n_h) * n_h
+        a = u.a + expand_rank(wide(params.s_h), n_h) * n_h
         c_new, (_, i, f, g, o, _, a_gates) = gates.forward(form, None, a, wide(c))
         n_c, scale_c = normalise(c_new)
-        tanh_q = jnp.tanh(beside(wide(params.s_c), n_c) * n_c + u.b_c)
+        tanh_q = jnp.tanh(expand_rank(wide(params.s_c), n_c) * n_c + u.b_c)
         h_new = (o * tanh_q).astype(h.dtype)
         saved = _Saved(h, c, i, f, g, o, tanh_q, n_h, scale_h, n_c, scale_c, a_gates)
         saved = jax.tree.map(lambda x: x.astype(h.dtype), saved)
@@ -144,14 +144,14 @@ def _layer_norm_lstm(size, gate, forget_bias, input_init, recurrent_init, bias_i
         h, c, i, f, g, o, tanh_q, n_h, scale_h, n_c, scale_c, a_gates = saved
         d_h = d_carry.h + d_y
         d_q = d_h * o * (1 - tanh_q * tanh_q)
-        d_c = d_carry.c + normalise_back(beside(params.s_c, d_q) * d_q, n_c, scale_c)
+        d_c = d_carry.c + normalise_back(expand_rank(params.s_c, d_q) * d_q, n_c, scale_c)
         d_a, d_c = gates.backward(form, None, gates.GatesSaved(c, i, f, g, o, None, a_gates), d_h * tanh_q, d_c)
-        d_p = normalise_back(beside(params.s_h, d_a) * d_a, n_h, scale_h)
+        d_p = normalise_back(expand_rank(params.s_h, d_a) * d_a, n_h, scale_h)
         return LstmCarry(dense_back(d_p, params.w_h).astype(h.dtype), d_c), _Inputs(d_a, d_q)
 
     def collect(params, saved, d_us):
         d_a, d_q = d_us
-        d_p = normalise_back(beside(params.s_h, d_a) * d_a, saved.n_h, saved.scale_h)
+        d_p = normalise_back(expand_rank(params.s_h, d_a) * d_a, saved.n_h, saved.scale_h)
         zeros = jax.tree.map(jnp.zeros_like, params)
         return zeros._replace(
             w_h=dense_weight(saved.h, d_p),

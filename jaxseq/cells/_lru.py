@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._decays import drawn
 from jaxseq.cells._dense import wide
 from jaxseq.cells._modes import modes, no_modes, project_modes, read_modes
@@ -89,7 +89,7 @@ def _lru(size, state, r_min, r_max, max_phase):
         modulus, phase = jnp.exp(-jnp.exp(nu)), jnp.exp(theta)
         decay = jax.lax.complex(modulus * jnp.cos(phase), modulus * jnp.sin(phase))
         re, im = wide((us.re, us.im))
-        scale = beside(jnp.exp(gamma), re)
+        scale = expand_rank(jnp.exp(gamma), re)
         return Diagonal(decay, jax.lax.complex(scale * re, scale * im))
 
     def read(params, h, us):

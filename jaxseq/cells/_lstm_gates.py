@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._activation import SIGMOIDS, Activation, activation_back, gated, remember, sigmoid
 from jaxseq.cells._dense import total
 
@@ -54,14 +54,14 @@ class GatesSaved(NamedTuple):
 def forward(form: GateForm, w_c: jax.Array | None, a: jax.Array, c: jax.Array) -> tuple[jax.Array, GatesSaved]:
     """Returns the new memory, and the saved values, which include the output gate."""
     if w_c is not None:
-        a = a + jnp.concatenate(_seen(form, [beside(row, c) * c for row in w_c], jnp.zeros_like(c)), axis=-1)
+        a = a + jnp.concatenate(_seen(form, [expand_rank(row, c) * c for row in w_c], jnp.zeros_like(c)), axis=-1)
     *a_if, a_g, a_o = jnp.split(a, form.gates, axis=-1)
     *rest, f, g, o = _activate(form, a)
     g = g if form.candidate is jnp.tanh else form.candidate(a_g)
     saved = GatesSaved(c, None if form.coupled else rest[0], f, g, o, remember(form.candidate, a_g))
     c_new = clipped(form, saved)
     if w_c is not None and form.peephole == "new":
-        a_o = a_o + beside(w_c[-1], c_new) * c_new
+        a_o = a_o + expand_rank(w_c[-1], c_new) * c_new
         saved = saved._replace(o=gated(form.gate, a_o))
     if form.gate not in SIGMOIDS:
         saved = saved._replace(a_gates=remember(form.gate, jnp.concatenate([*a_if, a_o], axis=-1)))
@@ -76,7 +76,7 @@ def backward(
     *a_i, a_f, a_o = [None] * (form.gates - 1) if a_gates is None else jnp.split(a_gates, form.gates - 1, axis=-1)
     d_a_o = activation_back(form.gate, d_o, o, a_o)
     if w_c is not None and form.peephole == "new":
-        d_c = d_c + d_a_o * beside(w_c[-1], d_a_o)
+        d_c = d_c + d_a_o * expand_rank(w_c[-1], d_a_o)
     if form.clip is not None:
         size = jnp.abs(unclipped(saved))  # exactly at the bound, JAX's clip passes half of the cotangent
         d_c = d_c * jnp.where(size < form.clip, 1, jnp.where(size == form.clip, 0.5, 0)).astype(d_c.dtype)
@@ -91,7 +91,7 @@ def backward(
     d_gates = [d_f, d_g, d_a_o] if d_i is None else [d_i, d_f, d_g, d_a_o]
     if w_c is not None:
         peeping = [*d_gates[:-2], *([d_a_o] if form.peephole == "old" else [])]
-        d_c_before = d_c_before + sum(d * beside(row, d) for d, row in zip(peeping, w_c, strict=False))
+        d_c_before = d_c_before + sum(d * expand_rank(row, d) for d, row in zip(peeping, w_c, strict=False))
     return jnp.concatenate(d_gates, axis=-1), d_c_before
 
 
@@ -124,7 +124,7 @@ def _activate(form, a):
         return [*(form.gate(part) for part in rest), jnp.tanh(a_g), form.gate(a_o)]
     if form.candidate is jnp.tanh:
         size = a.shape[-1] // form.gates
-        scale = beside(jnp.full(a.shape[-1:], 0.5, a.dtype).at[-2 * size : -size].set(1), a)
+        scale = expand_rank(jnp.full(a.shape[-1:], 0.5, a.dtype).at[-2 * size : -size].set(1), a)
         whole = scale * jnp.tanh(scale * a) + (1 - scale)
     else:
         whole = sigmoid(a)

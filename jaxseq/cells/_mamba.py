@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._decays import drawn, softplus_of_steps
 from jaxseq.cells._dense import dense, wide
 from jaxseq.cells._heads import same_size
@@ -92,11 +92,11 @@ def _mamba(size, state, rank):
     def element(params, us):
         dt, b, _, x = wide(us)
         dt = jax.nn.softplus(dt)
-        decay = -dt[..., None] * beside(jnp.exp(wide(params.a_log)), dt[..., None])
+        decay = -dt[..., None] * expand_rank(jnp.exp(wide(params.a_log)), dt[..., None])
         return Diagonal(jnp.exp(decay), (dt * x)[..., None] * b[..., None, :])
 
     def read(params, h, us):
         c, x = wide((us.c, us.x))
-        return jnp.einsum("...hn,...n->...h", h, c) + beside(wide(params.d), x) * x
+        return jnp.einsum("...hn,...n->...h", h, c) + expand_rank(wide(params.d), x) * x
 
     return linear_cell(size, init, carry, project, element, read)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._decays import drawn, softplus_of_steps
 from jaxseq.cells._dense import dense, wide
 from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
@@ -98,7 +98,7 @@ def projected_mamba2(size: int, heads: int, state: int, groups: int) -> Cell:
 
     def project(params, xs):
         us = _Projected(*jnp.split(xs, places, axis=-1))
-        return us._replace(dt=us.dt + beside(params.b_dt, us.dt))
+        return us._replace(dt=us.dt + expand_rank(params.b_dt, us.dt))
 
     return _cell(size, heads, state, groups, init, project)
 
@@ -123,11 +123,11 @@ def _cell(size, heads, state, groups, init, project):
     def element(params, us):
         v, b, c, dt = wide(us)
         dt = jax.nn.softplus(dt)
-        log_decay = -beside(jnp.exp(wide(params.a_log)), dt) * dt
+        log_decay = -expand_rank(jnp.exp(wide(params.a_log)), dt) * dt
         return Outer(log_decay[..., None], of_heads(b), dt[..., None] * by_head(v, heads), of_heads(c))
 
     def read(params, observed, us):
         v = by_head(wide(us.v), heads)
-        return flat(observed + beside(wide(params.d)[:, None], v) * v)
+        return flat(observed + expand_rank(wide(params.d)[:, None], v) * v)
 
     return linear_cell(size, init, carry, project, element, read)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._dense import dense, wide
 from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
 from jaxseq.recurrences import ScaledOuter, linear_cell
@@ -125,7 +125,7 @@ def projected_mlstm(size: int, heads: int, key_size: int, cap: float | None) -> 
 
     def project(params, xs):
         def gate(a, b):
-            a = a + beside(b, a)
+            a = a + expand_rank(b, a)
             return a if cap is None else cap * jnp.tanh(a / cap)
 
         q, k, v, i, f = jnp.split(xs, places, axis=-1)

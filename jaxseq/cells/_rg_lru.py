@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq._factory import factory
-from jaxseq._promote import beside, widen
+from jaxseq._promote import expand_rank, widen
 from jaxseq.cells._decays import drawn, root_of_rest
 from jaxseq.cells._dense import wide
 from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
@@ -82,13 +82,13 @@ def _rg_lru(size, heads):
         def gate(w, b):
             a = jnp.einsum("...hi,hio->...ho", by_head(xs, heads), w, preferred_element_type=widen(w.dtype))
             a = flat(a)
-            return (a + beside(wide(b), a)).astype(xs.dtype)
+            return (a + expand_rank(wide(b), a)).astype(xs.dtype)
 
         return _Projected(gate(params.w_r, params.b_r), gate(params.w_i, params.b_i), xs)
 
     def element(params, us):
         u_r, u_i, x = wide(us)
-        rate = beside(jax.nn.softplus(wide(params.lam)), u_r)
+        rate = expand_rank(jax.nn.softplus(wide(params.lam)), u_r)
         log_a = -8 * rate * jax.nn.sigmoid(u_r)
         return Diagonal(jnp.exp(log_a), root_of_rest(log_a) * jax.nn.sigmoid(u_i) * x)
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._decays import drawn, held_input, log_uniform
 from jaxseq.cells._dense import wide
 from jaxseq.cells._modes import modes, no_modes, project_modes, read_modes
@@ -74,7 +74,7 @@ def _s5(size, state):
         step = jnp.exp(log_dt)
         z = jax.lax.complex(-jnp.exp(log_re) * step, im * step)
         b = jax.lax.complex(*b)
-        return Diagonal(jnp.exp(z), beside(held_input(z) * step.astype(z.dtype), b) * b)
+        return Diagonal(jnp.exp(z), expand_rank(held_input(z) * step.astype(z.dtype), b) * b)
 
     def read(params, h, us):
         return 2 * read_modes(params, h) + wide(us.d)

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, initializers
 from jaxseq._factory import factory
-from jaxseq._promote import beside, widen
+from jaxseq._promote import expand_rank, widen
 from jaxseq.cells._activation import sigmoid
 from jaxseq.cells._dense import affine_back, dense, wide
 from jaxseq.cells._heads import same_size, size_of_heads
@@ -135,7 +135,7 @@ def projected_slstm(size: int, heads: int) -> Cell:
         return SlstmParams(None, *_own(key, size, heads, 1.0, recurrent_init, bias_init, dtype))
 
     def project(params, xs):
-        return xs + beside(params.b, xs)
+        return xs + expand_rank(params.b, xs)
 
     return _cell(size, heads, "sigmoid", init, project, None)
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 
 Count = TypeVar("Count", int, jax.Array, np.ndarray)
 
@@ -123,7 +123,7 @@ def power_spectrogram(
     signal = _signal(signal)
     fft_size, weights = _fft_size(fft_size, size), _window(window, size).astype(signal.dtype)
     framed = frames(signal, size, hop)
-    spectrum = jnp.fft.rfft(framed * beside(weights, framed), n=fft_size)
+    spectrum = jnp.fft.rfft(framed * expand_rank(weights, framed), n=fft_size)
     return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
 
 
@@ -248,7 +248,7 @@ def _slopes(features, real, width):
     last = T - 1 - jnp.argmax(real[..., ::-1], axis=-1, keepdims=True)
 
     def at(shift):
-        steps = jnp.clip(beside(jnp.arange(T), first) + shift, first, last)
+        steps = jnp.clip(expand_rank(jnp.arange(T), first) + shift, first, last)
         return jnp.take_along_axis(features, steps[..., None], axis=-2)
 
     inside = min(width, T - 1)

@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxseq import check
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 
 
 def time_mask(
@@ -128,7 +128,7 @@ def token_dropout(
 
 def _everywhere(value, xs):
     """A number, or one a feature, as it stands beside xs."""
-    return beside(jnp.asarray(value, xs.dtype), xs)
+    return expand_rank(jnp.asarray(value, xs.dtype), xs)
 
 
 def _sequences(key, xs, mask):

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import _meshes
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.recurrences._cut import cut, cut_flags, joined, unknown
 
 
@@ -35,7 +35,7 @@ class Step(NamedTuple):
         return Step(later._through(self.P), later.apply(self.M))
 
     def _through(self, S):
-        S = beside(S, self.P)
+        S = expand_rank(S, self.P)
         return self.P * S if self.P.shape[-1] == 1 else jnp.matmul(self.P, S)
 
 
@@ -62,7 +62,7 @@ class Chunk(NamedTuple):
         M = self.M + jnp.matmul(self.key.mT, self.update)
         if self.erase is None:
             return Step(self.decay, M)
-        P = beside(jnp.eye(self.key.shape[-1], dtype=self.key.dtype), self.decay) * self.decay
+        P = expand_rank(jnp.eye(self.key.shape[-1], dtype=self.key.dtype), self.decay) * self.decay
         return Step(P - jnp.matmul(self.key.mT, self.erase), M)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 
 FORGOTTEN = -1e30  # for -inf, which is not a number where it meets a zero; its exponential is 0
 
@@ -59,7 +59,7 @@ def by_one_decay(log_decay: jax.Array) -> Decayed:
     """
     L = log_decay.shape[-2]
     log_decay = jnp.maximum(log_decay, FORGOTTEN)
-    lower = beside(jnp.tril(jnp.ones((L, L), log_decay.dtype)), log_decay)
+    lower = expand_rank(jnp.tril(jnp.ones((L, L), log_decay.dtype)), log_decay)
     later = jnp.tril(lower, -1)
     sums = jnp.matmul(lower, later * log_decay, precision="highest")  # [t, s]: of the steps after s, up to t
     since = jnp.matmul(lower, log_decay, precision="highest")

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import masking
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.recurrences._chunk import Chunk, Sequences, Step, as_one_step, at_once, in_chunks
 from jaxseq.recurrences._decays import by_one_decay, since_start
 from jaxseq.recurrences._inverse import inverse_of_unit_lower
@@ -89,7 +89,7 @@ class Delta(NamedTuple):
         decay = decay[..., -1:, :]
         M = seen = 0
         if of is not None and initial is not None:
-            initial = beside(initial, self.k)
+            initial = expand_rank(initial, self.k)
             update -= jnp.matmul(of.later(erase), initial)
             seen, M = jnp.matmul(of.later(query), initial), of.broken(decay) * initial
             decay, erase, query, key = of.unbroken(decay), of.first(erase), of.first(query), of.last(key)

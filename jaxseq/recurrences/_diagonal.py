@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxseq import masking
 from jaxseq._handed import handed_to_steps
-from jaxseq._promote import beside, wider
+from jaxseq._promote import expand_rank, wider
 from jaxseq._reverse_only import in_reverse_mode
 from jaxseq.recurrences._cut import cut, joined, unknown
 
@@ -36,7 +36,7 @@ class Diagonal(NamedTuple):
 
     def step(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the state after one step from `carry [B, *state]`, twice: it is what is observed."""
-        h = beside(self.a, self.b) * carry + self.b
+        h = expand_rank(self.a, self.b) * carry + self.b
         return h, h
 
     def then(self, later: "Diagonal") -> "Diagonal":
@@ -51,12 +51,12 @@ class Diagonal(NamedTuple):
     def restart(self, reset: jax.Array, initial: jax.Array) -> "Diagonal":
         """Returns the steps; where `reset`, bool `[T, B]`, is True, they start from `initial [B, *state]`."""
         a = self.whole().a
-        started = a * beside(initial, a) + self.b
+        started = a * expand_rank(initial, a) + self.b
         return Diagonal(masking.keep(~reset, a), masking.choose(reset, started, self.b))
 
     def whole(self) -> "Diagonal":
         """Returns the steps with an `a` for each of them."""
-        return self._replace(a=jnp.broadcast_to(beside(self.a, self.b), self.b.shape))
+        return self._replace(a=jnp.broadcast_to(expand_rank(self.a, self.b), self.b.shape))
 
     def in_steps(self, carry: jax.Array, reverse: bool = False) -> tuple[jax.Array, jax.Array]:
         """Runs the steps one by one from `carry [B, *state]`; returns the last state, and all `[T, B, *state]`."""
@@ -140,7 +140,7 @@ def _loop_back(a, d_hs, d_last, reverse):
     def step(d, ad):
         a, d_h = ad
         d = d_h + d
-        return beside(a, d) * d, d
+        return expand_rank(a, d) * d, d
 
     if a.ndim < d_hs.ndim:
         return jax.lax.scan(lambda d, d_h: step(d, (a, d_h)), d_last, d_hs, reverse=reverse)

@@ -11,17 +11,17 @@ compiles fast. No powers of the matrix are needed. The derivative of X⁻¹ is -
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 
 
 @jax.custom_jvp
 def inverse_of_unit_lower(below: jax.Array) -> jax.Array:
     """Returns (I + below)⁻¹ `[..., L, L]`. `below` must be zero on and above the diagonal."""
     L = below.shape[-1]
-    inverse = jnp.broadcast_to(beside(jnp.eye(L, dtype=below.dtype), below), below.shape)
+    inverse = jnp.broadcast_to(expand_rank(jnp.eye(L, dtype=below.dtype), below), below.shape)
     for doubling in range((L - 1).bit_length()):
         row, column = jnp.arange(L)[:, None] >> doubling, jnp.arange(L)[None, :] >> doubling
-        corner = jnp.where(beside((row % 2 == 1) & (row == column + 1), below), below, 0)
+        corner = jnp.where(expand_rank((row % 2 == 1) & (row == column + 1), below), below, 0)
         inverse = inverse - jnp.matmul(jnp.matmul(inverse, corner), inverse)
     return inverse
 

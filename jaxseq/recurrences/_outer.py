@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import masking
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.recurrences._chunk import Chunk, Sequences, Step, as_one_step, at_once, in_chunks
 from jaxseq.recurrences._decays import decayed, since_start
 from jaxseq.recurrences._start import Start, entered
@@ -78,7 +78,7 @@ class Outer(NamedTuple):
         decay, key = jnp.exp(since[..., -1:, :]).mT, self.k * jnp.exp(until)
         if number is None or initial is None:
             return Chunk(decay, key, self.v, self.q * jnp.exp(since), scores)
-        of, initial = Sequences(number), beside(initial, self.k)
+        of, initial = Sequences(number), expand_rank(initial, self.k)
         since = since_start(self.log_decay, number)
         query = self.q * jnp.exp(since)
         return Chunk(

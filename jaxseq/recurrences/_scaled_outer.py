@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import masking
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.recurrences._decays import FORGOTTEN
 from jaxseq.recurrences._outer import Outer
 from jaxseq.recurrences._start import Start, entered
@@ -120,13 +120,13 @@ class ScaledOuter(NamedTuple):
         scaling = self._scaling()
         if self.log_forget.shape[0]:
             scaling = jax.lax.associative_scan(_Scaling.then, scaling)
-        return jnp.maximum(scaling.log_forget + beside(m, scaling.log_forget), scaling.log_input)
+        return jnp.maximum(scaling.log_forget + expand_rank(m, scaling.log_forget), scaling.log_input)
 
     def _scaling(self):
         if self.start is None:
             return _Scaling(self.log_forget, self.log_input)
         reset, initial = self.start
-        started = jnp.maximum(self.log_forget + beside(initial.m, self.log_forget), self.log_input)
+        started = jnp.maximum(self.log_forget + expand_rank(initial.m, self.log_forget), self.log_input)
         never = jnp.full_like(self.log_forget, -jnp.inf)
         return _Scaling(masking.choose(reset, never, self.log_forget), masking.choose(reset, started, self.log_input))
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from jaxseq import _meshes
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.structured import _probabilities, semiring
 from jaxseq.structured._steps import shifted
 from jaxseq.structured.semiring import Messages, Semiring, log_sum
@@ -165,7 +165,7 @@ def _trace(chain, alphas, mask, noise=None):
         chosen = jnp.argmax(before + _into(chain, at, state) + noise, -1)
         return jnp.where(real & at.follows, chosen, state), jnp.where(real, state, -1)
 
-    start = _meshes.beside_rows(chain.initial, alphas)
+    start = _meshes.for_each_row(chain.initial, alphas)
     before = jnp.concatenate([start[None], alphas[:-1]])
     noise = jnp.concatenate([noise[:1], noise[:-1]])
     _, states = _meshes.scan(step, state, (steps, real, before, noise), reverse=True)
@@ -218,7 +218,7 @@ def _where(follows, moved, v):
 
 
 def _transition(chain, step, messages):
-    return beside(chain.transition if step.transition is None else step.transition, messages)
+    return expand_rank(chain.transition if step.transition is None else step.transition, messages)
 
 
 def _into(chain, step, state):
@@ -232,7 +232,7 @@ def _into(chain, step, state):
 
 def _start(chain):
     """α before the first step, `[*B, K]`, scaled, and what was taken off."""
-    return semiring.scaled(_meshes.beside_rows(chain.initial, chain.scores))
+    return semiring.scaled(_meshes.for_each_row(chain.initial, chain.scores))
 
 
 def _if_any(score, states):
@@ -242,7 +242,7 @@ def _if_any(score, states):
 
 def _final(chain):
     """`[*B, K]`."""
-    return _meshes.beside_rows(chain.final, chain.scores)
+    return _meshes.for_each_row(chain.final, chain.scores)
 
 
 def _is_some(chain, mask):

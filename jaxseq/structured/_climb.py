@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import _meshes
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 
 
 class Climb(NamedTuple):
@@ -71,4 +71,4 @@ def finished(fit: Any) -> Any:
 
 @jax.jit
 def _unused_as_nan(values, iterations):
-    return jnp.where(beside(jnp.arange(values.shape[-1]), values) <= iterations[..., None], values, jnp.nan)
+    return jnp.where(expand_rank(jnp.arange(values.shape[-1]), values) <= iterations[..., None], values, jnp.nan)

@@ -14,7 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.sharding import NamedSharding
 
 from jaxseq import _meshes
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.structured import _chain, semiring
 from jaxseq.structured._chain import Chain
 from jaxseq.structured._probabilities import in_all_rows
@@ -41,13 +41,13 @@ def _log_partition_jvp(parallel, primals, tangents):
     alphas, betas = messages.v, _chain.backward(semiring.log, chain, mask, parallel=parallel)
     d, moved = tangents[0], jnp.zeros_like(total)
     if not isinstance(d.initial, SymbolicZero):
-        moved += jnp.sum(_at_first(chain, alphas, betas, mask) * beside(d.initial, total[..., None]), -1)
+        moved += jnp.sum(_at_first(chain, alphas, betas, mask) * expand_rank(d.initial, total[..., None]), -1)
     if not isinstance(d.transition, SymbolicZero):
         moved += _along_moves(chain, alphas, betas, mask, d.transition)
     if not isinstance(d.scores, SymbolicZero):
         moved += jnp.sum(jnp.exp(_chain.log_marginals(alphas, betas, mask)) * d.scores, (0, -1))
     if not isinstance(d.final, SymbolicZero):
-        moved += jnp.sum(jnp.exp(_chain.log_last(chain, alphas, mask)) * beside(d.final, total[..., None]), -1)
+        moved += jnp.sum(jnp.exp(_chain.log_last(chain, alphas, mask)) * expand_rank(d.final, total[..., None]), -1)
     return total, jnp.where(jnp.isneginf(total), 0, moved)  # whatever is made of -inf, its gradient is 0
 
 
@@ -78,7 +78,7 @@ def _along_moves(chain, alphas, betas, mask, d):
         def add(total, step):
             before, ahead, real = step
             before, ahead = before[..., :, None], ahead[..., None, :]
-            pairs = before + beside(chain.transition, before) + ahead
+            pairs = before + expand_rank(chain.transition, before) + ahead
             pairs = jnp.exp(_chain.normalised(pairs.reshape(*pairs.shape[:-2], K * K)))
             return total + jnp.where(real, pairs @ d.reshape(K * K), 0), None
 

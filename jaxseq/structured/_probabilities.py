@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import _meshes
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.kernels.native import scan_rows
 from jaxseq.structured.semiring import Messages, scaled
 
@@ -102,7 +102,7 @@ def _is_small(p):
 
 
 def _sum_of_products(p, table):
-    return jnp.sum(p[..., None] * beside(table, p[..., None]), -2)
+    return jnp.sum(p[..., None] * expand_rank(table, p[..., None]), -2)
 
 
 def _log(p, smallest):

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from jaxseq import check, masking
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.train._elementwise import floating, floats, integers, real, wide
 from jaxseq.train._params import numbers
 from jaxseq.typing import Params
@@ -155,7 +155,7 @@ def quantile(
     dtype = wide(predictions)
     predictions, targets = masking.keep(mask, (predictions.astype(dtype), targets.astype(dtype)))
     error = targets[..., None] - predictions
-    q = beside(jnp.asarray(q, dtype), error)
+    q = expand_rank(jnp.asarray(q, dtype), error)
     return masking.keep(mask, jnp.mean(jnp.maximum(q * error, (q - 1) * error), axis=-1))
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.nn.attention._block import KeyValues, write
 
 
@@ -56,7 +56,7 @@ def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.A
     *batch, T = places.positions.shape
     if carry is not None and places.slots is not None:
         room = jnp.arange(carry.layers[0].keys.shape[-2], dtype=jnp.int32)
-        return beside(room, places.positions[..., None]) <= places.positions[..., None]
+        return expand_rank(room, places.positions[..., None]) <= places.positions[..., None]
     seen = jnp.tri(T, dtype=bool) if causal else None
     if places.mask is not None:
         seen = _and(seen, places.mask[..., None, :])
@@ -68,7 +68,7 @@ def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.A
     room = carry.layers[0].keys.shape[-2]
     length = places.length[..., None]
     cached = jnp.broadcast_to(
-        (beside(jnp.arange(room, dtype=length.dtype), length) < length)[..., None, :], (*batch, T, room)
+        (expand_rank(jnp.arange(room, dtype=length.dtype), length) < length)[..., None, :], (*batch, T, room)
     )
     assert places.sequence is not None
     return jnp.concatenate([cached & (places.sequence == 0)[..., None], seen], axis=-1)
@@ -92,4 +92,4 @@ def _slots(positions, carry, mask):
 
 
 def _and(flags, others):
-    return others if flags is None else beside(flags, others) & others
+    return others if flags is None else expand_rank(flags, others) & others

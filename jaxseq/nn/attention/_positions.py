@@ -9,7 +9,7 @@ with p the position, from 0, and ω_i = 10000^(-i / n) for i = 0 … n - 1, n ha
 import jax
 import jax.numpy as jnp
 
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 
 
 def sinusoidal(positions: jax.Array, features: int, dtype: jax.typing.DTypeLike) -> jax.Array:
@@ -22,11 +22,11 @@ def rotary(xs: jax.Array, positions: jax.Array) -> jax.Array:
     """Returns `xs` `[..., T, F]` turned by positions int `[..., T]`: each feature with that half of F after it."""
     angles = _angles(positions, xs.shape[-1] // 2)
     sine, cosine = jnp.sin(angles).astype(xs.dtype), jnp.cos(angles).astype(xs.dtype)
-    sine, cosine = beside(sine, xs), beside(cosine, xs)
+    sine, cosine = expand_rank(sine, xs), expand_rank(cosine, xs)
     one, other = jnp.split(xs, 2, axis=-1)
     return jnp.concatenate([one * cosine - other * sine, other * cosine + one * sine], axis=-1)
 
 
 def _angles(positions, n):
     places = positions[..., None].astype(float)
-    return places * beside(10_000.0 ** -(jnp.arange(n, dtype=float) / n), places)
+    return places * expand_rank(10_000.0 ** -(jnp.arange(n, dtype=float) / n), places)

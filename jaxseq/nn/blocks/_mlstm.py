@@ -21,7 +21,7 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq._cast import cast
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells._mlstm import projected_mlstm
 from jaxseq.nn._flax import linear
 from jaxseq.nn.blocks._block import Block
@@ -82,5 +82,5 @@ class MlstmBlock(Block):
         convolved = jax.nn.silu(conv(hidden))
         qkv = jnp.concatenate([self.query(convolved), self.key(convolved), self.value(hidden)], axis=-1)
         found = self.out_norm(cell(jnp.concatenate([qkv, self.gates(qkv)], axis=-1)))
-        skip = beside(cast(self.skip[...], self.dtype), convolved)
+        skip = expand_rank(cast(self.skip[...], self.dtype), convolved)
         return self.out((found + skip * convolved) * jax.nn.silu(gate))

@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq._cast import cast
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.cells import causal_conv
 from jaxseq.cells._heads import by_head, flat
 from jaxseq.nn._flax import Given, linear
@@ -39,7 +39,7 @@ class HeadNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(features, given.param_dtype))
 
     def __call__(self, xs: jax.Array) -> jax.Array:
-        return flat(self.norm(by_head(xs, self.heads))) * beside(cast(self.scale[...], self.dtype), xs)
+        return flat(self.norm(by_head(xs, self.heads))) * expand_rank(cast(self.scale[...], self.dtype), xs)
 
 
 class HeadLinear(nnx.Module):

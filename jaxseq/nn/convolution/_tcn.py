@@ -21,7 +21,7 @@ from flax import nnx
 
 from jaxseq import check, masking
 from jaxseq._cast import cast
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.nn._call import Module
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import Given, dropout, floats, given, linear
@@ -54,14 +54,14 @@ class CausalConv(nnx.Module):
     def __call__(self, xs: jax.Array, carry: jax.Array, steps: _Steps) -> tuple[jax.Array, jax.Array]:
         kernel, scale = self.kernel[...], self.scale
         if scale is not None:
-            kernel = kernel * beside(scale[...] / _norm(kernel), kernel)
+            kernel = kernel * expand_rank(scale[...] / _norm(kernel), kernel)
         kernel, bias = cast((kernel, self.bias[...]), self.dtype)
         T = xs.shape[-2]
         seen = jnp.concatenate([carry, xs], axis=-2)
         sequence = steps.sequence
         if sequence is not None:
             sequence = jnp.pad(sequence, [(0, 0)] * (sequence.ndim - 1) + [(self.reach, 0)])
-        ys = beside(bias, xs)
+        ys = expand_rank(bias, xs)
         for k, weights in enumerate(kernel):
             begin = self.reach - k * self.dilation
             tap = seen[..., begin : begin + T, :]
@@ -69,7 +69,7 @@ class CausalConv(nnx.Module):
                 tap = masking.keep(sequence[..., begin : begin + T] == steps.sequence, tap)
             ys = ys + tap @ weights
         lengths = steps.lengths[..., None]
-        last = lengths + beside(jnp.arange(self.reach, dtype=lengths.dtype), lengths)
+        last = lengths + expand_rank(jnp.arange(self.reach, dtype=lengths.dtype), lengths)
         carry = gather(seen, last)
         if sequence is not None:
             assert steps.last is not None

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, decoding
-from jaxseq._promote import beside, widen
+from jaxseq._promote import expand_rank, widen
 from jaxseq.masking import keep
 from jaxseq.nn._call import Module
 from jaxseq.nn._compact import compact, gather
@@ -271,6 +271,6 @@ class Seq2Seq(Module):
         target = jnp.where((target < 0) | (target >= V), V, target).astype(jnp.int32)  # V, which is none, gives NaN
         edge = jnp.full((*batch, 1), self.start, jnp.int32)
         lengths = lengths[..., None]
-        place = beside(jnp.arange(L + 1, dtype=lengths.dtype), lengths)
+        place = expand_rank(jnp.arange(L + 1, dtype=lengths.dtype), lengths)
         outputs = jnp.where(place == lengths, self.end, jnp.concatenate([target, edge], axis=-1))
         return jnp.concatenate([edge, target], axis=-1), outputs, place <= lengths

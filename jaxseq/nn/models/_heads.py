@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from jaxseq import check
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 
 LEAST_DEVIATION = 1e-3
 
@@ -135,7 +135,7 @@ class Quantiles:
         parameters = _of(self, "parameters", parameters)
         u = jax.random.uniform(key, parameters.shape[:-1], parameters.dtype)
         levels = jnp.asarray(self.levels, parameters.dtype)
-        below, stretch = (beside(x, parameters) for x in (levels[:-1], jnp.diff(levels)))
+        below, stretch = (expand_rank(x, parameters) for x in (levels[:-1], jnp.diff(levels)))
         passed = jnp.clip((u[..., None] - below) / stretch, 0, 1)  # of each stretch between two levels
         return parameters[..., 0] + jnp.sum(passed * jnp.diff(parameters, axis=-1), axis=-1)
 

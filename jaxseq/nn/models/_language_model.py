@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check, decoding
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.nn._call import Module
 from jaxseq.nn._flax import embedding, given, linear
 from jaxseq.nn._ids import check_ids, embed
@@ -192,7 +192,7 @@ class LanguageModel(Module):
         if mask is None:
             before, last = prompt[..., :-1], prompt[..., -1]
         else:
-            places = beside(jnp.arange(prompt.shape[-1]), prompt)
+            places = expand_rank(jnp.arange(prompt.shape[-1]), prompt)
             place = jnp.max(jnp.where(mask, places, 0), axis=-1, keepdims=True)
             before, last = prompt, jnp.take_along_axis(prompt, place, axis=-1)[..., 0]
             mask &= places != place

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.masking import keep
 from jaxseq.nn._call import Module
 from jaxseq.nn._compact import compact, gather
@@ -86,7 +86,7 @@ class TextCNN(Module):
             order, _, lengths = compact(mask)
             xs, mask = (
                 gather(keep(mask, xs), order),
-                beside(jnp.arange(xs.shape[-2], dtype=lengths.dtype), mask) < lengths[..., None],
+                expand_rank(jnp.arange(xs.shape[-2], dtype=lengths.dtype), mask) < lengths[..., None],
             )
         found = [max_pool(jax.nn.relu(conv(xs)), mask) for conv in self.convs]
         return self.head(dropout(key, self.dropout, jnp.concatenate(found, axis=-1)))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import _meshes, check
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq._top_k import top_k
 from jaxseq.structured import semiring
 from jaxseq.structured._chain import Chain, Path
@@ -50,7 +50,7 @@ def _search(chain: Chain, mask: jax.Array | None, k: int) -> Path:
     def step(ways, inputs):
         scores, real, moves = inputs
         ways = ways.reshape(*batch, K, k)
-        into = ways[..., None, :, :] + beside(chain.transition.T[..., None], ways[..., None])  # [B, to, from, k]
+        into = ways[..., None, :, :] + expand_rank(chain.transition.T[..., None], ways[..., None])  # [B, to, from, k]
         found, origin = _best(into.reshape(*batch, K, K * k), k)
         new = jnp.where(moves[..., None, None], found, ways) + scores[..., None]
         new, scale = semiring.scaled(new.reshape(*batch, K * k))

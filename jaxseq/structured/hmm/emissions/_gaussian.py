@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.structured.hmm.emissions import _prior
 from jaxseq.structured.hmm.emissions._check import features, fields, learned
 from jaxseq.structured.hmm.emissions._emission import Emission
@@ -113,7 +113,7 @@ def log_density(xs: jax.Array, seen: jax.Array | None, mean: jax.Array, variance
         return x.reshape(*x.shape[:-1], *[1] * (mean.ndim - 1), x.shape[-1])
 
     xs = between(xs)
-    of_mean, of_variance = beside(mean, xs), beside(variance, xs)
+    of_mean, of_variance = expand_rank(mean, xs), expand_rank(variance, xs)
     squares = jnp.square(xs - of_mean) / of_variance
     log_scale = jnp.log(2 * math.pi * of_variance)
     if seen is not None:

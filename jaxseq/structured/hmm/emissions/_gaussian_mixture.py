@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.structured._chain import draw_states
 from jaxseq.structured.hmm.emissions._check import features, fields, learned
 from jaxseq.structured.hmm.emissions._emission import Emission
@@ -82,7 +82,7 @@ def _gaussian_mixture(components, floor):
     def log_joint(params, xs, seen):
         """Returns log p(x, m | k) `[..., K, M]`."""
         density = log_density(xs, seen, params.mean, params.variance)
-        return beside(params.log_weights, density) + density
+        return expand_rank(params.log_weights, density) + density
 
     def log_prob(params, xs):
         params = own(params)

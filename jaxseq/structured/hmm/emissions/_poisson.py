@@ -12,7 +12,7 @@ from jax.scipy.special import gammaln
 
 from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 from jaxseq.structured.hmm.emissions._check import counts, fields
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import PRECISE, means, rows_seen, shares, spread, start
@@ -61,7 +61,7 @@ def _poisson(floor):
         never = jnp.einsum("...d,kd->...k", (xs > 0).astype(xs.dtype), (params.rate == 0).astype(xs.dtype)) > 0
         powers = jnp.where(never, -jnp.inf, powers)
         if seen is None:
-            expected = beside(jnp.sum(params.rate, -1), powers)
+            expected = expand_rank(jnp.sum(params.rate, -1), powers)
         else:
             expected = jnp.einsum("...d,kd->...k", seen.astype(xs.dtype), params.rate, precision=PRECISE)
         return powers - expected - jnp.sum(gammaln(xs + 1), -1, keepdims=True)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq import check
-from jaxseq._promote import beside
+from jaxseq._promote import expand_rank
 
 
 class GaussianPrior(NamedTuple):
@@ -65,7 +65,7 @@ def added_matrices(prior: GaussianPrior, mean: jax.Array) -> tuple[jax.Array, ja
     """Returns ν diag(v) and κ (μ - m)(μ - m)ᵀ, `[..., D, D]` each."""
     variance, away = _prior_variance(prior, mean), _from_mean(prior, mean)
     return (
-        variance[..., None] * beside(jnp.eye(mean.shape[-1], dtype=mean.dtype), variance[..., None]),
+        variance[..., None] * expand_rank(jnp.eye(mean.shape[-1], dtype=mean.dtype), variance[..., None]),
         prior.mean_count * away[..., :, None] * away[..., None, :],
     )
 
