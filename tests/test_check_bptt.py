@@ -255,7 +255,7 @@ def test_a_list_is_refused_as_unroll_does():
 
 
 def test_integer_leaves_are_refused():
-    with pytest.raises(ValueError, match="must be all floating"):
+    with pytest.raises(ValueError, match="must be floating or complex"):
         jaxseq.check_bptt(CELL, PARAMS._replace(b=jnp.zeros(12, int)), XS)
 
 

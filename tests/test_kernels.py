@@ -347,7 +347,7 @@ def test_segments_are_positive_ints(kernel):
 def test_forward_mode_of_a_gradient_by_hand_names_scan(push, cell, kernel):
     xs, mask = inputs(3, 2, 8), np.ones((3, 2), bool)
     params = cell.init(jax.random.key(0), 8)
-    with pytest.raises(TypeError, match=r"For forward mode, .* unroll with kernel=jaxseq.kernels.scan"):
+    with pytest.raises(TypeError, match=r"For forward mode .* unroll with kernel=jaxseq.kernels.scan"):
         push(lambda xs: jaxseq.unroll(cell, params, xs, mask=mask, kernel=kernel)[1], (xs,), (xs,))
 
 
