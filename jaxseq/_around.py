@@ -54,7 +54,7 @@ def around(
       leave: `(given, u, before, new, y) -> (carry, y)`: the next carry and the output. `before` is the carry before
         the step; `new` and `y` are the results of the inner step. Shapes and dtypes stay the same, except for `size`.
       hear: `(given, u, h) -> h`: what the recurrent weights see in place of the carry's `h`. The carry still keeps its
-        own `h`. If it returns None, they see `h` itself. The cell must tell the two apart: see `hears` of `Cell`.
+        own `h`. If it returns None, they see `h` itself. The cell must support this: see `hears` of `Cell`.
       inputs: `(given, xs) -> xs`: the inputs of the inner cell, pointwise in time.
       extra: `(given, params, xs) -> u`: a pytree of floats whose leading axes are the time and batch axes of xs. It is
         called with a whole sequence `[T, B, ...]` or one step. Its gradient flows into params and xs.

@@ -38,7 +38,7 @@ def transpose(name: str, function: Callable, shapes: tuple, cotangents: Any) -> 
         if not check.gradients(cotangents, results):
             want, got = (jax.tree.map(check.shaped, tree) for tree in (results, cotangents))
             raise TypeError(
-                f"`cell.backward.bwd` must return (d_carry, d_u) with a d_carry that matches the carry of its step, "
+                f"`cell.backward.bwd` must return (d_carry, d_u), with a d_carry like the carry of its step, "
                 f"{want}; got {got}"
             ) from None
         raise

@@ -33,8 +33,8 @@ def eager(function: Callable, *args: Any) -> Any:
     """Returns `function(*args)`, a pytree of arrays. Under a JAX transformation, calls the function directly.
 
     Args:
-      function: a new function object at each call, because JAX caches the jaxprs of old ones. It is pure, apart from
-        what it closes over.
+      function: a new function object at each call, because JAX caches the jaxprs of old ones. It is pure, except that
+        what it closes over may change between calls.
       args: pytrees of arrays and numbers.
     """
     is_traced = lambda tree: any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))

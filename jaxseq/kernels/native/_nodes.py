@@ -2,7 +2,7 @@
 
 leaf      an argument: of the row, or a param
 const     known numbers
-param     computed from params alone: JAX evaluates it once, before the loop
+param     computed from params only: JAX evaluates it once, before the loop
 move      numbers in another order: slices, splits, concatenations, transposes, broadcasts, as one index map
 view      all numbers in the same order, seen as another shape
 product   x [b, m, K], of the row, by weights [b, K, G] that are computed from params only

@@ -3,8 +3,8 @@
     carry_t, outs_t = function(params, carry_{t-1}, inputs_t)            for each row and step
 
 The function is traced for one row. Outs that it passes through unchanged are not written. An input is returned as the
-array that was passed in. The carry before each step is the carry after the step before it, apart from the first one: it
-is returned as a `Before`.
+array that was passed in. The carry before each step, except the first, is the carry after the previous step: it is
+returned as a `Before`.
 """
 
 import dataclasses
