@@ -70,7 +70,7 @@ class Element(Protocol):
         ...
 
     def hold(self, mask: jax.Array, /) -> "Element":
-        """Returns the steps with the identity where `mask`, bool `[T, B]`, is False."""
+        """Returns the steps, replaced by the identity where `mask`, bool `[T, B]`, is False."""
         ...
 
     def restart(self, reset: jax.Array, initial: Carry, /) -> "Element":

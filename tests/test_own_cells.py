@@ -79,7 +79,7 @@ def test_a_cell_that_is_fine_is_fine():
         ({"init": lambda key: init(key, D)}, r"`cell.init` must take \(key, in_size, dtype=None\)", ["unroll", "step"]),
         (
             {"step": lambda params, carry, u: (carry[..., :1], u)},
-            r"must return \(carry, y\), with a carry like the carry it was given, float32 \(2, 4\); got float32 \(2, 1\)",
+            r"must return \(carry, y\), with a carry like the one it was given, float32 \(2, 4\); got float32 \(2, 1\)",
             ["unroll", "gradient", "nest", "layer"],
         ),
         (

@@ -137,7 +137,7 @@ def blame(error: Exception, cell: Cell, params: Params, carry: Carry, x: Any) ->
     if jax.tree.structure(result[0]) != jax.tree.structure(carry) or shapes != expected:
         _blame_carry(cell, params, carry, result[0], jax.tree.leaves(x)[0].shape[:-1])
         raise TypeError(
-            "`cell.step` must return (carry, y), with a carry like the carry it was given, "
+            "`cell.step` must return (carry, y), with a carry like the one it was given, "
             f"{brief(expected)}; got {brief(shapes)}"
         ) from None
     if cell.backward is not None:
