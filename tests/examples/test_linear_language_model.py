@@ -18,7 +18,7 @@ def test_the_least_time_of_a_step_is_that_after_the_first_round():
     optimizer = optax.sgd(1.0)
     step = train.make_step(lambda params, batch, key: (jnp.sum(params), {}), optimizer)
     run = Run(step, lambda: train.init(jnp.zeros(()), optimizer, jax.random.key(0)))
-    assert least_seconds({"a": run, "b": run}, None, 2, times.__next__) == {"a": 3, "b": 5}
+    assert least_seconds({"a": run, "b": run}, {}, 2, times.__next__) == {"a": 3, "b": 5}
     assert next(times, None) is None
 
 
