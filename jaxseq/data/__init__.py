@@ -1,11 +1,13 @@
-"""From raw data to batches: what stands between a file and a training loop.
+"""Data preparation: from raw files to batches for a training loop.
 
-Text and series become ids and columns (`Vocabulary`, `words`, `Normalizer`, `fill_missing`, `windows`, `cyclic`), parts
-(`split`, `split_in_time`, `unique`), padded or packed arrays (`pad`, `pack`) and batches (`batches`, `bucketed`,
-`streams`, each a `Loader`), which `prefetch` sends to the device. `time_mask`, `feature_mask`, `jitter` and
-`token_dropout` augment them there. Sound becomes frames of features: `read_wav`, `frames`, `log_mel`, `mfcc`, `deltas`.
+* Text and series: `Vocabulary`, `words`, `Normalizer`, `fill_missing`, `windows`, `cyclic`.
+* Parts of a data set: `split`, `split_in_time`, `unique`.
+* Arrays: `pad`, `pack`.
+* Batches: `batches`, `bucketed` and `streams` return a `Loader`; `prefetch` sends its batches to the device.
+* Augmentation on the device: `time_mask`, `feature_mask`, `jitter`, `token_dropout`.
+* Features of sound: `read_wav`, `frames`, `log_mel`, `mfcc`, `deltas`.
 
-All is batch-major, `[B, T, D]`. What is done on the host is NumPy, and the same at every run.
+All arrays are batch-major, `[B, T, D]`. Functions that run on the host use NumPy and give the same result in every run.
 """
 
 from jaxseq._serialise import register as _register

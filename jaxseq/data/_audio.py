@@ -1,16 +1,16 @@
 """Features of sound: spectrograms, log-mel energies, cepstral coefficients (MFCC) and their changes in time.
 
-    frame_t = signal[t hop : t hop + size]                          those that lie wholly inside the signal
+    frame_t = signal[t hop : t hop + size]                          only frames that lie wholly inside the signal
     P_t[k]  = |Σ_n window[n] frame_t[n] exp(-2πi k n / fft_size)|²  the power spectrum, zero-padded, not scaled
     M_t[m]  = log max(Σ_k P_t[k] filter_m[k], floor)                log-mel energies, natural logarithm
-    mel(f)  = 2595 log₁₀(1 + f / 700)                               O'Shaughnessy's formula, HTK's; not Slaney's
-    C_t[j]  = Σ_m √(2 / bands) cos(π j (m + ½) / bands) M_t[m]      the orthonormal DCT-II, over √2 at j = 0
+    mel(f)  = 2595 log₁₀(1 + f / 700)                               O'Shaughnessy's formula, as in HTK (not Slaney's)
+    C_t[j]  = Σ_m √(2 / bands) cos(π j (m + ½) / bands) M_t[m]      the orthonormal DCT-II; divided by √2 at j = 0
     Δ_t     = Σ_n n (x_{t+n} - x_{t-n}) / 2 Σ_n n²,  n = 1 … width  the slope of the line through 2 width + 1 steps
 
-Filters are triangles, straight in Hz, of height 1, between neighbouring points evenly spaced in mel (Davis &
-Mermelstein 1980). Time is the last axis of a signal `[..., N]` and the last but one of features `[..., T, F]`, behind
-any batch axes. A frame depends on its own samples only, so in a padded batch the frames that `frame_mask` marks are
-those of each signal alone.
+Filters are triangles of height 1, linear in Hz. Each lies between neighbouring points that are evenly spaced in mel
+(Davis & Mermelstein 1980). Time is the last axis of a signal `[..., N]` and the last but one of features `[..., T, F]`;
+batch axes come first. A frame depends on its own samples only. In a padded batch, the frames that `frame_mask` marks
+therefore equal the frames of each signal computed separately.
 """
 
 import functools
@@ -30,14 +30,15 @@ _COSINE = {"hann": 0.5, "hamming": 0.54}
 
 
 def frame_count(n: Count, size: int, hop: int) -> Count:
-    """Returns how many frames lie wholly inside n samples: 1 + ⌊(n - size) / hop⌋, none below `size`.
+    """Returns the number of frames that lie wholly inside n samples: 1 + ⌊(n - size) / hop⌋, or 0 if n < size.
 
     Args:
-      n: an int, or lengths, an int array.
-      size, hop: samples a frame, and from one to the next.
+      n: the number of samples: an int, or an int array of lengths.
+      size: samples in a frame.
+      hop: samples from the start of one frame to the start of the next.
 
     Raises:
-      TypeError, ValueError: `n` is no int, or `size` or `hop` not a positive one.
+      TypeError, ValueError: `n` is not an integer, or `size` or `hop` is not a positive one.
 
     >>> from jaxseq import data
     >>> data.frame_count(1000, 400, 160)
@@ -47,7 +48,7 @@ def frame_count(n: Count, size: int, hop: int) -> Count:
     if not isinstance(n, jax.Array | np.ndarray):
         return max(0, 1 + (check.natural("n", n) - size) // hop)
     if not jnp.issubdtype(n.dtype, jnp.integer):
-        raise TypeError(f"`n` must be an int, or ints; got {check.shaped(n)}")
+        raise TypeError(f"`n` must be an int or an array of ints; got {check.shaped(n)}")
     count = 1 + (n - size) // hop
     return count * (n >= size).astype(count.dtype)
 
@@ -55,15 +56,16 @@ def frame_count(n: Count, size: int, hop: int) -> Count:
 def frames(signal: jax.Array, size: int, hop: int) -> jax.Array:
     """Returns the frames `[..., T, size]` of a signal, T = `frame_count(N, size, hop)`.
 
-    Samples after the last whole frame are left out, and a signal shorter than a frame has none: pad it (`jnp.pad`)
-    where they are to count.
+    Samples after the last whole frame are left out. A signal shorter than a frame has no frames. Pad the signal with
+    `jnp.pad` if these samples should count.
 
     Args:
       signal: `[..., N]`.
-      size, hop: samples a frame, and from one to the next.
+      size: samples in a frame.
+      hop: samples from the start of one frame to the start of the next.
 
     Raises:
-      TypeError, ValueError: `signal` is no array of at least 1 axis, or `size` or `hop` is not a positive int.
+      TypeError, ValueError: `signal` is not an array of at least 1 axis, or `size` or `hop` is not a positive int.
 
     >>> from jaxseq import data
     >>> data.frames(jnp.arange(6), 3, 2).tolist()
@@ -77,10 +79,10 @@ def frames(signal: jax.Array, size: int, hop: int) -> jax.Array:
 
 
 def frame_mask(mask: jax.Array, size: int, hop: int) -> jax.Array:
-    """Returns which frames hold real samples only, bool `[..., T]`.
+    """Returns a mask of the frames that hold real samples only, bool `[..., T]`.
 
     Args:
-      mask: bool `[..., N]`, True = a real sample.
+      mask: bool `[..., N]`, True where a sample is real.
       size, hop: as in `frames`.
 
     Raises:
@@ -92,7 +94,7 @@ def frame_mask(mask: jax.Array, size: int, hop: int) -> jax.Array:
 
 
 def preemphasis(signal: jax.Array, *, coefficient: float = 0.97) -> jax.Array:
-    """Returns y_t = x_t - coefficient x_{t-1}, y_0 = x_0, `[..., N]`.
+    """Returns the signal after pre-emphasis, `[..., N]`: y_t = x_t - coefficient x_{t-1}, with y_0 = x_0.
 
     Args:
       signal: float32 or float64 `[..., N]`.
@@ -109,13 +111,14 @@ def preemphasis(signal: jax.Array, *, coefficient: float = 0.97) -> jax.Array:
 def power_spectrogram(
     signal: jax.Array, size: int, hop: int, *, fft_size: int | None = None, window: str | jax.Array = "hann"
 ) -> jax.Array:
-    """Returns |FFT|² of windowed frames, `[..., T, fft_size // 2 + 1]`, not scaled.
+    """Returns the power spectrum |FFT|² of windowed frames, not scaled, `[..., T, fft_size // 2 + 1]`.
 
     Args:
       signal: float32 or float64 `[..., N]`.
-      size, hop: samples a frame, and from one to the next.
-      fft_size: frames are padded to it with zeros; None: the next power of two from `size`.
-      window: "hann" or "hamming", periodic, or an array `[size]` such as `scipy.signal.get_window` gives.
+      size: samples in a frame.
+      hop: samples from the start of one frame to the start of the next.
+      fft_size: length of the FFT, to which frames are zero-padded. None: the smallest power of two of at least `size`.
+      window: "hann" or "hamming", both periodic, or an array `[size]`, for example from `scipy.signal.get_window`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -128,13 +131,16 @@ def power_spectrogram(
 
 
 def mel_filters(bands: int, fft_size: int, rate: float, *, low: float = 0.0, high: float | None = None) -> np.ndarray:
-    """Returns the triangular filters, float64 `[fft_size // 2 + 1, bands]`: `power @ filters` are mel energies.
+    """Returns triangular mel filters, float64 `[fft_size // 2 + 1, bands]`.
+
+    `power @ filters` gives mel energies `[..., T, bands]` from a power spectrum `[..., T, fft_size // 2 + 1]`.
 
     Args:
-      bands: how many.
-      fft_size: that of the power spectrum.
-      rate: samples a second, Hz.
-      low, high: where the first triangle begins and the last one ends, Hz; None: half the rate.
+      bands: the number of filters.
+      fft_size: length of the FFT that the power spectrum was made with.
+      rate: sampling rate, in Hz.
+      low: start of the first triangle, in Hz.
+      high: end of the last triangle, in Hz. None: half of `rate`.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or a band is so narrow that no frequency of the FFT lies in it.
@@ -152,8 +158,8 @@ def mel_filters(bands: int, fft_size: int, rate: float, *, low: float = 0.0, hig
     reached = np.any(filters > 0, axis=0)
     if not np.all(reached):
         raise ValueError(
-            f"band {np.argmin(reached)} of {bands} holds no frequency of the FFT, "
-            f"which are {rate / fft_size:.3g} Hz apart at this `rate`. Take fewer `bands` or a larger `fft_size`."
+            f"`bands`: band {np.argmin(reached)} of {bands} contains no FFT frequency; they lie "
+            f"{rate / fft_size:.3g} Hz apart at this `rate`. Take fewer `bands` or a larger `fft_size`."
         )
     return filters
 
@@ -171,16 +177,17 @@ def log_mel(
     high: float | None = None,
     floor: float = 1e-10,
 ) -> jax.Array:
-    """Returns the natural logarithm of mel energies, `[..., T, bands]`.
+    """Returns the natural logarithm of the mel energies of a signal, `[..., T, bands]`.
 
     Args:
       signal: float32 or float64 `[..., N]`.
-      rate: samples a second, Hz.
-      bands: how many mel bands.
-      size_seconds, hop_seconds: a frame, and from one to the next, rounded to samples.
+      rate: sampling rate, in Hz.
+      bands: the number of mel bands.
+      size_seconds: length of a frame, in seconds; rounded to whole samples.
+      hop_seconds: time from the start of one frame to the start of the next, in seconds; rounded to whole samples.
       fft_size, window: as in `power_spectrogram`.
       low, high: as in `mel_filters`.
-      floor: the least energy, for the logarithm; below it gradients are zero.
+      floor: the least energy; smaller energies are raised to it before the logarithm, and their gradient is zero.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -201,11 +208,13 @@ def log_mel(
 
 
 def mfcc(log_mels: jax.Array, *, coefficients: int = 13) -> jax.Array:
-    """Returns the first cepstral coefficients, `[..., T, coefficients]`: the orthonormal DCT-II of log-mel energies.
+    """Returns the first cepstral coefficients of each frame (MFCC), `[..., T, coefficients]`.
+
+    They are the orthonormal DCT-II of the log-mel energies.
 
     Args:
-      log_mels: float32 or float64 `[..., T, bands]`, what `log_mel` returns.
-      coefficients: how many, from the zeroth on, the frame's mean log energy times √bands.
+      log_mels: float32 or float64 `[..., T, bands]`, as `log_mel` returns them.
+      coefficients: how many to keep. Number 0 is the frame's mean log energy times √bands.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -218,14 +227,14 @@ def mfcc(log_mels: jax.Array, *, coefficients: int = 13) -> jax.Array:
 
 
 def deltas(features: jax.Array, *, width: int = 2, mask: jax.Array | None = None) -> jax.Array:
-    """Returns how fast features change, a step, `[..., T, F]`; twice applied, their acceleration.
+    """Returns the slope of each feature over time, per step, `[..., T, F]`.
 
-    Beyond either end, the first and the last step stand for what is missing.
+    Applied twice, it gives the acceleration. Beyond each end, the first or the last real step is repeated.
 
     Args:
       features: float `[..., T, F]`.
-      width: steps on either side that the slope is taken over.
-      mask: bool `[..., T]`, real steps in one run, as padding at an end leaves them; zero where it is False.
+      width: the number of steps on either side over which the slope is taken.
+      mask: bool `[..., T]`, True where a step is real. Real steps must be contiguous. The slope is zero at padding.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -259,7 +268,7 @@ def _slopes(features, real, width):
     )
     beyond = (
         width * (width + 1) - inside * (inside + 1)
-    ) / 2  # the sum of those n whose both steps lie beyond the ends
+    ) / 2  # the sum of all n for which both t - n and t + n lie beyond the ends
     slopes = slopes + beyond * (at(T) - at(-T))
     return jnp.where(real[..., None], slopes / (width * (width + 1) * (2 * width + 1) / 3), 0)
 
@@ -268,7 +277,7 @@ def _signal(x: jax.Array, name: str = "signal", axes: str = "..., N") -> jax.Arr
     x = check.array(name, axes, x)
     if x.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(
-            f"`{name}` must be float32 or float64 [{axes}]; got {x.dtype} {x.shape}. Scale PCM samples to ±1."
+            f"`{name}` must be float32 or float64 [{axes}]; got {x.dtype} {x.shape}. Scale PCM samples to [-1, 1]."
         )
     if x.ndim == 0:
         raise ValueError(f"`{name}` must be [{axes}], of at least 1 axis; got ()")
@@ -281,7 +290,7 @@ def _fft_size(fft_size: int | None, size: int) -> int:
         return 2 ** math.ceil(math.log2(size))
     fft_size = check.positive_int("fft_size", fft_size)
     if fft_size < size:
-        raise ValueError(f"`fft_size` must hold a frame of {size} samples; got {fft_size}")
+        raise ValueError(f"`fft_size` must be at least a frame's {size} samples; got {fft_size}")
     return fft_size
 
 
@@ -292,5 +301,5 @@ def _window(window: str | jax.Array, size: int) -> jax.Array:
         return jnp.asarray(a - (1 - a) * np.cos(2 * np.pi * np.arange(size) / size))
     window = check.array("window", "size", window)
     if window.shape != (size,):
-        raise ValueError(f"`window` must be [size] = ({size},), one weight a sample; got {window.shape}")
+        raise ValueError(f"`window` must be [size] = ({size},), one weight per sample; got {window.shape}")
     return window

@@ -1,8 +1,9 @@
-"""Augmentation on the device: pure functions of a key, for use inside a jitted loss.
+"""Augmentation on the device: pure functions of a random key, for use inside a jitted loss.
 
-Without a key they return what they are given, so that one loss serves training and validation. Arrays are batch-major,
-[B, T, D], and padding is left as it is. Spans of steps and of features are those of SpecAugment (Park et al. 2019): the
-width w is uniform in 0 … `width`, the start uniform in 0 … n - w, where n is the number of real steps or of features.
+With `key=None` each function returns its input unchanged, so that one loss serves training and validation. Arrays are
+batch-major, [B, T, D]. Functions with a `mask` do not change padding. Spans of steps and of features are those of
+SpecAugment (Park et al. 2019): the width w is uniform in 0 … `width`, and the start is uniform in 0 … n - w, where n is
+the number of real steps or of features.
 """
 
 import jax
@@ -24,15 +25,15 @@ def time_mask(
     mask: jax.Array | None = None,
     value: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Returns xs with some spans of steps hidden in each row, each of them within the row's real steps.
+    """Returns xs with random spans of real steps replaced by `value` in each row (SpecAugment's time masking).
 
     Args:
-      key: a random key; None: nothing is hidden.
+      key: a random key. None: xs is returned unchanged.
       xs: `[B, T, D]`.
-      spans: spans a row; they may overlap.
-      width: the greatest width of a span, in steps; in a row that is shorter, the row's steps.
-      mask: bool `[B, T]`, of any pattern; None: every step is real.
-      value: what hides a step: a number, or `[D]`, such as the mean.
+      spans: the number of spans in each row; they may overlap.
+      width: the greatest width of a span, in steps. In a shorter row it is the number of real steps.
+      mask: bool `[B, T]`, True where a step is real, in any pattern. None: every step is real.
+      value: the number, or array `[D]`, that replaces a step, for example the mean.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -52,14 +53,14 @@ def time_mask(
 
 
 def feature_mask(key: jax.Array | None, xs: jax.Array, *, spans: int, width: int, value: ArrayLike = 0.0) -> jax.Array:
-    """Returns xs with some spans of neighbouring features hidden in each row, at all of its steps.
+    """Returns xs with random spans of features replaced by `value` at all steps of each row (SpecAugment).
 
     Args:
-      key: a random key; None: nothing is hidden.
+      key: a random key. None: xs is returned unchanged.
       xs: `[B, T, D]`, such as spectrograms.
-      spans: spans a row; they may overlap.
+      spans: the number of spans in each row; they may overlap.
       width: the greatest width of a span, in features; at most D.
-      value: what hides a feature: a number, or `[D]`.
+      value: the number, or array `[D]`, that replaces a feature.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -80,10 +81,10 @@ def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.
     """Returns xs with Gaussian noise added at the real steps.
 
     Args:
-      key: a random key; None: no noise.
+      key: a random key. None: xs is returned unchanged.
       xs: `[B, T, D]`.
-      scale: the noise's standard deviation, in the units of xs: a number, or `[D]`.
-      mask: bool `[B, T]`; None: every step is real.
+      scale: the standard deviation of the noise, in the units of xs: a number, or an array `[D]`.
+      mask: bool `[B, T]`, True where a step is real. None: every step is real.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -91,7 +92,7 @@ def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.
     xs, mask = _sequences(key, xs, mask)
     scale = _one_or_each("scale", scale, xs)
     if not isinstance(scale, Tracer) and not np.all(np.asarray(scale) >= 0):
-        raise ValueError("`scale` must be at least 0, and not NaN")
+        raise ValueError("`scale` must be at least 0; got a negative number or NaN")
     if key is None:
         return xs
     noisy = xs + _everywhere(scale, xs) * jax.random.normal(key, xs.shape, xs.dtype)
@@ -101,16 +102,16 @@ def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.
 def token_dropout(
     key: jax.Array | None, ids: jax.Array, rate: float, unknown: int, *, mask: jax.Array | None = None
 ) -> jax.Array:
-    """Returns ids of which each real one is replaced by `unknown` with the probability `rate`.
+    """Returns ids in which each real token is replaced by `unknown` with probability `rate`.
 
-    A net that is trained so knows what to make of a word that it has not seen, and leans less on single words.
+    This trains the embedding of the unknown token, and makes the model depend less on single words.
 
     Args:
-      key: a random key; None: nothing is replaced.
+      key: a random key. None: ids is returned unchanged.
       ids: ints `[B, T]`.
       rate: in [0, 1).
-      unknown: the id to replace them by, 1 in a `Vocabulary`.
-      mask: bool `[B, T]`; None: every token is real.
+      unknown: the id that replaces a token; 1 in a `Vocabulary`.
+      mask: bool `[B, T]`, True where a token is real. None: every token is real.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -127,7 +128,7 @@ def token_dropout(
 
 
 def _everywhere(value, xs):
-    """A number, or one a feature, as it stands beside xs."""
+    """Returns a number, or an array `[D]`, broadcast to the shape of xs."""
     return expand_rank(jnp.asarray(value, xs.dtype), xs)
 
 
@@ -142,7 +143,7 @@ def _sequences(key, xs, mask):
 
 
 def _one_or_each(name, value, xs):
-    """Returns a number, or one for each feature, in the dtype of xs."""
+    """Returns a number, or an array `[D]`, in the dtype of xs."""
     value = check.array_like(name, "D", value)
     if value.shape not in ((), xs.shape[2:]):
         raise ValueError(f"`{name}` must be a number, or [D] = {xs.shape[2:]}; got the shape {value.shape}")
@@ -152,7 +153,7 @@ def _one_or_each(name, value, xs):
 
 
 def _spans(key, place, n, spans, width):
-    """Where the spans lie, bool like `place [B, L]`, which counts what is real in a row; `n [B]` is how many are."""
+    """Returns the steps in spans, bool `[B, L]`. `place [B, L]` numbers a row's real steps; `n [B]` counts them."""
     key_width, key_start = jax.random.split(key)
     shape, n = (len(n), spans), n[:, None]
     widths = jnp.minimum(jax.random.randint(key_width, shape, 0, width + 1), n)

@@ -1,4 +1,4 @@
-"""What comes from outside as the rows of a data set: checked once, and given back as NumPy arrays."""
+"""Checks of a user's data sets, each done once; they return NumPy arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def numbers(name: str, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ValueError(f"`{name}` must be an array; its parts differ in shape") from None
+        raise ValueError(f"`{name}` must be an array; its parts have different shapes") from None
     if array.dtype.kind in "SU":
         raise TypeError(NUMBERS.format(name, "text", " Encode it first: vocabulary.encode(words(text))."))
     if array.dtype.kind in "OMm":
@@ -63,24 +63,24 @@ def series(name: str, value: Any) -> np.ndarray:
 
 
 def real(name: str, array: Any) -> Any:
-    """Returns an array of numbers or bools that are not complex."""
+    """Returns `array` if it holds real numbers or bools; raises otherwise."""
     if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == bool) or np.iscomplexobj(array):
         raise TypeError(f"`{name}` must hold real numbers; got {array.dtype}")
     return array
 
 
-def many(name: str, value: Any, what: str) -> None:
+def sequence(name: str, value: Any, what: str) -> None:
     """Raises unless `value` is a list, a tuple or an array."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray | jax.Array):
         raise TypeError(f"`{name}` must be a list of {what}; got {type(value).__name__}")
 
 
 def ragged(name: str, sequences: Any) -> list[np.ndarray]:
-    """Returns sequences as arrays `[T_i, ...]` of one dtype, integers as int32, and one feature shape.
+    """Returns sequences as arrays `[T_i, ...]` of one dtype and one feature shape, with integers as int32.
 
-    What is empty has no say in the dtype, and a plain [] none in the feature shape.
+    Empty sequences do not affect the dtype, and a plain [] does not affect the feature shape.
     """
-    many(name, sequences, "sequences [T, ...]")
+    sequence(name, sequences, "sequences [T, ...]")
     arrays = [numbers(f"{name}[{i}]", sequence) for i, sequence in enumerate(sequences)]
     if not arrays:
         return []
@@ -92,7 +92,7 @@ def ragged(name: str, sequences: Any) -> list[np.ndarray]:
     for i in shaped:
         if arrays[i].shape[1:] != feature:
             raise ValueError(
-                f"`{name}` must be alike but for their lengths: `{name}[{shaped[0]}]` is "
+                f"`{name}` must differ in length only: `{name}[{shaped[0]}]` is "
                 f"{arrays[shaped[0]].shape}, `{name}[{i}]` is {arrays[i].shape}"
             )
     dtype = np.result_type(*{array.dtype for array in arrays if len(array)} or {array.dtype for array in arrays})
@@ -100,22 +100,22 @@ def ragged(name: str, sequences: Any) -> list[np.ndarray]:
 
 
 def examples(name: str, arrays: Any) -> dict[str, np.ndarray]:
-    """Returns a dict of arrays `[N, ...]`, of one N."""
+    """Returns a dict of arrays `[N, ...]` after checking that they have one N."""
     if not isinstance(arrays, Mapping):
         raise TypeError(f"`{name}` must be a dict of arrays [N, ...]; got {type(arrays).__name__}")
     arrays = {key: numbers(f"{name}[{key!r}]", value) for key, value in arrays.items()}
     for key, array in arrays.items():
         if not array.ndim:
-            raise ValueError(f"`{name}[{key!r}]` must be [N, ...], one entry an example; got a number")
+            raise ValueError(f"`{name}[{key!r}]` must be [N, ...], one entry per example; got a number")
     same_size({f"{name}[{key!r}]": len(array) for key, array in arrays.items()})
     return arrays
 
 
 def same_size(sizes: dict[str, int], what: str = "the arrays") -> int:
-    """Returns the one number of examples that all have."""
+    """Returns the number of examples, which must be the same for all."""
     if len(set(sizes.values())) > 1:
         raise ValueError(
-            f"{what} must have one entry an example each; got "
+            f"{what} must all have the same number of examples; got "
             + ", ".join(f"{size} in `{name}`" for name, size in sizes.items())
         )
     return next(iter(sizes.values()), 0)

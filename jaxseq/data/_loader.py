@@ -1,7 +1,7 @@
-"""Loaders: the batches of an epoch, the same at every run, from any batch on.
+"""Loaders: reproducible batches of an epoch, which can start at any batch.
 
-What an epoch holds is a function of the seed, the epoch's number and nothing else. A run that was stopped goes on at
-(epoch, batch) with the batches it would have had, and does not make those before them.
+The content of an epoch is a function of the seed and the epoch's number only. A run that resumes at (epoch, batch)
+therefore gets the batches that it would have got, without computing the earlier ones.
 
     for number in range(epochs):
         for batch in loader.epoch(number):
@@ -23,20 +23,22 @@ Batch: TypeAlias = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loader:
-    """What gives the batches of any epoch; `len` is their number, in each.
+    """The source of a run's batches: `epoch(number)` gives those of an epoch; `len` is their number.
 
-    `batches`, `bucketed` and `streams` make one. For data of your own, so may you:
+    `batches`, `bucketed` and `streams` make a loader. You can make one for your own data:
 
     Attributes:
       count: batches in an epoch.
-      plan: `(number) -> (i) -> batch`: of an epoch's number, the function that makes its batch i, a dict of arrays.
-        Both are pure. The loaders of this package pickle; yours does where its plan does, as a function of a module.
-      dropped: examples of an epoch that are in none of its batches; `train.evaluator` refuses a loader with such.
-      parts: above 1, this loader gives one of so many parts of each batch; see `part`.
+      plan: `(number) -> (i) -> batch`. It takes the number of an epoch and returns the function that makes batch i, a
+        dict of arrays. Both functions must be pure. A loader can be pickled if its plan can. The loaders of this
+        package can be, and so can a plan that is a function of a module.
+      dropped: the number of examples of an epoch that are in none of its batches. `train.evaluator` refuses a loader
+        that drops examples.
+      parts: the number of parts of each batch of which this loader gives one; 1 for whole batches. See `part`.
 
     Raises:
-      TypeError, ValueError: `count` is no int of at least 0, `parts` no positive one, `plan` no function of one
-        argument.
+      TypeError, ValueError: `count` is not an int of at least 0, `parts` is not a positive int, or `plan` is not a
+        function of one argument.
     """
 
     count: int
@@ -53,10 +55,10 @@ class Loader:
         return self.count
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """Returns the batches of epoch `number`, counted from 0, without the first `start`.
+        """Returns an iterator over the batches of epoch `number`, from batch `start` on; both are counted from 0.
 
         Raises:
-          TypeError, ValueError: an argument is no int from 0 on; `start` is past the end.
+          TypeError, ValueError: an argument is not an int of at least 0, or `start` is greater than the batch count.
         """
         number, start = check.natural("number", number), check.natural("start", start)
         if start > self.count:
@@ -64,7 +66,7 @@ class Loader:
         return map(self.plan(number), range(start, self.count))
 
     def map(self, function: Callable[[Batch], Batch]) -> "Loader":
-        """Returns the loader whose batches are `function(batch)`, which must be pure.
+        """Returns a loader whose batches are `function(batch)`; the function must be pure.
 
         >>> loader = batches({"xs": np.arange(4)}, 2).map(lambda batch: {**batch, "squares": batch["xs"] ** 2})
         >>> [batch["squares"].tolist() for batch in loader.epoch(0)]
@@ -75,16 +77,17 @@ class Loader:
         return dataclasses.replace(self, plan=plan)
 
     def part(self, index: int, count: int) -> "Loader":
-        """Returns the loader of part `index` of `count` equal parts of each batch, for training in `count` processes.
+        """Returns a loader of part `index` of `count` equal parts of each batch, for training in `count` processes.
 
-        In the order of their indices, the rows of all parts are those of the batch. Of `batches` no others are made;
-        other loaders make the whole batch. What `map` does after `part` sees the part alone.
+        The rows of all parts, in the order of their indices, are the rows of the batch. A loader from `batches` makes
+        only the rows of its part; other loaders make the whole batch and cut it. A `map` that is applied after `part`
+        sees the part only.
 
             loader = data.batches(arrays, 64, seed=0).part(jax.process_index(), jax.process_count())
 
         Raises:
-          TypeError, ValueError: an argument does not fit, or the loader is a part already. At the batch: its rows do
-            not make `count` equal parts.
+          TypeError, ValueError: an argument does not fit, or the loader gives a part already. When a batch is made: its
+            rows cannot be divided into `count` equal parts.
 
         >>> loader = batches({"xs": np.arange(8)}, 4)
         >>> [batch["xs"].tolist() for batch in loader.part(1, 2).epoch(0)]
@@ -94,24 +97,24 @@ class Loader:
         if index >= count:
             raise ValueError(f"`index` must be below `count`, {count}; got {index}")
         if self.parts > 1:
-            raise ValueError(f"this loader gives one part of {self.parts} already; take the part of the whole loader")
+            raise ValueError(f"`part`: this loader already gives one of {self.parts} parts; use the whole loader")
         plan = self.plan.part(index, count) if isinstance(self.plan, _Plan) else _Part(self.plan, index, count)
         return dataclasses.replace(self, plan=plan, parts=count)
 
 
 def batches(arrays: Mapping[str, ArrayLike], batch_size: int, *, seed: int | None = None, last: str = "drop") -> Loader:
-    """Returns the loader of examples that are alike, in dicts of arrays `[B, ...]`.
+    """Returns a loader of fixed-size examples, in batches that are dicts of arrays `[B, ...]`.
 
     Args:
-      arrays: a dict of arrays `[N, ...]`, one entry an example.
+      arrays: a dict of arrays `[N, ...]` with one entry per example.
       batch_size: B.
-      seed: shuffles each epoch anew; None: the examples come in order.
-      last: what becomes of the last N mod B examples. "drop": they are left out of this epoch. "keep": they come in a
-        batch of their own, which compiles anew. "pad": rows of zeros fill it up, and each batch has the key `"real"`,
-        bool `[B]`, False for those.
+      seed: shuffles the examples in each epoch. None: the examples keep their order.
+      last: what happens to the last N mod B examples. "drop": this epoch leaves them out. "keep": they form a smaller
+        batch, for which the training step is compiled once more. "pad": rows of zeros fill their batch up, and each
+        batch has the key `"real"`, bool `[B]`, False for rows of zeros.
 
     Raises:
-      TypeError, ValueError: an argument does not fit; there is no example, or no whole batch and `last` is "drop".
+      TypeError, ValueError: an argument does not fit; there are no examples; `last` is "drop" and N is less than B.
 
     >>> loader = batches({"xs": np.arange(5)}, 3, last="pad")
     >>> [(batch["xs"].tolist(), batch["real"].astype(int).tolist()) for batch in loader.epoch(0)]
@@ -120,18 +123,18 @@ def batches(arrays: Mapping[str, ArrayLike], batch_size: int, *, seed: int | Non
     arrays = _check.examples("arrays", arrays)
     B, seed = check.positive_int("batch_size", batch_size), _check.seed(seed)
     check.one_of("last", last, ("drop", "keep", "pad"))
-    N = some("arrays", len(next(iter(arrays.values()), ())))
+    N = nonempty("arrays", len(next(iter(arrays.values()), ())))
     if last == "drop" and N < B:
-        raise ValueError(f"`batch_size` {B} is above N = {N}, so that no batch is whole; use `last` 'keep' or 'pad'")
+        raise ValueError(f"`batch_size` {B} is above N = {N}, so there is no full batch; use `last` 'keep' or 'pad'")
     if last == "pad":
-        free(["real"], arrays)
+        check_unreserved(["real"], arrays)
     plan = _Plan(arrays, N, B, seed, last == "pad")
     return Loader(N // B, plan, N % B) if last == "drop" else Loader(-(-N // B), plan)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Plan:
-    """The plan of `batches`."""
+    """The plan of a loader made by `batches`."""
 
     arrays: Batch
     N: int
@@ -159,7 +162,7 @@ class _Plan:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Mapped:
-    """The plan of a loader that was mapped."""
+    """The plan of a loader made by `Loader.map`."""
 
     plan: Callable[[int], Callable[[int], Batch]]
     function: Callable[[Batch], Batch]
@@ -171,7 +174,7 @@ class _Mapped:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Part:
-    """The plan of a part of each batch, cut out of it."""
+    """The plan of a loader made by `Loader.part`, which cuts its part out of the whole batch."""
 
     plan: Callable[[int], Callable[[int], Batch]]
     index: int
@@ -188,33 +191,33 @@ class _Part:
 
 
 def equal_parts(name: str, rows: int, count: int) -> int:
-    """Returns the rows of a part; raises where `rows` do not make `count` equal parts."""
+    """Returns the number of rows in a part; raises if `rows` cannot be divided into `count` equal parts."""
     if rows % count:
-        raise ValueError(f"`{name}` must have rows for {count} equal parts; it has {rows}")
+        raise ValueError(f"`{name}` must have rows for {count} equal parts; it has {rows} rows")
     return rows // count
 
 
-def some(name: str, N: int) -> int:
-    """Returns N; raises where there is nothing to make batches of."""
+def nonempty(name: str, N: int) -> int:
+    """Returns N; raises if it is 0."""
     if not N:
-        raise ValueError(f"`{name}` must have examples to make batches of; got none")
+        raise ValueError(f"`{name}` must have at least one example; got none")
     return N
 
 
 def random(seed: int, number: int) -> np.random.Generator:
-    """Returns the random numbers of an epoch."""
+    """Returns the random number generator of an epoch."""
     return np.random.default_rng([seed, number])
 
 
-def free(own: Iterable[str], names: Iterable[str]) -> None:
-    """Raises where a user's name is that of an array which a loader adds."""
+def check_unreserved(own: Iterable[str], names: Iterable[str]) -> None:
+    """Raises if a user's array has the name of an array that the loader adds."""
     for name in own:
         if name in names:
-            raise ValueError(f"the name {name!r} is taken: the loader adds an array of this name. Choose another.")
+            raise ValueError(f"the name {name!r} is reserved for an array that the loader adds. Choose another.")
 
 
 def take(arrays: Batch, rows: np.ndarray, size: int) -> Batch:
-    """Returns the rows of each array, zeros after them to make `size` of them, and which are `"real"`."""
+    """Returns the given rows of each array, padded with zeros to `size` rows, and the mask `"real"`."""
     empty = size - len(rows)
     batch = {name: np.pad(a[rows], [(0, empty), *[(0, 0)] * (a.ndim - 1)]) for name, a in arrays.items()}
     return {**batch, "real": np.arange(size) < len(rows)}

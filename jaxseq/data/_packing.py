@@ -1,10 +1,10 @@
-"""Packing: several sequences in a row, one after the other, so that little is padding.
+"""Packing: several sequences in one row, one after the other, so that there is little padding.
 
-A recurrent net that is given the `reset` flags reads a packed row as if its sequences were apart. Attention must not
-look across borders either: `np.cumsum(reset, axis=1)` numbers the sequences of a row.
+A recurrent net that gets the `reset` flags computes the same for packed sequences as for separate ones. Attention must
+not cross the borders either: `np.cumsum(reset, axis=1)` numbers the sequences of a row.
 
-Rows are filled by best fit, the longest sequence first. That takes at most 11/9 of the fewest rows possible, and 4 more
-(Johnson, Demers, Ullman, Garey & Graham 1974).
+Rows are filled by best fit, the longest sequence first. This takes at most 11/9 of the smallest possible number of
+rows, plus 4 (Johnson, Demers, Ullman, Garey & Graham 1974).
 """
 
 import bisect
@@ -20,13 +20,13 @@ from jaxseq.data._padding import lay
 
 
 class Packed(NamedTuple):
-    """N sequences in R rows.
+    """N sequences packed into R rows.
 
     Attributes:
-      xs: `[R, length, ...]`.
+      xs: `[R, length, ...]`, the packed sequences.
       mask: bool `[R, length]`, True where a step is real.
       reset: bool `[R, length]`, True at the first step of each sequence.
-      row, start, lengths: int `[N]`: sequence i is `xs[row[i], start[i] : start[i] + lengths[i]]`.
+      row, start, lengths: int `[N]`. Sequence i is `xs[row[i], start[i] : start[i] + lengths[i]]`.
     """
 
     xs: np.ndarray
@@ -38,15 +38,15 @@ class Packed(NamedTuple):
 
 
 def pack(sequences: Sequence[ArrayLike], length: int, *, value: float = 0) -> Packed:
-    """Returns the sequences `[T_i, ...]` in rows of `length` steps, always in the same way.
+    """Returns the sequences `[T_i, ...]` packed into rows of `length` steps; the packing is deterministic.
 
     Args:
-      sequences: N arrays or lists, alike but for their lengths; integers become int32.
-      length: the steps of a row.
-      value: what stands in the padding at the end of a row.
+      sequences: N arrays or lists that differ in length only. Integers become int32.
+      length: the number of steps in a row.
+      value: the number that fills the padding at the end of a row.
 
     Raises:
-      TypeError, ValueError: an argument does not fit; a sequence is longer than a row.
+      TypeError, ValueError: an argument does not fit, or a sequence is longer than a row.
 
     >>> packed = pack([[1], [2, 2], [3, 3, 3]], 4)
     >>> packed.xs.tolist(), packed.reset.astype(int).tolist()
@@ -56,7 +56,7 @@ def pack(sequences: Sequence[ArrayLike], length: int, *, value: float = 0) -> Pa
     length = check.positive_int("length", length)
     lengths = np.array([len(array) for array in arrays], int)
     for i in np.flatnonzero(lengths > length)[:1]:
-        raise ValueError(f"`sequences[{i}]` has {lengths[i]} steps, more than a row's `length` of {length}. Cut it.")
+        raise ValueError(f"`sequences[{i}]` has {lengths[i]} steps, more than `length`, {length}. Cut the sequence.")
     row, start = _best_fit(lengths, length)
     shape = (max(row, default=-1) + 1, length)
     xs = lay(arrays, row, start, shape, value)
@@ -66,10 +66,15 @@ def pack(sequences: Sequence[ArrayLike], length: int, *, value: float = 0) -> Pa
 
 
 def place(sequences: Sequence[ArrayLike], packed: Packed, *, value: float = 0) -> np.ndarray:
-    """Returns other sequences, such as tags, `[R, length, ...]` where `pack` put those of the same lengths.
+    """Returns further sequences, such as tags, packed like the first ones, `[R, length, ...]`.
+
+    Args:
+      sequences: N arrays or lists, with the lengths of the sequences that were packed.
+      packed: the result of `pack`.
+      value: the number that fills the padding.
 
     Raises:
-      TypeError, ValueError: an argument does not fit; the sequences are not of the same number and lengths.
+      TypeError, ValueError: an argument does not fit, or the sequences differ in number or length from those packed.
 
     >>> packed = pack([[1], [2, 2], [3, 3, 3]], 4)
     >>> place([[0.1], [0.2, 0.3], [0.4, 0.5, 0.6]], packed).tolist()
@@ -79,21 +84,21 @@ def place(sequences: Sequence[ArrayLike], packed: Packed, *, value: float = 0) -
     arrays = ragged("sequences", sequences)
     lengths = np.array([len(array) for array in arrays], int)
     if len(lengths) != len(packed.lengths):
-        raise ValueError(f"`sequences` must be the {len(packed.lengths)} that are packed; got {len(lengths)}")
+        raise ValueError(f"`sequences` must be {len(packed.lengths)} sequences, as when packed; got {len(lengths)}")
     for i in np.flatnonzero(lengths != packed.lengths)[:1]:
         raise ValueError(f"`sequences[{i}]` must have {packed.lengths[i]} steps, as when packed; got {lengths[i]}")
     return lay(arrays, packed.row, packed.start, packed.mask.shape, value)
 
 
 def unpack(ys: ArrayLike, packed: Packed) -> list[np.ndarray]:
-    """Returns what belongs to each packed sequence, arrays `[T_i, ...]`, in the order that `pack` was given.
+    """Returns the steps of each packed sequence, arrays `[T_i, ...]`, in the order that `pack` was given.
 
     Args:
-      ys: `[R, length, ...]`: a net's outputs on `packed.xs`, or those themselves.
-      packed: what `pack` returned.
+      ys: `[R, length, ...]`: the outputs of a net on `packed.xs`, or `packed.xs` itself.
+      packed: the result of `pack`.
 
     Raises:
-      TypeError, ValueError: `ys` are not of the packed rows.
+      TypeError, ValueError: `ys` does not have the rows and steps of `packed`.
 
     >>> packed = pack([[1], [2, 2], [3, 3, 3]], 4)
     >>> [ys.tolist() for ys in unpack(packed.xs, packed)]
@@ -112,7 +117,7 @@ def _check_packed(packed):
 
 
 def _best_fit(lengths, length):
-    """Each sequence's row and start: the longest first, into the row that it leaves the least room in."""
+    """Returns the row and start of each sequence: longest first, each into the fullest row that has room for it."""
     row, start = [0] * len(lengths), [0] * len(lengths)
     rooms = []  # (room, row), sorted
     for i in np.argsort(-lengths, kind="stable").tolist():

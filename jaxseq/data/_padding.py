@@ -1,4 +1,4 @@
-"""Padding: sequences of different lengths as one array, with a mask that says which steps are real."""
+"""Padding: sequences of different lengths in one array, with a mask of the real steps."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from jaxseq.data._check import numbers, ragged
 
 
 class Padded(NamedTuple):
-    """Sequences side by side: `xs [B, T, ...]` and `mask`, bool `[B, T]`, True where a step is real."""
+    """Padded sequences: `xs [B, T, ...]`, and `mask`, bool `[B, T]`, True where a step is real."""
 
     xs: np.ndarray
     mask: np.ndarray
@@ -26,20 +26,20 @@ def pad(
     truncate: str = "right",
     value: float = 0,
 ) -> Padded:
-    """Returns the sequences `[T_i, ...]` as one array `[B, T, ...]`, with their mask.
+    """Returns the sequences `[T_i, ...]` padded to one array `[B, T, ...]`, and their mask.
 
-    Integers become int32, other dtypes are kept. Sequences may be empty, and so may the list.
+    Integers become int32; other dtypes are kept. Sequences may be empty, and so may the list of them.
 
     Args:
-      sequences: B arrays or lists, alike but for their lengths.
-      length: T; what is longer is cut. None: the length of the longest.
-      multiple: T is rounded up to a multiple of it, so that few shapes are compiled.
-      side: "right" or "left": where padding goes.
-      truncate: "right" or "left": which end of a sequence is cut.
-      value: what stands in the padding.
+      sequences: B arrays or lists that differ in length only.
+      length: T; longer sequences are cut. None: the length of the longest.
+      multiple: T is rounded up to a multiple of this number, so that few shapes are compiled.
+      side: "right" or "left": the side on which padding is added.
+      truncate: "right" or "left": the end at which a sequence is cut.
+      value: the number that fills the padding.
 
     Raises:
-      TypeError, ValueError: an argument does not fit; sequences of text, or of different feature shapes.
+      TypeError, ValueError: an argument does not fit; sequences hold text, or have different feature shapes.
 
     >>> xs, mask = pad([[5, 6, 7], [8]], multiple=4)
     >>> xs.tolist(), mask.sum(axis=1).tolist()
@@ -59,14 +59,14 @@ def pad(
 
 
 def unpad(xs: ArrayLike, mask: ArrayLike) -> list[np.ndarray]:
-    """Returns the real steps of each row, arrays `[T_i, ...]`: what `pad` was given.
+    """Returns the real steps of each row, arrays `[T_i, ...]`; the inverse of `pad`.
 
     Args:
       xs: `[B, T, ...]`, inputs or outputs.
-      mask: bool `[B, T]`, of any pattern.
+      mask: bool `[B, T]`, True where a step is real, in any pattern.
 
     Raises:
-      TypeError, ValueError: `mask` is not bool, or not of the steps of `xs`.
+      TypeError, ValueError: `mask` is not bool, or not of the shape `[B, T]` of `xs`.
 
     >>> [row.tolist() for row in unpad(*pad([[5, 6, 7], [], [8]]))]
     [[5, 6, 7], [], [8]]
@@ -81,7 +81,7 @@ def unpad(xs: ArrayLike, mask: ArrayLike) -> list[np.ndarray]:
 
 
 def lay(arrays, rows, starts, shape, value) -> np.ndarray:
-    """Returns an array of `shape` and the features of `arrays`, full of `value`, with each array at (row, start)."""
+    """Returns an array of `shape` plus feature axes, filled with `value`, with each array placed at (row, start)."""
     feature, dtype = (arrays[0].shape[1:], arrays[0].dtype) if arrays else ((), np.dtype(float))
     fill = numbers("value", value)
     if fill.ndim or (dtype.kind in "biu" and fill.dtype.kind not in "biu"):

@@ -1,4 +1,4 @@
-"""Prefetching: the next batches are made and sent to the device while this one is computed on."""
+"""Prefetching: a thread makes the next batches and sends them to the device while the current one is used."""
 
 import atexit
 import queue
@@ -11,29 +11,29 @@ import jax
 from jaxseq import check
 from jaxseq._placement import place_batch
 
-_LAST_WAIT = 5.0  # seconds, for a batch in the making when the process ends
+_LAST_WAIT = 5.0  # seconds to wait for an unfinished batch when the process ends
 
 
 def prefetch(
     batches: Iterable[Any], size: int = 2, *, sharding: jax.sharding.Sharding | None = None, parts: int = 1
 ) -> Generator[Any, None, None]:
-    """Returns the batches, in their order, as arrays on the device; a thread runs ahead by `size` of them.
+    """Returns an iterator over the batches as arrays on the device; a thread prepares up to `size` of them in advance.
 
-    An exception in the making of a batch is raised here, after the batches before it, with its traceback. The thread
-    starts with the first batch that is asked for. It ends with the last one, or when the result is closed or dropped,
-    as when a loop over it is left; `batches`, if a generator, is then closed too. A batch in the making is waited for,
-    at the end of the process up to five seconds.
+    The order is kept. If making a batch raises an exception, it is raised here with its traceback, after the batches
+    before it. The thread starts when the first batch is requested. It ends after the last batch, or when the iterator
+    is closed or garbage-collected, for example when a loop over it is left early; `batches` is then closed too if it is
+    a generator. Closing waits for an unfinished batch; at the end of the process it waits at most five seconds.
 
     Args:
-      batches: pytrees of arrays, such as `loader.epoch(number)`.
-      size: how many batches are made, or in the making, before they are asked for.
-      sharding: where they go, one that fits every array, such as the split of its first axis; None: JAX's default
-        device. Of several processes each is to have the same batches, or with `parts` its part of them.
-      parts: of a loader made by `loader.part(index, count)`, its `parts`.
+      batches: an iterable of pytrees of arrays, such as `loader.epoch(number)`.
+      size: how many batches are finished or being made before they are requested.
+      sharding: the sharding of every array, such as a split of the first axis. None: JAX's default device. With several
+        processes, each must have the same batches, or its own part of them if `parts` is given.
+      parts: the `parts` of a loader made by `loader.part(index, count)`.
 
     Raises:
-      TypeError, ValueError: `size` or `parts` is no positive int, `batches` cannot be iterated over. At the batch: it
-        holds text or objects, or integers beyond those of JAX, which are int32 without `jax_enable_x64`; `sharding`
+      TypeError, ValueError: `size` or `parts` is not a positive int, or `batches` is not iterable. At a batch: it holds
+        text or objects, or integers outside the range of JAX's integers (int32 without `jax_enable_x64`), or `sharding`
         does not fit.
 
     >>> [int(batch["xs"].sum()) for batch in prefetch([{"xs": jnp.ones(3)}, {"xs": jnp.ones(5)}])]
@@ -46,10 +46,10 @@ def prefetch(
 
 
 def _run_ahead(batches, size, sharding, parts):
-    ready = queue.SimpleQueue()  # (batch, None), or (None, what ended it)
+    ready = queue.SimpleQueue()  # (batch, None); at the end (None, the exception or None)
     room = threading.Semaphore(size)
     stopped = threading.Event()
-    settings = jax.config  # which may be set for this thread only
+    settings = jax.config  # may be set for the current thread only
     x64, device = settings.jax_enable_x64, settings.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
 
     def work():
@@ -69,7 +69,7 @@ def _run_ahead(batches, size, sharding, parts):
                 batches.close()
 
     worker = threading.Thread(target=work, name="jaxseq-prefetch", daemon=True)
-    unregister = atexit.unregister  # there is no `atexit` any more where what was left open is dropped last of all
+    unregister = atexit.unregister  # kept here: the module may be gone when an iterator is deleted at exit
 
     def stop(seconds=None):
         stopped.set()
@@ -88,6 +88,6 @@ def _run_ahead(batches, size, sharding, parts):
             room.release()
             yield batch
     finally:
-        if not stopped.is_set():  # not at the end of the process
+        if not stopped.is_set():  # false at the end of the process
             unregister(stop)
             stop()

@@ -17,15 +17,15 @@ def split(
     groups: ArrayLike | None = None,
     stratify: ArrayLike | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """Returns the numbers of the items in each part, int arrays in rising order; no item is in two.
+    """Returns the indices of the items in each part, int arrays in increasing order; parts do not overlap.
 
     Args:
       n: the number of items.
-      fractions: the parts' shares of the items; if they add up to less than 1, the rest is in no part.
+      fractions: the share of each part. If the shares add up to less than 1, the remaining items are in no part.
       seed: the same seed gives the same parts.
-      groups: labels `[n]`: items of one label stay together, such as those of one speaker, or duplicates. The parts'
-        sizes are then as close to `fractions` as the greedy choice for one whole group after the other gets.
-      stratify: labels `[n]`: each class has its share in each part, to within one item.
+      groups: labels `[n]`. Items with the same label stay in one part, for example those of one speaker, or duplicates.
+        Whole groups are assigned greedily, so the sizes of the parts only approximate `fractions`.
+      stratify: labels `[n]`. Each class is divided in the same proportions, to within one item.
 
     Raises:
       TypeError, ValueError: an argument does not fit; a part would be empty.
@@ -37,7 +37,7 @@ def split(
     n = check.natural("n", n)
     shares = _fractions(fractions)
     if groups is not None and stratify is not None:
-        raise ValueError("`groups` and `stratify` cannot be had at once: a group may have items of several classes")
+        raise ValueError("pass `groups` or `stratify`, not both: a group may hold items of several classes")
     random = np.random.default_rng(check.seed("seed", seed))
     if groups is not None:
         labels = _labels("groups", groups, n)
@@ -51,11 +51,11 @@ def split(
 
 
 def split_in_time(n: int, fractions: Sequence[float]) -> tuple[slice, ...]:
-    """Returns the slices of n steps that follow one another: the past to train on, the future to test on.
+    """Returns consecutive slices of n steps, for example the past to train on and the future to test on.
 
     Args:
       n: the number of steps.
-      fractions: the parts' shares; if they add up to less than 1, the last steps are in no part.
+      fractions: the share of each part. If the shares add up to less than 1, the last steps are in no part.
 
     Raises:
       TypeError, ValueError: an argument does not fit; a part would be empty.
@@ -70,10 +70,13 @@ def split_in_time(n: int, fractions: Sequence[float]) -> tuple[slice, ...]:
 
 
 def unique(items: Iterable[Hashable]) -> np.ndarray:
-    """Returns the numbers of the items that did not come before, so that no duplicate is in two parts.
+    """Returns the indices of the first occurrence of each item, so that no duplicate lands in two parts.
+
+    Args:
+      items: an iterable of hashable items.
 
     Raises:
-      TypeError: there is no iterating over `items`, or one has no hash.
+      TypeError: `items` is not iterable, or an item is not hashable.
 
     >>> texts = ["Good.", "bad.", "good. "]
     >>> unique(text.strip().lower() for text in texts).tolist()
@@ -92,34 +95,34 @@ def unique(items: Iterable[Hashable]) -> np.ndarray:
 
 
 def _fractions(fractions):
-    """The shares of the parts, and last what is left for none."""
+    """Returns the shares of the parts; the last entry is the share that belongs to no part."""
     shares = real("fractions", numbers("fractions", fractions)).astype(float)
     if shares.ndim != 1 or not len(shares):
         raise ValueError(f"`fractions` must be a list of shares such as (0.8, 0.1, 0.1); got {fractions!r}")
     if not np.all(shares > 0) or shares.sum() > 1 + 1e-9:
-        raise ValueError(f"`fractions` must be above 0, and no more than 1 together; got {fractions!r}")
+        raise ValueError(f"`fractions` must each be above 0 and add up to at most 1; got {fractions!r}")
     rest = 1 - shares.sum()
     return np.append(shares, rest if rest > 1e-9 else 0)
 
 
 def _labels(name, labels, n):
-    """Labels as numbers from 0."""
+    """Returns labels as integers from 0."""
     try:
         labels = np.asarray(labels)
     except ValueError:
         labels = np.zeros(0)
     if labels.shape != (n,):
-        raise ValueError(f"`{name}` must be one label an item, [{n}]; got the shape {labels.shape}")
+        raise ValueError(f"`{name}` must hold one label per item, [{n}]; got the shape {labels.shape}")
     try:
         return np.unique(labels, return_inverse=True)[1]
     except TypeError:
         raise TypeError(
-            f"`{name}` must be labels of one kind, such as numbers or text; got {check.short(labels)}"
+            f"`{name}` must hold labels of one kind, such as numbers or text; got {check.short(labels)}"
         ) from None
 
 
 def _by_classes(labels, shares, random):
-    """The part of each item: of a class each part gets its share rounded down, or up where it is behind so far."""
+    """Returns the part of each item. Each part gets its share of a class, rounded so that its total stays on track."""
     part = np.empty(len(labels), int)
     behind = np.zeros(len(shares))
     for label in range(labels.max(initial=-1) + 1):
@@ -136,7 +139,7 @@ def _by_classes(labels, shares, random):
 
 
 def _by_groups(labels, shares, random):
-    """The part of each item: groups in any order, each to the part that lacks most items."""
+    """Returns the part of each item. Groups come in random order; each goes to the part that lacks most items."""
     sizes = np.bincount(labels)
     lacks = shares * len(labels)
     home = np.empty(len(sizes), int)
@@ -149,5 +152,5 @@ def _by_groups(labels, shares, random):
 def _none_empty(sizes, fractions, units):
     for k in np.flatnonzero(np.asarray(sizes) == 0)[:1]:
         raise ValueError(
-            f"part {k}, of the fraction {fractions[k]}, would be empty: {units} are too few for it, see `n`"
+            f"`n`: part {k}, with the fraction {fractions[k]}, would be empty, because {units} are too few for it"
         )

@@ -1,4 +1,4 @@
-"""Streams: a long text in rows that go on from batch to batch, for nets whose carry does so too."""
+"""Streams: a long text cut into rows that continue from batch to batch, for nets whose carry does the same."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from jaxseq.data._loader import Loader
 
 
 def streams(ids: ArrayLike | Sequence[ArrayLike], batch_size: int, length: int) -> Loader:
-    """Returns the loader of a language model that carries its state: B streams, each batch the next piece of all.
+    """Returns the loader of a stateful language model: B streams, of which each batch holds the next T steps.
 
-    Batches are dicts of `"xs"` and `"targets"`, the token after each, int32 `[B, T]`; `"reset"`, True where a document
-    starts, and at the start of an epoch; and `"mask"`, False behind the end of a stream. Read in order, with the carry
-    handed on, a row goes on from one batch to the next. Every token is predicted once an epoch, but for the first of
-    each document.
+    Batches are dicts of `"xs"` and `"targets"` (the next token), int32 `[B, T]`; `"reset"`, bool `[B, T]`, True where a
+    document or an epoch starts; and `"mask"`, bool `[B, T]`, False after the end of a stream. A row continues where it
+    ended in the previous batch, so hand the carry on and read the batches in order. Every token except the first of
+    each document is predicted once an epoch.
 
     Args:
-      ids: one document, ints `[N]`, or a list of documents. The last token of a document predicts nothing: an end that
-        is to be predicted is a token of its own.
-      batch_size: B.
-      length: T.
+      ids: one document, ints `[N]`, or a list of documents. The last token of a document predicts nothing. If the model
+        should predict the end of a document, append a token for it.
+      batch_size: B, the number of streams.
+      length: T, the steps in a batch.
 
     Raises:
-      TypeError, ValueError: an argument does not fit; no document has two tokens.
+      TypeError, ValueError: an argument does not fit, or no document has two tokens.
 
     >>> loader = streams(np.arange(7), 2, 2)
     >>> [batch["xs"].tolist() for batch in loader.epoch(0)]
@@ -37,7 +37,7 @@ def streams(ids: ArrayLike | Sequence[ArrayLike], batch_size: int, length: int) 
     B, T = check.positive_int("batch_size", batch_size), check.positive_int("length", length)
     documents = [document for document in _documents(ids) if len(document) > 1]
     if not documents:
-        raise ValueError("`ids` must have a document of two tokens at least: one to read, and one to predict")
+        raise ValueError("`ids` must hold a document of at least two tokens: one to read and one to predict")
     xs = np.concatenate([document[:-1] for document in documents])
     targets = np.concatenate([document[1:] for document in documents])
     starts = np.zeros(len(xs), bool)
@@ -48,14 +48,14 @@ def streams(ids: ArrayLike | Sequence[ArrayLike], batch_size: int, length: int) 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Plan:
-    """The plan of `streams`: the same batches in every epoch."""
+    """The plan of a loader made by `streams`; every epoch has the same batches."""
 
     xs: np.ndarray
     targets: np.ndarray
     starts: np.ndarray
     B: int
     T: int
-    steps: int  # of a stream; the last ones may be shorter
+    steps: int  # of each stream; the last streams may be shorter
 
     def __call__(self, number):
         return self._batch
@@ -75,8 +75,8 @@ class _Plan:
 
 
 def _documents(ids):
-    """The documents as int32 arrays."""
-    _check.many("ids", ids, "ids, or of documents of ids")
+    """Returns the documents as int32 arrays."""
+    _check.sequence("ids", ids, "ids, or of documents of ids")
     if len(ids) and np.ndim(ids[0]) == 0 and not isinstance(ids[0], str):
         return [_check.ids("ids", ids)]
     return [_check.ids(f"ids[{i}]", document) for i, document in enumerate(ids)]

@@ -1,4 +1,4 @@
-"""Vocabularies: tokens to ids and back, for words and for characters."""
+"""Vocabularies: tokens to ids and back, for words or characters."""
 
 import dataclasses
 import functools
@@ -20,18 +20,18 @@ from jaxseq.data import _check
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Vocabulary:
-    """Tokens and their ids: the padding is 0, the unknown 1, if there is one, then the specials, then the others.
+    """Tokens and their ids: 0 is padding, 1 is the unknown token if there is one, then specials, then all others.
 
-    `len` gives V, the number of ids, and `token in vocabulary` tells whether a token has one. Two vocabularies of the
-    same ids are equal.
+    `len` is V, the number of ids. `token in vocabulary` tells whether a token has an id. Vocabularies with the same ids
+    are equal.
 
     Attributes:
       tokens: every token, in the order of the ids.
-      unknown: what a token without an id is read as; None: it is refused.
-      specials: how many tokens at the front are no text: padding, unknown and specials.
+      unknown: the token whose id stands for tokens without an id. None: `encode` raises for such tokens.
+      specials: the number of tokens at the front that are not text: padding, unknown and specials.
 
     Raises:
-      TypeError, ValueError: tokens that are no text, or come twice.
+      TypeError, ValueError: a token is not a str, or occurs twice; `unknown` or `specials` does not match `tokens`.
     """
 
     tokens: tuple[str, ...]
@@ -39,12 +39,12 @@ class Vocabulary:
     specials: int = 2
 
     def __post_init__(self):
-        _check.many("tokens", self.tokens, "tokens")
+        _check.sequence("tokens", self.tokens, "tokens")
         object.__setattr__(self, "tokens", tuple(self.tokens))
         _tokens("tokens", self.tokens)
         for token, count in Counter(self.tokens).most_common(1):
             if count > 1:
-                raise ValueError(f"`tokens` must differ; got {token!r} {count} times")
+                raise ValueError(f"`tokens` must be distinct; got {token!r} {count} times")
         _tokens("unknown", () if self.unknown is None else (self.unknown,))
         least = 1 if self.unknown is None else 2
         if not least <= check.natural("specials", self.specials) <= len(self.tokens):
@@ -63,21 +63,21 @@ class Vocabulary:
         unknown: str | None = "<unk>",
         specials: Sequence[str] = (),
     ) -> "Vocabulary":
-        """Returns the vocabulary of a text, of its training part only: the most frequent token first.
+        """Returns the vocabulary of a text, the most frequent token first; pass the training part only.
 
-        Tokens of one frequency come in the order in which the text has them first. A special that stands in the text
-        keeps its place at the front.
+        Tokens with the same frequency keep the order of their first occurrence. A special that occurs in the text keeps
+        its place at the front.
 
         Args:
-          sequences: lists of tokens; a str is a sequence of characters, so for words split it first (see `words`).
-          size: V at most, the specials included; None: no limit.
-          min_count: tokens that are rarer are left out.
+          sequences: lists of tokens. A str is a sequence of characters, so split it first to get words (see `words`).
+          size: the greatest V, specials included. None: no limit.
+          min_count: rarer tokens are left out.
           padding: the token of id 0.
-          unknown: the token of id 1, which others are read as; None: there is none, and they are refused.
-          specials: more tokens that are no text, such as ("<start>", "<end>").
+          unknown: the token of id 1, which stands for all tokens that are left out. None: `encode` raises for them.
+          specials: further tokens that are not text, such as ("<start>", "<end>").
 
         Raises:
-          TypeError, ValueError: an argument does not fit, `size` leaves no room for the specials.
+          TypeError, ValueError: an argument does not fit, or `size` has no room for the specials.
 
         >>> vocabulary = Vocabulary.build([["to", "be", "or", "not", "to", "be"]], size=4)
         >>> vocabulary.tokens, vocabulary.encode(["to", "be", "sure"]).tolist()
@@ -92,7 +92,7 @@ class Vocabulary:
             )
         _tokens("padding", (padding,))
         _tokens("unknown", () if unknown is None else (unknown,))
-        _check.many("specials", specials, "tokens")
+        _check.sequence("specials", specials, "tokens")
         front = (padding, *(() if unknown is None else (unknown,)), *_tokens("specials", specials))
         min_count = check.positive_int("min_count", min_count)
         if size is not None and check.positive_int("size", size) < len(front):
@@ -110,14 +110,15 @@ class Vocabulary:
         """Returns the ids of the tokens, int32 `[T]`.
 
         Args:
-          tokens: a list of tokens; a str where the vocabulary is one of characters.
-          specials: what a token is that is spelled like the padding or a special. "refuse": an error, for in a text it
-            came by chance. "read": that special, as you put it there: `encode([*text, "<end>"], specials="read")`.
-            "text": a word like any other, without an id of its own. The spelling of `unknown` is always the unknown.
+          tokens: a list of tokens; or a str if the vocabulary is one of characters.
+          specials: how to encode a token that is spelled like the padding or a special. "refuse": raise an error, since
+            the spelling may be an accident of the text. "read": encode it as that special; use this if you put it
+            there: `encode([*text, "<end>"], specials="read")`. "text": encode it as text, where it has no id of its
+            own. The spelling of `unknown` always encodes as the unknown token.
 
         Raises:
-          TypeError: a str for a vocabulary of words, or something that is no text.
-          ValueError: a token is spelled like a special; a token has no id, and there is no `unknown`.
+          TypeError: `tokens` is a str and the vocabulary has words, or `tokens` holds something other than text.
+          ValueError: a token is spelled like a special; a token has no id, and the vocabulary has no `unknown`.
 
         >>> vocabulary = Vocabulary.build([["to", "be"]], specials=("<end>",))
         >>> vocabulary.encode(["to", "be", "<end>"], specials="read").tolist()
@@ -127,11 +128,11 @@ class Vocabulary:
         """
         check.one_of("specials", specials, ("refuse", "read", "text"))
         if not isinstance(tokens, str):
-            _check.many("tokens", tokens, "tokens")
+            _check.sequence("tokens", tokens, "tokens")
         elif len(self._longest) > 1:
             raise TypeError(
-                f"`tokens` must be a list, for a vocabulary with words such as {self._longest!r}; got the str "
-                f"{tokens[:40]!r}. Split it as you did for the vocabulary, with words(text)?"
+                f"`tokens` must be a list of tokens, since the vocabulary has words such as {self._longest!r}; got the "
+                f"str {tokens[:40]!r}. Split it as for the vocabulary, for example with words(text)"
             )
         _tokens("tokens", tokens)
         known = self._ids if specials == "read" else self._ids_of_text
@@ -139,62 +140,62 @@ class Vocabulary:
         for token in unknown if specials == "refuse" else ():
             if token in self._ids:
                 raise ValueError(
-                    f"`tokens` hold {token!r}, which is a special of the vocabulary. If you put it there, pass "
-                    "specials='read'; if it stands in the text, specials='text'"
+                    f"`tokens` hold {token!r}, which is spelled like a special of the vocabulary. If you put it there, "
+                    "pass specials='read'; if it is part of the text, pass specials='text'"
                 )
         for token in unknown if self.unknown is None else ():
-            raise ValueError(f"{token!r} is not in the vocabulary, which has no unknown token")
+            raise ValueError(f"`tokens` hold {token!r}, which has no id, and the vocabulary has no unknown token")
         return np.array([known.get(token, 1) for token in tokens], np.int32)
 
     def decode(self, ids: ArrayLike) -> list[str]:
-        """Returns the tokens of the ids `[T]`, padding and specials too.
+        """Returns the tokens of the ids `[T]`, including padding and specials.
 
         Raises:
-          TypeError, ValueError: `ids` are not integers `[T]`, or one is not below V.
+          TypeError, ValueError: `ids` is not integers `[T]`, or holds an id that is not from 0 to V - 1.
 
         >>> Vocabulary.build(["abba"], unknown=None).decode([2, 1, 0])
         ['b', 'a', '<pad>']
         """
         ids = _check.ids("ids", ids)
         for wrong in ids[(ids < 0) | (ids >= len(self))][:1]:
-            hint = "; what `decoding` writes has -1 after a row's end, cut it at its length" if wrong == -1 else ""
+            hint = "; `decoding` writes -1 after the end of a row, so cut the row at its length" if wrong == -1 else ""
             raise ValueError(f"`ids` must be from 0 to {len(self) - 1}, for V = {len(self)}; got {wrong}{hint}")
         return [self.tokens[i] for i in ids]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what JSON can hold, and `from_dict` takes: for a checkpoint."""
+        """Returns a dict that JSON can hold, for example in a checkpoint; `from_dict` reads it."""
         return {"tokens": list(self.tokens), "unknown": self.unknown, "specials": self.specials}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Vocabulary":
-        """Returns the vocabulary that `to_dict` stored.
+        """Returns the vocabulary of a dict from `to_dict`.
 
         Raises:
-          TypeError, ValueError: it is none.
+          TypeError, ValueError: `stored` is not such a dict.
         """
         if not isinstance(stored, dict) or set(stored) != {"tokens", "unknown", "specials"}:
             raise ValueError("`stored` must be what Vocabulary.to_dict returned, with tokens, unknown and specials")
         return cls(stored["tokens"], stored["unknown"], stored["specials"])
 
     def save(self, path: str | Path) -> None:
-        """Writes the vocabulary as JSON in UTF-8, a token a line."""
+        """Writes the vocabulary to a file as JSON in UTF-8, one token per line."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
-        check.path("path", path).write_bytes(text.encode("utf-8", "surrogatepass"))  # half a pair is a character too
+        check.path("path", path).write_bytes(text.encode("utf-8", "surrogatepass"))  # a token may be a lone surrogate
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":
-        """Returns the vocabulary that `save` wrote, the same to the character.
+        """Returns the vocabulary that `save` wrote, with exactly the same tokens.
 
         Raises:
           OSError: there is no such file.
-          ValueError: the file is not one that `save` wrote, or is damaged.
+          ValueError: the file was not written by `save`, or is damaged.
         """
         content = check.path("path", path).read_bytes()
         try:
             return cls.from_dict(json.loads(content.decode("utf-8", "surrogatepass")))
         except (ValueError, TypeError, RecursionError) as error:
             reason = "its JSON is nested too deep" if isinstance(error, RecursionError) else error
-            raise ValueError(f"`path` must be a file of Vocabulary.save, whole; {path} is not: {reason}") from error
+            raise ValueError(f"`path` must be a whole file of Vocabulary.save; {path} is not: {reason}") from error
 
     def __len__(self):
         return len(self.tokens)
@@ -211,21 +212,22 @@ class Vocabulary:
 
     @functools.cached_property
     def _ids_of_text(self):
-        """The ids of the tokens that may stand in a text: the specials have none, but for the unknown."""
+        """The ids of tokens that may occur in a text: all tokens but the specials; the unknown token is included."""
         front = self.tokens[: self.specials]
         return {token: number for token, number in self._ids.items() if token not in front or token == self.unknown}
 
     @functools.cached_property
     def _longest(self):
-        """The longest token of text: one character where it is a vocabulary of characters."""
+        """The longest token of text; one character if it is a vocabulary of characters."""
         return max(self.tokens[self.specials :], key=len, default="")
 
 
 def words(text: str) -> list[str]:
-    """Returns the words of a text in a language that puts spaces between them, in lower case.
+    """Returns the words of a text, in lower case, for a language that writes spaces between words.
 
-    A token is a run of letters with their accents and vowel signs, apostrophes inside it included (don't, l'été); a run
-    of digits; or one of ! and ?. The rest is dropped. Text is brought to Unicode's composed form (NFC), and ’ to '.
+    A token is a run of letters with their accents and vowel signs, including apostrophes between them (don't, l'été); a
+    run of digits; or one of ! and ?. All else is dropped. The text is first brought to Unicode's composed form (NFC),
+    and ’ becomes '.
 
     Raises:
       TypeError: `text` is not a str.
@@ -240,7 +242,7 @@ def words(text: str) -> list[str]:
 
 @functools.cache
 def _word():
-    """The pattern of a token; Python's classes of letters leave out combining marks, which Hindi is written with."""
+    """Returns the pattern of a token. Python's letter classes lack combining marks, which Hindi for example needs."""
     marks = "".join(mark for mark in map(chr, range(sys.maxunicode)) if unicodedata.category(mark)[0] == "M")
     letters = rf"[^\W\d_]+(?:[{marks}]+[^\W\d_]*)*"
     return re.compile(rf"{letters}(?:'{letters})*|\d+|[!?]")

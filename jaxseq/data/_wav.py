@@ -1,4 +1,4 @@
-"""Sound from WAV files, by SciPy."""
+"""Reading of WAV files with SciPy."""
 
 import struct
 import warnings
@@ -11,31 +11,30 @@ from jaxseq import check
 
 
 def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
-    """Returns the signal of a WAV file, float32 `[N]`, and its rate in Hz.
+    """Returns the signal of a WAV file, float32 `[N]`, and its sampling rate in Hz.
 
-    Samples are integers of 8 to 32 bits, scaled to [-1, 1], or floats, which stay as they are; several channels are
-    mixed to one, their mean.
+    Integer samples of 8 to 32 bits are scaled to [-1, 1]; float samples are not changed. Several channels are averaged.
 
     Raises:
-      TypeError, OSError: `path` is none, or there is nothing.
-      ValueError: the file is not one, or ends too early.
+      TypeError, OSError: `path` is not a path, or there is no such file.
+      ValueError: the file is not a WAV file, or ends too early.
     """
     path = check.path("path", path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no sound
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # warnings about chunks other than sound
             warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
             rate, samples = wavfile.read(path)
     except (ValueError, TypeError, ZeroDivisionError, wavfile.WavFileWarning, struct.error, NameError) as error:
-        # SciPy has a name unbound where there is no sound, unpacks a header that is cut, and believes one that is wrong
+        # SciPy raises NameError without a sound chunk, struct.error for a cut header, and others for a wrong one
         cut = isinstance(error, struct.error | NameError)
         reason = "it ends before the sound" if cut else error
-        raise ValueError(f"`path` must be a WAV file, whole, of PCM or floats; {path} is not: {reason}") from error
+        raise ValueError(f"`path` must be a whole WAV file of PCM or floats; {path} is not: {reason}") from error
     if samples.dtype.itemsize > 4 and samples.dtype.kind != "f":
-        raise ValueError(f"`path` must hold integers of 8 to 32 bits, or floats; {path} holds wider ones")
+        raise ValueError(f"`path` must hold integers of 8 to 32 bits, or floats; {path} holds wider integers")
     if samples.dtype.kind == "f":
         signal = samples.astype(np.float64)
-    elif samples.dtype == np.uint8:  # the only unsigned ones
+    elif samples.dtype == np.uint8:  # the only unsigned format
         signal = (samples - 128.0) / 128
     else:
         signal = samples / -float(np.iinfo(samples.dtype).min)

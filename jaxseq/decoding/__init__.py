@@ -1,10 +1,10 @@
-"""From a model's step to sequences: over any step function, and any carry.
+"""Decoding: token sequences from any step function, with any carry.
 
-A step is `(carry, token int32 [B]) -> (carry, logits [B, V])`, such as `nn.LanguageModel.step`; the carry is any pytree
+A step is `(carry, token int32 [B]) -> (carry, logits [B, V])`, such as `nn.LanguageModel.step`. The carry is any pytree
 of arrays `[B, ...]`. Sequences are time-major, `[T, B]`.
 
-An eager call traces its step each time, and so reads the present params of a model, and compiles where what it computes
-is new. A step that calls back to Python is compiled at each eager call.
+Each eager call traces its step, so that it uses the current params of a model. It compiles only what was not compiled
+before. A step that calls back to Python is compiled at each eager call.
 """
 
 from jaxseq._serialise import register as _register

@@ -1,12 +1,12 @@
-"""Beam search (Graves 2012; Sutskever et al. 2014): the best of many sequences, `size` of them kept at every step.
+"""Beam search (Graves 2012; Sutskever et al. 2014): keeps the `size` best sequences at every step.
 
-Of all sequences that are one token longer than those kept, the best go on. One that ends, and is among the `size` best,
-joins those that are finished. With n tokens a sequence has the score
+At each step all kept sequences are extended by one token, and the best extensions are kept. An extension that ends, and
+is among the `size` best, joins the finished sequences. A sequence of n tokens has the score
 
     gnmt     log p(tokens) / ((5 + n) / 6) ^ length_penalty                                            (Wu et al. 2016)
-    power    log p(tokens) / n ^ length_penalty            at 1 the mean of a token       (as in fairseq, Transformers)
+    power    log p(tokens) / n ^ length_penalty            at 1 the mean per token        (as in fairseq, Transformers)
 
-The search ends when no sequence that goes on can be better than the finished ones.
+The search ends when no unfinished sequence can become better than the finished ones.
 """
 
 import math
@@ -34,12 +34,12 @@ from jaxseq.typing import Carry
 
 
 class _Search(NamedTuple):
-    """The sequences of B rows, S a row, that go on, and those that are finished, best first."""
+    """The state of a search: S unfinished sequences for each of B rows, and the finished ones, best first."""
 
     t: jax.Array
     carry: Carry  # [B S, ...]
     tokens: jax.Array  # int32 [T, B, S]
-    log_p: jax.Array  # [B, S], -inf: there is none
+    log_p: jax.Array  # [B, S], -inf for an empty place
     finished: Decoded
 
 
@@ -57,24 +57,25 @@ def beam_search(
 ) -> Decoded:
     """Returns the `size` best sequences, best first: `Decoded(tokens [T, B, size], lengths, scores, log_probs)`.
 
-    A sequence that has no end after `max_length` tokens counts as it stands. Where there are fewer sequences, scores
-    are -inf, lengths 0, and tokens -1; what has NaN for logits is none. A size of 1 is `greedy`, where something may
-    follow. Sizes are static under `jax.jit`; eager calls compile once.
+    A sequence without an end after `max_length` tokens is finished as it is. If there are fewer than `size` sequences,
+    the remaining places have the score -inf, the length 0 and tokens -1. An extension with a NaN logit is dropped. If
+    some token may always follow, a size of 1 gives the result of `greedy`. Sizes are static under `jax.jit`; eager
+    calls compile once.
 
     Args:
       step: `(carry, token int32 [N]) -> (carry, logits [N, V])`, for N = B × size sequences at once.
-      carry: a pytree of arrays `[B, ...]`, or None.
-      start: the token to begin from, int `[B]`, or one for all rows of the carry; it is not part of the result.
-      size: S, how many sequences are kept.
-      max_length: T, the most tokens.
-      end: the token that ends a sequence; None: all go on to `max_length`.
-      length_penalty: p, at least 0. At 0 the score is the log-probability itself, above it longer sequences lose less.
-      penalty: of n tokens the score is log p / ((5 + n) / 6) ** p by "gnmt", and log p / n ** p by "power".
-      allowed: `(tokens int32 [T, N], t) -> bool [N, V]`, which tokens may follow the first t, N the beams of the first
-        row, then those of the second, and so on; None: all.
+      carry: the initial carry, a pytree of arrays `[B, ...]`, or None.
+      start: the token to start from, int `[B]`, or one int for all rows of the carry. The result does not contain it.
+      size: S, the number of sequences that are kept.
+      max_length: T, the greatest number of tokens.
+      end: the token that ends a sequence. None: all sequences have `max_length` tokens.
+      length_penalty: p, at least 0. At 0 the score is the log-probability; a larger p favours longer sequences.
+      penalty: the score of n tokens. "gnmt": log p / ((5 + n) / 6) ** p. "power": log p / n ** p.
+      allowed: `(tokens int32 [T, N], t) -> bool [N, V]`, the tokens that may follow the first t tokens. N counts the
+        beams of the first row, then those of the second, and so on. None: all tokens are allowed.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, or `step` does not do as it should.
+      TypeError, ValueError: an argument does not fit, or `step` does not return a matching carry and logits.
 
     >>> from jaxseq import decoding
     >>> transition = jnp.log(jnp.array([[0.1, 0.5, 0.4], [0.3, 0.3, 0.4], [0.05, 0.05, 0.9]]))
@@ -94,7 +95,7 @@ def beam_search(
     widened = lambda tree: jax.tree.map(lambda x: _repeated(x, len(batch), B, size), tree)
     V, dtype = vocabulary(step, *jax.eval_shape(widened, (carry, first)))
     end = end_token(end, V)
-    # Of so many, one a sequence can end, so that as many as there are places go on.
+    # At most one extension of each sequence ends, so among 2 `size` extensions at least `size` do not end.
     considered = min(size if end < 0 else 2 * size, size * V)
 
     def penalised(log_p, n, power):
@@ -106,7 +107,7 @@ def beam_search(
         before = jax.lax.dynamic_index_in_dim(tokens, jnp.maximum(now.t - 1, 0), keepdims=False)
         carry, log_p = log_probs(step, now.carry, jnp.where(now.t == 0, last, before))
         log_p = only(allowed, tokens, now.t, log_p).reshape(B, size, V)
-        log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)  # top_k would put NaN first
+        log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)  # top_k would rank NaN first
         log_p, place = top_k((now.log_p[..., None] + log_p).reshape(B, size * V), considered)
         source, token = place // V, (place % V).astype(jnp.int32)
         longer = _of(now.tokens, source).at[now.t].set(token)
@@ -123,7 +124,7 @@ def beam_search(
         return _Search(n, jax.tree.map(lambda x: x[rows], carry), _of(_padded(longer, size), kept), log_p, finished)
 
     def goes_on(now: _Search, power):
-        bound = penalised(now.log_p[:, 0], max_length, power)  # of all that may come of it
+        bound = penalised(now.log_p[:, 0], max_length, power)  # no continuation can score more
         return (now.t < max_length) & jnp.any(bound > now.finished.scores[:, -1])
 
     def run(carry: Carry, first: jax.Array, power) -> Decoded:
@@ -140,7 +141,7 @@ def beam_search(
 
 
 def _best(finished: Decoded, tokens, length, scores, log_probs):
-    """The best of those that are finished, and of new ones; those first, where scores are equal."""
+    """Returns the best of the finished sequences and new ones; at equal scores, finished ones come first."""
     size = finished.scores.shape[-1]
     scores, place = top_k(jnp.concatenate([finished.scores, scores], -1), size)
     log_probs = jnp.take_along_axis(jnp.concatenate([finished.log_probs, log_probs], -1), place, -1)
@@ -153,17 +154,17 @@ def _best(finished: Decoded, tokens, length, scores, log_probs):
 
 
 def _of(tokens, places):
-    """The sequences `[T, B, S]` at places `[B, K]`, `[T, B, K]`."""
+    """Returns the sequences `[T, B, S]` at places `[B, K]`, as `[T, B, K]`."""
     return jnp.take_along_axis(tokens, places[None], -1)
 
 
 def _repeated(x, axes, B, size):
-    """`[*B, ...]` as `[B S, ...]`, each row `size` times."""
+    """Returns `[*B, ...]` as `[B S, ...]`, with each row repeated `size` times."""
     return jnp.repeat(x.reshape(B, *x.shape[axes:]), size, axis=0, total_repeat_length=B * size)
 
 
 def _padded(x, size):
-    """At least `size` entries along the last axis, -inf or 0 more of them."""
+    """Returns x padded to at least `size` entries along the last axis, with -inf if floating, else 0."""
     missing = max(0, size - x.shape[-1])
     fill = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else 0
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=fill)

@@ -1,12 +1,13 @@
-"""Sampling from logits: temperature, the k best (Fan et al. 2018), the nucleus (Holtzman et al. 2020), what is typical.
+"""Sampling from logits: temperature, top-k (Fan et al. 2018), top-p (Holtzman et al. 2020) and typical sampling.
 
     p = softmax(logits / temperature)
-    top_k    keeps the k most probable
-    top_p    keeps the fewest most probable ones whose sum reaches top_p, of what `top_k` has left, scaled to sum 1
-    typical  keeps the fewest whose surprise -log p is nearest its mean, the entropy, and whose sum reaches `typical`
-             (Meister et al. 2023), of what the others have left, scaled to sum 1
+    top_k    keeps the k most probable tokens
+    top_p    keeps the fewest most probable tokens whose probabilities add up to at least `top_p`
+    typical  keeps the fewest tokens, those whose surprise -log p is nearest to its mean (the entropy) first, whose
+             probabilities add up to at least `typical` (Meister et al. 2023)
 
-Among equals the lower id counts as the more probable. Temperature 0 is the limit: greedy.
+The filters are applied in this order; each renormalises what the one before kept. Of equally probable tokens, the one
+with the lower id comes first. Temperature 0 is the limit: greedy.
 """
 
 import functools
@@ -29,18 +30,19 @@ def filter_logits(
     top_p: float | jax.Array | None = None,
     typical: float | jax.Array | None = None,
 ) -> jax.Array:
-    """Returns logits / temperature, `[..., V]`, with -inf in place of what is never to be drawn.
+    """Returns logits / temperature, `[..., V]`, with -inf for the tokens that are filtered out.
 
-    One always stays: the best, or by `typical` the most typical one. Narrow logits are widened to float32.
+    At least one token is kept: the most probable one, or with `typical` the most typical one. 16-bit logits are widened
+    to float32.
 
     Args:
       logits: float `[..., V]`.
-      temperature: a number of at least 0; at 0 only the best stays, undivided.
-      top_k: how many to keep, an int; above V it keeps all.
+      temperature: a number of at least 0. At 0 only the most probable token is kept, and logits are not divided.
+      top_k: the number of tokens to keep, an int; above V it keeps all.
       top_p, typical: the probability to keep, a number in (0, 1]; 1 keeps all.
 
     Raises:
-      TypeError, ValueError: an argument does not fit. Traced numbers are not looked at.
+      TypeError, ValueError: an argument does not fit. Traced numbers are not checked.
 
     >>> filter_logits(jnp.array([1.0, 3.0, 2.0]), top_k=2)
     Array([-inf,   3.,   2.], dtype=float32)
@@ -49,20 +51,20 @@ def filter_logits(
     if not jnp.issubdtype(logits.dtype, jnp.floating) or logits.ndim < 1:
         raise TypeError(f"`logits` must be floating [..., V]; got {logits.dtype} {logits.shape}")
     if logits.shape[-1] == 0:
-        raise ValueError(f"`logits` must be [..., V] of one token at least; got {logits.dtype} {logits.shape}")
+        raise ValueError(f"`logits` must be [..., V] with V of at least 1; got {logits.dtype} {logits.shape}")
     options = options_of(temperature, top_k, top_p, typical)
     return _filtered(logits, options.top_k, **options.numbers)
 
 
 class Options(NamedTuple):
-    """What is drawn from: how many tokens, static, and the numbers, arrays or not."""
+    """Checked options of `filter_logits`: `top_k`, which is static, and the numbers, which may be arrays."""
 
     top_k: int | None
     numbers: dict[str, Any]
 
 
 def options_of(temperature: Any, top_k: Any, top_p: Any, typical: Any) -> Options:
-    """Returns the options that `filter_logits` takes, checked."""
+    """Returns the options of `filter_logits` after checking them."""
     numbers = {
         "temperature": check.number("temperature", temperature, "of at least 0", lambda number: 0 <= number < math.inf),
         "top_p": None if top_p is None else check.number("top_p", top_p, "in (0, 1]", lambda number: 0 < number <= 1),
@@ -102,11 +104,11 @@ def draw(
     """Returns ids drawn from `softmax(filter_logits(logits, ...))`, int32 `[...]`.
 
     Args:
-      key: a key; None where `temperature` is the number 0, which draws nothing.
+      key: a random key; may be None if `temperature` is the number 0, since nothing is drawn then.
       logits, temperature, top_k, top_p, typical: as `filter_logits` takes them.
 
     Raises:
-      TypeError, ValueError: as `filter_logits`; no key where one is needed.
+      TypeError, ValueError: as `filter_logits`; or `key` is None where one is needed.
 
     >>> draw(None, jnp.array([[0.1, 0.6, 0.3]]), temperature=0)
     Array([1], dtype=int32)
@@ -123,14 +125,14 @@ def _drawn(key: jax.Array | None, logits: jax.Array) -> jax.Array:
 
 
 def check_key(key: jax.Array | None, temperature: float | jax.Array) -> None:
-    """Raises unless `key` is one, or None where nothing is drawn."""
+    """Raises unless `key` is a random key, or None where nothing is drawn."""
     check.random_key(key)
     if key is None and not (isinstance(temperature, numbers.Real) and temperature == 0):
-        raise ValueError("`key` must be a jax.random.key; only temperature=0, which is greedy, goes without")
+        raise ValueError("`key` must be a jax.random.key; it may be None only if temperature=0, which is greedy")
 
 
 def _fewest(logits, merit, share):
-    """The logits, but -inf after the fewest of the highest merit whose probability sums to `share`."""
+    """Returns logits with -inf, except for the fewest tokens of the highest merit whose probabilities reach `share`."""
     order = jnp.argsort(merit, axis=-1, descending=True, stable=True)
     rank = jnp.argsort(order, axis=-1)
     sums = jnp.cumsum(jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1), axis=-1)
@@ -141,5 +143,5 @@ def _fewest(logits, merit, share):
 
 
 def _rank(merit):
-    """Where each entry of the last axis stands, the highest at 0."""
+    """Returns the rank of each entry along the last axis; the highest has rank 0."""
     return jnp.argsort(jnp.argsort(merit, axis=-1, descending=True, stable=True), axis=-1)

@@ -1,4 +1,4 @@
-"""Decoding one token after the other: the most probable one, or one drawn."""
+"""Decoding of one token at a time: the most probable token (greedy), or a random one (sampling)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -43,22 +43,22 @@ def greedy(
     end: int | None = None,
     allowed: Allowed | None = None,
 ) -> Decoded:
-    """Returns the tokens that are the most probable ones step by step, `Decoded(tokens, lengths, scores, log_probs)`.
+    """Returns the most probable token at every step, as `Decoded(tokens, lengths, scores, log_probs)`.
 
-    That need not be the most probable sequence: see `beam_search`. The loop ends when all rows have; a row whose logits
-    are NaN is over, and its score NaN. Sizes are static under `jax.jit`; eager calls compile once.
+    The result need not be the most probable sequence; see `beam_search`. The loop ends when all rows have ended. A row
+    with NaN logits ends there, with the score NaN. Sizes are static under `jax.jit`; eager calls compile once.
 
     Args:
       step: `(carry, token int32 [B]) -> (carry, logits [B, V])`.
-      carry: a pytree of arrays `[B, ...]`, or None.
-      start: the token to begin from, int `[B]`, or one for all rows of the carry; it is not part of the result.
-      max_length: T, the most tokens to write.
-      end: the token that ends a row; None: all go on to `max_length`.
-      allowed: `(tokens int32 [T, B], t) -> bool [B, V]`, which tokens may follow the first t; None: all. Their
-        log-probabilities stay what they are. Where none may, the row is over and its score -inf.
+      carry: the initial carry, a pytree of arrays `[B, ...]`, or None.
+      start: the token to start from, int `[B]`, or one int for all rows of the carry. The result does not contain it.
+      max_length: T, the greatest number of tokens.
+      end: the token that ends a row. None: all rows have `max_length` tokens.
+      allowed: `(tokens int32 [T, B], t) -> bool [B, V]`, the tokens that may follow the first t tokens. None: all. The
+        log-probabilities of allowed tokens do not change. If no token is allowed, the row ends with the score -inf.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, or `step` does not do as it should.
+      TypeError, ValueError: an argument does not fit, or `step` does not return a matching carry and logits.
 
     >>> from jaxseq import decoding
     >>> transition = jnp.log(jnp.array([[0.1, 0.6, 0.3], [0.2, 0.1, 0.7], [0.8, 0.1, 0.1]]))
@@ -88,15 +88,15 @@ def sample(
     typical: float | jax.Array | None = None,
     allowed: Allowed | None = None,
 ) -> Decoded:
-    """Returns tokens drawn step by step, `Decoded(tokens, lengths, scores, log_probs)`.
+    """Returns tokens drawn at random at every step, as `Decoded(tokens, lengths, scores, log_probs)`.
 
     Args:
-      key: a key; None where `temperature` is the number 0, which is `greedy`.
+      key: a random key; may be None if `temperature` is the number 0, which is `greedy`.
       step, carry, start, max_length, end, allowed: as for `greedy`.
-      temperature, top_k, top_p, typical: what is drawn from, as `filter_logits` takes them.
+      temperature, top_k, top_p, typical: as for `filter_logits`.
 
     Raises:
-      TypeError, ValueError: as `greedy` does.
+      TypeError, ValueError: as `greedy` and `filter_logits`.
     """
     options = options_of(temperature, top_k, top_p, typical)
     check_key(key, temperature)
@@ -120,7 +120,7 @@ def _write(
     allowed: Allowed | None,
     by: Any = None,
 ) -> Decoded:
-    """The tokens that `choose(t, logits, by)` chooses."""
+    """Returns the tokens that `choose(t, logits, by)` returns at each step."""
     check_functions(step=(step, 2))
     check.functions_taking(allowed=(allowed, 2))
     max_length = check.positive_int("max_length", max_length)
@@ -135,7 +135,7 @@ def _write(
         token = choose(now.t, kept, by)
         own = jnp.take_along_axis(kept, token[..., None], axis=-1)[..., 0]
         gained = jnp.where(jnp.isneginf(own), own, own - jax.nn.logsumexp(logits, axis=-1))
-        over = now.ended | ~jnp.isfinite(gained)  # nothing may follow, or what might is NaN
+        over = now.ended | ~jnp.isfinite(gained)  # -inf: no token is allowed; NaN: the logits are NaN
         return _Writing(
             t=now.t + 1,
             carry=carry,

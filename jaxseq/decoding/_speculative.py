@@ -1,9 +1,10 @@
-"""Speculative decoding (Leviathan et al. 2023; Chen et al. 2023): a small model guesses ahead, a large one judges.
+"""Speculative decoding (Leviathan et al. 2023; Chen et al. 2023): a draft model proposes, the target model verifies.
 
-The draft model draws the tokens d_1 … d_n, each by its own q_i; the target model reads all of them at once, and says
-p_1 … p_{n+1}. From the first on, d_i stays with the probability min(1, p_i(d_i) / q_i(d_i)). In the place of the first
-that does not stay one is drawn from max(p_i - q_i, 0), scaled to sum 1; after the last, from p_{n+1}. What comes is
-distributed as the target model's own draws are, whatever the draft model says.
+The draft model draws the tokens d_1 … d_n from its distributions q_i. The target model reads all of them at once and
+returns its distributions p_1 … p_{n+1}. Starting from the first, d_i is accepted with probability
+min(1, p_i(d_i) / q_i(d_i)). The first rejected token is replaced by one drawn from max(p_i - q_i, 0), scaled to sum 1.
+If all are accepted, one more token is drawn from p_{n+1}. The result has the distribution of the target model's own
+samples, whatever the draft model is.
 """
 
 import functools
@@ -29,21 +30,21 @@ from jaxseq.decoding._step import (
 from jaxseq.typing import Carry
 
 Read: TypeAlias = Callable[[Carry, jax.Array], tuple[jax.Array, Callable[[jax.Array], Carry]]]
-"""`(carry, tokens int32 [n, B]) -> (logits [n, B, V], after)`: n steps at once, and `after(count int32 [B])`, the carry
-after the first `count` tokens of each row, 0 to n."""
+"""`(carry, tokens int32 [n, B]) -> (logits [n, B, V], after)`: n steps at once. `after(count int32 [B])` returns the
+carry after the first `count` tokens of each row, 0 to n."""
 
 
 class Speculated(NamedTuple):
-    """Sequences as in `Decoded`, and how the draft model did."""
+    """Sequences as in `Decoded`, and how often the target model was run."""
 
     tokens: jax.Array
     """Int32 `[T, B]`, -1 after the end."""
     lengths: jax.Array
-    """Int32 `[B]`: how many, with the end token."""
+    """Int32 `[B]`: the number of tokens, including the end token."""
     scores: jax.Array
     """Float `[B]`: the target model's log-probability of the tokens, in nats."""
     rounds: jax.Array
-    """Int32 `[B]`: how often the target model has read; `lengths / rounds` tokens came of each time."""
+    """Int32 `[B]`: how often the target model was run; each run gave `lengths / rounds` tokens on average."""
 
 
 class _Writing(NamedTuple):
@@ -75,26 +76,28 @@ def speculative(
     top_p: float | jax.Array | None = None,
     typical: float | jax.Array | None = None,
 ) -> Speculated:
-    """Returns tokens distributed as those of `sample(key, step, carry, start, ...)`, by the help of a draft model.
+    """Returns tokens distributed as those of `sample(key, step, carry, start, ...)`, faster with a draft model.
 
-    With temperature 0 they are those of `greedy`. It is faster where `read` takes less time than its steps, and the
-    draft model less than the target model. Sizes are static under `jax.jit`; eager calls compile once.
+    With temperature 0 they are the tokens of `greedy`. It is faster if one `read` takes less time than the steps it
+    replaces, and the draft model takes less time than the target model. Sizes are static under `jax.jit`; eager calls
+    compile once.
 
     Args:
-      key: a key.
-      step, carry: the target model's `(carry, token int32 [B]) -> (carry, logits [B, V])`.
-      draft, draft_carry: the draft model's, of the same V.
-      start: the token to begin from, int `[B]`, or one for all rows of the carry; it is not part of the result.
-      max_length: T, the most tokens to write.
-      end: the token that ends a row; None: all go on to `max_length`.
-      ahead: n, how many tokens are guessed at a time.
-      read: many steps of the target model at once, `(carry, tokens int32 [n, B]) -> (logits [n, B, V], after)` with
-        `after(count int32 [B])` the carry after so many of the tokens, such as `nn.LanguageModel.read`; a cache needs
-        room for `ahead` more than all that is written. None: by `step`, all carries kept.
-      temperature, top_k, top_p, typical: what is drawn from, as `filter_logits` takes them.
+      key: a random key.
+      step, carry: the target model's step, `(carry, token int32 [B]) -> (carry, logits [B, V])`, and initial carry.
+      draft, draft_carry: the draft model's step and initial carry, with the same V.
+      start: the token to start from, int `[B]`, or one int for all rows of the carry. The result does not contain it.
+      max_length: T, the greatest number of tokens.
+      end: the token that ends a row. None: all rows have `max_length` tokens.
+      ahead: n, the number of tokens that the draft model proposes at a time.
+      read: many steps of the target model at once, such as `nn.LanguageModel.read`:
+        `(carry, tokens int32 [n, B]) -> (logits [n, B, V], after)`. `after(count int32 [B])` returns the carry after
+        the first `count` tokens. A cache needs room for `ahead` tokens more than are written. None: `step` is run n
+        times, and all carries are kept.
+      temperature, top_k, top_p, typical: as for `filter_logits`.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, or a step does not do as it should.
+      TypeError, ValueError: an argument does not fit, or a step does not return a matching carry and logits.
     """
     check_functions(step=(step, 2), draft=(draft, 2))
     check.functions_taking(read=(read, 2))
@@ -119,7 +122,7 @@ def speculative(
 
     def advance(now: _Writing, numbers) -> _Writing:
         key, *keys = jax.random.split(now.key, 4)
-        # One step more than there are guesses: the draft model has to have read the last of them too.
+        # One step more than there are proposals, because the draft model must also have read the last proposal.
         state, guesses = now.draft_carry, jax.random.split(keys[0], ahead + 1)
         _, (draft_carries, drawn, log_q) = _meshes.scan(
             functools.partial(guess, numbers=numbers), (state, now.last), guesses
@@ -134,7 +137,7 @@ def speculative(
         stays = jnp.log(jax.random.uniform(keys[1], ratio.shape, dtype)) < ratio
         kept = jnp.sum(jnp.cumprod(stays.astype(jnp.int32), axis=0), axis=0, dtype=jnp.int32)
         left = jnp.maximum(jnp.exp(log_p[:-1]) - jnp.exp(log_q), 0)
-        is_some = jnp.any(left > 0, axis=-1, keepdims=True)  # else p = q, but for rounding
+        is_some = jnp.any(left > 0, axis=-1, keepdims=True)  # otherwise p = q, up to rounding
         left = jnp.where(is_some, jnp.log(left), log_p[:-1])
         instead = jnp.concatenate([left, log_p[-1:]])
         instead = jnp.take_along_axis(instead, kept[None, ..., None], axis=0)[0]
@@ -179,7 +182,7 @@ def speculative(
 
 
 def _by_steps(step: Step, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:
-    """`Read` by single steps, all carries kept."""
+    """Runs single steps in the form of a `Read`, and keeps all carries."""
 
     def advance(carry, token):
         carry, log_p = log_probs(step, carry, token)
@@ -191,7 +194,7 @@ def _by_steps(step: Step, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, C
 
 
 def _picked(carries: Any, place: jax.Array) -> Any:
-    """Of leaves `[n, B, ...]` each row's at its place `[B]`."""
+    """Returns, from leaves `[n, B, ...]`, each row at its place `[B]`."""
 
     def pick(leaf):
         index = place.reshape(1, *place.shape, *[1] * (leaf.ndim - 1 - place.ndim))
@@ -201,12 +204,12 @@ def _picked(carries: Any, place: jax.Array) -> Any:
 
 
 def _at(log_p, tokens):
-    """The log-probabilities of tokens."""
+    """Returns the log-probabilities of the given tokens."""
     return jnp.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
 
 
 def _written(tokens, lengths, new):
-    """The tokens `[T, B]`, with `new` `[n, B]` from each row's length on."""
+    """Returns the tokens `[T, B]` with `new` `[n, B]` written from each row's length on."""
     place = jnp.arange(len(tokens), dtype=jnp.int32).reshape(-1, *[1] * lengths.ndim) - lengths[None]
     found = jnp.take_along_axis(new, jnp.clip(place, 0, len(new) - 1), axis=0)
     return jnp.where((place >= 0) & (place < len(new)), found, tokens)

@@ -1,7 +1,7 @@
-"""What goes on inside a net: gradient flow, Jacobians, eigenvalues, gates, saliency, alignments, Newton's rounds.
+"""Diagnostics of a net: gradient flow, Jacobians, eigenvalues, gates, saliency, alignments, Newton's rounds.
 
-Plain functions that return arrays, for your own figures and tests; the `plot_*` function beside each family draws them
-and needs matplotlib, which is imported where it is called.
+Plain functions return arrays, for your own figures and tests. Each family has a `plot_*` function, which needs
+matplotlib and imports it only when it is called.
 
     norms = diagnostics.gradient_norms(cell, params, xs, loss)         where the gradient vanishes
     diagnostics.plot_gradient_norms(norms)

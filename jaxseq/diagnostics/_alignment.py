@@ -1,4 +1,4 @@
-"""Where attention looks: the weights of each output on each input (Bahdanau et al. 2015)."""
+"""Plots of attention weights: how much each output attends to each input (Bahdanau et al. 2015)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ def plot_alignment(
     target: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws the weights of attention of one pair of sequences, a row an output, a column an input: dark is 1.
+    """Plots the attention weights of one pair of sequences: a row per output, a column per input; dark is 1.
 
     Args:
-      weights: `[L, S]`, such as `nn.Seq2Seq.alignments(...)[0]`, or of one head; without the padding.
-      source, target: a name for each of the S inputs, and of the L outputs; None: their numbers.
-      ax: the axes to draw on; None: those of a new figure.
+      weights: `[L, S]`, without padding, such as `nn.Seq2Seq.alignments(...)[0]` or the weights of one head.
+      source: a label for each of the S inputs. None: their indices.
+      target: a label for each of the L outputs. None: their indices.
+      ax: the axes to draw on. None: the axes of a new figure.
 
     Raises:
-      ValueError: `weights` are not of one pair, or the names not as many.
+      ValueError: `weights` is not of one pair, or the number of labels is wrong.
     """
     values = real("weights", "[L, S], of one row of the batch", weights, (2,))
     named("source", source, values.shape[1], f"S = {values.shape[1]} of `weights`")

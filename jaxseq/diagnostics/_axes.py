@@ -1,4 +1,4 @@
-"""What the plots share: the axes they draw on, and the errors of what they draw."""
+"""What all plots share: the axes they draw on, and checks of their data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def axes_or_new(ax: Axes | None) -> Axes:
 
 
 def real(name: str, axes: str, values: Any, ndims: tuple[int, ...]) -> np.ndarray:
-    """Returns real numbers to draw as float64, of one of these numbers of axes."""
+    """Returns real data as float64 after checking the number of its axes."""
     values = check.array_like(name, axes, values)
     if np.iscomplexobj(values):
         raise TypeError(f"`{name}` must be real; got {values.dtype}")
@@ -33,19 +33,19 @@ def real(name: str, axes: str, values: Any, ndims: tuple[int, ...]) -> np.ndarra
 
 
 def named(name: str, labels: Sequence[str] | None, size: int, what: str) -> None:
-    """Raises unless there is a label for each of `size`, or none at all."""
+    """Raises unless `labels` is None or holds `size` names."""
     if labels is None:
         return
     if not isinstance(labels, Sequence) or not all(isinstance(one, str) for one in labels):
         raise TypeError(f"`{name}` must be a sequence of names; got {check.short(labels)}")
     if len(labels) != size:
-        raise ValueError(f"`{name}` must name the {what}; got {len(labels)}")
+        raise ValueError(f"`{name}` must hold one name for each of the {what}; got {len(labels)}")
 
 
 def mapping(name: str, value: Any) -> Iterable[tuple[str, Any]]:
-    """Returns the items of a dict that is not empty."""
+    """Returns the items of a dict after checking that it is not empty."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"`{name}` must be a dict, by name; got {type(value).__name__}")
+        raise TypeError(f"`{name}` must be a dict with names as keys; got {type(value).__name__}")
     if not value:
-        raise ValueError(f"`{name}` must hold something to draw; got an empty dict")
+        raise ValueError(f"`{name}` must not be empty; got an empty dict")
     return value.items()

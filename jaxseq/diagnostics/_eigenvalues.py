@@ -1,15 +1,17 @@
-"""How long a linear cell remembers: the eigenvalues of what it multiplies its state by, step by step.
+"""How long a linear cell remembers: the eigenvalues of the matrix that multiplies its state at each step.
 
     diagonal       h' = a ⊙ h + b                            a
-    outer          S' = Diag(α) S + k vᵀ                     α, each for a row
-    scaled outer   C' = f C + i k vᵀ, times e^m              e^{f̃}, of C e^m
-    delta          S' = α (I - β k kᵀ) S + β k vᵀ            α, of all that is orthogonal to the key; α (1 - β kᵀk)
+    outer          S' = Diag(α) S + k vᵀ                     α, one for each row
+    scaled outer   C' = f C + i k vᵀ, times e^m              e^{f̃}, the factor of C e^m
+    delta          S' = α (I - β k kᵀ) S + β k vᵀ            α orthogonal to the key; α (1 - β kᵀk) along the key
 
-Over T steps |λ_1 ⋯ λ_T| of a number is left. With the mean of log |λ|, a share of 1/e is left after
+After T steps a fraction |λ_1 ⋯ λ_T| of a state's number is left. With the mean of log |λ|, a fraction of 1/e is left
+after
 
     -1 / mean log |λ|  steps
 
-as of an LSTM's forget gate. Phases are turns a step: a complex number with angle φ comes back after 2π / φ steps.
+The same holds for an LSTM's forget gate. A phase is a rotation per step: a complex number with angle φ returns after
+2π / φ steps.
 """
 
 from __future__ import annotations
@@ -43,18 +45,19 @@ def eigenvalues(
     reverse: bool = False,
     key: jax.Array | None = None,
 ) -> Any:
-    """Returns the eigenvalues of a linear cell's recurrence at every step, `[T, B, ...]`, complex where they are.
+    """Returns the eigenvalues of a linear cell's recurrence at every step, `[T, B, ...]`, real or complex.
 
-    On padding they are 1, for the carry is held; where a reset acts before the step they are 0.
+    They are 1 on padding, because the carry is held, and 0 where a reset acts before the step.
 
     Args:
       cell: a linear Cell, or a Composite of such cells.
       params, xs, carry, mask, reset, reverse, key: as for `jaxseq.unroll`.
 
     Returns:
-      An array: of a diagonal cell `[T, B, *state]`; of matrices `[T, B, heads, K]`, or `[T, B, heads, 1]` where the
-      rows of a head decay alike; of the delta rule `[T, B, heads, 2]`, the decay and that along the key. For a
-      Composite a pytree of them, each in the place of its cell's carry.
+      An array. For a diagonal cell it is `[T, B, *state]`. For matrix states it is `[T, B, heads, K]`, or
+      `[T, B, heads, 1]` if the rows of a head share their decay. For the delta rule it is `[T, B, heads, 2]`: the
+      decay, and the eigenvalue along the key. For a Composite, a pytree with such an array in place of each cell's
+      carry.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or a cell is not linear.
@@ -71,13 +74,17 @@ def eigenvalues(
 
 
 def memory_lengths(eigenvalues: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns the steps after which a share of 1/e is left, -1 / mean log |λ|, for each number of a state.
+    """Returns the number of steps after which a fraction of 1/e of the state is left, -1 / mean log |λ|.
 
-    Where nothing decays it is inf, where nothing is kept at some step 0; of what grows it is negative.
+    The mean is over all real steps of all rows. The result is inf where the state does not decay, 0 where an eigenvalue
+    is 0 at some step, and negative where the state grows.
 
     Args:
-      eigenvalues: `[T, B, ...]`, of any number of batch axes with a mask, of one without.
-      mask: bool `[T, B]`; only True steps count. Where there are none the length is inf.
+      eigenvalues: `[T, B, ...]`; with a mask any number of batch axes, without a mask one.
+      mask: bool `[T, B]`; only True steps count. Without True steps the result is inf.
+
+    Returns:
+      Float `[...]`, in steps: one length for each number of the state.
 
     Raises:
       TypeError, ValueError: `eigenvalues` or `mask` does not fit.
@@ -98,14 +105,14 @@ def memory_lengths(eigenvalues: jax.Array, *, mask: jax.Array | None = None) -> 
 
 
 def plot_eigenvalues(eigenvalues: jax.Array, *, ax: Axes | None = None) -> Axes:
-    """Draws eigenvalues in the complex plane, with the unit circle, on which nothing decays.
+    """Plots eigenvalues in the complex plane, with the unit circle, on which nothing decays.
 
     Args:
-      eigenvalues: real or complex, of any axes.
-      ax: the axes to draw on; None: those of a new figure.
+      eigenvalues: real or complex, of any shape.
+      ax: the axes to draw on. None: the axes of a new figure.
 
     Raises:
-      TypeError: they are no array of numbers.
+      TypeError: `eigenvalues` is not an array of numbers.
     """
     import matplotlib.pyplot as plt
 
@@ -122,15 +129,15 @@ def plot_eigenvalues(eigenvalues: jax.Array, *, ax: Axes | None = None) -> Axes:
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 def _as_carry(cell, params, carry, xs, *, reverse=False):
-    """A kernel which returns the eigenvalues in place of the last carry, so that a net puts them in its place."""
+    """A kernel that returns the eigenvalues as its last carry, so that a net puts them in the carry's place."""
     if cell.linear is None:
-        raise ValueError("`cell` must be linear: other cells' `diagnostics.jacobians` have eigenvalues")
+        raise ValueError("`cell` must be linear; for other cells, take the eigenvalues of `diagnostics.jacobians`")
     steps = cell.linear.element(params, cell.project(params, xs))
     return _of_steps(steps), scan(cell, params, carry, xs, reverse=reverse)[1]
 
 
 def _of_steps(steps):
-    """Those of the steps of an algebra."""
+    """Returns the eigenvalues of the steps of an algebra."""
     if isinstance(steps, Diagonal):
         return steps.whole().a
     if isinstance(steps, Outer):
@@ -141,5 +148,5 @@ def _of_steps(steps):
         decay = jnp.exp(steps.log_decay)
         values = jnp.stack([decay, decay * (1 - steps.beta * jnp.sum(steps.k**2, axis=-1))], axis=-1)
     else:
-        raise ValueError(f"`cell` must be of an algebra of jaxseq.recurrences; its element is a {type(steps).__name__}")
+        raise ValueError(f"`cell` must use an algebra of jaxseq.recurrences; its element is a {type(steps).__name__}")
     return values if steps.start is None else keep(~steps.start.reset, values)

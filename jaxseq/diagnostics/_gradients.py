@@ -1,11 +1,12 @@
-"""How the gradient flows through time (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu et al. 2013).
+"""The flow of gradients through time (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu et al. 2013).
 
     carry_t, y_t = step(carry_{t-1} + δ_t, x_t)          L = loss(y_1 … y_T)
 
     ∂L/∂carry_{t-1} = ∂L/∂δ_t at δ = 0 = Σ_{k≥t} ∂L/∂y_k ∂y_k/∂carry_{t-1}
 
-The gradient is taken by the carry that enters a step, because what a cell puts out need not be a part of the carry that
-leaves it. Of the stock cells, where y_t = h_t, the whole ∂L/∂h_t is ∂L/∂y_t plus the gradient by the h that enters t+1.
+The gradient is taken with respect to the carry that enters a step, because a cell's output need not be a part of the
+carry. For the stock cells, where y_t = h_t, the whole ∂L/∂h_t is ∂L/∂y_t plus the gradient with respect to the h that
+enters step t+1.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ def carry_gradients(
     reverse: bool = False,
     key: jax.Array | None = None,
 ) -> Carry:
-    """Returns ∂L/∂carry at every step, with L = loss(ys) and ys what `jaxseq.unroll` gives.
+    """Returns ∂L/∂carry at every step, for L = loss(ys) and the ys of `jaxseq.unroll`.
 
-    Entry t is the gradient by the carry that enters step t, which with `reverse` is the one that step t+1 left. Where a
-    reset acts before the step it is zero; on padding it is that of the step that follows.
+    Entry t is the gradient with respect to the carry that enters step t; with `reverse` that carry comes from step t+1.
+    It is zero where a reset acts before the step. On padding it equals the gradient at the next step in the order of
+    processing.
 
     Args:
       cell: a Cell, or a Composite made of them.
@@ -53,7 +55,7 @@ def carry_gradients(
       params, xs, carry, mask, reset, reverse, key: as for `jaxseq.unroll`.
 
     Returns:
-      The structure of the carry, its leaves `[T, B, ...]`.
+      A pytree with the structure of the carry and leaves `[T, B, ...]`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -77,7 +79,7 @@ def carry_gradients(
         shapes.append(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((T, *leaf.shape), leaf.dtype), carry))
         return Placeholder(len(shapes) - 1), scan(cell, params, carry, xs, reverse=reverse)[1]
 
-    # A net hands carries on as they are, so what a kernel returns as the last carry shows where it was run.
+    # A net hands on what a kernel returns as its last carry, so the place of a cell's carry tells where it was run.
     places, _ = jax.eval_shape(lambda: run(note))
 
     def loss_of(pushes):
@@ -106,10 +108,10 @@ def gradient_norms(
     reverse: bool = False,
     key: jax.Array | None = None,
 ) -> Carry:
-    """Returns ‖∂L/∂carry‖₂ over the features at every step: the norms of `carry_gradients`, of the same arguments.
+    """Returns ‖∂L/∂carry‖₂ at every step: the norms of `carry_gradients` over the features, for the same arguments.
 
     Returns:
-      The structure of the carry, its leaves `[T, B]`.
+      A pytree with the structure of the carry and leaves `[T, B]`.
 
     >>> from jaxseq import diagnostics
     >>> cell = jaxseq.rnn(4)
@@ -125,30 +127,31 @@ def gradient_norms(
 
 
 def plot_gradient_norms(norms: Carry, *, ax: Axes | None = None) -> Axes:
-    """Draws gradient norms over steps on a logarithmic scale: a leaf's mean over the batch, and the range as a band.
+    """Plots gradient norms over steps on a logarithmic scale: the mean over the batch as a line, the range as a band.
 
-    The band leaves out rows that are zero, as before a reset; where all are zero, or one overflowed, is a gap.
+    The band ignores rows that are zero, for example before a reset. There is a gap where all rows are zero or one has
+    overflowed.
 
     Args:
-      norms: what `gradient_norms` returned, or any pytree of `[T, B]`, such as a dict of several cells' norms. The path
-        to a leaf is its label.
-      ax: the axes to draw on; None: those of a new figure.
+      norms: the result of `gradient_norms`, or any pytree of arrays `[T, B]`, such as a dict with the norms of several
+        cells. The path of a leaf is its label.
+      ax: the axes to draw on. None: the axes of a new figure.
     """
     check.representable(norms, "norms")
     if not jax.tree.leaves(norms) or not all(jnp.ndim(leaf) for leaf in jax.tree.leaves(norms)):
-        raise ValueError("`norms` must be a pytree of arrays [T, B]; got none, or a number in it")
+        raise ValueError("`norms` must be a pytree of arrays [T, B]; got an empty pytree, or a number in it")
     if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(norms)):
         raise TypeError("`norms` must be real numbers; got complex ones")
     ax = axes_or_new(ax)
     for path, leaf in jax.tree_util.tree_leaves_with_path(norms):
         label = jax.tree_util.keystr(path, simple=True, separator=".") or "carry"
         rows = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
-        least = np.min(rows, axis=1, where=rows > 0, initial=np.inf)  # a zero would take the band to -∞
+        least = np.min(rows, axis=1, where=rows > 0, initial=np.inf)  # zero would extend the band to -∞
         mean, least, most = (_above_zero(values) for values in (rows.mean(axis=1), least, rows.max(axis=1)))
-        marker = "o" if np.sum(np.isfinite(mean)) == 1 else None  # a single point is no line
+        marker = "o" if np.sum(np.isfinite(mean)) == 1 else None  # a single point makes no visible line
         (line,) = ax.plot(mean, label=label, marker=marker, markersize=4)
         ax.fill_between(range(len(rows)), least, most, color=line.get_color(), alpha=0.2, lw=0)
-        if np.any(mean > 0):  # an axis without a number above zero cannot be logarithmic
+        if np.any(mean > 0):  # a logarithmic axis needs a number above zero
             ax.set_yscale("log")
     ax.set(xlabel="step", ylabel="‖∂L / ∂carry‖₂", title="Gradient by the carry that enters each step")
     ax.grid(alpha=0.3)
@@ -162,12 +165,12 @@ def _above_zero(values):
 
 @functools.cache
 def _pushed(cell):
-    """The cell to whose carry an array δ, beside its xs, is added at each step."""
+    """Returns a cell that adds δ to its carry at each step; δ is part of its xs."""
     return around(cell, given="xs", enter=lambda push, _, carry: jax.tree.map(jnp.add, carry, push))
 
 
 def _norm(x, axes):
-    """The norm over `axes`, also where the squares would underflow, as those of vanished gradients do."""
+    """Returns the norm over `axes`, scaled so that the squares of tiny gradients do not underflow."""
     largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     return jnp.sqrt(jnp.sum(jnp.abs(x / scale) ** 2, axis=axes)) * jnp.squeeze(scale, axes)

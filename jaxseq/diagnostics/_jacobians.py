@@ -1,10 +1,10 @@
-"""The Jacobians of the recurrence, and how they stretch (Pascanu et al. 2013; Vogt et al. 2022).
+"""The Jacobians of the recurrence, and how much they stretch (Pascanu et al. 2013; Vogt et al. 2022).
 
     J_t = ∂carry_t / ∂carry_{t-1}                         ∂carry_t / ∂carry_0 = J_t … J_1
 
-A gradient vanishes where the singular values of the product go to 0, and may explode where they grow. The Lyapunov
-exponents are their mean logarithms per step as T grows. The product would overflow or underflow; with its columns made
-orthonormal after each step it does not (Benettin et al. 1980):
+A gradient vanishes if the singular values of the product go to 0, and may explode if they grow. The Lyapunov exponents
+are the limits of their mean logarithms per step for large T. The product itself would overflow or underflow, so its
+columns are made orthonormal after each step (Benettin et al. 1980):
 
     J_t Q_{t-1} = Q_t R_t,   Q_0 = 1              λ_i = 1/T Σ_t log |R_t,ii|
 """
@@ -30,17 +30,19 @@ if TYPE_CHECKING:
 
 
 def jacobians(cell: Cell | Composite, params: Params, xs: jax.Array, carry: Carry | None = None) -> jax.Array:
-    """Returns the Jacobian of every step of one sequence, `[T, n, n]`: [t, i, j] is ∂(carry after t)_i / ∂(before t)_j.
+    """Returns the Jacobian of every step of one sequence, `[T, n, n]`: entry [t, i, j] is ∂(after t)_i / ∂(before t)_j.
+
+    Its rows belong to the carry after step t, its columns to the carry before it.
 
     Args:
       cell: a Cell, or a causal Composite.
-      params: what `cell.init` returned.
-      xs: `[T, D]`, one sequence without batch axes; `jax.vmap` over more of them.
-      carry: the carry to start from; None: `cell.carry(params)`. Its leaves one after the other, flattened by
-        `jax.flatten_util.ravel_pytree`, are the n entries; of complex ones the real parts, then the imaginary ones.
+      params: as `cell.init` returns them.
+      xs: `[T, D]`, one sequence without batch axes. Use `jax.vmap` for several.
+      carry: the initial carry. None: `cell.carry(params)`. The n entries are its leaves, flattened in order by
+        `jax.flatten_util.ravel_pytree`. A complex leaf counts as its real parts followed by its imaginary parts.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, `xs` have batch axes, or the net is not causal.
+      TypeError, ValueError: an argument does not fit, `xs` has batch axes, or the net is not causal.
 
     >>> from jaxseq import diagnostics
     >>> cell = jaxseq.lstm(4)
@@ -58,16 +60,16 @@ def jacobians(cell: Cell | Composite, params: Params, xs: jax.Array, carry: Carr
 
 
 def jacobian_singular_values(jacobians: jax.Array) -> jax.Array:
-    """Returns the singular values of J_t … J_1 for every t, `[T, n]`, the largest first.
+    """Returns the singular values of the product J_t … J_1 for every t, `[T, n]`, the largest first.
 
-    Those smaller than the largest one times the dtype's precision are rounding. Over many steps the product overflows
-    or underflows; `lyapunov_exponents` does not.
+    Values smaller than the largest one times the dtype's precision are rounding errors. Over many steps the product
+    overflows or underflows; `lyapunov_exponents` does not.
 
     Args:
       jacobians: `[T, n, n]`.
 
     Raises:
-      TypeError, ValueError: `jacobians` are no array of square matrices.
+      TypeError, ValueError: `jacobians` is not an array of square matrices.
 
     >>> from jaxseq import diagnostics
     >>> diagnostics.jacobian_singular_values(0.5 * jnp.stack([jnp.eye(2)] * 3))
@@ -79,16 +81,19 @@ def jacobian_singular_values(jacobians: jax.Array) -> jax.Array:
 
 
 def lyapunov_exponents(jacobians: jax.Array) -> jax.Array:
-    """Returns the mean log stretching per step in each of n orthogonal directions, `[n]`, the largest first.
+    """Returns the Lyapunov exponents: the mean log stretching per step in n orthogonal directions, largest first.
 
-    Where all are below zero the carry forgets where it started; with one above zero, small differences grow. A
-    direction that is lost has -inf.
+    If all are below zero, the carry forgets its initial value; if one is above zero, small differences grow. A
+    direction that a Jacobian maps to zero has -inf.
 
     Args:
-      jacobians: `[T, n, n]` of at least one step. The estimate settles as T grows.
+      jacobians: `[T, n, n]` with T of at least 1. The estimate converges as T grows.
+
+    Returns:
+      Float `[n]`, in nats per step.
 
     Raises:
-      TypeError, ValueError: `jacobians` are no array of square matrices, or none.
+      TypeError, ValueError: `jacobians` is not an array of square matrices, or is empty.
 
     >>> from jaxseq import diagnostics
     >>> diagnostics.lyapunov_exponents(jnp.stack([jnp.diag(jnp.array([0.5, 2.0]))] * 9))
@@ -96,17 +101,17 @@ def lyapunov_exponents(jacobians: jax.Array) -> jax.Array:
     """
     jacobians = _square(jacobians)
     if len(jacobians) == 0:
-        raise ValueError("`jacobians` must hold at least one step")
+        raise ValueError("`jacobians` must hold at least one step; got none")
     _, logs = _meshes.scan(_stretch, jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians)
     return jnp.sort(jnp.mean(logs, axis=0), descending=True)
 
 
 def plot_singular_values(singular_values: jax.Array, *, ax: Axes | None = None) -> Axes:
-    """Draws what `jacobian_singular_values` returned, `[T, n]`, over steps on a logarithmic scale, dark the largest.
+    """Plots singular values over steps on a logarithmic scale; the largest is drawn darkest.
 
     Args:
-      singular_values: `[T, n]`.
-      ax: the axes to draw on; None: those of a new figure.
+      singular_values: `[T, n]`, as `jacobian_singular_values` returns them.
+      ax: the axes to draw on. None: the axes of a new figure.
     """
     import matplotlib
 
@@ -138,7 +143,7 @@ def _along(cell, params, xs, carry):
 
 
 def _in_parts(carry):
-    """The carry with real numbers for complex ones, `[2, ...]`."""
+    """Returns the carry with each complex leaf as real numbers `[2, ...]`."""
     return jax.tree.map(lambda leaf: jnp.stack([leaf.real, leaf.imag]) if jnp.iscomplexobj(leaf) else leaf, carry)
 
 
@@ -160,4 +165,4 @@ def _square(jacobians):
     jacobians = check.floating("jacobians", "T, n, n", jacobians)
     if jacobians.ndim != 3 or jacobians.shape[1] != jacobians.shape[2]:
         raise ValueError(f"`jacobians` must be [T, n, n]; got {jacobians.shape}")
-    return jacobians.astype(widen(jacobians.dtype))  # decompositions know no narrower ones
+    return jacobians.astype(widen(jacobians.dtype))  # decompositions need at least float32

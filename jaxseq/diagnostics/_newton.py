@@ -1,9 +1,9 @@
-"""How Newton's method gets on with a cell: what `kernels.newton` does, told (Lim et al. 2024; Gonzalez et al. 2025).
+"""How fast `kernels.newton`, Newton's method over time, converges (Lim et al. 2024; Gonzalez et al. 2025).
 
-The largest Lyapunov exponent λ of the trajectory (`lyapunov_exponents`) foretells it. A difference between two carries
-becomes e^{λ t} of itself after t steps, so what is wrong at a step matters to about 1 / |λ| steps after it where λ < 0,
-and to ever more steps where λ > 0. In the first case a few rounds are enough, however long the sequence; in the other
-one a round puts few more steps right, and the loop is taken.
+The largest Lyapunov exponent λ of the trajectory (`lyapunov_exponents`) predicts it. A difference between two carries
+grows by a factor e^{λ t} over t steps. If λ < 0, an error at one step affects only about the next 1 / |λ| steps, and a
+few rounds are enough for any sequence length. If λ > 0, it affects ever more steps: each round settles few further
+steps, and the kernel falls back to the loop.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from jaxseq.typing import Carry, Cell, Composite, Params
 
 
 class NewtonReport(NamedTuple):
-    """What the rounds of Newton's method came to.
+    """The outcome of the rounds of Newton's method.
 
     Attributes:
-      rounds: int, how many were made, for all rows alike.
-      residuals: `[rounds given]`, the largest |f_t(x_{t-1}) - x_t| of any number of a carry before each round; inf
-        where none was made.
-      fell_back: bool, whether they have not converged, so that the loop is run.
-      settled: int `[B]`, how many steps of a row, in the order of processing, had converged before the first that had
-        not: where the rounds converged, T.
+      rounds: int, the number of rounds; it is the same for all rows.
+      residuals: `[rounds given]`, the largest |f_t(x_{t-1}) - x_t| over all numbers of all carries before each round;
+        inf for rounds that were not needed.
+      fell_back: bool, True if the rounds did not converge, so that the loop is run.
+      settled: int `[B]`, how many leading steps of a row, in the order of processing, have converged: T if the rounds
+        converged.
     """
 
     rounds: jax.Array
@@ -51,7 +51,7 @@ def newton_report(
     rounds: int = 32,
     damping: float = 0.0,
 ) -> Any:
-    """Returns what the rounds of `kernels.newton` come to: how many, how fast, and whether the loop is run after all.
+    """Returns a report on the rounds of `kernels.newton`: how many, how fast, and whether it falls back to the loop.
 
     It may be called under `jax.jit`.
 
@@ -61,7 +61,7 @@ def newton_report(
       jacobian, tolerance, rounds, damping: as for `kernels.newton`.
 
     Returns:
-      A `NewtonReport`; for a Composite a pytree of them, each in the place of its cell's carry.
+      A `NewtonReport`. For a Composite, a pytree with such a report in place of each cell's carry.
 
     Raises:
       TypeError, ValueError: an argument does not fit, as for `jaxseq.unroll` and `kernels.newton`.
@@ -81,7 +81,7 @@ def newton_report(
 
 @functools.cache
 def _as_carry(*options):
-    """A kernel which returns the report in place of the last carry, so that a net puts it in its place."""
+    """A kernel that returns the report as its last carry, so that a net puts it in the carry's place."""
 
     @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
     def kernel(cell, params, carry, xs, *, reverse=False):

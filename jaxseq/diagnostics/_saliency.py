@@ -1,10 +1,10 @@
-"""Which inputs mattered: gradient × input, integrated gradients (Sundararajan et al. 2017), leaving steps out.
+"""Saliency, or which inputs matter: gradient × input, integrated gradients (Sundararajan et al. 2017), leave-one-out.
 
     gradient × input         a = x ⊙ ∂s/∂x
     integrated gradients     a = (x - x₀) ⊙ ∫₀¹ ∂s/∂x at x₀ + α (x - x₀) dα          Σ a = s(x) - s(x₀)
-    leaving out              a_t = s(mask) - s(mask without t)
+    leave-one-out            a_t = s(mask) - s(mask without t)
 
-The integral is a Gauss–Legendre sum, which is exact where the gradient is a polynomial in α of degree below 2 steps.
+The integral is a Gauss–Legendre sum. It is exact if the gradient is a polynomial in α of degree below 2 steps.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Score = Callable[[jax.Array], jax.Array]
 
 
 def gradient_times_input(score: Score, xs: jax.Array) -> jax.Array:
-    """Returns x ⊙ ∂score/∂x, an array like `xs`: to first order, what each input adds to the score.
+    """Returns x ⊙ ∂score/∂x, an array like `xs`: each input's first-order contribution to the score.
 
     Args:
-      score: `xs -> ` a scalar or `[B]`, the rows apart; what is differentiated is their sum.
+      score: a function of xs that returns a scalar, or `[B]` with one score per row; rows must not affect each other.
       xs: floating, such as `[T, B, D]`; for tokens, their embeddings.
 
     Raises:
-      TypeError: `xs` is no floating array.
+      TypeError: `xs` is not a floating array.
 
     >>> from jaxseq import diagnostics
     >>> diagnostics.gradient_times_input(lambda xs: jnp.sum(xs * jnp.array([1.0, 2.0])), jnp.array([[3.0, 4.0]]))
@@ -49,16 +49,17 @@ def gradient_times_input(score: Score, xs: jax.Array) -> jax.Array:
 def integrated_gradients(
     score: Score, xs: jax.Array, *, baseline: jax.Array | None = None, steps: int = 32
 ) -> jax.Array:
-    """Returns integrated gradients, an array like `xs`, which add up to score(xs) - score(baseline).
+    """Returns integrated gradients, an array like `xs`; its entries add up to score(xs) - score(baseline).
 
     Args:
-      score: `xs -> ` a scalar or `[B]`, the rows apart, so that each row adds up to its own difference.
+      score: a function of xs that returns a scalar, or `[B]` with one score per row; rows must not affect each other.
+        With `[B]`, the entries of each row add up to the row's own difference.
       xs: floating, such as `[T, B, D]`; for tokens, their embeddings.
-      baseline: like `xs`, what stands for no input; None: zeros.
-      steps: the points of the sum for the integral, each of them a gradient.
+      baseline: the input that stands for "no input", an array like `xs`. None: zeros.
+      steps: the number of points of the sum; each takes one gradient.
 
     Raises:
-      TypeError, ValueError: `xs` is no floating array, `baseline` not like it, or `steps` not a positive int.
+      TypeError, ValueError: `xs` is not a floating array, `baseline` is not like it, or `steps` is not a positive int.
 
     >>> from jaxseq import diagnostics
     >>> diagnostics.integrated_gradients(lambda xs: jnp.sum(xs**3), jnp.array([1.0, 2.0])).round(4)
@@ -80,24 +81,25 @@ def integrated_gradients(
     mean = jnp.zeros(xs.shape, wide)
     if isinstance(xs, Tracer):
         mean, _ = _meshes.scan(add, mean, (points, weights))
-    else:  # a loop over the user's function would be compiled anew at each call
+    else:  # a loop of JAX's over the user's function would be compiled again at each call
         for point_weight in zip(points, weights, strict=True):
             mean, _ = add(mean, point_weight)
     return _attribute(xs - baseline, mean).astype(xs.dtype)
 
 
 def leave_one_out(score_of_mask: Score, mask: jax.Array) -> jax.Array:
-    """Returns by how much the score falls without each step, `[T, B]`; zero for steps that are False.
+    """Returns how much the score falls if one step is left out, for each step, `[T, B]`; zero where `mask` is False.
 
-    A masked step is removed, not zeroed, so this is what the net says of the sequence without it. All T masks are
-    scored at once, which takes T times the memory of one.
+    The step is masked out, not zeroed, so the net reads the sequence without it. All T masks are scored at once, which
+    takes T times the memory of one.
 
     Args:
-      score_of_mask: bool `[T, B] -> [B]`, the rows apart: `lambda mask: readout(jaxseq.unroll(..., mask=mask)[1])`.
-      mask: bool `[T, B]`, the real steps.
+      score_of_mask: a function of a mask, bool `[T, B] -> [B]`, whose rows must not affect each other, for example
+        `lambda mask: readout(jaxseq.unroll(..., mask=mask)[1])`.
+      mask: bool `[T, B]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: `mask` is not bool, or the score not one number a row.
+      TypeError, ValueError: `mask` is not bool, or `score_of_mask` does not return one number per row.
 
     >>> from jaxseq import diagnostics
     >>> weights = jnp.array([[1.0], [2.0], [3.0]])
@@ -113,21 +115,21 @@ def leave_one_out(score_of_mask: Score, mask: jax.Array) -> jax.Array:
         return jnp.zeros(mask.shape)
     score = score_of_mask(mask)
     if jnp.shape(score) != mask.shape[1:]:
-        raise ValueError(f"`score_of_mask` must give one number a row, {mask.shape[1:]}; got {jnp.shape(score)}")
+        raise ValueError(f"`score_of_mask` must return one number per row, {mask.shape[1:]}; got {jnp.shape(score)}")
     without = jax.vmap(lambda t: score_of_mask(mask.at[t].set(False)))(jnp.arange(len(mask)))
     return jnp.where(mask, score[None] - without, 0)
 
 
 def plot_saliency(attributions: jax.Array, *, tokens: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
-    """Draws the attributions of one sequence: red what raises the score, blue what lowers it.
+    """Plots the attributions of one sequence: red steps raise the score, blue steps lower it.
 
     Args:
       attributions: `[T]`, drawn as bars, or `[T, D]`, as a heat map of features over steps.
-      tokens: a name for each step; None: its number.
-      ax: the axes to draw on; None: those of a new figure.
+      tokens: a label for each step. None: its index.
+      ax: the axes to draw on. None: the axes of a new figure.
 
     Raises:
-      ValueError: `attributions` are not of one sequence, or `tokens` not T.
+      ValueError: `attributions` is not of one sequence, or the number of `tokens` is not T.
     """
     values = real("attributions", "[T] or [T, D], of one row of the batch", attributions, (1, 2))
     named("tokens", tokens, len(values), f"{len(values)} steps")
@@ -142,14 +144,14 @@ def plot_saliency(attributions: jax.Array, *, tokens: Sequence[str] | None = Non
         ax.figure.colorbar(image, ax=ax, pad=0.01, label="attribution")
         ax.set(ylabel="feature")
     if tokens is not None:
-        size = min(10, 300 / max(len(tokens), 1))  # points: as wide as a step
+        size = min(10, 300 / max(len(tokens), 1))  # in points; about the width of a step
         ax.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", rotation_mode="anchor", fontsize=size)
     ax.set(xlabel="step" if tokens is None else "", title="Which steps mattered")
     return ax
 
 
 def _attribute(xs, gradient):
-    """The product; zero where there is no gradient, as on padding, whatever stands there."""
+    """Returns the product; zero where the gradient is zero, such as on padding, even if x is NaN there."""
     return jnp.where(gradient == 0, 0, xs * gradient)
 
 

@@ -1,8 +1,8 @@
 """How often gates saturate (Karpathy, Johnson & Li 2016).
 
-    left_j = share of real steps with gate_j < 0.1             right_j = share with gate_j > 0.9
+    left_j = fraction of real steps with gate_j < 0.1          right_j = fraction with gate_j > 0.9
 
-A unit whose forget gate is right-saturated at nearly all steps remembers for long; one whose forget gate is
+A unit whose forget gate is right-saturated at nearly all steps remembers for long. A unit whose forget gate is
 left-saturated at nearly all steps works like a feed-forward unit.
 """
 
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 
 
 class Saturation(NamedTuple):
-    """The shares `[H]` of steps at which each unit's gate is near its lower end, and near its upper end."""
+    """The fractions `[H]` of steps at which each unit's gate is near its lower end (left) and its upper end (right)."""
 
     left: jax.Array
     right: jax.Array
 
 
 def saturation(gate: jax.Array, *, low: float = 0.1, high: float = 0.9, mask: jax.Array | None = None) -> Saturation:
-    """Returns the shares of steps at which each unit's gate is below `low`, and above `high`.
+    """Returns the fractions of steps at which each unit's gate is below `low`, and above `high`.
 
     Args:
-      gate: `[T, B, H]`, of any number of batch axes, such as `gate_traces(...)["f"]`.
-      low, high: where saturation begins, at either end.
-      mask: bool `[T, B]`; only True steps count. Where there are none, the shares are zero.
+      gate: `[T, B, H]` with any number of batch axes, such as `gate_traces(...)["f"]`.
+      low: a gate below this value is left-saturated.
+      high: a gate above this value is right-saturated.
+      mask: bool `[T, B]`; only True steps count. Without True steps, the fractions are zero.
 
     Raises:
       TypeError, ValueError: `gate` or `mask` does not fit, or `low` is above `high`.
@@ -61,23 +62,23 @@ def saturation(gate: jax.Array, *, low: float = 0.1, high: float = 0.9, mask: ja
 
 
 def plot_saturation(saturations: Mapping[str, Saturation], *, ax: Axes | None = None) -> Axes:
-    """Draws each unit as a point: how often its gate is right-saturated against how often it is left-saturated.
+    """Plots each unit as a point: how often its gate is right-saturated against how often it is left-saturated.
 
     Args:
-      saturations: what `saturation` returned, by the gate's name.
-      ax: the axes to draw on; None: those of a new figure.
+      saturations: a dict of results of `saturation`, with the gates' names as keys.
+      ax: the axes to draw on. None: the axes of a new figure.
     """
     import matplotlib.pyplot as plt
 
     for name, shares in mapping("saturations", saturations):
         if not isinstance(shares, Saturation):
-            raise TypeError(f"`saturations[{name!r}]` must be what saturation returned; got {type(shares).__name__}")
+            raise TypeError(f"`saturations[{name!r}]` must be a result of saturation; got {type(shares).__name__}")
         left, right = (real(f"saturations[{name!r}]", "shares [H]", share, (1,)) for share in shares)
         if left.shape != right.shape:
-            raise ValueError(f"`saturations[{name!r}]` must be of the same units; got {left.shape} and {right.shape}")
+            raise ValueError(f"`saturations[{name!r}]` must have equal shapes; got {left.shape} and {right.shape}")
     if ax is None:
         ax = plt.subplots(figsize=(4.2, 4.2), layout="constrained")[1]
-    ax.plot([0, 1], [1, 0], color="0.4", lw=1, ls="--")  # the shares add up to 1 at most
+    ax.plot([0, 1], [1, 0], color="0.4", lw=1, ls="--")  # the two fractions add up to at most 1
     for name, (left, right) in saturations.items():
         ax.scatter(np.asarray(left), np.asarray(right), s=28, alpha=0.6, lw=0, label=name, clip_on=False, zorder=3)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title="Saturation of gates")

@@ -1,12 +1,12 @@
-"""Flax NNX modules: the recurrent layer, and ready models made of it and of Flax's own layers.
+"""Flax NNX modules: recurrent, convolutional and attention layers, and ready models built from them.
 
     layer = nn.Recurrent(jaxseq.lstm(256), 64, rngs=nnx.Rngs(0))
     ys = layer(xs, mask=mask)                          # batch-major: xs [B, T, 64], mask [B, T] -> ys [B, T, 256]
     carry, ys = layer.unroll(xs, carry)
     carry, y = layer.step(carry, x)
 
-All of them take any jaxseq cell or net, any number of batch axes, a `mask` of any pattern, a `reset`, and a `key`,
-without which there is no noise.
+The layers take any jaxseq cell or net, any number of batch axes, a `mask` of any pattern, a `reset`, and a random
+`key`. Without a key there is no noise, such as dropout.
 """
 
 from jaxseq._serialise import register as _register

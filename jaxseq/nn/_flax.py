@@ -1,7 +1,7 @@
-"""What every layer is given, and Flax's own layers as the models use them.
+"""Options that all layers share, and Flax's own layers as the models use them.
 
-A layer has two dtypes, with Flax's meaning: its params are stored in `param_dtype`, None for JAX's default float, and
-cast to `dtype`, as its inputs are, where it computes; None: it computes in the dtype of its params.
+A layer has two dtypes, as in Flax. Its params are stored in `param_dtype` (None: JAX's default float). Params and
+inputs are cast to `dtype` for the computation (None: the dtype of the params).
 """
 
 import functools
@@ -23,7 +23,7 @@ _LECUN_NORMAL = jax.nn.initializers.lecun_normal()
 
 
 class Given(NamedTuple):
-    """What a layer is made with, by the names of its arguments."""
+    """The options that all layers take, by the names of their arguments."""
 
     dtype: DType
     param_dtype: jax.typing.DTypeLike
@@ -31,10 +31,10 @@ class Given(NamedTuple):
 
 
 def given(dtype: DType, param_dtype: DType, rngs: nnx.Rngs) -> Given:
-    """Returns the arguments that all layers have, checked.
+    """Returns the options that all layers take, after checking them.
 
     Raises:
-      TypeError, ValueError: one of them does not fit.
+      TypeError, ValueError: an option does not fit.
     """
     if not callable(getattr(rngs, "params", None)):
         raise TypeError(f"`rngs` must be an nnx.Rngs, such as nnx.Rngs(0); got {type(rngs).__name__}")
@@ -48,18 +48,18 @@ def given(dtype: DType, param_dtype: DType, rngs: nnx.Rngs) -> Given:
 
 
 def floats(name: str, axes: str, xs: Any, params: Any, dtype: DType) -> jax.Array:
-    """Returns the inputs called `name`, cast to `dtype`; without one they have to be in that of the params."""
+    """Returns the inputs called `name`, cast to `dtype`; if that is None, they must have the dtype of the params."""
     return check.inputs(name, axes, cast(xs, dtype), params if dtype is None else None)
 
 
 class Embed(nnx.Embed):
-    """Rows of a table, whose gradient is summed in float32 at least.
+    """An embedding whose gradient is summed in float32 at least.
 
-    In 16 bits, the sum over the places of a frequent id stops growing when it is 256 times what is added.
+    In 16 bits, the sum over the occurrences of a frequent id would stop growing at 256 times the size of a summand.
     """
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
-        """Returns the rows of ids int `[...]`, `[..., features]`; NaN for those that are none."""
+        """Returns the embeddings of ids int `[...]`, as `[..., features]`; NaN for ids out of range."""
         table = self.embedding[...]
         wide = table.astype(widen(table.dtype))
         found = _meshes.rows(wide, inputs, mode="fill", fill_value=jnp.nan, out_sharding=out_sharding)
@@ -79,34 +79,34 @@ def linear(
 
 
 def embedding(vocabulary: int, features: int, given: Given, name: str = "vocabulary") -> Embed:
-    """Returns an embedding of `vocabulary` ids; `name` is the argument's."""
+    """Returns an embedding of `vocabulary` ids; errors name the argument `name`."""
     return Embed(check.positive_int(name, vocabulary), features, **given._asdict())
 
 
 def optional_embedding(vocabulary: int | None, features: int, given: Given) -> Embed | None:
-    """Returns an embedding of `vocabulary` ids; None for inputs that are floats."""
+    """Returns an embedding of `vocabulary` ids, or None if that is None and inputs are floats."""
     return None if vocabulary is None else embedding(vocabulary, features, given)
 
 
 def dropout(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
-    """Returns `xs` with a share of `rate` zero, and the others larger for it; without a key as it is."""
+    """Returns `xs` with a fraction `rate` of its entries zero and the others scaled up; unchanged without a key."""
     if key is None or rate == 0:
         return xs
     return jnp.where(jax.random.bernoulli(key, 1 - rate, xs.shape), xs / (1 - rate), 0)
 
 
 def remade(run: Callable, module: nnx.Module, *arguments: Any) -> Any:
-    """Returns `run(module, *arguments)`, whose insides are computed again for its gradient."""
+    """Returns `run(module, *arguments)`; its intermediate values are computed again in the backward pass."""
     graph, params = nnx.split(module)
     again = jax.checkpoint(lambda params, *arguments: run(nnx.merge(graph, params), *arguments))
     return again(params, *arguments)
 
 
 def scan(step: Callable, module: nnx.Module, given: Any, state: Any, xs: Any, length: int | None = None) -> tuple:
-    """`jax.lax.scan` of `step(module, given, state, x) -> (state, y)`, which also eager calls compile once for shapes.
+    """Runs `jax.lax.scan` of `step(module, given, state, x) -> (state, y)`; eager calls compile it once per shape.
 
-    `step` is known by its identity: a function of a class or of a file, not one that is made at each call. Gradients
-    by 16-bit params are summed over the steps in float32.
+    `step` is compared by identity, so it must be a function of a class or module, not one made at each call. Gradients
+    with respect to 16-bit params are summed over steps in float32.
     """
     graph, params = nnx.split(module)
     return _scan(step, graph, length, params, given, state, xs)

@@ -1,4 +1,4 @@
-"""Ids as inputs: checked, and embedded as the layer that reads them wants it."""
+"""Ids as inputs: their checks and their embedding."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxseq.nn._layer import Layer, asked
 
 
 def check_ids(name: str, axes: str, ids: jax.Array) -> jax.Array:
-    """Returns the ids called `name` as an array of ints."""
+    """Returns the ids called `name` as an array of ints after checking them."""
     ids = check.array(name, axes, ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"`{name}` must be int ids [{axes}]; got {ids.dtype} {ids.shape}")
@@ -21,14 +21,14 @@ def check_ids(name: str, axes: str, ids: jax.Array) -> jax.Array:
 def embed(
     layer: nnx.Embed, reader: Layer | None, name: str, axes: str, ids: jax.Array, mask: jax.Array | None = None
 ) -> jax.Array:
-    """Returns the embeddings of the ids called `name`, `[*axes, D]`, as large as the layer that reads them wants them.
+    """Returns the embeddings of the ids called `name`, `[*axes, D]`, scaled as the layer that reads them requires.
 
-    Ids on padding may be anything.
+    Ids on padding are ignored.
     """
     ids = check_ids(name, axes, ids)
     mask = check.flags("mask", mask, ids.shape, axes)
     ids = ids if mask is None else jnp.where(mask, ids, 0)
-    # A wrong id becomes V, whose embedding is NaN; JAX would count from the end, or past 2³² from the start.
+    # An id out of range becomes V, whose embedding is NaN; JAX would wrap negative ids, and ids from 2³² on.
     V = layer.num_embeddings
     wrong = (ids < 0) | (ids > jnp.asarray(min(V - 1, jnp.iinfo(ids.dtype).max), ids.dtype))
     embedded = layer(jnp.where(wrong, V, jnp.where(wrong, 0, ids).astype(jnp.int32)))
@@ -37,5 +37,5 @@ def embed(
 
 
 def inputs(layer: nnx.Embed | None, reader: Layer | None, xs: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Returns the embeddings of the ids `xs`; without an embedding, `xs`."""
+    """Returns the embeddings of the ids `xs`, or `xs` itself if there is no embedding."""
     return xs if layer is None else embed(layer, reader, "xs", "B, T", xs, mask)

@@ -1,4 +1,4 @@
-"""What reads sequences in a model, and what a model asks of it."""
+"""The interface of layers that read sequences, and the checks that models make of a layer."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -14,29 +14,29 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
 
 
 class Layer(Protocol):
-    """What reads sequences in a model: `nn.Recurrent`, `nn.TCN`, `nn.Transformer`, `nn.Blocks`, or one of your own.
+    """A layer that reads sequences in a model: `nn.Recurrent`, `nn.TCN`, `nn.Transformer`, `nn.Blocks` or your own.
 
-    It has the attributes `in_features`, `size` and `causal`, and the methods of `nn.Recurrent`: on padding the output
-    is zero and the carry held, and a reset comes before its step. A model is given a cell, from which it makes an
-    `nn.Recurrent`, or such a layer, for as many features as the model feeds it.
+    It has the attributes `in_features`, `size` and `causal`, and the methods of `nn.Recurrent`. On padding the output
+    is zero and the carry is held. A reset acts before its step. A model takes such a layer, whose `in_features` must
+    match what the model feeds it, or a cell, from which it makes an `nn.Recurrent`.
 
-    A layer of your own may leave out what stands below `initial_carry`: then any number of steps has room, embeddings
-    are read as they are, it looks at no memory, and it does not go back.
+    Your own layer may leave out the members below `initial_carry`. Then sequences may have any length, embeddings are
+    not scaled, the layer attends to no memory, and its carry cannot be rewound.
     """
 
     @property
     def in_features(self) -> int:
-        """D, of the inputs."""
+        """D, the features of the inputs."""
         ...
 
     @property
     def size(self) -> int:
-        """H, of the outputs."""
+        """H, the features of the outputs."""
         ...
 
     @property
     def causal(self) -> bool:
-        """Whether an output depends on no later step, and there is a `step`."""
+        """Whether outputs do not depend on later steps, so that the layer has a `step`."""
         ...
 
     def __call__(
@@ -48,35 +48,35 @@ class Layer(Protocol):
     def unroll(
         self, xs: jax.Array, carry: Any = None, *, mask: Any = None, reset: Any = None, key: Any = None
     ) -> tuple[Carry, jax.Array]:
-        """Returns the last carry, and the outputs of all steps `[B, T, H]`."""
+        """Returns the last carry and the outputs of all steps, `[B, T, H]`."""
         ...
 
     def step(self, carry: Any, x: jax.Array, *, reset: Any = None) -> tuple[Carry, jax.Array]:
-        """Returns the next carry, and the output of one step `[B, H]`."""
+        """Returns the next carry and the output of one step, `[B, H]`."""
         ...
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
-        """Returns the carry that sequences start from."""
+        """Returns the initial carry."""
         ...
 
     @property
     def max_length(self) -> int | None:
-        """The most steps of a sequence; None: any number."""
+        """The greatest length of a sequence, in steps; None: no limit."""
         ...
 
     @property
     def embedding_scale(self) -> float:
-        """What models multiply embeddings by, whose norm is about 1, before this layer reads them."""
+        """The factor by which models multiply embeddings, whose norm is about 1, before this layer reads them."""
         ...
 
     @property
     def memory_features(self) -> int | None:
-        """M, of a memory that the layer itself looks at, by `remember` and an argument `memory`; None: of none."""
+        """M, the features of a memory that the layer attends to (by `remember` and the argument `memory`), or None."""
         ...
 
     @property
     def rewind(self) -> Callable[[Any, jax.Array], Carry] | None:
-        """`(carry, steps int [B]) -> carry`: the carry as it was before each row's last steps; None: it is gone."""
+        """`(carry, steps int [B]) -> carry`: the carry before each row's last `steps` steps; None: not available."""
         ...
 
 
@@ -84,14 +84,14 @@ _LEFT_OUT = {"max_length": None, "embedding_scale": 1.0, "memory_features": None
 
 
 def asked(layer: Layer, name: str) -> Any:
-    """Returns what a layer says of itself, or what holds for one that leaves it out."""
+    """Returns a layer's attribute, or its default if the layer leaves it out."""
     return getattr(layer, name, _LEFT_OUT[name])
 
 
 def layer_of(
     cell: Cell | Composite | Layer, in_features: int, *, kernel: Kernel | None, given: Given, name: str = "cell"
 ) -> Layer:
-    """Returns the recurrent layer of a cell; a layer as it is. `name` is the argument's."""
+    """Returns the recurrent layer of a cell, or a layer as it is, after checking it; errors name `name`."""
     if not isinstance(cell, nnx.Module):
         check.net(cell, name)
         net = cast("Cell | Composite", cell)
@@ -104,15 +104,16 @@ def layer_of(
         )
     if given.dtype is not None and getattr(layer, "dtype", given.dtype) is None:
         raise ValueError(
-            f"`dtype` does not reach a layer that is made already: {type(cell).__name__}(..., dtype={given.dtype})"
+            f"`dtype` does not apply to a finished layer; pass it to the layer: {type(cell).__name__}(..., "
+            f"dtype={given.dtype})"
         )
     if kernel is not None:
-        raise ValueError(f"`kernel` is of a Cell or a Composite; {type(cell).__name__} runs time by itself")
+        raise ValueError(f"`kernel` applies to a Cell or a Composite; {type(cell).__name__} has no kernel")
     return layer
 
 
 def check_layer(layer: Any, name: str, kinds: str = "a layer") -> None:
-    """Raises unless the argument `name`, one of `kinds`, has what every layer has."""
+    """Raises unless the argument `name`, which should be `kinds`, has all that a layer must have."""
     names = ("in_features", "size", "causal", "__call__", "unroll", "step", "initial_carry")
     missing = [name for name in names if not hasattr(layer, name)]
     if missing:
@@ -123,16 +124,16 @@ def check_layer(layer: Any, name: str, kinds: str = "a layer") -> None:
 
 
 def causal(layer: Layer, name: str = "cell") -> None:
-    """Raises unless the layer of the argument `name` can predict the next step."""
+    """Raises unless the layer passed as `name` is causal, so that it can predict the next step."""
     if not layer.causal:
         raise ValueError(
-            f"`{name}` must be causal; this one reads ahead, as bidirectional does, and would see the steps that it "
-            "has to predict"
+            f"`{name}` must be causal; this one reads later steps, as bidirectional does, and would see the steps that "
+            "it has to predict"
         )
 
 
 def checked_carry(carry: Carry, initial_carry: Callable[[Shape], Carry], batch: Shape) -> Carry:
-    """Returns `carry` of JAX's arrays; raises unless it is like the one that sequences of this batch start from."""
+    """Returns `carry` as JAX arrays; raises unless it is like the initial carry of this batch."""
     carry = check.as_jax(carry, "carry")
     expected = jax.eval_shape(lambda: initial_carry(batch))
     is_array = lambda leaf: isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
@@ -145,6 +146,6 @@ def checked_carry(carry: Carry, initial_carry: Callable[[Shape], Carry], batch: 
 
 
 def some_steps(name: str, steps: int) -> None:
-    """Raises unless there is a step to go on from."""
+    """Raises unless there is at least one step."""
     if steps == 0:
-        raise ValueError(f"`{name}` must hold at least one step to go on from; got none")
+        raise ValueError(f"`{name}` must hold at least one step to continue from; got none")

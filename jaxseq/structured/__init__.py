@@ -1,4 +1,7 @@
-"""Structure over time: hidden Markov models, conditional random fields and CTC, on one recurrence over a semiring."""
+"""Structured models over time: hidden Markov models, CRFs, CTC, Markov chains and Kalman filters.
+
+All but the Kalman filters run on one recurrence over a semiring.
+"""
 
 from jaxseq._serialise import register as _register
 from jaxseq.structured import crf as crf

@@ -1,10 +1,10 @@
-"""A linear chain of states: what hidden Markov models and conditional random fields have in common.
+"""A linear chain of states, which hidden Markov models and conditional random fields share.
 
 A path s has the score
 
     initial[s_1] + Σ_t scores_t[s_t] + Σ_t transition_t[s_{t-1}, s_t] + final[s_T]
 
-over the steps that the mask leaves. With α the messages forward in time and β those back,
+over the steps where the mask is True. With forward messages α and backward messages β,
 
     α_t[j] = scores_t[j] + ⊕_i α_{t-1}[i] + transition_t[i, j]            α before the first step: initial
     β_{t-1}[i] = ⊕_j transition_t[i, j] + scores_t[j] + β_t[j]            β after the last step: final
@@ -14,7 +14,7 @@ the log-partition is ⊕_j α_T[j] + final[j], and the marginals are
     p(s_t = j) ∝ exp(α_t[j] + β_t[j])
     p(s_{t-1} = i, s_t = j) ∝ exp(α_{t-1}[i] + transition_t[i, j] + scores_t[j] + β_t[j])
 
-A path is found, best or drawn, from the end: s_t is chosen by α_t[i] + transition_{t+1}[i, s_{t+1}].
+A best or sampled path is traced from its end: s_t is chosen by α_t[i] + transition_{t+1}[i, s_{t+1}].
 """
 
 import functools
@@ -33,9 +33,10 @@ from jaxseq.typing import Shape
 
 
 class Chain(NamedTuple):
-    """The scores of a chain's parts, as above; B stands for any number of batch axes.
+    """The scores of a chain, as in the formulas above; B stands for any number of batch axes.
 
-    `transition` is `[K, K]`, from row to column, or one for each step but the first, `[T-1, K, K]`, `[T-1, *B, K, K]`.
+    `transition` is `[K, K]`, from row to column; or one matrix for each step but the first, `[T-1, K, K]` or
+    `[T-1, *B, K, K]`.
     """
 
     initial: jax.Array  # [K]
@@ -45,7 +46,7 @@ class Chain(NamedTuple):
 
 
 class Path(NamedTuple):
-    """States int `[T, B]`, -1 on False steps and where no path is possible, and their score `[B]`."""
+    """States, int `[T, B]`, -1 on False steps and for a row without a possible path; and the path's score `[B]`."""
 
     states: jax.Array
     score: jax.Array
@@ -53,15 +54,15 @@ class Path(NamedTuple):
 
 class _Step(NamedTuple):
     scores: jax.Array  # [*B, K]
-    follows: jax.Array | None  # bool [*B]: not a row's first real step; None: all are such
-    transition: jax.Array | None  # [*B or 1s, K, K], None: the same at all steps
+    follows: jax.Array | None  # bool [*B]: True unless it is a row's first real step; None: True everywhere
+    transition: jax.Array | None  # [*B or 1s, K, K]; None: the same at all steps
 
 
 @functools.partial(jax.jit, static_argnames="parallel")
 def forward(
     ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: bool | NamedSharding = False
 ) -> tuple[Messages, jax.Array]:
-    """Returns α after each step, scaled, and the log-partition `[*B]`, or best score: 0 where a row has no step."""
+    """Returns α after each step, scaled, and the log-partition or best score `[*B]`; 0 for a row without steps."""
 
     def move(alpha, step):
         moved = ring.sum(alpha[..., None] + _transition(chain, step, alpha[..., None]), -2)
@@ -69,20 +70,20 @@ def forward(
 
     start, taken_off = _start(chain)
     if mask is None:
-        v, scale = semiring.scaled(start[None] + chain.scores[:1])  # of the step that follows none
+        v, scale = semiring.scaled(start[None] + chain.scores[:1])  # of the first step
         later = _run(ring, move, v[-1] if chain.scores.shape[0] > 0 else start, chain, mask, parallel=parallel)
         messages = Messages(jnp.concatenate([v, later.v]), jnp.concatenate([scale, later.scale]), later.last)
     else:
         messages = _run(ring, move, start, chain, mask, parallel=parallel)
     total = jnp.sum(messages.scale, 0) + taken_off + ring.sum(messages.last + _final(chain), -1)
-    return messages, jnp.where(_is_some(chain, mask), total, 0)
+    return messages, jnp.where(_has_step(chain, mask), total, 0)
 
 
 @functools.partial(jax.jit, static_argnames="parallel")
 def backward(
     ring: Semiring, chain: Chain, mask: jax.Array | None, *, parallel: bool | NamedSharding = False
 ) -> jax.Array:
-    """Returns β at each step, `[T, *B, K]`, scaled."""
+    """Returns β at each step, scaled, `[T, *B, K]`."""
 
     def move(beta, step):
         moved = ring.sum(_transition(chain, step, beta[..., None]) + (step.scores + beta)[..., None, :], -1)
@@ -99,45 +100,45 @@ def backward(
 def both_ways(
     chain: Chain, mask: jax.Array | None, *, parallel: bool | NamedSharding = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns α and β of `log`, `[T, *B, K]` each, scaled."""
+    """Returns α and β in the semiring `log`, scaled, `[T, *B, K]` each."""
     alphas = forward(semiring.log, chain, mask, parallel=parallel)[0].v
     return alphas, backward(semiring.log, chain, mask, parallel=parallel)
 
 
 def best(chain: Chain, mask: jax.Array | None, *, parallel: bool | NamedSharding = False) -> Path:
-    """Returns the path of the highest score; among equals, that of the lower states, compared from the last step."""
+    """Returns the path with the highest score; ties go to the lower state, compared from the last step back."""
     messages, score = forward(semiring.maximum, chain, mask, parallel=parallel)
-    return Path(_if_any(score, _trace(chain, messages.v, mask)), score)
+    return Path(_if_possible(score, _trace(chain, messages.v, mask)), score)
 
 
 def draw(key: jax.Array, chain: Chain, mask: jax.Array | None) -> jax.Array:
-    """Draws paths by the exponential of their score, int `[T, *B]`; -1 on False steps, and where none is possible."""
+    """Draws paths with probability ∝ exp(score), int `[T, *B]`; -1 on False steps and where no path is possible."""
     (alphas, *_), total = forward(semiring.log, chain, mask)
-    return _if_any(total, _trace(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype)))
+    return _if_possible(total, _trace(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype)))
 
 
 def draw_states(key: jax.Array, log_probs: jax.Array, shape: Shape) -> jax.Array:
-    """Draws states int `shape` by scores `[*shape or (), K]`; -1 where they are NaN, or all -inf."""
+    """Draws states int `shape` from scores `[*shape or (), K]`; -1 where the scores are NaN or all -inf."""
     return jnp.where(jnp.max(log_probs, -1) > -jnp.inf, jax.random.categorical(key, log_probs, shape=shape), -1)
 
 
 @jax.jit
 def log_marginals(alphas: jax.Array, betas: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Returns log p(s_t) `[T, *B, K]`; -inf on False steps, and everywhere where no path is possible."""
+    """Returns log p(s_t) `[T, *B, K]`; -inf on False steps, and in rows where no path is possible."""
     return _hide(normalised(alphas + betas), mask)
 
 
 def log_last(chain: Chain, alphas: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Returns log p(s) of each row's last real step, `[*B, K]`; -inf where there is none."""
+    """Returns log p(s) for each row's last real step, `[*B, K]`; -inf for a row without real steps."""
     last = normalised((alphas[-1] if alphas.shape[0] > 0 else _start(chain)[0]) + _final(chain))
-    return jnp.where(_is_some(chain, mask)[..., None], last, -jnp.inf)
+    return jnp.where(_has_step(chain, mask)[..., None], last, -jnp.inf)
 
 
 @jax.jit
 def log_pairs(chain: Chain, alphas: jax.Array, betas: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Returns log p(s_{t-1}, s_t) `[T-1, *B, K, K]`; -inf unless t is real and not a row's first.
+    """Returns log p(s_{t-1}, s_t) `[T-1, *B, K, K]`; -inf on False steps and at a row's first real step.
 
-    Of a step after False ones, s_{t-1} is the state of the real step before.
+    For a step after False ones, s_{t-1} is the state of the last real step before.
     """
     later = jax.tree.map(lambda x: x[1:], _steps(chain, mask))
     ahead = (later.scores + betas[1:])[..., None, :]
@@ -149,9 +150,9 @@ def log_pairs(chain: Chain, alphas: jax.Array, betas: jax.Array, mask: jax.Array
 
 @jax.jit
 def _trace(chain, alphas, mask, noise=None):
-    """The states int `[T, *B]` of the best path, from the α of `maximum`; -1 on False steps.
+    """Returns the states int `[T, *B]` of the best path, -1 on False steps, given the α of `maximum`.
 
-    With `noise` `[T, *B, K]` of the standard Gumbel distribution, and the α of `log`, the path is a draw.
+    With standard Gumbel `noise` `[T, *B, K]`, and the α of `log`, the path is a random draw.
     """
     steps = _steps(chain, mask)
     if chain.scores.shape[0] == 0:
@@ -173,7 +174,7 @@ def _trace(chain, alphas, mask, noise=None):
 
 
 def _run(ring, move, start, chain, mask, *, reverse=False, parallel: bool | NamedSharding = False) -> Messages:
-    """Runs over all steps; where all are real over those but the first, each of which follows one."""
+    """Runs the messages over all steps; without a mask, over all but the first, since each of those follows another."""
     steps = _steps(chain, mask)
     if mask is None:
         steps = jax.tree.map(lambda x: x[1:], steps._replace(follows=None))
@@ -194,7 +195,7 @@ def _steps(chain: Chain, mask) -> _Step:
     transition = chain.transition
     if transition.ndim == 3:
         transition = transition.reshape(len(transition), *[1] * len(batch), K, K)
-    if mask is not None:  # what no row takes reaches nothing: into a False step, or a row's first
+    if mask is not None:  # transitions that no row uses, into False or first steps, must not reach a result or gradient
         own_rows = transition.shape[1:-2] == tuple(batch)
         taken = mask & follows
         taken = taken if own_rows else jnp.any(taken, range(1, mask.ndim), keepdims=True)
@@ -204,7 +205,7 @@ def _steps(chain: Chain, mask) -> _Step:
 
 
 def follows_one(chain: Chain, mask: jax.Array | None) -> jax.Array:
-    """Returns where a step follows another, bool `[T, *B]`: False until after a row's first real step."""
+    """Returns which steps follow another, bool `[T, *B]`: False up to and including a row's first real step."""
     T, *batch, _ = chain.scores.shape
     if mask is None:
         return jnp.broadcast_to((jnp.arange(T) > 0).reshape(T, *[1] * len(batch)), (T, *batch))
@@ -222,7 +223,7 @@ def _transition(chain, step, messages):
 
 
 def _into(chain, step, state):
-    """The scores `[*B, K]` of going from each state into `state` `[*B]`."""
+    """Returns the scores `[*B, K]` of moving from each state to `state` `[*B]`."""
     if step.transition is None:
         return _meshes.rows(chain.transition.T, state)
     K = chain.transition.shape[-1]
@@ -231,27 +232,27 @@ def _into(chain, step, state):
 
 
 def _start(chain):
-    """α before the first step, `[*B, K]`, scaled, and what was taken off."""
+    """Returns α before the first step, `[*B, K]`, scaled, and the scale that was subtracted."""
     return semiring.scaled(_meshes.for_each_row(chain.initial, chain.scores))
 
 
-def _if_any(score, states):
-    """The states `[T, *B]` of paths with a score `[*B]`; -1 where it is -inf or NaN."""
+def _if_possible(score, states):
+    """Returns the states `[T, *B]` of paths; -1 where the path's score `[*B]` is -inf or NaN."""
     return jnp.where(score[None] > -jnp.inf, states, -1)
 
 
 def _final(chain):
-    """`[*B, K]`."""
+    """Returns the final scores, `[*B, K]`."""
     return _meshes.for_each_row(chain.final, chain.scores)
 
 
-def _is_some(chain, mask):
+def _has_step(chain, mask):
     T, *batch, _ = chain.scores.shape
     return jnp.full(batch, T > 0) if mask is None else jnp.any(mask, 0)
 
 
 def normalised(scores: jax.Array) -> jax.Array:
-    """Returns log-probabilities over the last axis; -inf where all are."""
+    """Returns log-probabilities over the last axis; -inf where all scores are -inf."""
     total = log_sum(scores, -1)[..., None]
     return scores - jnp.where(jnp.isneginf(total), 0, total)
 

@@ -1,4 +1,4 @@
-"""Expectation maximisation (Dempster, Laird & Rubin 1977): better params by turns, till the likelihood gains little."""
+"""Expectation maximisation (Dempster, Laird & Rubin 1977): improves params until the likelihood stops rising."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,22 +11,22 @@ from jaxseq._promote import expand_rank
 
 
 class Climb(NamedTuple):
-    """Where a climb ended, and how it went."""
+    """The result of expectation maximisation."""
 
     params: Any
     log_likelihoods: jax.Array
-    """`[1 + max_iterations]`: at the start, and after each iteration; the last one again after it, see `finished`."""
+    """`[1 + max_iterations]`: at the start, and after each iteration; the remaining entries repeat the last one."""
     iterations: jax.Array
-    """Int: how many were made."""
+    """Int: the number of iterations."""
     converged: jax.Array
-    """Bool: whether the last one gained no more than the tolerance."""
+    """Bool: whether the last iteration changed the log-likelihood by no more than the tolerance."""
     last: jax.Array
     """The log-likelihood of `params`."""
 
 
 class _Run(NamedTuple):
     params: Any
-    kept: Any  # the last ones whose likelihood was finite
+    kept: Any  # the last params with a finite likelihood
     log_likelihoods: jax.Array
     last: jax.Array
     step: jax.Array
@@ -35,10 +35,10 @@ class _Run(NamedTuple):
 
 
 def climb(improve: Callable, params: Any, max_iterations: int, tolerance: jax.Array) -> Climb:
-    """Climbs from `params`, until an iteration changes the log-likelihood by no more than `tolerance`.
+    """Improves params until an iteration changes the log-likelihood by no more than `tolerance`.
 
-    `improve(params)` returns their log-likelihood, and better params, of the same dtypes. Where the likelihood is not
-    finite the climb ends, not converged, at the params before.
+    `improve(params)` returns the log-likelihood of `params`, and better params of the same dtypes. If the likelihood is
+    not finite, the iteration stops, not converged, with the params before.
     """
 
     def iterate(run):
@@ -60,9 +60,9 @@ def climb(improve: Callable, params: Any, max_iterations: int, tolerance: jax.Ar
 
 
 def finished(fit: Any) -> Any:
-    """Returns a fit of `log_likelihoods` and `iterations`, with NaN for the likelihoods after the last iteration.
+    """Returns a fit with its `log_likelihoods` set to NaN after the last of its `iterations`.
 
-    For the public edge, outside of all that is compiled: a program that returns NaN where all went well fails under
+    Call it outside of all compiled functions, since a compiled function that returns NaN fails under
     `jax_debug_nans`.
     """
     with jax.debug_nans(False):

@@ -1,4 +1,4 @@
-"""Where each entry of an array stands."""
+"""Indices of an array's entries along an axis."""
 
 import jax
 import jax.numpy as jnp

@@ -1,9 +1,9 @@
-"""The log-partition of a chain, whose derivative is written by hand: it is the marginals.
+"""The log-partition of a chain, with a hand-written derivative, which consists of the marginals.
 
     d log Z = Σ_t p(s_t) · d scores_t + Σ_t p(s_{t-1}, s_t) · d transition_t + p(s_1) · d initial + p(s_T) · d final
 
-One pass forward and one back give all of them. The sum is linear in what it is applied to, so that JAX transposes it:
-forward and reverse mode are one rule.
+One forward and one backward pass give all of them. The differential is linear in the tangents, so JAX can transpose it:
+one rule serves forward and reverse mode.
 """
 
 import functools
@@ -23,7 +23,7 @@ from jaxseq.structured._steps import shifted
 
 @functools.partial(jax.jit, static_argnames="parallel")
 def log_partition(chain: Chain, mask: jax.Array | None, parallel: bool | NamedSharding = False) -> jax.Array:
-    """Returns the log-sum of all paths' scores, `[*B]`; 0 where a row has no step."""
+    """Returns the log-sum of the scores of all paths, `[*B]`; 0 for a row without steps."""
     chain, mask = _meshes.vary_alike((chain, mask))
     of_chain = lambda chain, mask: _log_partition(chain, mask, parallel)
     return _meshes.of_rows(of_chain, chain.scores, chain, mask)
@@ -48,21 +48,21 @@ def _log_partition_jvp(parallel, primals, tangents):
         moved += jnp.sum(jnp.exp(_chain.log_marginals(alphas, betas, mask)) * d.scores, (0, -1))
     if not isinstance(d.final, SymbolicZero):
         moved += jnp.sum(jnp.exp(_chain.log_last(chain, alphas, mask)) * expand_rank(d.final, total[..., None]), -1)
-    return total, jnp.where(jnp.isneginf(total), 0, moved)  # whatever is made of -inf, its gradient is 0
+    return total, jnp.where(jnp.isneginf(total), 0, moved)  # where the total is -inf, the gradient is 0
 
 
 def _at_first(chain, alphas, betas, mask):
-    """P(s_1) `[*B, K]`, zeros where a row has no step."""
+    """Returns p(s_1) `[*B, K]`; zeros for a row without steps."""
     follows = _chain.follows_one(chain, mask)
     return jnp.sum(jnp.where(follows[..., None], 0, jnp.exp(_chain.log_marginals(alphas, betas, mask))), 0)
 
 
 def _along_moves(chain, alphas, betas, mask, d):
-    """Σ_t p(s_{t-1}, s_t) · d_t `[*B]`, with d of the shape of the transition.
+    """Returns Σ_t p(s_{t-1}, s_t) · d_t `[*B]`, for d of the shape of the transition.
 
-    Where that is one matrix, the pairs of all steps are never in memory. In probability space the sum is a product over
-    all steps; what underflows there is nothing beside a step's total, unless that is itself too small: then step by
-    step.
+    If the transition is one matrix, the pairs of all steps are never held in memory: in probability space the sum is
+    one matrix product over all steps. Numbers that underflow there are negligible next to a step's total, unless that
+    total is itself too small; then the sum is computed step by step.
     """
     if chain.transition.ndim > 2:
         pairs = jnp.exp(_chain.log_pairs(chain, alphas, betas, mask))
@@ -74,7 +74,7 @@ def _along_moves(chain, alphas, betas, mask, d):
     steps = shifted(alphas, 1), chain.scores + betas, real
 
     def exactly(d):
-        @jax.checkpoint  # else the pairs of all steps would be kept for the transpose
+        @jax.checkpoint  # otherwise the transpose would store the pairs of all steps
         def add(total, step):
             before, ahead, real = step
             before, ahead = before[..., :, None], ahead[..., None, :]

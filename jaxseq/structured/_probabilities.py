@@ -1,14 +1,15 @@
-"""The messages of a chain in probability space: products with one matrix in place of log-sums (Rabiner 1989).
+"""Messages of a chain in probability space: matrix products instead of log-sums (Rabiner 1989).
 
     forward    p_t = (p_{t-1} P) ⊙ o_t / n_t           P = exp(transition), o_t = exp(scores_t), n_t the largest entry
     backward   p_{t-1} = (p_t ⊙ o_t) Pᵀ / n_t
 
-With no exponential or logarithm in the loop it is several times as fast. But floats have a range: what is less probable
-than the rest by more than that becomes 0, and may yet be all that the future leaves. So the result counts only where
-nothing has vanished: every entry is well within the range, or is 0 because no path leads there.
+Without exponentials and logarithms in the loop this is several times as fast. But floats have a limited range: a state
+whose probability relative to the most probable one is too small becomes 0, though later observations may leave only
+that state. The result is therefore used only if no entry has vanished: each is well within the range, or is 0 because
+no path leads there.
 
-A small product is written as a sum, which XLA fuses with what stands around it: up to five times as fast on a CPU. The
-loop of a larger one is machine code there, as those of cells are.
+A small product is written as a sum, which XLA fuses with the operations around it; this is up to five times as fast on
+a CPU. For larger products the loop is machine code on a CPU, like the loops of cells.
 """
 
 import functools
@@ -23,7 +24,7 @@ from jaxseq._promote import expand_rank
 from jaxseq.kernels.native import scan_rows
 from jaxseq.structured.semiring import Messages, scaled
 
-_SMALL_TABLE, _SMALL_STEP = 32, 4096  # states, and products of numbers in a step
+_SMALL_TABLE, _SMALL_STEP = 32, 4096  # limits of a small product: states, and multiplications in a step
 
 
 def run_or(
@@ -36,15 +37,16 @@ def run_or(
     *,
     reverse: bool = False,
 ) -> Messages:
-    """Returns the messages forward, or back with `reverse`, as logarithms, or what `exactly` gives.
+    """Returns the messages in logarithms, from probabilities; or the result of `exactly` if an entry has vanished.
 
     Args:
-      exactly: is called where the messages do not count.
-      start: `[*B, K]`, the largest 0.
+      exactly: computes the messages without loss of range; called only if needed.
+      start: `[*B, K]`, with a largest entry of 0.
       scores: `[T, *B, K]`.
-      follows: bool `[T, *B]`, False where there is no transition into the step; None: there is one everywhere.
+      follows: bool `[T, *B]`, False where no transition leads into the step. None: True everywhere.
       transition: `[K, K]`.
-      mask: bool `[T, *B]`; on a False step messages are held.
+      mask: bool `[T, *B]`; messages are held on False steps.
+      reverse: whether to compute backward messages.
     """
     smallest = float(jnp.finfo(scores.dtype).tiny) ** 0.8
     observed, taken_off = scaled(scores)
@@ -77,7 +79,7 @@ def run_or(
         last, (p, largest) = scan_rows(large, table, first, steps, reverse=reverse)
 
     def none_vanished():
-        """Whether every entry is there that a path leads to."""
+        """Returns whether each entry that a path leads to is nonzero."""
         before = jnp.concatenate([p, first[None]])[1:] if reverse else jnp.concatenate([first[None], p])[:-1]
         possible = (before, 0), (scores, -jnp.inf), (transition, -jnp.inf)
         was_there, observable, passable = ((~(x <= least)).astype(p.dtype) for x, least in possible)
@@ -89,7 +91,7 @@ def run_or(
     scale = scale if mask is None else jnp.where(mask, scale, 0)
     messages = Messages(_log(p, smallest), scale, _log(last, smallest))
 
-    is_there = ~(p < smallest)  # NaN is kept
+    is_there = ~(p < smallest)  # NaN counts as there
     all_there = jnp.all(is_there if mask is None else is_there | ~mask[..., None]) & jnp.all(first >= smallest)
     unless_vanished = lambda: jax.lax.cond(in_all_rows(none_vanished()), lambda: messages, exactly)
     return jax.lax.cond(in_all_rows(all_there), lambda: messages, unless_vanished)
@@ -112,7 +114,7 @@ def _log(p, smallest):
 
 @jax.custom_batching.custom_vmap
 def in_all_rows(counts: jax.Array) -> jax.Array:
-    """Returns the flag itself; of rows of `jax.vmap` one for all, so that a choice by it runs one branch."""
+    """Returns the flag; under `jax.vmap`, one flag for all rows, so that a `cond` on it runs only one branch."""
     return counts
 
 

@@ -1,4 +1,4 @@
-"""Neighbours in a sequence of which a mask leaves some steps."""
+"""Neighbouring steps of a sequence after a mask has left some steps out."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jaxseq.structured._indices import along_first
 
 
 def step_before(real: jax.Array) -> jax.Array:
-    """Returns the index int `[T, *B]` of the real step before each, by flags bool `[T, *B]`; -1 where there is none."""
+    """Returns the index int `[T, *B]` of the last real step before each step; -1 if there is none."""
     latest = jax.lax.cummax(jnp.where(real, along_first(real.shape), -1))
     return jnp.pad(latest, [(1, 0)] + [(0, 0)] * (real.ndim - 1), constant_values=-1)[: real.shape[0]]
 

@@ -1,10 +1,10 @@
-"""Markov chains, n-gram models: each of V symbols given the `order - 1` before it.
+"""Markov chains (n-gram models): each of V symbols depends on the `order - 1` symbols before it.
 
     p(x) = Π_t p(x_t | x_{t-order+1} … x_{t-1})
 
-Before a row's first symbol stands one that is no other, of id V, as often as a context needs it. A step that the mask
-leaves out is as if it were not there: contexts reach over it. Tables are dense, an axis for each symbol of a context,
-the oldest first, and one for the symbol that follows: they are for small V.
+Before a row's first symbol, contexts are filled with a start symbol of id V. Steps where the mask is False are left
+out, so that contexts reach over them. Tables are dense, with an axis for each symbol of a context, the oldest first,
+and one for the symbol that follows. They are meant for small V.
 
 >>> from jaxseq.structured import markov
 >>> ids = jnp.array([0, 1, 0, 1, 1])
@@ -46,35 +46,35 @@ __all__ = [
 _LARGEST = 2**24
 
 Smoothing: TypeAlias = Callable[[jax.Array], jax.Array]
-"""Counts, as those of `count`, to probabilities of the same shape."""
+"""A function from counts, as `count` returns them, to probabilities of the same shape."""
 
 
 class Params(NamedTuple):
-    """log p(symbol | context), `[V + 1, …, V + 1, V]`, of as many axes as the order.
+    """log p(symbol | context), `[V + 1, …, V + 1, V]`, with as many axes as the order.
 
-    Of order 2, `log_probs[:V]` are a chain's transitions, from row to column, and `log_probs[V]` its start.
+    For order 2, `log_probs[:V]` are the transitions of a chain, from row to column, and `log_probs[V]` its start.
     """
 
     log_probs: jax.Array
 
 
 def count(ids: jax.Array, V: int, order: int = 2, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns how often each symbol follows each context, int `[V + 1, …, V + 1, V]`, of `order` axes.
+    """Returns how often each symbol follows each context, int `[V + 1, …, V + 1, V]`, with `order` axes.
 
     Args:
-      ids: int `[T, B]`, in 0 … V-1, any number of batch axes, also none.
+      ids: int `[T, B]`, in 0 … V-1, with any number of batch axes.
       V: the number of symbols.
-      order: how many symbols make an n-gram, its context one less.
-      mask: bool `[T, B]`, True = real, of any pattern; what stands in False steps is not looked at.
+      order: the number of symbols in an n-gram; a context has one less.
+      mask: bool `[T, B]`, True where a step is real, in any pattern; ids on False steps are ignored.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, the table has more than 2²⁴ entries, or an id is none of a
-        symbol; traced ids are not looked at, and n-grams with such a one are not counted.
+      TypeError, ValueError: an argument does not fit, the table would have more than 2²⁴ entries, or an id is not in
+        0 … V-1. Traced ids are not checked; n-grams with a wrong id are not counted.
     """
     V, order = check.positive_int("V", V), check.positive_int("order", order)
     if (
         order > _LARGEST.bit_length() or (V + 1) ** (order - 1) * V > _LARGEST
-    ):  # of a high order even the size is too large
+    ):  # for a high order even the number of entries is too large to compute
         raise ValueError(
             f"a table of `order` = {order} over `V` = {V} symbols, (V + 1)**(order - 1) V entries, is too large; "
             "at most 2**24 entries are allowed"
@@ -90,9 +90,12 @@ def count(ids: jax.Array, V: int, order: int = 2, *, mask: jax.Array | None = No
 
 
 def additive(amount: float = 1.0) -> Smoothing:
-    """Returns the smoothing p(w | c) = (n(c, w) + amount) / (n(c) + amount V), Laplace's at 1, Lidstone's below.
+    """Returns the smoothing p(w | c) = (n(c, w) + amount) / (n(c) + amount V): Laplace's at 1, Lidstone's below.
 
-    An amount of 0 is maximum likelihood; a context that was not seen then gives each symbol the same.
+    An amount of 0 gives the maximum likelihood estimate, with uniform probabilities for a context that does not occur.
+
+    Args:
+      amount: added to each count, at least 0.
 
     Raises:
       TypeError, ValueError: `amount` is not a number of at least 0.
@@ -107,12 +110,15 @@ def additive(amount: float = 1.0) -> Smoothing:
 
 
 def witten_bell(counts: jax.Array) -> jax.Array:
-    """The smoothing by Witten & Bell 1991: each context's frequencies, mixed with what the shorter context says.
+    """Returns probabilities smoothed by Witten & Bell (1991): frequencies mixed with those of the shorter context.
 
         p(w | c) = (n(c, w) + d(c) p(w | c')) / (n(c) + d(c))
 
-    with d(c) the number of different symbols seen after c, and c' as c without its oldest symbol; below the context of
-    no symbols stands 1 / V.
+    d(c) is the number of different symbols that follow c, and c' is c without its oldest symbol. The empty context is
+    mixed with the uniform distribution 1 / V.
+
+    Args:
+      counts: `[V + 1, …, V + 1, V]`, as `count` returns them.
     """
     counts = _counts(counts)
     uniform = jnp.full_like(counts, 1 / counts.shape[-1], float)
@@ -124,14 +130,14 @@ def witten_bell(counts: jax.Array) -> jax.Array:
 def fit(
     ids: jax.Array, V: int, order: int = 2, *, mask: jax.Array | None = None, smoothing: Smoothing = witten_bell
 ) -> Params:
-    """Returns the `Params` of a model of `order`, from counts.
+    """Returns the params of a model of the given order, estimated from counts.
 
     Args:
       ids, V, order, mask: as for `count`.
-      smoothing: `witten_bell`, `additive(1.0)`, or another function of counts, which returns probabilities.
+      smoothing: `witten_bell`, `additive(1.0)`, or another function from counts to probabilities.
 
     Raises:
-      TypeError, ValueError: as `count` does, or `smoothing` does not keep the shape.
+      TypeError, ValueError: as for `count`; or `smoothing` does not keep the shape.
     """
     if not callable(smoothing):
         raise TypeError(f"`smoothing` must be a function of counts such as markov.additive(1.0); got {smoothing!r}")
@@ -141,17 +147,17 @@ def fit(
     counts = count(ids, V, order, mask=mask)
     probabilities = smoothing(counts)
     if jnp.shape(probabilities) != counts.shape:
-        raise ValueError(f"`smoothing` must keep the shape {counts.shape}; it gave {jnp.shape(probabilities)}")
+        raise ValueError(f"`smoothing` must keep the shape {counts.shape}; it returned {jnp.shape(probabilities)}")
     return Params(jnp.log(probabilities))
 
 
 def log_prob(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns log p(x_t | the context of t) `[T, B]`, in nats; 0 on False steps, NaN where an id is none of a symbol.
+    """Returns log p(x_t | its context) `[T, B]`, in nats; 0 on False steps, NaN where an id is not in 0 … V-1.
 
     Args:
       params: `Params`.
-      ids: int `[T, B]`, any number of batch axes, also none.
-      mask: bool `[T, B]`, True = real, of any pattern.
+      ids: int `[T, B]`, with any number of batch axes.
+      mask: bool `[T, B]`, True where a step is real, in any pattern.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -163,19 +169,22 @@ def log_prob(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -
 
 
 def perplexity(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns exp of the mean of -log p over all real steps; NaN where there is none. Arguments as for `log_prob`."""
+    """Returns the perplexity, exp of the mean of -log p over all real steps, a scalar; NaN if there are none.
+
+    Arguments as for `log_prob`.
+    """
     log_probs = log_prob(params, ids, mask=mask)
     return jnp.exp(-jnp.sum(log_probs) / (log_probs.size if mask is None else jnp.sum(mask, dtype=log_probs.dtype)))
 
 
 def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -> jax.Array:
-    """Draws rows of symbols, int `[T, *batch_shape]`; -1 where none is possible or its probability NaN, and after it.
+    """Draws rows of symbols, int `[T, *batch_shape]`; -1 from the first step on without a possible symbol, or with NaN.
 
     Args:
-      key: a key.
+      key: a random key.
       params: `Params`.
-      T: the number of steps, also 0.
-      batch_shape: how many rows, by axes.
+      T: the number of steps, at least 0.
+      batch_shape: the batch axes.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -200,14 +209,14 @@ def _sample(key, table, V, T, batch):
 
 
 def stationary(log_transition: jax.Array) -> jax.Array:
-    """Returns the probabilities π `[K]` with π = π A, of the states of a chain in the long run.
+    """Returns the stationary probabilities π `[K]` of a chain, with π = π A.
 
     Args:
-      log_transition: log A `[K, K]`, from row to column. The chain must have one recurrent class, one set of states
-        that is not left once entered; with several there are many π, and what is returned is none of them.
+      log_transition: log A `[K, K]`, from row to column. The chain must have a single recurrent class, a set of states
+        that it does not leave. With several classes there are many π, and the result is none of them.
 
     Raises:
-      TypeError, ValueError: it is not a square float array.
+      TypeError, ValueError: `log_transition` is not a square float array.
 
     >>> print(stationary(jnp.log(jnp.array([[0.9, 0.1], [0.3, 0.7]]))).round(4))
     [0.75 0.25]
@@ -215,7 +224,7 @@ def stationary(log_transition: jax.Array) -> jax.Array:
     log_transition = check.floating("log_transition", "K, K", log_transition)
     if log_transition.ndim != 2 or log_transition.shape[0] != log_transition.shape[1] or log_transition.size == 0:
         raise ValueError(f"`log_transition` must be square, [K, K]; got {log_transition.shape}")
-    # π (I - A + 1) = π 1 = 1, with 1 the matrix and the row of ones.
+    # π (I - A + 1) = π 1 = 1, where 1 is the matrix, and then the row, of ones.
     log_transition = log_transition.astype(widen(log_transition.dtype))
     one = jnp.ones_like(log_transition)
     p = jnp.linalg.solve((jnp.eye(len(one), dtype=one.dtype) - jnp.exp(log_transition) + one).T, one[0])
@@ -223,7 +232,7 @@ def stationary(log_transition: jax.Array) -> jax.Array:
 
 
 def _shares(counts, where_none):
-    """Each row's shares; of one without any, `where_none`."""
+    """Returns each row divided by its sum, or `where_none` if the sum is 0."""
     total = jnp.sum(counts, -1, keepdims=True)
     return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), where_none)
 
@@ -231,7 +240,7 @@ def _shares(counts, where_none):
 def _counts(counts):
     counts = check.real("counts", "V + 1, V", counts)
     if counts.ndim < 1 or counts.shape[-1] == 0:
-        raise ValueError(f"`counts` must be [V + 1, …, V + 1, V], of a symbol at least; got {check.shaped(counts)}")
+        raise ValueError(f"`counts` must be [V + 1, …, V + 1, V] with V of at least 1; got {check.shaped(counts)}")
     return counts
 
 
@@ -241,7 +250,7 @@ def _enter(ids, mask):
 
 
 def _table(params):
-    """The log-probabilities with contexts as rows, V, and the order."""
+    """Returns the log-probabilities with one row per context, V, and the order."""
     if not isinstance(params, Params):
         raise TypeError(f"`params` must be markov.Params; got {type(params).__name__}")
     table = check.floating("params.log_probs", "V + 1, V", params.log_probs)
@@ -252,9 +261,9 @@ def _table(params):
 
 
 def _places(ids, mask, V, order):
-    """The row of each step's context in the table, its symbol's column, and whether all its ids are of symbols.
+    """Returns the row of each step's context in the table, its symbol's column, and whether all its ids are valid.
 
-    A context is a number, its symbols the digits of base V + 1, the oldest first. Where it is not of symbols the place
+    A context is a number whose digits in base V + 1 are its symbols, the oldest first. If an id is not valid, the place
     is outside the table.
     """
     before = step_before(jnp.ones(ids.shape, bool) if mask is None else mask)

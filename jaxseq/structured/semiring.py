@@ -1,18 +1,20 @@
-"""Sums over paths in a semiring (Goodman 1999; Mohri 2002): one recurrence, several algorithms.
+"""Sums over paths in a semiring (Goodman 1999; Mohri 2002): one recurrence for several algorithms.
 
     v_t = v_{t-1} ⊗ E_t            v_t[j] = ⊕_i v_{t-1}[i] ⊗ E_t[i, j]
 
-Scores are logarithms, so ⊗ is +, its one is 0 and its zero -inf. ⊕ is log Σ exp, for the sum over all paths (the
-forward algorithm), or max, for the best one (Viterbi). `run` is the recurrence over time, for any linear step
-v ↦ v ⊗ E_t; each v_t is kept with its largest entry at 0, and what was taken off beside it, so that numbers stay exact
-at any T.
+Scores are logarithms, so ⊗ is +, with one 0 and zero -inf. ⊕ is log Σ exp, for the sum over all paths (the forward
+algorithm), or max, for the best path (Viterbi). `run` computes the recurrence over time, for any linear step
+v ↦ v ⊗ E_t. Each v_t is shifted so that its largest entry is 0, and the shift is stored with it; numbers then stay
+exact for any T.
 
-In parallel, time is cut into about √T blocks. As E_1 ⊗ … ⊗ E_n is associative, each block's product is formed at once
-with those of the others, by starting it from each of the K states; the blocks are put together, and then all run again
-from what enters them. That takes 3 √T steps, and K + 1 times the work: it pays where K is small, or the machine wide.
+With `parallel`, time is cut into about √T blocks. Since E_1 ⊗ … ⊗ E_n is associative, the products of all blocks are
+computed at once, by starting each from all K states. They are combined into the values that enter each block, and then
+all blocks run again from these. This takes 3 √T sequential steps and K + 1 times the operations: it pays if K is small
+or the machine is wide.
 
-Where time is split over the devices of a mesh, each device's stretch is a block: it forms the product of its own, one
-exchange brings all of them, of K by K numbers a row, to all devices, and each runs its stretch from what enters it.
+If time is split over the devices of a mesh, the steps of a device are a block. Each device computes the product of its
+own block, one exchange sends all products, of K by K numbers per row, to all devices, and each device runs its steps
+from the values that enter them.
 """
 
 import math
@@ -30,15 +32,15 @@ from jaxseq._eager import eager
 
 @jax.tree_util.register_static
 class Semiring(NamedTuple):
-    """`sum`: `(x, axis) -> ⊕ of x along the axis`; ⊗ is +, one 0, zero -inf."""
+    """A semiring of scores: `sum` is `(x, axis) -> ⊕ of x along the axis`; ⊗ is +, one is 0 and zero is -inf."""
 
     sum: Callable[[jax.Array, int], jax.Array]
 
 
 def log_sum(x: jax.Array, axis: int) -> jax.Array:
-    """Returns log Σ exp x along an axis; -inf where all are, or where there is none, and the gradient there is 0.
+    """Returns log Σ exp x along an axis; -inf, with gradient 0, if all entries are -inf or there are none.
 
-    Where one is NaN it is NaN.
+    If an entry is NaN, the result is NaN.
     """
     x = check.real("x", "...", x)
     _axes(axis, x)
@@ -58,7 +60,7 @@ maximum = Semiring(_largest)
 
 
 class Messages(NamedTuple):
-    """`v` `[T, *B, K]` after each step, its largest entry at 0; `[T, *B]`, what each step took off; and the last v."""
+    """`v` `[T, *B, K]` after each step, its largest entry at 0; each step's shift, `[T, *B]`; and the last v."""
 
     v: jax.Array
     scale: jax.Array
@@ -66,10 +68,10 @@ class Messages(NamedTuple):
 
 
 def scaled(v: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax.Array, jax.Array]:
-    """Returns `v` with its largest entry along `axis` at 0, and that entry; -inf alone stays, and gives -inf."""
+    """Returns `v` shifted to a largest entry of 0 along `axis`, and that entry; all -inf stays -inf and gives -inf."""
     v = check.real("v", "..., K", v)
     if any(v.shape[one] == 0 for one in _axes(axis, v)):
-        raise ValueError(f"`v` must have an entry along `axis` {axis}; got {check.shaped(v)}")
+        raise ValueError(f"`v` must have at least one entry along `axis` {axis}; got {check.shaped(v)}")
     largest = jax.lax.stop_gradient(jnp.max(v, axis))
     return v - jnp.expand_dims(jnp.where(jnp.isneginf(largest), 0, largest), axis), largest
 
@@ -87,21 +89,21 @@ def run(
     """Runs `v_t = move(v_{t-1}, steps[t])` over time.
 
     Args:
-      semiring: `log` or `maximum`: that in which `move` is linear.
-      move: `(v [*B, K], step) -> v`; it must take further axes of v in front of the batch's, and, in parallel, between
-        the batch's and K, by `jax.vmap`.
+      semiring: `log` or `maximum`: the semiring in which `move` is linear.
+      move: `(v [*B, K], step) -> v`. It must accept further axes of v before the batch axes, and with `parallel` also
+        between the batch axes and K, which `jax.vmap` adds.
       start: `v_0` `[*B, K]`.
-      steps: a pytree of arrays `[T, ...]`; in parallel `[T, *B, ...]`, with 1s for batch axes where all rows are alike.
-      mask: bool `[T, *B]`: on a False step v is held; None: all are real.
-      reverse: run from the last step to the first; results stay in the order of `steps`.
-      parallel: in blocks of time, side by side; a `NamedSharding(mesh, PartitionSpec(axis))` says how time is split
-        over devices, whose number divides T.
+      steps: a pytree of arrays `[T, ...]`; with `parallel` `[T, *B, ...]`, with batch axes of size 1 if rows are alike.
+      mask: bool `[T, *B]`, True where a step is real; v is held on False steps. None: all steps are real.
+      reverse: whether to run from the last step to the first; results keep the order of `steps`.
+      parallel: whether blocks of time run in parallel; or a `NamedSharding(mesh, PartitionSpec(axis))` that splits time
+        over devices, whose number must divide T.
 
     Returns:
-      `Messages`, those of a False step held, and 0 taken off.
+      `Messages`; on False steps v is held and the shift is 0.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, or `move` does not return a v like the one it is given.
+      TypeError, ValueError: an argument does not fit, or `move` does not return a v like the one it gets.
     """
     if not isinstance(semiring, Semiring):
         raise TypeError(f"`semiring` must be a Semiring, such as semiring.log; got {check.short(semiring)}")
@@ -144,20 +146,22 @@ def _run(semiring, move, start, steps, mask, reverse, parallel):
 
 
 def _moved(move, v, step):
-    """What `move` returns, which is like v."""
+    """Returns the result of `move` after checking that it is like v."""
     shapes = lambda: f"a v {check.shaped(v)} and a step of `steps`, {check.short(jax.tree.map(check.shaped, step))}"
     try:
         new = move(v, step)
-    except Exception as error:  # a user's function, whatever it raises: it is told what it was given, and raised on
+    except Exception as error:  # whatever the user's function raises gets a note and is raised again
         error.add_note(f"`move` was given {shapes()}")
         raise
     if jnp.shape(new) != v.shape or jnp.result_type(new) != v.dtype:
-        raise ValueError(f"`move` must return a v like that of `start`; of {shapes()}, it made {check.shaped(new)}")
+        raise ValueError(
+            f"`move` must return a v like that of `start`; for {shapes()}, it returned {check.shaped(new)}"
+        )
     return new
 
 
 def _axes(axis, x):
-    """The axes as a tuple."""
+    """Returns the axes as a tuple."""
     try:
         axes = tuple(map(operator.index, axis if isinstance(axis, tuple) else (axis,)))
     except TypeError:
@@ -217,7 +221,7 @@ def _product(move, shape, dtype, steps, reverse=False):
         new, _ = scaled(new, (-2, -1))
         return new if mask is None else jnp.where(mask[..., None, None], new, product), None
 
-    unit = jnp.where(jnp.eye(shape[-1], dtype=bool), 0.0, -jnp.inf).astype(dtype)  # starts in each of the states
+    unit = jnp.where(jnp.eye(shape[-1], dtype=bool), 0.0, -jnp.inf).astype(dtype)  # one start for each state
     unit = jnp.broadcast_to(unit, (*shape, shape[-1]))
     return _meshes.scan(multiply, unit, steps, reverse=reverse)[0]
 
@@ -232,6 +236,6 @@ def _entering(semiring):
 
 
 def _blocks(x, count, length):
-    """`[T, ...]` as `[length, count, ...]`, padded with zeros, which in a mask are False."""
+    """Returns `[T, ...]` as `[length, count, ...]`, padded with zeros, which are False in a mask."""
     x = jnp.pad(x, [(0, count * length - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
     return jnp.swapaxes(x.reshape(count, length, *x.shape[1:]), 0, 1)

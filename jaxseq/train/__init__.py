@@ -8,8 +8,8 @@
     train.save_model("model", nnx.merge(graph, result.params), {"words": words})
     model, info = train.load_model("model")
 
-Params are any pytree of arrays: of a cell, or an `nnx.State` from `nnx.split(model, nnx.Param)`. Optimizers, schedules
-and clipping are optax's.
+Params are any pytree of arrays: those of a cell, or an `nnx.State` from `nnx.split(model, nnx.Param)`. Optimizers,
+learning-rate schedules and clipping come from optax.
 """
 
 from jaxseq._placement import bytes_per_device as bytes_per_device

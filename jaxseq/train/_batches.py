@@ -1,4 +1,4 @@
-"""What training reads: a loader, or a plain sequence of batches."""
+"""The batches of a training run: from a loader, or from a plain sequence."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -10,19 +10,19 @@ Batch = Any
 
 
 class Loader(Protocol):
-    """Batches in an order that is a pure function of the epoch, so a run can go on where it was; as `jaxseq.data`'s."""
+    """Batches whose order depends on the epoch's number only, so that a run can resume; `jaxseq.data.Loader` is one."""
 
     def __len__(self) -> int:
-        """The batches of an epoch."""
+        """Returns the number of batches in an epoch."""
         ...
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from the one numbered `start`."""
+        """Returns the batches of an epoch, from batch `start` on."""
         ...
 
 
 class _Listed:
-    """The same batches in the same order in every epoch."""
+    """A loader that gives the same batches in the same order in every epoch."""
 
     def __init__(self, batches):
         self._batches = batches
@@ -38,8 +38,8 @@ def as_loader(batches: Loader | Sequence[Batch]) -> Loader:
     """Returns `batches` as a loader.
 
     Raises:
-      TypeError: it is an iterator, which could be read once only, or nothing of batches.
-      ValueError: there are none.
+      TypeError: `batches` is an iterator, which can be read only once, or holds no batches.
+      ValueError: `batches` is empty.
     """
     if hasattr(batches, "epoch") and hasattr(batches, "__len__"):
         loader: Any = batches
@@ -48,7 +48,7 @@ def as_loader(batches: Loader | Sequence[Batch]) -> Loader:
     else:
         raise TypeError(
             f"`batches` must be a loader, such as jaxseq.data.batches(...), or a list of batches; "
-            f"got {type(batches).__name__}. An iterator is read once only: make a list of it."
+            f"got {type(batches).__name__}. An iterator can be read only once: make a list of it."
         )
     if not len(loader):
         raise ValueError("`batches` must hold at least one batch; got none. Is the batch size larger than the data?")
@@ -56,11 +56,11 @@ def as_loader(batches: Loader | Sequence[Batch]) -> Loader:
 
 
 def remaining(loader: Loader, position: int, total: int) -> Iterator[Batch]:
-    """The batches of all epochs, from the one at `position` to the one before `total`.
+    """Returns the batches of all epochs, from the one at `position` to the one before `total`.
 
     Raises:
-      TypeError: a batch is not of arrays.
-      ValueError: an epoch of the loader is not of as many batches as its `len` says, or JAX cannot hold its numbers.
+      TypeError: a batch is not a pytree of arrays.
+      ValueError: the loader gives more or fewer batches in an epoch than its `len`; or JAX cannot hold a number.
     """
     while position < total:
         epoch, index = divmod(position, len(loader))
@@ -73,4 +73,4 @@ def remaining(loader: Loader, position: int, total: int) -> Iterator[Batch]:
             yield batch
         if position != end:
             given = "more" if position > end else position - epoch * len(loader)
-            raise ValueError(f"`batches` has {len(loader)} batches an epoch by its len; epoch {epoch} gave {given}")
+            raise ValueError(f"`batches` has a len of {len(loader)} batches per epoch; epoch {epoch} gave {given}")

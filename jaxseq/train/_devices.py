@@ -1,4 +1,4 @@
-"""Where a run's state and batches are: on the devices of the batches' mesh, and after each step where they were."""
+"""The placement of a run's state and batches on the devices of a mesh; steps do not change it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,21 +17,22 @@ Step = Callable[[TrainState, Any], tuple[TrainState, Any]]
 
 
 def shard_state(state: TrainState, sharding: Sharding, *, smallest: int = 1024) -> TrainState:
-    """Splits params and optimizer state over the devices of the batches (FSDP), for `fit` and any loop of `make_step`.
+    """Returns the state with params and optimizer state split over the devices of the batches (FSDP).
 
-    Each array is split along its largest axis that the devices divide. A step gathers the params while it runs, and
-    returns a state that is split in the same way. What `fit` returns is split too.
+    Use it with `fit`, or with a loop of your own over `make_step`. Each array is split along its largest axis whose
+    size the number of devices divides. A step gathers the params while it runs, and returns a state that is split in
+    the same way. The params that `fit` returns are split too.
 
     Args:
-      state: of `init`.
-      sharding: of the batches, as in `fit`.
-      smallest: the elements of an array from which on it is split; smaller ones are whole on each device.
+      state: as `init` returns it.
+      sharding: that of the batches, as in `fit`.
+      smallest: arrays with fewer elements than this are not split; each device holds them whole.
 
     Raises:
-      TypeError, ValueError: `state` is no `TrainState`; `sharding` is not of a mesh, or splits nothing.
+      TypeError, ValueError: `state` is not a `TrainState`; `sharding` is not of a mesh, or splits nothing.
     """
     if not isinstance(state, TrainState):
-        raise TypeError(f"`state` must be what train.init returns; got {type(state).__name__}")
+        raise TypeError(f"`state` must be a state from train.init; got {type(state).__name__}")
     check.representable(state, "state")
     trainable("state.params", state.params)
     split = split_over(sharding, smallest, np.ndim(state.step))
@@ -40,12 +41,12 @@ def shard_state(state: TrainState, sharding: Sharding, *, smallest: int = 1024) 
 
 
 def put_batch(batch: Any, sharding: Sharding | None, parts: int = 1) -> Any:
-    """Returns the batch where `sharding` says, as it is without one; `parts` and errors are those of `place_batch`."""
+    """Returns the batch placed by `sharding`, or unchanged if it is None; `parts` and errors as in `place_batch`."""
     return batch if sharding is None else place_batch("batch", batch, sharding, parts)
 
 
 def put_state(state: Any, sharding: Sharding | None) -> Any:
-    """Returns a tree on the mesh of the batches: whole on all devices what is not there yet."""
+    """Returns a tree on the mesh of the batches; arrays that are elsewhere are copied whole to all its devices."""
     if not isinstance(sharding, NamedSharding):
         return state
     mesh = sharding.mesh
@@ -63,17 +64,18 @@ def put_state(state: Any, sharding: Sharding | None) -> Any:
 
 
 def whole_params(state: TrainState) -> Any:
-    """Returns the params, whole on each device where `shard_state` split them."""
+    """Returns the params; those that `shard_state` split are gathered whole onto each device."""
     if state.split is None:
         return state.params
     return jax.device_put(state.params, NamedSharding(state.split.mesh, PartitionSpec()))
 
 
 def settled(step: Step, state: TrainState, batch: Any, sharding: Sharding | None) -> tuple[Step, TrainState]:
-    """Returns a step after which the state is where it was, and the state as this step is to get it first.
+    """Returns a step that keeps the placement of the state, and the state as the step must get it first.
 
-    So all steps are one program, and each gives the buffers of its state to the next. On explicit axes the carry is
-    split as the step makes it; on others, where it leads with the batch, as the batch is.
+    All steps are then one compiled program, and each can reuse the buffers of the state before it. On explicit mesh
+    axes the carry is split as the step returns it. On other axes a carry that starts with the batch axis is split as
+    the batch is.
     """
     if not isinstance(sharding, NamedSharding):
         return step, state
@@ -84,7 +86,7 @@ def settled(step: Step, state: TrainState, batch: Any, sharding: Sharding | None
             specs = jax.tree.map(lambda leaf: PartitionSpec() if leaf.sharding is None else leaf.sharding.spec, made)
             state = state._replace(carry=_put_as(state.carry, specs.carry, mesh))
         return step, state
-    if not hasattr(step, "lower"):  # it is not jitted, and so not a program
+    if not hasattr(step, "lower"):  # a step that is not jitted is no compiled program
         return step, state
     names, rows = _batch_axis(batch, sharding)
     specs = jax.tree.map(
@@ -100,7 +102,7 @@ def _put_as(tree, specs, mesh):
 
 
 def _batch_axis(batch, sharding):
-    """The names of the mesh over which a batch is split, and how many rows it has."""
+    """Returns the names of the mesh axes over which a batch is split, and the number of its rows."""
     for axis, names in enumerate(sharding.spec):
         if names is not None:
             return names, jax.tree.leaves(batch)[0].shape[axis]

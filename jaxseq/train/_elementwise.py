@@ -1,4 +1,4 @@
-"""What losses and metrics take: arrays and a mask of one shape, element by element; nothing is broadcast."""
+"""Checks of the arguments of losses and metrics: arrays and a mask of one shape, without broadcasting."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,19 +11,19 @@ from jaxseq._promote import widen
 
 
 def floats(**arrays: jax.Array) -> list[jax.Array]:
-    """Returns arrays of one shape in the float dtype of the first, or in float32 where that is narrower."""
+    """Returns arrays of one shape in the float dtype of the first, or in float32 if that has fewer bits."""
     shaped = same_shape(**arrays)
     floating(next(iter(arrays)), shaped[0])
     return [x.astype(wide(shaped[0])) for x in shaped]
 
 
 def ids(**arrays: jax.Array) -> list[jax.Array]:
-    """Returns arrays of one shape, of integers or bools, as JAX's default int."""
+    """Returns arrays of one shape, of integers or bools, in JAX's default int dtype."""
     return [integers(name, x) for name, x in zip(arrays, same_shape(**arrays), strict=True)]
 
 
 def same_shape(**arrays: jax.Array) -> list[jax.Array]:
-    """Returns the arrays; raises unless all have the shape of the first."""
+    """Returns the arrays; raises unless they all have the shape of the first."""
     shaped = [check.array(name, "...", x) for name, x in arrays.items()]
     first = next(iter(arrays))
     for name, x in zip(arrays, shaped, strict=True):
@@ -36,13 +36,13 @@ def same_shape(**arrays: jax.Array) -> list[jax.Array]:
 
 
 def real(name: str, x: jax.Array) -> None:
-    """Raises of complex numbers, whose imaginary part would be dropped."""
+    """Raises if x is complex, since its imaginary part would be dropped."""
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
-        raise TypeError(f"`{name}` must be real; got {x.dtype} {x.shape}. Take {name}.real and {name}.imag apart.")
+        raise TypeError(f"`{name}` must be real; got {x.dtype} {x.shape}. Pass {name}.real and {name}.imag separately.")
 
 
 def strings(name: str, value: Any, example: str) -> list[str]:
-    """Returns several strings as a list."""
+    """Returns a sequence of strings as a list."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(each, str) for each in value):
         raise TypeError(f"`{name}` must be a list of strings, such as {example}; got {check.short(value)}")
     return list(value)
@@ -55,12 +55,12 @@ def floating(name: str, x: jax.Array) -> None:
 
 
 def integers(name: str, x: jax.Array) -> jax.Array:
-    """Returns integers or bools as JAX's default int."""
+    """Returns integers or bools in JAX's default int dtype."""
     if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
-        raise TypeError(f"`{name}` must be integers, ids; got {x.dtype} {x.shape}. Take the argmax of logits first.")
+        raise TypeError(f"`{name}` must be integer ids; got {x.dtype} {x.shape}. Take the argmax of logits first.")
     return x.astype(int)
 
 
 def wide(x: jax.Array) -> jnp.dtype:
-    """The dtype to compute and add up in: that of `x`, but float32 for integers and for narrower floats."""
+    """Returns the dtype to compute and add up in: that of `x`, or float32 for integers and 16-bit floats."""
     return widen(x.dtype)

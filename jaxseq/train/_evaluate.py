@@ -1,4 +1,4 @@
-"""A loss function's own metrics over a whole set of batches, without noise."""
+"""Evaluation: the loss and metrics of a loss function over a whole set of batches, without dropout or other noise."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,22 +25,25 @@ def evaluator(
     partial: bool = False,
     sharding: jax.sharding.Sharding | None = None,
 ) -> Callable[[Params], dict[str, float]]:
-    """A function `params -> {"loss": ..., **aux}` over all `batches`, for `fit(validate=...)` and for a test part.
+    """Returns a function `params -> {"loss": ..., **aux}` over all batches, for `fit(validate=...)` or a test set.
 
     Args:
-      loss_fn: as in `make_step`; its key is None here, so that nothing is drawn. A loss or metric that counts what is
-        real weighs batches of different size rightly; plain scalars are averaged over batches.
-      batches: a loader of `jaxseq.data` (its epoch 0), or a sequence of batches.
-      carry: what the first batch starts from, where `loss_fn` takes a carry; it goes from batch to batch.
-      ensemble: params, and the carry if any, lead with the members, and the numbers are over all of these. For what
-        the members say together, give a loss of `train.average` instead, and leave this False.
-      partial: whether a loader may leave examples out (its `dropped`), as `data.batches` does by default; the numbers
-        are then of the others.
-      sharding: where batches go, as in `fit`; None: each device goes through all of each batch.
+      loss_fn: as in `make_step`. Its key is None here, so it draws no noise. Return the loss as a `metrics.Mean`, and
+        metrics that count real steps, to weigh batches of different size correctly; plain scalars are averaged over
+        batches.
+      batches: a loader of `jaxseq.data`, of which epoch 0 is used, or a sequence of batches.
+      carry: the carry for the first batch, if `loss_fn` takes one; it is handed on from batch to batch.
+      ensemble: True if params, and the carry if any, have a leading axis of ensemble members; the numbers are then over
+        all members. To evaluate the members' joint prediction instead, pass a loss of `train.average`, and leave this
+        False.
+      partial: whether the loader may leave examples out (`dropped`), as `data.batches` does by default. The numbers are
+        then those of the other examples.
+      sharding: the sharding of the batches, as in `fit`. None: batches are not split, and each device that holds the
+        params evaluates all of each batch.
 
     Raises:
-      TypeError, ValueError: there are no batches, or the loader leaves examples out and `partial` is False; `loss_fn`
-        takes a carry and none is given.
+      TypeError, ValueError: there are no batches; the loader leaves examples out and `partial` is False; `loss_fn`
+        takes a carry, and `carry` is None.
     """
     check_loss(loss_fn)
     loader = as_loader(batches)
@@ -49,8 +52,8 @@ def evaluator(
     check.sharding(sharding)
     if (dropped := getattr(loader, "dropped", 0)) and not partial:
         raise ValueError(
-            f"`batches` leaves out {dropped} examples, which would count nowhere. Give data.batches last='pad', and "
-            "mask by batch['real'], or last='keep'; or partial=True for the numbers of the others."
+            f"`batches` leaves out {dropped} examples, which would not be evaluated. Use data.batches(last='pad') and "
+            "mask by batch['real'], or last='keep'; or pass partial=True to evaluate the other examples only."
         )
     check_arguments(loss_fn, carry)
     if carry is not None:

@@ -1,8 +1,8 @@
-"""What can be told of a run from outside: its program, the state it starts from, its first batch.
+"""Fingerprints of a run: checksums of its program, its initial state and its first batch.
 
-The program is the text that JAX compiles, in which every constant stands: the loss, the optimiser, its rates. Two of
-the same text compute the same; of two texts, one may still be the other in other words. So what differs is a reason for
-a warning, not for an error. What is not seen: batches after the first, `validate`, callbacks.
+The program is the text that JAX compiles. It contains every constant: the loss, the optimizer, its learning rate. Equal
+texts compute the same, but different texts may also compute the same, so a difference causes a warning and not an
+error. The fingerprint does not cover later batches, `validate` and callbacks.
 """
 
 import hashlib
@@ -17,22 +17,22 @@ import numpy as np
 from jaxseq.train._step import TrainState
 
 _WORDS = {
-    "program": "another loss, optimizer or rate",
-    "start": "other params, optimizer state, key or carry to start from",
+    "program": "another loss, optimizer or learning rate",
+    "start": "other initial params, optimizer state, key or carry",
     "batch": "another first batch",
 }
 
 
 def fingerprint(step: Callable, state: TrainState, batch: Any, whole: Any) -> dict[str, str | None]:
-    """Returns the checksum of each; None of what has none, such as the program of a step that is not jitted.
+    """Returns the checksums of a run by name; None where there is none, such as for a step that is not jitted.
 
-    They do not depend on the devices, so that a run may go on with others.
+    They do not depend on the devices, so that a run may resume on others.
 
     Args:
-      step: of `make_step`.
-      state: before the first step.
-      batch: the first one, on its devices.
-      whole: the same as the loader gave it; None where that was a part of it.
+      step: as `make_step` returns it.
+      state: the state before the first step.
+      batch: the first batch, on its devices.
+      whole: the same batch as the loader gave it; None if this process got a part of it only.
     """
     return {
         "jax": f"{jax.__version__} on {jax.default_backend()}",
@@ -43,19 +43,19 @@ def fingerprint(step: Callable, state: TrainState, batch: Any, whole: Any) -> di
 
 
 def check_alike(told: Sequence[dict[str, str | None]]) -> dict[str, str | None]:
-    """Returns the fingerprint that all processes have; raises where one has another."""
+    """Returns the fingerprint of all processes; raises if they differ."""
     for number, other in enumerate(told):
         if other != told[0]:
             listed = ", and with ".join(differing(told[0], other)) or "another JAX, or on another kind of device"
             raise ValueError(
-                f"process {number} began with {listed} than process 0. Give all the same loss, optimizer, seeds and "
-                "data."
+                f"process {number} started with {listed} than process 0. Give all processes the same loss, optimizer, "
+                "seeds and data."
             )
     return told[0]
 
 
 def differing(before: Any, now: dict[str, str | None]) -> list[str]:
-    """Returns in words what differs; programs of two versions of JAX, or of two kinds of device, are not compared."""
+    """Returns what differs, in words. Programs of different JAX versions or kinds of device are not compared."""
     before = before if isinstance(before, dict) else {}
     names = [name for name in _WORDS if None not in (before.get(name), now[name]) and before[name] != now[name]]
     return [_WORDS[name] for name in names if name != "program" or before.get("jax") == now["jax"]]
@@ -70,14 +70,14 @@ def _program(step, state, batch):
 
 
 def _anywhere(leaf):
-    """The shape of what is on several devices."""
+    """Returns the shape and dtype of a leaf, without its placement on devices."""
     if isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     return leaf
 
 
 def _arrays(tree):
-    """The checksum of a tree's paths, dtypes, shapes and bytes."""
+    """Returns the checksum of a tree's paths, dtypes, shapes and bytes."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if isinstance(leaf, jax.Array):

@@ -1,7 +1,7 @@
-"""The loop around the step: epochs, rows of a history, validation, early stop, checkpoints, and what to do about NaN.
+"""The training loop: epochs, history, validation, early stopping, checkpoints and handling of NaN.
 
-Killed at any moment and started again, a run that has checkpoints ends with the very bits of one that was not killed;
-see `_run`.
+A run with checkpoints that is killed at any moment and started again ends with exactly the bits of a run that was not
+killed; see `_run`.
 """
 
 import contextlib
@@ -24,20 +24,20 @@ from jaxseq.train._lock import writing
 from jaxseq.train._processes import of_sharding
 from jaxseq.train._progress import progress as shown_by
 from jaxseq.train._report import no_sums, numbers
-from jaxseq.train._run import Best, Checkpoints, Ended, Row, Run, checked, resume, store, tell
+from jaxseq.train._run import Best, Checkpoints, Ended, Row, Run, checked, resume, store, warn_of_changes
 from jaxseq.train._step import Report, TrainState
 from jaxseq.train._watch import NonFiniteError, Watch
 from jaxseq.typing import Params
 
 
 class Fit(NamedTuple):
-    """What came of a run, or has so far.
+    """The result of a run, or its state so far.
 
     Attributes:
-      state: after the last step. What a loss learns in its carry, such as statistics of batches, is that of this step
-        alone, in `state.carry`.
-      params: those of the best row, by the number of `validate` that `monitor` names; without validation, the last.
-      history: the rows, a dict of numbers each.
+      state: the `TrainState` after the last step. What a loss keeps in its carry, such as running statistics of
+        batches, belongs to this step and is in `state.carry`.
+      params: the params of the best row, judged by `monitor`; without validation, those after the last step.
+      history: the rows, each a dict of numbers.
     """
 
     state: TrainState
@@ -61,45 +61,47 @@ def fit(
     sharding: jax.sharding.Sharding | None = None,
     progress: bool = False,
 ) -> Fit:
-    """Trains for `epochs`, and returns the last state, the best params and the history.
+    """Trains for a number of epochs; returns the last state, the best params and the history.
 
-    A row of the history is closed every so many steps: `{"step": ..., "epoch": ..., "seconds": ..., "loss": ...,
-    "gradient_norm": ..., "skipped": ..., **aux}`, over the steps since the row before, and what `validate` gives, as
-    `"validation/<name>"`.
+    The history gets a row every `every` steps, which covers the steps since the row before. A row is a dict of numbers:
+    `"step"`, `"epoch"`, `"seconds"`, `"loss"`, `"gradient_norm"`, `"skipped"`, those of aux by their names, and those
+    of `validate` as `"validation/<name>"`.
 
     Args:
-      step: of `make_step`.
-      state: of `init`; its buffers are given away (donated).
-      batches: a loader of `jaxseq.data`, or a list of batches, taken in order in every epoch. A batch is to stay as
-        it is while the next is made.
-      epochs: in all, those before a resumption among them.
-      every: steps to a row; None: an epoch. The last row may be of fewer.
-      validate: `params -> {name: number}`, called at each row; see `evaluator`.
-      monitor: the number of `validate` by which params are the best, by the name that `validate` gives it, such as
-        `"accuracy"`, or by that of the row, `"validation/accuracy"`.
-      better: whether a lower or a higher one is; None: lower, where `monitor` is the loss.
-      patience: rows without a better one after which to stop; None: never.
-      callbacks: functions of the `Fit` so far, called after each row; one that returns True ends the run.
-      checkpoints: saves the run, and goes on from the newest whole checkpoint that is in the folder. It warns where
-        nothing is left to do, and where the run there was begun with another loss, optimizer, rate, start or first
-        batch; from there on those of this call are used, but for the start. An optimizer whose state has other parts is
-        refused. Other batches, `validate` and callbacks it cannot see: name what matters in their `settings`.
-      sharding: how batches are split over the devices of a mesh, as in `data.prefetch`; None: JAX's default device.
-        What the state has elsewhere goes to all devices of that mesh, what `shard_state` has split stays split, and the
-        carry is split as the batch is. Where the mesh is of all processes of `jax.distributed`, each calls `fit` alike:
-        `docs/scaling.md`.
-      progress: shows a bar, by tqdm, where standard error is a terminal; elsewhere, as in logs and notebooks, a line
-        there every ten seconds at most, for which tqdm is not needed.
+      step: as `make_step` returns it.
+      state: as `init` returns it. Its buffers are donated, so it cannot be used afterwards.
+      batches: a loader of `jaxseq.data`, or a list of batches that is read in order in every epoch. A batch must not
+        change while the next one is made.
+      epochs: the total number of epochs, including those before a resume.
+      every: steps per row. None: the steps of an epoch. The last row may cover fewer steps.
+      validate: a function `params -> {name: number}`, called at each row; see `evaluator`.
+      monitor: the number that decides which params are best: a name that `validate` returns, such as `"accuracy"`, or
+        its name in the row, `"validation/accuracy"`.
+      better: "lower" or "higher": which values of `monitor` are better. None: lower if `monitor` is the loss; otherwise
+        you must say.
+      patience: stops after so many rows without a better one. None: never stops early.
+      callbacks: functions of the `Fit` so far, called after each row. If one returns True, the run ends.
+      checkpoints: where to save the run. If the folder holds checkpoints, the run resumes from the newest whole one.
+        It then warns if there is nothing left to do, or if that run was started with another loss, optimizer, learning
+        rate, initial state or first batch; all of these but the initial state are taken from this call. An optimizer
+        whose state has another structure is refused. Changes of later batches, `validate` and callbacks are not
+        noticed: put what matters into `settings` of the checkpoints.
+      sharding: how batches are split over the devices of a mesh, as in `data.prefetch`. None: JAX's default device.
+        Arrays of the state that are not on that mesh are copied to all its devices. What `shard_state` split stays
+        split. The carry is split as the batch is. If the mesh spans all processes of `jax.distributed`, each process
+        must make the same call of `fit`; see `docs/scaling.md`.
+      progress: whether to show progress on standard error: a bar, which needs tqdm, on a terminal; elsewhere, as in
+        logs and notebooks, at most one line every ten seconds.
 
     Raises:
-      NonFiniteError: a loss, gradient or update was not finite, which names step and batch. Of a step made with
-        `nonfinite="skip"` it warns instead, and goes on without that update.
-      ImportError: `progress` asks for a bar, and there is no tqdm.
-      BlockingIOError: another run trains or saves in the checkpoints' folder.
-      OSError: a checkpoint cannot be written, as where the disk is full; those before it stay.
-      TypeError, ValueError: an argument does not fit, the monitored number is not there, or the checkpoints are of
-        another run: other shapes, an optimizer of other parts, other batches to an epoch, another monitor, other
-        settings.
+      NonFiniteError: a loss, gradient or update was not finite; the error names the step and the batch. A step made
+        with `nonfinite="skip"` causes a warning instead, and the run continues without that update.
+      ImportError: `progress` needs a bar, and tqdm is not installed.
+      BlockingIOError: another run trains or saves in the folder of the checkpoints.
+      OSError: a checkpoint cannot be written, for example because the disk is full; earlier checkpoints are kept.
+      TypeError, ValueError: an argument does not fit; `validate` does not return the monitored number; or the
+        checkpoints are of another run, with other shapes, an optimizer state of another structure, another number of
+        batches per epoch, another monitor or other settings.
     """
     loader, checkpoints = as_loader(batches), checked(checkpoints)
     epochs = check.positive_int("epochs", epochs)
@@ -110,20 +112,20 @@ def fit(
     shown = shown_by(progress and processes.is_first)
     if not (callable(step) and check.takes(step, 2)):
         raise TypeError(
-            f"`step` must be what make_step returns, (state, batch) -> (state, report); got {check.short(step)}"
+            f"`step` must be a step from make_step, (state, batch) -> (state, report); got {check.short(step)}"
         )
     if not isinstance(state, TrainState):
-        raise TypeError(f"`state` must be what train.init returns; got {type(state).__name__}")
+        raise TypeError(f"`state` must be a state from train.init; got {type(state).__name__}")
     check.representable(state, "state")
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-        raise TypeError(f"`callbacks` must be a list of functions of the Fit so far; got {check.short(callbacks)}")
+        raise TypeError(f"`callbacks` must be a list of functions of a Fit; got {check.short(callbacks)}")
     if any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)):
         raise ValueError(
-            "`state` was given away to an earlier step; make another by train.init, or use what it returned"
+            "`state` was donated to an earlier step; use the state that this step returned, or call train.init again"
         )
     if not np.all(state.alive):
         raise ValueError(
-            "`state` has stopped at a step that was not finite; to go on with it, give "
+            "`state` was stopped by a step that was not finite; to continue with it, pass "
             "state._replace(alive=jnp.ones_like(state.alive))"
         )
 
@@ -145,7 +147,7 @@ def fit(
         if checkpoints or processes.together:
             made_of = check_alike(processes.all(lambda: _made_of(step, start, *first(), parts)))
         if checkpoints and run.position and processes.is_first:
-            tell(checkpoints, before, made_of, _ended(run, total, best, patience))
+            warn_of_changes(checkpoints, before, made_of, _ended(run, total, best, patience))
         seconds_before = run.history[-1]["seconds"] if run.history else 0.0
         settled_step = None
         started, watch, display = time.perf_counter(), Watch(len(loader)), shown(run.position, total)
@@ -178,14 +180,14 @@ def fit(
                 display.update(run.history[-1] if at_row else None)
         except NonFiniteError:
             raise
-        except Exception:  # whatever went wrong: a step before it that was not finite is told first
+        except Exception:  # an earlier step that was not finite is reported first, whatever was raised since
             watch.look(run.state)
             raise
         finally:
             display.close()
     if best is not None and run.history and run.best is None:
         warnings.warn(
-            f"{best.monitor!r} of `validate` was not finite in any row: none is the best, and the params are the last",
+            f"{best.monitor!r} of `validate` was not finite in any row; the returned params are those of the last step",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -193,20 +195,20 @@ def fit(
 
 
 def _best(validate, monitor, better, patience):
-    """By what params are the best; None without validation."""
+    """Returns the criterion for the best params, or None without validation."""
     if patience is not None:
         check.positive_int("patience", patience)
     if validate is not None and not (callable(validate) and check.takes(validate, 1)):
-        raise TypeError(f"`validate` must be a function such as train.evaluator returns; got {type(validate).__name__}")
+        raise TypeError(f"`validate` must be a function, as train.evaluator returns; got {type(validate).__name__}")
     if validate is None:
         if patience is not None or monitor != "loss" or better is not None:
-            raise ValueError("`patience`, `monitor` and `better` need `validate`, which gives the number")
+            raise ValueError("`patience`, `monitor` and `better` need `validate`, which returns the monitored number")
         return None
     return Best.by(monitor, better)
 
 
 def _ended(run, total, best, patience):
-    """Why nothing is left to do; None where something is."""
+    """Returns why the run has nothing left to do, or None if it has."""
     if run.stopped:
         return Ended("by a callback")
     if patience and run.history and len(run.history) - 1 - (best.of(run.history) or 0) >= patience:
@@ -221,12 +223,12 @@ def _add(sums, more):
 
 
 def _numbers(run, params, validate, best):
-    """What is in a row beside its place."""
+    """Returns the numbers of a row, except for step, epoch and seconds."""
     return numbers(run.sums) | _validated(params, validate, best)
 
 
 def _close_row(run, row, best):
-    """Adds a row to the history, and keeps the params if it is the best."""
+    """Returns the run with a new row; keeps the params if the row is the best."""
     run = run._replace(sums=None, history=[*run.history, row])
     if best is not None and best.of(run.history) == len(run.history) - 1:
         run = run._replace(best=jax.tree.map(jnp.copy, run.state.params))
@@ -234,7 +236,7 @@ def _close_row(run, row, best):
 
 
 def _stopped(callbacks, so_far):
-    """Whether a callback ends the run; all are called."""
+    """Returns whether a callback ends the run; calls all of them."""
     answers = [callback(so_far) for callback in callbacks]
     return any(map(_is_true, answers))
 
@@ -247,18 +249,20 @@ def _validated(params, validate, best):
         raise TypeError(f"`validate` must return a dict of numbers by name; got {type(given).__name__}")
     if best.monitor not in given:
         there = check.brief(", ".join(given))
-        raise ValueError(f"`monitor` must be a number that `validate` gives: {there}; got {check.short(best.monitor)}")
+        raise ValueError(
+            f"`monitor` must be a number that `validate` returns: {there}; got {check.short(best.monitor)}"
+        )
     return {f"validation/{name}": float(value) for name, value in given.items()}
 
 
 def _fitted(run):
-    """The fit so far; its params stay the caller's when a step takes the state's buffers."""
+    """Returns the fit so far. Params are copied where the next step would take their buffers."""
     params = jax.tree.map(jnp.copy, run.state.params) if run.best is None else run.best
     return Fit(run.state, params, run.history)
 
 
 def _sums_like(step, state, batch):
-    """Sums of nothing, to tell their shapes."""
+    """Returns the shapes of a step's sums, without running the step."""
     _, report = jax.eval_shape(step, state, batch)
     return no_sums(report)
 

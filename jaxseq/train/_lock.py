@@ -1,8 +1,8 @@
-"""One writer at a time in a folder, by a lock that the kernel releases when its process ends, however it ends.
+"""A lock that allows one writer at a time in a folder; it is released when its process ends, in whatever way.
 
-The lock is that of an open file (`flock`), which a killed process cannot leave behind. A forked child would inherit the
-file and hold the lock when its parent is gone, so it closes it. Where there are no such locks, on Windows and on some
-file systems of networks, nothing is locked.
+The lock belongs to an open file (`flock`), so a killed process cannot leave it behind. A forked child would inherit the
+file and hold the lock after its parent has ended, so the child closes it. Where such locks do not exist, on Windows and
+on some network file systems, nothing is locked.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ except ImportError:  # Windows
 
 _NAME = ".lock"
 _open: set[int] = set()
-"""The files of the locks that this process holds, or tries to."""
+"""The files whose locks this process holds or tries to get."""
 
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Holds the lock of `folder`, which is made where there is none.
+    """Holds the lock of `folder` in a `with` block; makes the folder if it does not exist.
 
     Raises:
-      BlockingIOError: another holds it.
+      BlockingIOError: another process or thread holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
@@ -41,18 +41,18 @@ def writing(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             _close(file)
             raise BlockingIOError(
-                f"another process writes to {folder}, or another thread of this one. Wait for its end, or give each "
+                f"another process writes to {folder}, or another thread of this one. Wait until it ends, or give each "
                 "a folder of its own."
             ) from None
-        except OSError:  # of a file system without locks
+        except OSError:  # a file system without locks
             break
         if _is_named(file, folder / _NAME):
             break
-        _close(file)  # the one that held it has ended, and taken the file away, between the two calls
+        _close(file)  # between open and flock, the previous holder has ended and removed the file
     try:
         yield
     finally:
-        if file in _open:  # not so in a forked child
+        if file in _open:  # False in a forked child
             with contextlib.suppress(OSError):
                 (folder / _NAME).unlink()
             _close(file)

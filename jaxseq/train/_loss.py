@@ -1,4 +1,4 @@
-"""The loss function, which is the user's: how it is called, and what it has to return."""
+"""The user's loss function: how it is called, and checks of what it returns."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ LossFn = Callable[..., tuple]
 
 
 def check_loss(loss_fn: LossFn) -> None:
-    """Raises unless `loss_fn` may be called as one."""
+    """Raises unless `loss_fn` takes the arguments of a loss function."""
     if not callable(loss_fn):
         raise TypeError(f"`loss_fn` must be (params, batch, key) -> (loss, aux); got {check.short(loss_fn)}")
     if not check.takes(loss_fn, 3) and not check.takes(loss_fn, 4):
@@ -25,20 +25,20 @@ def check_loss(loss_fn: LossFn) -> None:
 
 
 def check_arguments(loss_fn: LossFn, carry: Any) -> None:
-    """Raises where `loss_fn` takes a carry and there is none, or the other way round."""
+    """Raises if `loss_fn` takes a carry and `carry` is None, or the reverse."""
     if carry is None and not check.takes(loss_fn, 3) and check.takes(loss_fn, 4):
-        raise TypeError("`loss_fn` takes a carry; give `train.init`, or `train.evaluator`, one: carry=...")
+        raise TypeError("`loss_fn` takes a carry; pass `carry=` to `train.init`, or to `train.evaluator`")
     if carry is not None and not check.takes(loss_fn, 4) and check.takes(loss_fn, 3):
-        raise TypeError("`loss_fn` takes no carry; leave `carry` out, or take it as the fourth argument")
+        raise TypeError("`loss_fn` takes no carry; leave `carry` out, or make it the fourth argument of `loss_fn`")
 
 
 def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | None, carry: Any) -> tuple[Mean, Any, Any]:
-    """Calls `loss_fn` and returns its loss as a Mean, its aux and its carry; raises where they are no such things."""
+    """Calls `loss_fn`; returns its loss as a Mean, its aux and its carry after checking them."""
     check_arguments(loss_fn, carry)
     arguments, results = (4, "(loss, aux, carry)") if carry is not None else (3, "(loss, aux)")
     try:
         result = loss_fn(*(params, batch, key, carry)[:arguments])
-    except Exception as error:  # a user's function, whatever it raises: it is told where, and raised on
+    except Exception as error:  # whatever the user's function raises gets a note and is raised again
         if isinstance(error, KeyError) and isinstance(batch, Mapping) and error.args and error.args[0] not in batch:
             hint = " (data.batches makes it where `last` is pad)" if error.args[0] == "real" else ""
             there = check.short(", ".join(map(str, batch)))
@@ -48,7 +48,7 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
         raise
     if type(result) is not tuple or len(result) != arguments - 1:
         kind = f"a tuple of {len(result)}" if type(result) is tuple else type(result).__name__
-        raise TypeError(f"`loss_fn` must return {results}; got {kind}. An aux of nothing is {{}}.")
+        raise TypeError(f"`loss_fn` must return {results}; got {kind}. Without metrics, aux is {{}}.")
     loss, aux, *rest = result
     new_carry = rest[0] if rest else None
     _check_carry(new_carry, carry)
@@ -66,7 +66,7 @@ def apply_loss(loss_fn: LossFn, params: Params, batch: Any, key: jax.Array | Non
 
 
 def _check_carry(new, old):
-    """A carry of another shape would compile a program a step, and could not be stored."""
+    """Raises unless the carry keeps its shapes: others would recompile the step, and could not be stored."""
     if jax.tree.map(check.shaped, new) != jax.tree.map(check.shaped, old):
         raise ValueError(f"`loss_fn` must return a carry like the one it was given, {_shapes(old)}; got {_shapes(new)}")
 

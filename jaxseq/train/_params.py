@@ -1,4 +1,4 @@
-"""What params and carries may be: pytrees of arrays, and to be trained of real floats."""
+"""Checks of params and carries: pytrees of arrays; params that are trained must hold real floats."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from jaxseq.typing import Params
 
 
 def arrays(name: str, params: Params) -> list[tuple[str, Any]]:
-    """Returns the leaves of params, each an array or a Python number, by the name that an error gives it.
+    """Returns the leaves of params, arrays or Python numbers, each with the name that errors use for it.
 
     Raises:
       TypeError: a leaf is something else, or `params` is None.
@@ -27,14 +27,14 @@ def arrays(name: str, params: Params) -> list[tuple[str, Any]]:
 
 
 def numbers(name: str, tree: Any) -> list[tuple[str, Any]]:
-    """Returns the leaves of a tree as `arrays` does; raises unless they hold what JAX does: numbers, bools, keys."""
+    """Returns the leaves of a tree as `arrays` does; raises unless JAX can hold them: numbers, bools, random keys."""
     leaves = arrays(name, tree)
     for place, leaf in leaves:
         dtype = getattr(leaf, "dtype", None)
         if dtype is not None and not isinstance(leaf, jax.Array) and not _is_number(dtype):
             raise TypeError(f"`{place}` must be an array of numbers or bools; got {dtype}")
         if isinstance(leaf, int) and not -(2**31) <= leaf < 2**31:
-            raise ValueError(f"`{place}` must be an array; got an int that JAX cannot hold, {check.short(leaf)}")
+            raise ValueError(f"`{place}` must be an array; got an int that is too large for JAX, {check.short(leaf)}")
     return leaves
 
 
@@ -43,14 +43,14 @@ def _is_number(dtype):
 
 
 def trainable(name: str, params: Params) -> None:
-    """Raises unless `params` can go down a gradient.
+    """Raises unless gradient descent can train `params`.
 
-    JAX's gradient of a real loss by a complex number is the conjugate of the direction of steepest ascent, so that an
-    optimiser which does not conjugate it climbs.
+    For a complex number, JAX's gradient of a real loss is the conjugate of the direction of steepest ascent. An
+    optimizer that does not conjugate it would ascend, so complex params are refused.
 
     Raises:
-      TypeError: a leaf is not of real floats.
-      ValueError: there are none.
+      TypeError: a leaf does not hold real floats.
+      ValueError: there are no leaves.
     """
     leaves = arrays(name, params)
     if not leaves:
@@ -66,12 +66,13 @@ def trainable(name: str, params: Params) -> None:
 
 
 def patterns(name: str, where: Any) -> list[str]:
-    """Returns the patterns that `where` is; none of None, which stands for all matrices."""
+    """Returns `where` as a list of patterns; an empty list for None, which stands for all matrices."""
     if where is None:
         return []
     several = [where] if isinstance(where, str) else where
     if not isinstance(several, Sequence) or not several or not all(isinstance(pattern, str) for pattern in several):
         raise TypeError(
-            f'`{name}` must be a pattern such as "*w_h", several, or None for all matrices; got {check.short(where)}'
+            f'`{name}` must be a pattern such as "*w_h", a list of patterns, or None for all matrices; '
+            f"got {check.short(where)}"
         )
     return list(several)

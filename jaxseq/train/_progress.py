@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line now and then in a log or a notebook."""
+"""Display of progress: a bar on a terminal, lines in a log or notebook."""
 
 import contextlib
 import sys
@@ -9,11 +9,11 @@ from typing import Any
 from jaxseq.train._run import Row
 
 SECONDS = 10.0
-"""Between two lines, at least."""
+"""The least time between two lines."""
 
 
 def line(row: Row, total: int | None = None) -> str:
-    """A row of the history on one line.
+    """Returns a row of the history as one line of text.
 
     >>> line({"step": 20, "epoch": 2.0, "seconds": 3.21, "loss": 0.51234, "validation/loss": 0.6, "skipped": 0.0})
     'step 20, epoch 2, 3.2 s: loss 0.5123, validation/loss 0.6'
@@ -25,42 +25,42 @@ def line(row: Row, total: int | None = None) -> str:
 
 
 class Silent:
-    """Shows nothing."""
+    """No display; the interface of the other displays."""
 
     def update(self, row: Row | None) -> None:
-        """Tells that a step was made, and the row that it closed, if any."""
+        """Records that a step was made, and the row that it completed, if any."""
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves the screen to callbacks, which may print."""
+        """Clears the display while callbacks run, since they may print."""
         yield
 
     def close(self) -> None:
-        """Tells that the run is at its end."""
+        """Ends the display."""
 
 
 class Lines(Silent):
-    """Lines on standard error, `SECONDS` apart, and one of the last row."""
+    """Lines on standard error, at least `SECONDS` apart, and one for the last row."""
 
     def __init__(self, position: int, total: int):
         self._position, self._total = position, total
         self._began, self._start = position, time.monotonic()
-        self._last, self._row = self._start, None  # the row not yet told of
+        self._last, self._row = self._start, None  # the row that was not printed yet
 
     def update(self, row):
-        """Tells of the row, or of the steps where rows are long."""
+        """Prints the row, or the number of steps if rows are long."""
         self._position += 1
         if row is not None:
             self._row = row
         if time.monotonic() - self._last >= SECONDS:
-            self._tell()
+            self._print()
 
     def close(self):
-        """Tells of the last row."""
+        """Prints the last row."""
         if self._row is not None:
-            self._tell()
+            self._print()
 
-    def _tell(self):
+    def _print(self):
         self._last = time.monotonic()
         if self._row is None:
             rate = (self._position - self._began) / max(self._last - self._start, 1e-9)
@@ -71,14 +71,14 @@ class Lines(Silent):
 
 
 class Bar(Silent):
-    """A bar by tqdm."""
+    """A progress bar by tqdm."""
 
     def __init__(self, tqdm: Any, position: int, total: int):
         self._tqdm = tqdm
         self._bar = tqdm(total=total, initial=position, unit="step")
 
     def update(self, row):
-        """Moves the bar on."""
+        """Advances the bar."""
         self._bar.update()
         if row is not None:
             shown = [name for name in ("loss", "validation/loss") if name in row]
@@ -86,20 +86,20 @@ class Bar(Silent):
 
     @contextlib.contextmanager
     def paused(self):
-        """Takes the bar away while others print, and draws it again below."""
+        """Hides the bar while others print, and draws it again below."""
         with self._tqdm.external_write_mode():
             yield
 
     def close(self):
-        """Leaves the bar as it is."""
+        """Leaves the bar on the screen."""
         self._bar.close()
 
 
 def progress(wanted: bool) -> Any:
-    """Returns what shows a run, by its position and its total of steps.
+    """Returns the kind of display: a function of a run's position and its total of steps.
 
     Raises:
-      ImportError: a bar is to be drawn, and there is no tqdm.
+      ImportError: a bar is needed, and tqdm is not installed.
     """
     if not wanted or sys.stderr is None:
         return lambda position, total: Silent()

@@ -1,4 +1,4 @@
-"""What is told of many steps: their metrics, added up."""
+"""Sums of the reports of many steps, and the numbers made from them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from jaxseq.train.metrics._compute import is_metric
 
 
 class Count(NamedTuple):
-    """How often something was."""
+    """How often an event happened."""
 
     total: Any
 
@@ -25,14 +25,14 @@ class Count(NamedTuple):
 
 
 def sums(reports: Sequence[Report]) -> dict[str, Any]:
-    """The metrics of several steps, whose reports are on the host, in float64 and int64.
+    """Returns the metrics of several steps added up in float64 and int64; the reports must be on the host.
 
-    A step that was skipped counts as that only; an ensemble's members are added up.
+    A skipped step adds to the count of skipped steps only. An ensemble's members are added up too.
 
     Raises:
-      TypeError, ValueError: aux is no dict of metrics, scalars and such dicts, or takes a name of a row's own.
+      TypeError, ValueError: aux is not a (nested) dict of metrics and scalars, or uses a name that rows reserve.
     """
-    members = reports[0].loss.ndim  # one axis, or none
+    members = reports[0].loss.ndim  # 1 for an ensemble, else 0
     each = jax.tree.map(lambda *leaves: np.stack(leaves).reshape(-1, *leaves[0].shape[members:]), *reports)
     metrics = {
         "loss": Mean(each.loss * each.weight, each.weight),
@@ -43,38 +43,38 @@ def sums(reports: Sequence[Report]) -> dict[str, Any]:
 
 
 def no_sums(report: Any) -> dict[str, Any]:
-    """The sums of nothing, of the shapes that a report has; raises as `sums` does."""
+    """Returns sums of zero with the shapes of a report; raises as `sums` does."""
     return sums([jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), report)])
 
 
 def evaluation_sums(loss: Mean, aux: Any) -> dict[str, Any]:
-    """The metrics of one batch of an evaluation; raises as `sums` does."""
+    """Returns the metrics of one evaluation batch; raises as `sums` does."""
     return {"loss": loss, **_as_metrics(aux, 0, taken=("loss",))}
 
 
 def numbers(sums: Any) -> dict[str, float]:
-    """The numbers of metrics that were added up, the loss first."""
+    """Returns the numbers of summed metrics, the loss first."""
     rest = {name: metric for name, metric in sums.items() if name != "loss"}
     return compute({"loss": sums["loss"], **rest})
 
 
 def _total(leaf):
-    """The sum over the first axis, as wide as NumPy goes."""
+    """Returns the sum over the first axis, in NumPy's widest dtype of its kind."""
     return np.sum(leaf, axis=0, dtype=float if jnp.issubdtype(leaf.dtype, jnp.floating) else int)
 
 
 def _as_metrics(aux, axes, taken=()):
-    """A loss's aux as metrics, which add up; its leaves lead with so many axes of steps."""
+    """Returns a loss's aux as metrics, which can be added up; its leaves start with `axes` axes of steps."""
     if not isinstance(aux, dict):
-        raise TypeError(f"to be reported, aux must be a dict of metrics and scalars; got {type(aux).__name__}")
+        raise TypeError(f"`aux` must be a dict of metrics and scalars to be reported; got {type(aux).__name__}")
     for name in taken:
         if name in aux:
-            raise ValueError(f"aux must not name anything {name!r}, which is a row's own; choose another name")
+            raise ValueError(f"`aux` must not use the name {name!r}, which every row has; choose another name")
     return {name: _as_metric(name, value, axes) for name, value in aux.items()}
 
 
 def _as_metric(name, value, axes):
-    """A scalar becomes a mean over one, which is added up in float32 at least."""
+    """Returns a metric as it is, and a scalar as a mean over one step, which is added up in float32 at least."""
     if is_metric(value):
         return value
     if isinstance(value, dict):
@@ -82,7 +82,7 @@ def _as_metric(name, value, axes):
     value = value if hasattr(value, "dtype") else jnp.asarray(value)
     if value.ndim != axes:
         raise TypeError(
-            f"to be reported, aux[{name!r}] must be a metric or a scalar; got {value.dtype} {value.shape[axes:]}. "
+            f"`aux[{name!r}]` must be a metric or a scalar to be reported; got {value.dtype} {value.shape[axes:]}. "
             "Reduce it: metrics.mean(values, mask)."
         )
     ones: Any = jnp.ones_like(value, int) if axes == 0 else np.ones(value.shape, int)

@@ -1,8 +1,8 @@
-"""All that a run of `fit` is, between two steps, and how it is stored.
+"""The state of a `fit` run between two steps, and how it is stored and resumed.
 
 A checkpoint holds the `TrainState`, the best params so far, the sums since the last row, the history, and the number of
-steps made, which says where the data stands. The rest is a pure function of these, so a run that was killed and
-started again ends with the very bits of one that was not.
+steps made, which is also the position in the data. All else is a pure function of these. A run that was killed and
+started again therefore ends with exactly the bits of a run that was not killed.
 """
 
 import json
@@ -29,20 +29,20 @@ from jaxseq.typing import Params
 Row = dict[str, float]
 
 _FORMAT = 2
-"""Of what is stored; another one is refused."""
+"""The version of the stored format; other versions are refused."""
 
 
 class Checkpoints(NamedTuple):
     """Where and how often a run is saved.
 
     Attributes:
-      folder: of this run only. If it holds a checkpoint, the run resumes from it.
-      every: steps between checkpoints, besides the one at each row of the history; None: at rows only.
-      keep: how many are kept. One is enough for a run that may be killed; each more is for a disk that damages files.
-        A checkpoint holds the state, with Adam three times the params, and the best params where those are not the
-        last.
-      settings: what makes the run what it is and `fit` cannot see, such as the data: what JSON gives back as it was,
-        see `save`. A run with others is refused.
+      folder: a folder for this run only. If it holds a checkpoint, the run resumes from it.
+      every: steps between checkpoints; there is also one at each row of the history. None: at rows only.
+      keep: the number of checkpoints to keep. One is enough for a run that may be killed; more protect against a disk
+        that damages files. A checkpoint holds the state, which with Adam is three times the params, and the best params
+        if they are not the last.
+      settings: all that defines the run and that `fit` cannot see, such as the data. It must be a value that JSON reads
+        back as it was; see `save`. A run with other settings is refused.
     """
 
     folder: str | os.PathLike
@@ -52,7 +52,7 @@ class Checkpoints(NamedTuple):
 
 
 class Best(NamedTuple):
-    """By which number of `validate` params are the best."""
+    """The number of `validate` that decides which params are best."""
 
     monitor: str
     better: str
@@ -70,7 +70,7 @@ class Best(NamedTuple):
         return cls(monitor, better)
 
     def of(self, history: list[Row]) -> int | None:
-        """The place of the best row; None where no row is better than none: all are NaN, or infinitely bad."""
+        """Returns the index of the best row, or None if all rows are NaN or infinitely bad."""
         values = np.array([row[f"validation/{self.monitor}"] for row in history])
         values = values if self.better == "lower" else -values
         values = np.where(np.isnan(values), np.inf, values)
@@ -78,30 +78,30 @@ class Best(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """Why nothing is left to do, and what makes a run go on, as the end of a sentence."""
+    """Why a run has nothing left to do, and how to make it continue, both as ends of a sentence."""
 
     why: str
     remedy: str = ""
 
 
 class Run(NamedTuple):
-    """A run between two steps."""
+    """The state of a run between two steps."""
 
     state: TrainState
     best: Params
-    """Those of the best row; None without validation, or before there is one."""
+    """The params of the best row; None without validation, or before the first row."""
     sums: Any
-    """The metrics since the last row; None just after one."""
+    """The metrics since the last row; None right after a row."""
     history: list[Row]
-    """Never changed in place."""
+    """The rows; never changed in place."""
     position: int
-    """Steps made."""
+    """The number of steps made."""
     stopped: bool
-    """A callback said so."""
+    """Whether a callback has ended the run."""
 
 
 def checked(checkpoints: Checkpoints | None) -> Checkpoints | None:
-    """Returns checkpoints whose folder stays where it is; raises unless they are such."""
+    """Returns checked checkpoints with an absolute folder, which a change of the working directory cannot move."""
     if checkpoints is None:
         return None
     if not isinstance(checkpoints, Checkpoints):
@@ -121,7 +121,7 @@ def store(
     made_of: dict[str, str | None],
     processes: Processes,
 ) -> None:
-    """Saves the run under the number of its position, in a folder whose lock the first process holds."""
+    """Saves the run as the version of its position; the first process must hold the folder's lock."""
     is_last = run.best is not None and run.history[(best and best.of(run.history)) or 0]["step"] == run.position
     info = {
         "fit": _FORMAT,
@@ -147,13 +147,13 @@ def resume(
     best: Best | None,
     processes: Processes,
 ) -> tuple[Run, Any]:
-    """Returns the run as it was last stored, and its fingerprint; `run` itself and None where nothing was.
+    """Returns the run as last stored, and its fingerprint; without checkpoints, `run` itself and None.
 
     Raises:
-      TornError: there are checkpoints, and none is whole.
-      FileExistsError: a file that is none stands in their place.
-      ValueError: they are of a run with other shapes, epochs of another size, another notion of what is best, or other
-        settings; or they are none of a run, but of `save`.
+      TornError: there are checkpoints, but none is whole.
+      FileExistsError: a file that is not a checkpoint has the name of one.
+      ValueError: the checkpoints are of a run with other shapes, another number of batches per epoch, another monitor
+        or other settings; or they were written by `save`, not by `fit`.
     """
     there, info = processes.first(lambda: _found(Path(checkpoints.folder)))
     if not there:
@@ -161,8 +161,8 @@ def resume(
     settings = _settings(epoch_size, best, checkpoints.settings)
     if not isinstance(info, dict) or info.get("fit") != _FORMAT:
         raise ValueError(
-            f"{checkpoints.folder} holds what train.save stored, or another version of fit. Give the run a folder of "
-            "its own."
+            f"{checkpoints.folder} holds a version that train.save or another version of fit has stored. Give the run "
+            "a folder of its own."
         )
     pairs = [(name, info["settings"].get(name), settings.get(name)) for name in settings | info["settings"]]
     others = [f"{name}: {before} before, {now} now" for name, before, now in pairs if not _equal(before, now)]
@@ -175,49 +175,49 @@ def resume(
     try:
         tree = load(checkpoints.folder, like).tree
     except OtherTreeError as error:
-        raise ValueError(_otherwise(checkpoints.folder, error)) from None
+        raise ValueError(_mismatch(checkpoints.folder, error)) from None
     params = jax.tree.map(jnp.copy, tree["state"].params) if info["best"] == "last" else tree["best"]
     run = Run(tree["state"], params, tree["sums"], info["history"], info["position"], info["stopped"])
     return run, info["made of"]
 
 
 def _found(folder):
-    """Whether checkpoints are in the folder, and the info of the newest."""
+    """Returns whether the folder holds checkpoints, and the info of the newest one."""
     if others := foreign(folder):
-        raise FileExistsError(f"{folder / others[0]} has the name of a checkpoint and is none. Move it elsewhere.")
+        raise FileExistsError(f"{folder / others[0]} has the name of a checkpoint but is none. Move it elsewhere.")
     return (True, load_info(folder)) if versions(folder) else (False, None)
 
 
-def tell(checkpoints: Checkpoints, before: Any, made_of: dict[str, str | None], ended: Ended | None) -> None:
-    """Warns where a run that is gone on with was another, as far as that is seen, or had ended.
+def warn_of_changes(checkpoints: Checkpoints, before: Any, made_of: dict[str, str | None], ended: Ended | None) -> None:
+    """Warns if the run that resumes was started differently, as far as the fingerprint shows, or has ended.
 
     Args:
-      checkpoints: where it is stored.
-      before: its fingerprint.
-      made_of: that of the run which is asked for.
-      ended: why nothing is left to do; None: something is.
+      checkpoints: where the run is stored.
+      before: the stored fingerprint.
+      made_of: the fingerprint of this call.
+      ended: why nothing is left to do; None if there is.
     """
     run, own, others = f"the run in {checkpoints.folder}", "another run a folder of its own", differing(before, made_of)
-    begun = f"was begun with {', and with '.join(others)}"
+    begun = f"was started with {', and with '.join(others)}"
     if ended is not None:
         told = f"{run} has ended, {ended.why}: nothing is trained, and its result is returned."
         told = f"{told} It {begun}: give {own}." if others else f"{told} Give {own}{ended.remedy}."
     elif others:
         told = (
-            f"{run} {begun}. It goes on from where it stands, with the loss, optimizer, rate and batches of this call: "
-            f"give {own} if that is not meant."
+            f"{run} {begun}. It resumes from its checkpoint with the loss, optimizer, learning rate and batches of "
+            f"this call: give {own} if that is not intended."
         )
     else:
         return
     warnings.warn(told, RuntimeWarning, stacklevel=3)
 
 
-def _otherwise(folder, error):
-    """What is said where the arrays of a run do not fit the state that is to go on."""
+def _mismatch(folder, error):
+    """Returns the error message for stored arrays that do not fit the state of this run."""
     if all(name.startswith("['state'].opt_state") for name in error.names):
         return (
-            f"the run in {folder} was begun with another optimizer: its state has other parts. Give another run a "
-            "folder of its own, or start one from the params there: "
+            f"the run in {folder} was started with another optimizer: its state has another structure. Give another "
+            "run a folder of its own, or start one from the stored params: "
             'train.load(folder, params, part="state/params").tree'
         )
     listed = error.listed.replace("`like`", "this run")
@@ -225,12 +225,12 @@ def _otherwise(folder, error):
 
 
 def _equal(before, now):
-    """Whether settings are the same, NaN being NaN."""
+    """Returns whether settings are equal; NaN equals NaN."""
     return before == now or json.dumps(before, sort_keys=True) == json.dumps(now, sort_keys=True)
 
 
 def _settings(epoch_size, best, settings):
-    """What has to be the same when a run goes on, by name, as JSON gives it back."""
+    """Returns by name all that must be the same when a run resumes, as JSON reads it back."""
     own = {
         "batches an epoch": epoch_size,
         "monitor": None if best is None else best.monitor,

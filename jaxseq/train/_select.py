@@ -1,4 +1,4 @@
-"""Which stored leaves are read for which leaves of a tree: a part of what was saved, patterns and paths."""
+"""Which leaves of a stored tree are read, and which leaves of `like` are kept."""
 
 import ast
 import fnmatch
@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxseq import check
 
 _STEP = re.compile(r"""\.\w+|\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\]]*)\]""")
-"""A step of a path as `jax.tree_util.keystr` writes it."""
+"""One step of a path, as `jax.tree_util.keystr` writes it."""
 
 
 def part_of(part: str, version: Path, found: Iterable[str]) -> dict[str, str]:

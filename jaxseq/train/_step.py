@@ -1,15 +1,15 @@
 """One training step: loss, gradients, update.
 
-A `TrainState` is everything that a run carries from step to step, and `step` is a pure function of it and a batch:
+A `TrainState` is all that a run carries from step to step, and `step` is a pure function of it and a batch:
 
     key_t           = fold_in(key, t)
     loss, gradients = value_and_grad(loss_fn)(params, batch, key_t)
     updates, opt'   = optimizer.update(gradients, opt, params)
-    params'         = params + updates        where all of it is finite; else params, opt and carry stay
+    params'         = params + updates        if all is finite; otherwise params, opt and carry do not change
     t'              = t + 1
 
-What a loss hands from batch to batch without a gradient, the carry of a recurrent net over a long text, travels in the
-state too.
+The state also holds the carry that a loss hands from batch to batch without a gradient, such as the state of a
+recurrent net over a long text.
 """
 
 import functools
@@ -32,61 +32,61 @@ from jaxseq.typing import Params
 
 
 class TrainState(NamedTuple):
-    """What a run carries from step to step; of an ensemble, every leaf leads with the members."""
+    """All that a run carries from step to step; for an ensemble, every leaf has a leading axis of members."""
 
     params: Params
     opt_state: optax.OptState
     step: jax.Array
-    """int32 []: the steps taken, counting those that were skipped."""
+    """int32 []: the number of steps, including skipped ones."""
     key: jax.Array
-    """Of the whole run; step t draws from `fold_in(key, t)`."""
+    """The key of the whole run; step t uses `fold_in(key, t)`."""
     alive: jax.Array
-    """bool []: False from a step on that was not finite, under `nonfinite="stop"`; then nothing changes any more. An
-    ensemble's members stop together."""
+    """bool []: False after a step that was not finite, with `nonfinite="stop"`; from then on nothing changes. The
+    members of an ensemble stop together."""
     carry: Any = None
-    """What `loss_fn` hands from batch to batch; None: nothing."""
+    """What `loss_fn` hands from batch to batch; None if it has no carry."""
     split: Split | None = None
-    """How `shard_state` split params and opt_state over devices; None: it did not."""
+    """How `shard_state` split params and opt_state over devices; None if it did not."""
 
 
 class Report(NamedTuple):
-    """What a step tells about itself; of an ensemble, every leaf leads with the members."""
+    """The numbers that a step reports; for an ensemble, every leaf has a leading axis of members."""
 
     loss: jax.Array
-    """[]: the mean over the batch."""
+    """[]: the mean loss over the batch."""
     weight: jax.Array
-    """[]: what the batch counts in a mean over batches: the count of a loss given as a `Mean`, else 1."""
+    """[]: the weight of the batch in a mean over batches: the count of a loss that is a `Mean`, else 1."""
     aux: Any
     gradient_norm: jax.Array
-    """[]: the global norm, before the optimizer clips it."""
+    """[]: the global norm of the gradient, before the optimizer clips it."""
     finite: jax.Array
-    """bool []: loss, gradients, norm and new params were, the optimizer's state stayed so, and the carry had no NaN;
-    otherwise the state stayed."""
+    """bool []: whether loss, gradients, norm and new params were finite, the optimizer's state stayed finite, and the
+    carry had no NaN. If False, the state was not changed."""
     finite_leaves: jax.Array
-    """bool [leaves of params]: whose gradients were, or, where all were, whose new values."""
+    """bool [leaves of params]: which gradients were finite; or if all were, which new params were."""
     step: jax.Array
-    """int32 []: the step's number, from 0."""
+    """int32 []: the number of the step, from 0."""
     finite_optimizer: jax.Array
-    """bool []: no number in the optimizer's state became NaN, or infinite where it was not."""
+    """bool []: no number in the optimizer's state became NaN, and no finite number became infinite."""
     finite_carry: jax.Array
     """bool []: the carry had no NaN."""
 
 
 def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array, *, carry: Any = None) -> TrainState:
-    """The state before the first step. What is given is copied, because steps give its buffers away.
+    """Returns the state before the first step; it holds copies, because steps donate its buffers.
 
     For an ensemble, vmap it over keys: `jax.jit(jax.vmap(lambda key: init(make_params(key), optimizer, key)))(keys)`.
 
     Args:
       params: any pytree of arrays: a NamedTuple, a tuple of them, an `nnx.State` from `nnx.split(model, nnx.Param)`.
-      optimizer: of optax.
+      optimizer: an optax transformation.
       key: a `jax.random.key`.
-      carry: a pytree of arrays that `loss_fn` takes as its fourth argument and returns, of the same shapes, as its
-        third result; no gradient goes through it from one step to the one before. None: `loss_fn` has neither.
+      carry: a pytree of arrays that `loss_fn` takes as its fourth argument, and returns with the same shapes as its
+        third result. No gradient flows through it from step to step. None: `loss_fn` has no carry.
 
     Raises:
-      TypeError: a leaf of params is not of real floats, the optimizer is none of optax, or the key is not one.
-      ValueError: there are no params.
+      TypeError: a leaf of params does not hold real floats, or `optimizer` or `key` has the wrong type.
+      ValueError: `params` has no leaves.
     """
     _check_optimizer(optimizer)
     trainable("params", params)
@@ -97,7 +97,7 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
     with allowed():
         opt_state = optimizer.init(params)
     state = TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, jnp.array(True), carry)
-    # With a dtype of their own, also those of Python's numbers: else the second step, of other types, compiles anew.
+    # Every leaf gets a dtype of its own: Python numbers are weakly typed, and the second step would be compiled again.
     return jax.tree.map(lambda leaf: jnp.array(leaf, jnp.asarray(leaf).dtype, copy=True), state)
 
 
@@ -109,32 +109,31 @@ def make_step(
     nonfinite: Literal["stop", "skip"] = "stop",
     ensemble: bool = False,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Report]]:
-    """A jitted training step `(state, batch) -> (state, report)`.
+    """Returns a jitted training step `(state, batch) -> (state, report)`.
 
-    The state's buffers are given away (donated, in JAX's word), and the new state takes their place in memory: use the
-    state that is returned. Of the one that was passed JAX says that "Array has been deleted". A step whose loss,
-    gradients or new params are not finite changes nothing but the step's number, and says so in `report.finite`; look
-    at it, or leave that to `fit`, which raises or warns.
+    The step donates the state's buffers to the new state, so use only the state that it returns; JAX raises "Array has
+    been deleted" for the old one. If the loss, the gradients or the new params are not finite, the step changes only
+    its own number, and sets `report.finite` to False. Check that flag, or use `fit`, which raises or warns.
 
     Args:
       loss_fn: `(params, batch, key) -> (loss, aux)`. The loss is a scalar, or a `metrics.Mean`, whose total and count
-        make the mean exact over batches of different size. aux is any pytree for a loop of your own; `fit` reports it,
-        and takes a dict of metrics, scalars and such dicts alone. The key is None in evaluation.
-      optimizer: of optax, the one that `init` was given. It gets the loss as `value`, for those that look at it; line
-        searches, which call the loss themselves, are not supported.
-      accumulate: n > 1 takes batches whose leaves are `[n, ...]`, n microbatches of equal shape, and makes one update
-        of them: the gradient of their mean, weighted by count where the loss is a `Mean`. Metrics in aux are
-        added, scalars averaged, other leaves stacked `[n, ...]`.
-      nonfinite: what follows a step that was not finite. "stop": nothing changes any more, `state.alive` is False;
-        "skip": the steps after it are made.
-      ensemble: steps all members at once, by `jax.vmap` over the state; they see the same batch, each with its own
-        key.
+        make the mean exact over batches of different size. aux may be any pytree if you write the loop; `fit` accepts a
+        (nested) dict of metrics and scalars. The key is None in evaluation.
+      optimizer: the optax transformation that `init` was given. It gets the loss as `value`. Line searches, which call
+        the loss themselves, are not supported.
+      accumulate: n > 1 takes batches with leaves `[n, ...]`, n microbatches of equal shape, and makes one update from
+        the gradient of their mean. If the loss is a `Mean`, the mean is weighted by its counts. Metrics in aux are
+        added up, scalars are averaged, and other leaves are stacked `[n, ...]`.
+      nonfinite: what happens after a step that was not finite. "stop": nothing changes any more, and `state.alive` is
+        False. "skip": the following steps are made.
+      ensemble: whether the state has a leading axis of members, over which the step is mapped by `jax.vmap`. All
+        members get the same batch, each with its own key.
 
     Raises:
-      TypeError: the optimizer is none of optax; the loss is neither a floating scalar nor a Mean, or not given together
-        with an aux; `loss_fn` takes a carry and the state has none, or the other way round.
-      ValueError: a batch's leaf does not lead with `accumulate`, the carry changes its shape, or the state is another
-        optimizer's.
+      TypeError: `optimizer` is not of optax; the loss is neither a floating scalar nor a Mean; `loss_fn` returns no
+        aux; or `loss_fn` takes a carry and the state has none, or the reverse.
+      ValueError: a leaf of the batch does not have `accumulate` as its first axis, the carry changes its shape, or the
+        state is of another optimizer.
     """
     accumulate = check.positive_int("accumulate", accumulate)
     check.one_of("nonfinite", nonfinite, ("stop", "skip"))
@@ -197,7 +196,7 @@ def make_step(
         return TrainState(params, opt_state, step, state.key, alive, carry, state.split), report
 
     def together(finite):
-        """Whether all members are finite: an ensemble stops as one."""
+        """Returns whether all members are finite, since an ensemble stops as one."""
         return jax.lax.pmin(finite.astype(int), "members") == 1 if ensemble else finite
 
     members = functools.partial(jax.vmap, in_axes=(0, None), axis_name="members")
@@ -208,7 +207,7 @@ def _check_microbatches(batches, accumulate):
     for path, leaf in jax.tree_util.tree_leaves_with_path(batches):
         if jnp.shape(leaf)[:1] != (accumulate,):
             raise ValueError(
-                f"`batch{jax.tree_util.keystr(path)}` must lead with accumulate = {accumulate} microbatches; "
+                f"`batch{jax.tree_util.keystr(path)}` must be [accumulate, B, ...] with accumulate = {accumulate}; "
                 f"got {jnp.shape(leaf)}. Reshape [{accumulate} * B, ...] to [{accumulate}, B, ...]."
             )
 
@@ -228,12 +227,12 @@ def _finite_leaves(tree):
 
 
 def _has_nan(tree):
-    """Infinities are let pass: the carry of a running maximum starts from one."""
+    """Returns whether a tree has NaN. Infinity is allowed: the carry of a running maximum starts from one."""
     return _any([jnp.isnan(leaf) for leaf in _floats(tree)])
 
 
 def _stays_finite(new, old):
-    """Infinities that were there are let pass: the best loss so far starts from one."""
+    """Returns whether no leaf became NaN or infinite. Infinity may stay: the best loss so far starts from one."""
     spoilt = [
         jnp.isnan(leaf) | (jnp.isinf(leaf) & jnp.isfinite(before))
         for leaf, before in zip(_floats(new), _floats(old), strict=True)
@@ -250,7 +249,7 @@ def _any(flags):
 
 
 def _check_optimizer(optimizer):
-    """By its functions: `optax.MultiSteps` is no GradientTransformation."""
+    """Raises unless `optimizer` has init and update; `optax.MultiSteps` is no instance of GradientTransformation."""
     if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
         hint = " Call it: optax.adam(1e-3)." if callable(optimizer) else ""
         raise TypeError(f"`optimizer` must be an optax.GradientTransformation; got {check.short(optimizer)}.{hint}")
@@ -261,7 +260,7 @@ def _check_optimizer_state(optimizer, state):
         expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
     if jax.tree.structure(state.opt_state) != expected:
         raise ValueError(
-            f"`state` must be of the step's own optimizer, {check.brief(expected)}; "
+            f"`state` must have the optimizer state of this step's optimizer, {check.brief(expected)}; "
             f"got {check.brief(jax.tree.structure(state.opt_state))}. "
-            "Give train.init and make_step the same."
+            "Give train.init and make_step the same optimizer."
         )

@@ -1,4 +1,4 @@
-"""The reports of a run's steps: each looked at while the next step is computed, and added up in chunks."""
+"""Checks and sums of a run's reports: each report is checked while the next step is computed."""
 
 import warnings
 from typing import Any
@@ -11,21 +11,21 @@ from jaxseq.train._report import no_sums, sums
 from jaxseq.train._step import Report, TrainState
 
 CHUNK = 64
-"""Reports that are added up at once."""
+"""The number of reports that are added up at once."""
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss, gradient or update was not finite, and was not made.
+    """A loss, gradient or update was not finite, and the update was not made.
 
-    To go on with other batches, give `state._replace(alive=jnp.ones_like(state.alive))`.
+    To continue with other batches, use `state._replace(alive=jnp.ones_like(state.alive))`.
 
     Attributes:
-      step: the number of the step, from 0, as `state.step` counts.
-      epoch: its epoch, from 0.
+      step: the number of the step, from 0, as in `state.step`.
+      epoch: the number of the epoch, from 0.
       index: the number of the batch in the epoch, from 0.
-      batch: the batch itself.
-      state: the `TrainState` before it, but for the step's number and `alive`.
-      report: the step's `Report`.
+      batch: the batch.
+      state: the `TrainState` before the step, except for its step number and `alive`.
+      report: the `Report` of the step.
     """
 
     def __init__(self, message: str, step: int, epoch: int, index: int, batch: Any, state: TrainState, report: Report):
@@ -35,9 +35,9 @@ class NonFiniteError(FloatingPointError):
 
 
 class Watch:
-    """What the steps told since it was last taken.
+    """Collects the reports of steps, and checks that they are finite.
 
-    A step that stops the run leaves the state dead, so that the one after it, under way by then, changes nothing.
+    A step that stops the run sets `alive` to False, so that the next step, which has already started, changes nothing.
     """
 
     def __init__(self, epoch_size: int):
@@ -45,14 +45,14 @@ class Watch:
         self._unseen = None
         self._reportable = False
         self._seen = []
-        self._told = set()  # the names in aux that were NaN
+        self._warned = set()  # the names in aux for which a warning about NaN was given
 
     def add(self, position: int, batch: Any, report: Report, state: TrainState) -> None:
-        """Takes the report of the step just started, and looks at that of the one before.
+        """Takes the report of the step that has just started, and checks the report of the step before.
 
         Raises:
-          NonFiniteError: that one was not finite, and the run has stopped; if it goes on, a warning is given.
-          TypeError, ValueError: this is the first one, and no row can tell its aux.
+          NonFiniteError: the step before was not finite, and the run has stopped. If the run continues, it warns.
+          TypeError, ValueError: this is the first report, and its aux cannot be put into a row.
         """
         before, self._unseen = self._unseen, (position, batch, report)
         if not self._reportable:
@@ -61,19 +61,19 @@ class Watch:
         self._look(before, state)
 
     def look(self, state: TrainState) -> None:
-        """Looks at the last step, once it is there; raises as `add` does."""
+        """Waits for the last step and checks its report; raises as `add` does."""
         last, self._unseen = self._unseen, None
         self._look(last, state)
 
     def take(self, state: TrainState) -> dict[str, Any]:
-        """Returns the sums over all steps since the last time; raises as `add` does."""
+        """Returns the sums over all steps since the last call; raises as `add` does."""
         self.look(state)
         seen, self._seen = self._seen, []
         return sums(seen)
 
     @property
     def full(self) -> bool:
-        """Whether it is time to take."""
+        """Whether there are enough reports to call `take`."""
         return len(self._seen) >= CHUNK
 
     def _look(self, made, state):
@@ -85,26 +85,26 @@ class Watch:
         number, (epoch, index) = int(np.max(report.step)), divmod(position, self._epoch_size)
         place = f"at step {number} (epoch {epoch}, batch {index})"
         if np.all(report.finite):
-            if spoilt := _nan(report.aux) - self._told:
-                self._told |= spoilt
+            if spoilt := _nan(report.aux) - self._warned:
+                self._warned |= spoilt
                 named = ", ".join(sorted(spoilt))
                 warnings.warn(f"NaN {place} in {named}. The update was made.", RuntimeWarning, stacklevel=4)
             return
         message = f"not finite {place}: {_faults(state.params, report)}"
         if not np.all(state.alive):
             raise NonFiniteError(message, number, epoch, index, batch, state, report)
-        warnings.warn(f"{message}. The update was left out.", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"{message}. The update was skipped.", RuntimeWarning, stacklevel=4)
 
 
 def _nan(aux):
-    """The names of what is NaN in aux; the sums of a metric over nothing are not, though their mean is."""
+    """Returns the names of NaN leaves in aux. A metric over no steps has finite sums, though its mean is NaN."""
     leaves = jax.tree_util.tree_leaves_with_path(aux)
     floats = [(path, leaf) for path, leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return {f"aux{jax.tree_util.keystr(path)}" for path, leaf in floats if np.any(np.isnan(leaf))}
 
 
 def _faults(params, report):
-    """What was not finite, each by name: gradients, or where all of them were, what became of them."""
+    """Returns in words what was not finite: gradients by name; or if all were finite, the new params and states."""
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     finite = np.asarray(report.finite_leaves).reshape(-1, len(paths)).T
     faulty = [f"params{path}" for path, fine in zip(paths, finite, strict=True) if not fine.all()]

@@ -1,4 +1,4 @@
-"""A version of a stored tree, written by one process or by several together: whole, or not at all."""
+"""Writing of one version of a stored tree, by one process or by several; a version is written whole or not at all."""
 
 import contextlib
 import errno
@@ -22,9 +22,9 @@ from jaxseq.train._versions import checksums, damage, drop, foreign, set_aside, 
 def write(
     folder: Path, arrays: dict[str, Any], texts: dict[str, str], *, number: int | None, keep: int, processes: Processes
 ) -> None:
-    """Does what `train.save` says, of arrays and texts by name, in a folder whose lock the first process holds.
+    """Stores a tree for `train.save`, as `_store.as_stored` returns it; the first process must hold the folder's lock.
 
-    All processes write their parts of the arrays; the first does the rest.
+    All processes write their parts of the arrays. The first process does the rest.
     """
     number, new = processes.first(lambda: _begin(folder, number))
     try:
@@ -33,14 +33,14 @@ def write(
                 processes.first((new / "arrays").mkdir)
                 processes.all(lambda: _write_arrays(new, arrays, processes))
             processes.first(lambda: _finish(folder, number, new, texts, bool(arrays), keep))
-    except Exception:  # whatever orbax raises of a file that cannot be written
+    except Exception:  # any exception of orbax for a file that cannot be written
         if processes.is_first:
             shutil.rmtree(new, ignore_errors=True)
         raise
 
 
 def _begin(folder, number):
-    """The version's number, and a new folder for it."""
+    """Returns the number of the new version, and a new folder for it."""
     found = versions(folder)
     if number is None:
         taken, number = foreign(folder), max(found, default=-1) + 1
@@ -48,12 +48,12 @@ def _begin(folder, number):
             number += 1
     for n in found:
         if n > number and damage(found[n]) is None:
-            raise ValueError(f"`number` must not be below that of the newest version, {n}; got {number}")
+            raise ValueError(f"`number` must be at least that of the newest version, {n}; got {number}")
     version = version_at(folder, number)
     if version.name in foreign(folder):
-        raise FileExistsError(f"{version} is in the way: it is no version that was saved here. Move it elsewhere.")
+        raise FileExistsError(f"{version} has the name of a version but was not saved here. Move it elsewhere.")
     drop(folder, unfinished=True)
-    # a name of its own: threads of a save that was interrupted may still write to theirs
+    # a unique name, because threads of an interrupted save may still write to their folder
     new = folder / f".new-{uuid.uuid4().hex}"
     with _named_errors(folder, number):
         new.mkdir()
@@ -61,11 +61,11 @@ def _begin(folder, number):
 
 
 def _write_arrays(new, arrays, processes):
-    if jax.process_count() > 1:  # where orbax takes no array of JAX's that is of one process
+    if jax.process_count() > 1:  # orbax then refuses JAX arrays that only one process holds
         if not processes.together and jax.process_index():
             raise ValueError(
-                f"what one process holds alone is saved by process 0, and this is process {jax.process_index()}. Call "
-                "save there, or in all of them with arrays on a mesh of all."
+                f"process 0 saves arrays that only one process holds, and this is process {jax.process_index()}. "
+                "Call save there, or in all processes with arrays on a mesh of all."
             )
         local = lambda leaf: isinstance(leaf, jax.Array) and leaf.is_fully_addressable
         arrays = {name: np.asarray(leaf) if local(leaf) else leaf for name, leaf in arrays.items()}
@@ -74,7 +74,7 @@ def _write_arrays(new, arrays, processes):
 
 
 def _finish(folder, number, new, texts, with_arrays, keep):
-    """Makes the version whole, puts it in its place, and drops those that are not to be kept."""
+    """Completes the version, moves it into its place, and removes versions that are not to be kept."""
     if with_arrays:
         with contextlib.closing(orbax(ALONE)) as handler:
             handler.finalize(epath.Path(new / "arrays"))
@@ -91,7 +91,7 @@ def _finish(folder, number, new, texts, with_arrays, keep):
 
 
 def orbax(processes: Processes) -> ocp.PyTreeCheckpointHandler:
-    """Returns what writes and reads arrays; it waits for no other process, since `Processes` does."""
+    """Returns orbax's handler that writes and reads arrays; `Processes` does the waiting for other processes."""
     if processes.together:
         return ocp.PyTreeCheckpointHandler()
     alone = jax.process_index()
@@ -101,19 +101,19 @@ def orbax(processes: Processes) -> ocp.PyTreeCheckpointHandler:
 
 @contextlib.contextmanager
 def _named_errors(folder, number):
-    """Raises what the operating system said of a version that could not be written."""
+    """Raises the operating system's error, with its text, for a version that could not be written."""
     try:
         yield
     except Exception as error:
         if (code := _os_error(error)) is None:
             raise
         hint = " Free some space." if code in (errno.ENOSPC, errno.EDQUOT) else ""
-        message = f"{os.strerror(code)}: version {number} could not be saved; what was saved before is as it was.{hint}"
+        message = f"{os.strerror(code)}: version {number} could not be saved; earlier versions are not changed.{hint}"
         raise OSError(code, message, str(folder)) from error
 
 
 def _os_error(error):
-    """The number of the operating system's error behind one, of which orbax has the text of tensorstore; or None."""
+    """Returns the operating system's error number behind `error`, or None; orbax gives tensorstore's text only."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
             return error.errno

@@ -1,12 +1,13 @@
-"""Low-rank adaptation, LoRA (Hu et al. 2021): fine-tunes a matrix by a product of two thin ones, itself held fixed.
+"""Low-rank adaptation, LoRA (Hu et al. 2021): fine-tunes a fixed matrix by adding a product of two thin ones.
 
     Ŵ = W + scale · a b          W [in, out]     a [in, r] ~ N(0, 1 / in)     b [r, out] = 0
 
-The adapters are a pytree apart from the params, and `apply` gives params back. So any cell or model runs adapted, the
-gradient by the adapters alone trains them, and the params that `apply` gives last are the merged ones to deploy.
+The adapters are a pytree of their own, and `apply` combines them with the params. Any cell or model can therefore be
+adapted: train the adapters by their gradient, and deploy the merged params that `apply` returns.
 
-Recurrent weights stand here with their gates side by side, `[H, 4H]` in an LSTM, and the rank is that of the whole: the
-gates share a, so r directions of h, and each has its own H columns of b: r (H + 4H) numbers in place of H · 4H.
+Recurrent weights hold their gates side by side, `[H, 4H]` in an LSTM, and the rank is that of the whole matrix. The
+gates share a, hence r directions of h, and each gate has its own H columns of b. There are r (H + 4H) numbers instead
+of H · 4H.
 """
 
 import math
@@ -24,26 +25,26 @@ from jaxseq.typing import Params
 
 
 class Adapter(NamedTuple):
-    """The change a b of one matrix [in, out]: `a [in, r]`, `b [r, out]`."""
+    """The update a b of one matrix [in, out]: `a [in, r]`, `b [r, out]`."""
 
     a: jax.Array
     b: jax.Array
 
 
 def init(key: jax.Array, params: Params, rank: int, *, where: str | Sequence[str] | None = None) -> Any:
-    """Returns the adapters of `params`: an `Adapter` in place of each adapted matrix, None of other leaves.
+    """Returns new adapters for `params`: an `Adapter` in place of each adapted matrix, None for other leaves.
 
-    At the start b is zero, so that the adapted params are `params`.
+    Initially b is zero, so that the adapted params equal `params`.
 
     Args:
-      key: draws a.
+      key: the random key for a.
       params: a pytree of arrays; adapters have the dtypes of their matrices.
-      rank: r.
-      where: a pattern of paths, or several, see `groups.by_path`; None: every matrix.
+      rank: r, a positive int.
+      where: a pattern of paths, or a list of them, as in `groups.by_path`. None: every matrix.
 
     Raises:
-      TypeError, ValueError: `rank` is not a positive int or exceeds a side of a matrix; `where` selects what is not a
-        matrix, or there is none.
+      TypeError, ValueError: `rank` is not a positive int or exceeds a side of a matrix; `where` selects a leaf that is
+        not a matrix; or there are no matrices.
 
     >>> params = jaxseq.lstm(8).init(jax.random.key(0), 5)
     >>> adapters = init(jax.random.key(1), params, 2, where="w_h")
@@ -54,7 +55,7 @@ def init(key: jax.Array, params: Params, rank: int, *, where: str | Sequence[str
     check.given_key(key)
     chosen = matrices(params, where)
     if not any(jax.tree.leaves(chosen)):
-        raise ValueError("`params` must have a floating matrix to adapt; got none")
+        raise ValueError("`params` must hold a floating matrix to adapt; got none")
     keys = iter(jax.random.split(key, sum(jax.tree.leaves(chosen))))
 
     def adapter(w, adapted):
@@ -75,12 +76,12 @@ def apply(params: Params, adapters: Any, *, scale: float = 1.0) -> Params:
     """Returns `params` with W + scale · a b in place of each matrix that has an adapter, in the dtype of W.
 
     Args:
-      params: those that `init` was given.
-      adapters: what `init` returned, or trained.
-      scale: a finite number, the paper's α / r, or a scalar array.
+      params: the params that `init` was given.
+      adapters: what `init` returned, or the same after training.
+      scale: a finite number or a scalar array; the paper's α / r.
 
     Raises:
-      TypeError, ValueError: `adapters` are not those of `params`; `scale` is none.
+      TypeError, ValueError: `adapters` does not belong to `params`, or `scale` is not one finite number.
 
     >>> params = jaxseq.lstm(8).init(jax.random.key(0), 5)
     >>> adapters = init(jax.random.key(1), params, 2)
@@ -97,9 +98,9 @@ def apply(params: Params, adapters: Any, *, scale: float = 1.0) -> Params:
     try:
         if not all(leaf is None or isinstance(leaf, Adapter) for leaf in leaves):
             raise ValueError("no adapters")
-        ws = structure.flatten_up_to(params)  # where a quantised one is a tree of its own
+        ws = structure.flatten_up_to(params)  # a quantised matrix is a tree, not a leaf
     except ValueError:
-        message = "`adapters` must be what init gave for `params`, an Adapter or None in place of each leaf"
+        message = "`adapters` must be what init returned for `params`, an Adapter or None in place of each leaf"
         raise ValueError(message) from None
 
     def adapted(adapter, w):
@@ -108,12 +109,12 @@ def apply(params: Params, adapters: Any, *, scale: float = 1.0) -> Params:
         shape = (adapter.a.shape[0], adapter.b.shape[1])
         if getattr(w, "shape", None) != shape:
             raise ValueError(
-                f"`params` must have a matrix {shape} where that is its adapter's shape; got "
+                f"`params` must have a matrix {shape} for each adapter of that shape; got "
                 f"{getattr(w, 'shape', type(w).__name__)}. Are the adapters another model's, or the params quantised?"
             )
         for name, x in (("params", w), ("adapters", adapter.a), ("adapters", adapter.b)):
             if not jnp.issubdtype(x.dtype, jnp.floating):
-                raise TypeError(f"`{name}` must be floating where a matrix is adapted; got {check.shaped(x)}")
+                raise TypeError(f"`{name}` must be floating to adapt a matrix; got {check.shaped(x)}")
         return (w + scale * (adapter.a @ adapter.b)).astype(w.dtype)
 
     return structure.unflatten(map(adapted, leaves, ws))

@@ -1,8 +1,8 @@
-"""What `fit` may call after each row of its history: functions of the `Fit` so far.
+"""Callbacks for `fit`: functions of the `Fit` so far, called after each row of its history.
 
-A callback of one's own is any such function; one that returns True ends the run. Where several processes train
-together, each calls it, so that it may compute with the params, and the answer of the first one counts. Those here
-write in the first process alone.
+You can write your own; a callback that returns True ends the run. If several processes train together, each calls it,
+so that it may compute with the params, and the result in the first process counts. The callbacks here write in the
+first process only.
 """
 
 import csv as _csv
@@ -18,10 +18,10 @@ from jaxseq.train._progress import line
 
 
 def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
-    """Writes the history to a CSV file, a line a row.
+    """Returns a callback that writes the history to a CSV file, one line per row.
 
-    The file is replaced in one stroke and always holds the whole history, so that it has no line twice after a run was
-    resumed. A row without some number leaves its field empty.
+    The file is replaced in one step and always holds the whole history, so that no line is repeated after a resume. A
+    number that a row does not have is an empty field.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be a path; got {check.short(path)}")
@@ -43,10 +43,10 @@ def csv(path: str | os.PathLike) -> Callable[[Fit], None]:
 
 
 def printing(file: TextIO | None = None) -> Callable[[Fit], None]:
-    """Prints each row's numbers on a line, to a log or a notebook; a bar of `fit(progress=True)` makes room for it.
+    """Returns a callback that prints the numbers of each row on one line; a progress bar of `fit` is not disturbed.
 
     Args:
-      file: where to, such as an open file; None: standard output.
+      file: an open file to print to. None: standard output.
     """
     if file is not None and not hasattr(file, "write"):
         raise TypeError(f"`file` must be an open file or None; got {check.short(file)}")
@@ -59,11 +59,11 @@ def printing(file: TextIO | None = None) -> Callable[[Fit], None]:
 
 
 def tensorboard(writer: Any) -> Callable[[Fit], None]:
-    """Writes each row's numbers as scalars for TensorBoard.
+    """Returns a callback that writes the numbers of each row as scalars for TensorBoard.
 
     Args:
-      writer: a `tensorboardX.SummaryWriter(folder)` (`pip install 'jaxseq[logging]'`), or any with its `add_scalar`; it
-        is the caller's to close, best by `with`.
+      writer: a `tensorboardX.SummaryWriter(folder)` (`pip install 'jaxseq[logging]'`), or any object with its
+        `add_scalar`. Close it after training, or use it in a `with` statement.
     """
     if not callable(getattr(writer, "add_scalar", None)):
         raise TypeError(f"`writer` must have add_scalar, as SummaryWriter(folder) has; got {check.short(writer)}")

@@ -1,15 +1,15 @@
-"""Smaller models after training: int8 weights, and weights of which most are zero.
+"""Compression of models after training: int8 weights (quantisation), and weights that are mostly zero (pruning).
 
 Quantisation is symmetric:
 
     s = max |w| / 127          q = round(w / s), int8          ŵ = s q          |w − ŵ| ≤ s / 2
 
-One scale serves a column of a matrix: y_j = Σ_i x_i w_ij keeps it outside its sum, and the large weights of one output
-feature do not coarsen those of another. An embedding table `[V, D]` gives out rows, so it takes a scale a row: a token
-keeps its own range; and where the table, transposed, is the output's matrix too, its rows are the columns there.
+There is one scale per column of a matrix: in y_j = Σ_i x_i w_ij it stays outside the sum, and large weights of one
+output feature do not coarsen those of another. An embedding table `[V, D]` is read by rows, so it takes one scale per
+row: each token keeps its own range. If its transpose is also the output matrix, the rows are the columns there.
 
-Pruning is by magnitude (Han et al. 2015): the smallest weights become zero. Fine-tuning after it regains much;
-`keep_zeros` at the end of the optimiser's chain keeps them zero.
+Pruning is by magnitude (Han et al. 2015): the smallest weights become zero. Fine-tuning afterwards recovers most of the
+loss. `keep_zeros` at the end of the optimizer's chain keeps the zeros.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from jaxseq.typing import Params
 
 
 class Quantized(NamedTuple):
-    """A matrix in int8: `values [in, out]`, `scale [1, out]` or `[in, 1]` in the dtype that the matrix had."""
+    """A matrix in int8: `values [in, out]`, and `scale`, `[1, out]` or `[in, 1]`, in the original dtype."""
 
     values: jax.Array
     scale: jax.Array
@@ -37,20 +37,20 @@ class Quantized(NamedTuple):
 def quantize(
     params: Params, *, where: str | Sequence[str] | None = None, rows: str | Sequence[str] | None = None
 ) -> Params:
-    """Returns `params` with each selected matrix as `Quantized`; other leaves stay.
+    """Returns `params` with each selected matrix as a `Quantized`; other leaves do not change.
 
-    The result is a pytree of arrays, to be saved and handed to jitted functions as any other. A scale below the normal
-    floats counts as zero. Call it outside jit: it looks at values.
+    The result is a pytree of arrays that can be saved and passed to jitted functions. A scale below the smallest normal
+    float counts as zero. Call this outside jit, because it reads values.
 
     Args:
       params: a pytree of arrays.
-      where: a pattern of paths, or several, see `groups.by_path`; None: every matrix.
-      rows: the pattern or patterns of those that take a scale a row, embedding tables; None: none.
+      where: a pattern of paths, or a list of them, as in `groups.by_path`. None: every matrix.
+      rows: the patterns of the matrices with one scale per row, such as embedding tables. None: no matrix.
 
     Raises:
       TypeError: a matrix is float16, in which scales underflow.
-      ValueError: there is no matrix, or a weight is NaN or infinite; `where` selects what is not a matrix; `rows`
-        does, or what `where` leaves out.
+      ValueError: there is no matrix, or a weight is NaN or infinite; `where` or `rows` selects a leaf that is not a
+        matrix; or `rows` selects a matrix that `where` does not.
 
     >>> params = jaxseq.lstm(8).init(jax.random.key(0), 5)
     >>> small = quantize(params)
@@ -72,7 +72,7 @@ def quantize(
         wide = w.astype(widen(w.dtype))
         scale = (jnp.max(jnp.abs(wide), axis=1 if row else 0, keepdims=True, initial=0) / 127).astype(w.dtype)
         scale = jnp.where(scale < jnp.finfo(w.dtype).tiny, 0, scale)
-        # what has no scale is zero; 127 at most, also where a scale in bfloat16 was rounded down
+        # where the scale is zero, the value is zero; the clip to 127 matters if a bfloat16 scale was rounded down
         values = jnp.round(wide / jnp.where(scale == 0, jnp.inf, scale).astype(wide.dtype))
         return Quantized(jnp.clip(values, -127, 127).astype(jnp.int8), scale)
 
@@ -80,9 +80,9 @@ def quantize(
 
 
 def dequantize(tree: Params) -> Params:
-    """Returns the params that `quantize` made small, in the dtypes that they had.
+    """Returns the params of a result of `quantize`, in their original dtypes.
 
-    Called within a jitted function, so that what lies in memory between calls is int8.
+    Call this inside a jitted function, so that memory holds int8 between calls.
 
     >>> small = quantize({"w": jnp.array([[1.27, 0.0], [-0.31, 0.0]])})
     >>> print(dequantize(small)["w"])
@@ -98,16 +98,17 @@ def dequantize(tree: Params) -> Params:
 
 
 def prune(params: Params, sparsity: float, *, where: str | Sequence[str] | None = None, scope: str = "leaf") -> Params:
-    """Returns `params` with the smallest weights of the selected matrices zero.
+    """Returns `params` with the smallest weights of the selected matrices set to zero.
 
-    Of n weights, `round(sparsity * n)` are taken, by magnitude, of equal ones the first; zeros are among the smallest.
-    Call it outside jit: it looks at values.
+    Of n weights, `round(sparsity * n)` become zero, counting those that are zero already; of equal magnitudes, the
+    first. Call this outside jit, because it reads values.
 
     Args:
       params: a pytree of arrays.
-      sparsity: the share to become zero, in [0, 1).
-      where: a pattern of paths, or several, see `groups.by_path`; None: every matrix.
-      scope: "leaf": the share of each matrix; "global": of all together, in which each keeps what is large.
+      sparsity: the fraction of weights that become zero, in [0, 1).
+      where: a pattern of paths, or a list of them, as in `groups.by_path`. None: every matrix.
+      scope: "leaf": the fraction of each matrix; "global": the fraction of all matrices together, so that a matrix with
+        larger weights keeps more of them.
 
     Raises:
       TypeError, ValueError: an argument does not fit; there is no matrix, or a weight is NaN or infinite.
@@ -129,6 +130,10 @@ def prune(params: Params, sparsity: float, *, where: str | Sequence[str] | None 
 def masks(params: Params, *, where: str | Sequence[str] | None = None) -> Any:
     """Returns a bool array for each leaf: False where a weight of a selected matrix is zero, True elsewhere.
 
+    Args:
+      params: a pytree of arrays.
+      where: a pattern of paths, or a list of them, as in `groups.by_path`. None: every matrix.
+
     >>> masks({"b": jnp.zeros(2), "w": jnp.array([[3.0, 0.0]])})
     {'b': Array([ True,  True], dtype=bool), 'w': Array([[ True, False]], dtype=bool)}
     """
@@ -140,10 +145,10 @@ def masks(params: Params, *, where: str | Sequence[str] | None = None) -> Any:
 
 
 def keep_zeros(*, where: str | Sequence[str] | None = None) -> optax.GradientTransformation:
-    """Returns the transformation, last in a chain, that holds the zeros of pruned matrices at zero.
+    """Returns an optax transformation that keeps zeros of pruned matrices at zero; put it last in the chain.
 
-    It stores nothing: what is zero in the params that `update` is given stays zero, and nothing else is touched. So a
-    selected matrix must not have started at zero, as LoRA's b does. With `where` None biases are not selected.
+    It has no state: a weight that is zero in the params of `update` stays zero, and all else is unchanged. A selected
+    matrix must therefore not have been initialised to zero, as LoRA's b is. With `where=None`, biases are not selected.
 
     >>> optimizer = optax.chain(optax.sgd(0.5), keep_zeros())
     >>> params = {"w": jnp.array([[3.0, 0.0]])}
@@ -155,7 +160,7 @@ def keep_zeros(*, where: str | Sequence[str] | None = None) -> optax.GradientTra
 
     def update(updates, state, params=None):
         if params is None:
-            raise ValueError("keep_zeros needs the params: optimizer.update(gradients, state, params)")
+            raise ValueError("keep_zeros needs `params`: optimizer.update(gradients, state, params)")
         kept = jax.tree.map(lambda free, update: jnp.where(free, update, 0), masks(params, where=where), updates)
         return kept, state
 
@@ -163,15 +168,15 @@ def keep_zeros(*, where: str | Sequence[str] | None = None) -> optax.GradientTra
 
 
 def size(params: Params) -> int:
-    """Returns the bytes of all arrays in `params`, `Quantized` ones too."""
+    """Returns the size in bytes of all arrays in `params`, including `Quantized` ones."""
     return sum(leaf.nbytes for leaf in _arrays("params", params))
 
 
 def sparse_size(params: Params) -> int:
-    """Returns the bytes of `params` in a form that leaves zeros out: for each array a bit an entry, and those not zero.
+    """Returns the size of `params` in bytes if zeros are left out: a bit per entry, and the entries that are not zero.
 
-    An array that is smaller as it stands counts as it stands. It is the size of a file or a message: programs run on
-    dense arrays.
+    An array that is smaller in its dense form counts with its dense size. This is the size of a file or a message;
+    programs run on dense arrays.
 
     >>> pruned = prune(jaxseq.lstm(8).init(jax.random.key(0), 5), 0.9)
     >>> size(pruned), sparse_size(pruned)
@@ -189,7 +194,7 @@ def _arrays(name, params):
 
 
 def _without_smallest(weights, sparsity):
-    """The matrices with zeros for that share of all their entries together."""
+    """Returns the matrices with the given fraction of all their entries set to zero."""
     magnitudes = jnp.concatenate([jnp.abs(w).ravel() for w in weights])
     smallest = jnp.argsort(magnitudes, stable=True)[: round(sparsity * magnitudes.size)]
     keep = jnp.ones(magnitudes.size, bool).at[smallest].set(False)
@@ -201,7 +206,7 @@ def _finite_matrices(params, where):
     chosen = matrices(params, where)
     taken = [w for w, taken in zip(*map(jax.tree.leaves, (params, chosen)), strict=True) if taken]
     if not taken:
-        raise ValueError("`params` must have a floating matrix to make smaller; got none")
+        raise ValueError("`params` must hold a floating matrix to compress; got none")
     for w in taken:
         if not jnp.all(jnp.isfinite(w)):
             raise ValueError(f"`params` must be finite; got NaN or inf in a matrix of {w.shape}. Did training diverge?")

@@ -1,4 +1,4 @@
-"""Pictures of a run's history, by matplotlib (`pip install 'jaxseq[plot]'`)."""
+"""Plots of a run's history with matplotlib (`pip install 'jaxseq[plot]'`)."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,22 +18,23 @@ def plot(
     monitor: str = "loss",
     better: Literal["lower", "higher"] | None = None,
 ) -> Any:
-    """Draws numbers of the history over the steps, training and validation together, and returns the figure.
+    """Plots numbers of the history over steps, training and validation together; returns the figure.
 
     A dotted line marks the row whose params `fit` has kept, the best one by `monitor`. Where the history has no such
     number of validation, the params are the last ones, and there is no line.
 
     Args:
-      history: of `Fit`, or the rows of a CSV file as numbers.
-      path: where to save it, a PNG or another format that matplotlib knows by its suffix; None: nowhere.
-      names: a panel each: `"accuracy"` shows that of training and `"validation/accuracy"`, what there is of both.
+      history: the history of a `Fit`, or the rows of a CSV file as numbers.
+      path: a file to save the plot to; its suffix is a format that matplotlib knows, such as .png. None: not saved.
+      names: one panel for each name: "accuracy" plots `"accuracy"` and `"validation/accuracy"`, whichever exist.
       monitor: as it was given to `fit`.
       better: as it was given to `fit`.
 
     Raises:
-      ImportError: there is no matplotlib.
-      TypeError: `names` is not a list of names, or `monitor` not a name.
-      ValueError: the history is empty, or has no such name; `better` does not say which `monitor` is better.
+      ImportError: matplotlib is not installed.
+      TypeError: `names` is not a list of names, or `monitor` is not a name.
+      ValueError: the history is empty, or has no number of such a name; `better` does not say which `monitor` is
+        better.
     """
     try:
         from matplotlib.figure import Figure
@@ -42,11 +43,11 @@ def plot(
         raise ImportError("`plot` needs matplotlib: pip install 'jaxseq[plot]'") from None
 
     if not strings("names", names, "('loss', 'accuracy')"):
-        raise ValueError("`names` must name a panel at least, such as ('loss',); got none")
+        raise ValueError("`names` must hold at least one name, such as ('loss',); got none")
     if not isinstance(history, Sequence) or not all(isinstance(row, Mapping) and "step" in row for row in history):
-        raise TypeError(f"`history` must be a list of rows, of a Fit; got {check.short(history)}")
+        raise TypeError(f"`history` must be a list of rows, as in Fit.history; got {check.short(history)}")
     if not history:
-        raise ValueError("`history` must have rows; got none")
+        raise ValueError("`history` must hold at least one row; got none")
     if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be a path or None; got {check.short(path)}")
     best = Best.by(monitor, better)

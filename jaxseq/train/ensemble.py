@@ -1,10 +1,11 @@
-"""Ensembles: models that differ in their seed, run as one.
+"""Ensembles: models that differ in their seed and run as one.
 
-By Jensen's inequality the mean prediction has at most the mean of the members' losses, where the loss is convex in it.
-The params of M members are one pytree whose leaves lead with an axis of M; JAX alone makes and trains them:
+If the loss is convex in the prediction, the loss of the mean prediction is at most the mean of the members' losses
+(Jensen's inequality). The params of M members are one pytree whose leaves have a leading axis of M. JAX makes and
+trains them:
 
     members = jax.vmap(init)(jax.random.split(key, M))                      M inits
-    members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trained)     M models that were trained apart
+    members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trained)     M models that were trained separately
     gradients = jax.vmap(jax.grad(loss), in_axes=(0, None))(members, batch)
     member = jax.tree.map(lambda leaf: leaf[0], members)
 """
@@ -21,9 +22,9 @@ from jaxseq import check
 def average(predict: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function `(members, *inputs)` that is the mean of `predict(params, *inputs)` over the members.
 
-    Let `predict` return probabilities: the mean of the members' is a distribution, that of their logits favours the
-    confident. Members see the same inputs; their disagreement, `jax.vmap(predict, in_axes=(0, None))`, tells what
-    they do not know (Lakshminarayanan et al. 2017).
+    Let `predict` return probabilities: their mean is a distribution, whereas a mean of logits favours confident
+    members. All members get the same inputs. Their disagreement, from `jax.vmap(predict, in_axes=(0, None))`, measures
+    the uncertainty of the model (Lakshminarayanan et al. 2017).
 
     Args:
       predict: `(params, *inputs) -> pytree of arrays`.

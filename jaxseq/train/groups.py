@@ -1,8 +1,8 @@
-"""Parameters by the names of their leaves: groups that train apart, each at its own rate or not at all.
+"""Groups of parameters, selected by the names of their leaves, each with its own optimizer or frozen.
 
-A leaf's path is its names joined by "/", with the numbers of tuples and lists: "forward/w_x", "layers/0/kernel". In an
-`nnx.State` it ends at the variable. A pattern is a shell pattern (`fnmatch`) on the whole path, in which "*" also
-stands for "/": "*w_h" is every leaf whose name ends in w_h, "1/*" all of the second layer of a stack.
+The path of a leaf is its names and indices joined by "/": "forward/w_x", "layers/0/kernel". In an `nnx.State` it ends
+at the variable. A pattern is a shell pattern (`fnmatch`) that must match the whole path; "*" also matches "/". For
+example, "*w_h" is every leaf whose name ends in w_h, and "1/*" is all of the second layer of a stack.
 """
 
 import fnmatch
@@ -30,21 +30,21 @@ def paths(params: Params) -> Any:
         path = jax.tree_util.keystr(path, simple=True, separator="/")
         return jax.tree.map(lambda _: path, node)
 
-    # variables are told by type, as other trees may have a field named value
+    # variables are recognised by their type, because other trees may have a field named value
     return jax.tree_util.tree_map_with_path(name, params, is_leaf=lambda node: isinstance(node, nnx.Variable))
 
 
 def by_path(params: Params, rules: Mapping[str, Any], *, default: Any) -> Any:
-    """Returns `params` with a label in place of each leaf: that of the first pattern in `rules` to match its path.
+    """Returns `params` with a label in place of each leaf: that of the first pattern in `rules` that matches its path.
 
     Args:
-      params: any pytree, an `nnx.State` too; only its structure is used.
-      rules: pattern to label, the most special first.
-      default: the label of the leaves that no pattern matches.
+      params: any pytree, such as an `nnx.State`; only its structure is used.
+      rules: a dict from pattern to label. The first match counts, so put specific patterns first.
+      default: the label of leaves that no pattern matches.
 
     Raises:
-      TypeError: `rules` is not a mapping of patterns.
-      ValueError: a pattern takes no leaf, because none matches it or others take them all before it.
+      TypeError: `rules` is not a mapping with patterns as keys.
+      ValueError: a pattern selects no leaf, because none matches it or earlier patterns select them all.
 
     >>> params = jaxseq.rnn(2).init(jax.random.key(0), 3)
     >>> by_path(params, {"w_*": "decayed"}, default="plain")
@@ -55,20 +55,20 @@ def by_path(params: Params, rules: Mapping[str, Any], *, default: Any) -> Any:
 
 
 def _labelled(name, params, rules, default):
-    """What `by_path` returns; `name` is what errors call the patterns."""
+    """Returns the result of `by_path`; `name` is the argument that errors name."""
     named = paths(params)
     names = jax.tree.leaves(named)
     taken = {name: pattern for pattern in reversed(list(rules)) for name in names if fnmatch.fnmatchcase(name, pattern)}
-    # optax probes a transformation with params that have no leaves
+    # optax also calls a transformation with params that have no leaves
     idle = [pattern for pattern in rules if pattern not in taken.values()] if names else []
     if idle:
-        cause = "The first pattern to match takes a leaf: put the special before the general."
+        cause = "The first pattern that matches a leaf selects it: put specific patterns before general ones."
         if not any(fnmatch.fnmatchcase(name, idle[0]) for name in names):
-            cause = 'A pattern is held against the whole path; "*" stands for any part of it, "/" too.'
+            cause = 'A pattern must match the whole path; "*" stands for any part of it, including "/".'
         told = ", ".join(names)
         told = told if len(told) <= 200 else f"{told[:197]}..."
         raise ValueError(
-            f"`{name}`: the pattern {check.short(idle[0])} takes no leaf; the paths of `params` are {told}. {cause}"
+            f"`{name}`: the pattern {check.short(idle[0])} selects no leaf; the paths of `params` are {told}. {cause}"
         )
     return jax.tree.map(lambda path: rules[taken[path]] if path in taken else default, named)
 
@@ -76,18 +76,19 @@ def _labelled(name, params, rules, default):
 def per_group(
     groups: Mapping[str, optax.GradientTransformation | None], *, default: optax.GradientTransformation | None
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns the optimiser that treats each group of parameters by its own transformation; None freezes.
+    """Returns an optimizer that applies to each group of parameters its own transformation; None freezes a group.
 
-    A frozen leaf gets updates of exactly zero and has no optimiser state. What stands outside in a chain sees it still:
-    `clip_by_global_norm` counts the gradients of frozen leaves, and `add_decayed_weights` after this would move them.
+    A frozen leaf gets updates of exactly zero and has no optimizer state. Other transformations in the chain still see
+    it: `clip_by_global_norm` counts the gradients of frozen leaves, and a later `add_decayed_weights` would change
+    them.
 
     Args:
-      groups: pattern to transformation, the first to match a leaf's path takes it, as in `by_path`.
+      groups: a dict from pattern to transformation; the first match counts, as in `by_path`.
       default: the transformation of all other leaves.
 
     Raises:
-      TypeError: `groups` is not a mapping of patterns; something is neither a transformation nor None.
-      ValueError: from `init`, where a pattern takes no leaf.
+      TypeError: `groups` is not a mapping with patterns as keys, or a value is neither a transformation nor None.
+      ValueError: from the optimizer's `init`, if a pattern selects no leaf.
 
     >>> optimizer = per_group({"*w_h": None, "*b": optax.sgd(0.1)}, default=optax.adamw(1e-3))
     >>> params = jaxseq.rnn(2).init(jax.random.key(0), 3)
@@ -100,8 +101,8 @@ def per_group(
     for given, member in zip([*groups, "default"], members.values(), strict=True):
         if member is not None and not isinstance(member, optax.GradientTransformation):
             raise TypeError(
-                f"`groups` and `default`: the group {given!r} must be an optax.GradientTransformation or None, which "
-                f"freezes; got {check.short(member)}"
+                f"`groups` and `default`: the group {given!r} must be an optax.GradientTransformation, or None to "
+                f"freeze it; got {check.short(member)}"
             )
     rules = dict(zip(groups, members, strict=False))
     return optax.partition(
@@ -115,12 +116,12 @@ def matrices(params: Params, where: str | Sequence[str] | None, name: str = "whe
 
     Args:
       params: a pytree of arrays.
-      where: a pattern or several; None: every floating leaf of two axes.
-      name: what errors call `where`.
+      where: a pattern, or a list of them. None: every floating leaf of two axes.
+      name: the argument that errors name.
 
     Raises:
-      TypeError: `where` is not a pattern or several.
-      ValueError: a pattern matches no leaf, or one that is not a floating matrix.
+      TypeError: `where` is neither a pattern nor a list of them.
+      ValueError: a pattern matches no leaf, or a leaf that is not a floating matrix.
     """
     numbers("params", params)
     eligible = jax.tree.map(
@@ -133,7 +134,7 @@ def matrices(params: Params, where: str | Sequence[str] | None, name: str = "whe
         if wanted and not fits:
             raise ValueError(
                 f"`{name}` must select floating matrices [in, out] of `params`; {path} is {check.shaped(leaf)}. "
-                "Give patterns that leave it out."
+                "Give patterns that do not match it."
             )
     return chosen
 

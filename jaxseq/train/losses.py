@@ -1,12 +1,12 @@
-"""Losses, element by element, and what reduces them to one number.
+"""Losses per step, and the functions that reduce them to one number.
 
-Each loss has one value a step and is zero where the mask is False; what stands there (NaN, inf, an id out of range)
-reaches neither a value nor a gradient. So `jnp.sum` adds up the real steps, and `mean` averages over them:
+Each loss returns one value per step, which is zero where the mask is False. Padding (NaN, inf, an id out of range)
+affects neither a value nor a gradient. `jnp.sum` therefore adds up the real steps, and `mean` averages over them:
 
     loss = losses.mean(losses.cross_entropy(logits, labels, mask=mask), mask=mask) + 1e-4 * losses.l2(params)
 
-Arrays have one shape, and a mask has it too: nothing is broadcast. They are computed in the dtype of the predictions,
-but in float32 for bfloat16 and float16; targets are cast to it. The time axis may stand anywhere.
+Arrays and mask have one shape; nothing is broadcast. Losses are computed in the dtype of the predictions, or in float32
+for bfloat16 and float16. Targets are cast to that dtype. The time axis may be any axis.
 """
 
 import math
@@ -27,18 +27,19 @@ from jaxseq.typing import Params
 def cross_entropy(
     logits: jax.Array, labels: jax.Array, *, smoothing: float = 0.0, mask: jax.Array | None = None
 ) -> jax.Array:
-    """Returns the cross entropy `[...]`, in nats, of softmax(logits) with the labels.
+    """Returns the cross entropy of softmax(logits) and the labels, in nats, float `[...]`.
 
-    A label out of range on a real step gives NaN, a negative one too.
+    On a real step, a label that is out of range or negative gives NaN.
 
     Args:
       logits: float `[..., K]`.
       labels: int `[...]`, in 0 … K - 1.
-      smoothing: the share of the target spread evenly over all K labels (Szegedy et al. 2016).
-      mask: bool `[...]`.
+      smoothing: label smoothing, the fraction of the target that is spread evenly over all K labels (Szegedy et al.
+        2016).
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: dtypes, shapes or `smoothing` do not fit.
+      TypeError, ValueError: a dtype, a shape or `smoothing` does not fit.
 
     >>> from jaxseq.train import losses
     >>> losses.cross_entropy(jnp.zeros([2, 4]), jnp.array([3, -1]), mask=jnp.array([True, False]))
@@ -53,10 +54,10 @@ def cross_entropy(
             f"`logits` must be [..., K], one axis more than `labels` [...] = {labels.shape}; got {logits.shape}"
         )
     if not logits.shape[-1]:
-        raise ValueError(f"`logits` must be [..., K] of K labels, at least one; got {logits.shape}")
+        raise ValueError(f"`logits` must be [..., K] with K of at least 1; got {logits.shape}")
     mask = check.flags("mask", mask, labels.shape, "...")
     logits, labels = masking.keep(mask, (logits.astype(wide(logits)), labels))
-    labels = jnp.where(labels < 0, logits.shape[-1], labels)  # JAX would count a negative index from the end
+    labels = jnp.where(labels < 0, logits.shape[-1], labels)  # JAX would count negative indices from the end
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if smoothing:
         even = jax.nn.logsumexp(logits, axis=-1) - jnp.mean(logits, axis=-1)
@@ -65,29 +66,29 @@ def cross_entropy(
 
 
 def binary_cross_entropy(logits: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns the cross entropy `[...]`, in nats, of sigmoid(logits) with the labels.
+    """Returns the cross entropy of sigmoid(logits) and the labels, in nats, float `[...]`.
 
     Args:
       logits: float `[...]`.
       labels: `[...]`, bools, or probabilities in [0, 1].
-      mask: bool `[...]`.
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: dtypes or shapes do not fit.
+      TypeError, ValueError: a dtype or a shape does not fit.
     """
     return _elementwise(optax.sigmoid_binary_cross_entropy, mask, logits=logits, labels=labels)
 
 
 def squared_error(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns (predictions - targets)², `[...]`.
+    """Returns the squared error (predictions - targets)², in squared units of the targets, float `[...]`.
 
     Args:
       predictions: float `[...]`.
-      targets: `[...]`.
-      mask: bool `[...]`.
+      targets: real `[...]`.
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: dtypes or shapes do not fit.
+      TypeError, ValueError: a dtype or a shape does not fit.
 
     >>> from jaxseq.train import losses
     >>> losses.squared_error(jnp.ones([3]), jnp.ones([3, 1]))
@@ -98,19 +99,37 @@ def squared_error(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array
 
 
 def absolute_error(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns |predictions - targets|, `[...]`; arguments and errors as in `squared_error`."""
+    """Returns the absolute error |predictions - targets|, in units of the targets, float `[...]`.
+
+    Args:
+      predictions: float `[...]`.
+      targets: real `[...]`.
+      mask: bool `[...]`, True where a step is real.
+
+    Raises:
+      TypeError, ValueError: a dtype or a shape does not fit.
+    """
     return _elementwise(lambda p, t: jnp.abs(p - t), mask, predictions=predictions, targets=targets)
 
 
 def huber(
     predictions: jax.Array, targets: jax.Array, *, delta: float = 1.0, mask: jax.Array | None = None
 ) -> jax.Array:
-    """Returns e² / 2 where |e| ≤ delta, delta (|e| - delta / 2) beyond, `[...]` (Huber 1964).
+    """Returns the Huber loss of e = predictions - targets, in squared units of the targets, float `[...]` (Huber 1964).
 
-    `delta` is positive; infinite, it leaves e² / 2. Other arguments and errors as in `squared_error`.
+    It is e² / 2 where |e| ≤ delta, and delta (|e| - delta / 2) elsewhere.
+
+    Args:
+      predictions: float `[...]`.
+      targets: real `[...]`.
+      delta: a positive number, in units of the targets; infinity gives e² / 2.
+      mask: bool `[...]`, True where a step is real.
+
+    Raises:
+      TypeError, ValueError: a dtype, a shape or `delta` does not fit.
     """
     delta = check.positive("delta", delta)
-    if math.isinf(delta):  # which would be multiplied by zero
+    if math.isinf(delta):  # optax would multiply it by zero
         return _elementwise(
             lambda p, t: 0.5 * optax.squared_error(p, t), mask, predictions=predictions, targets=targets
         )
@@ -122,18 +141,19 @@ def huber(
 def quantile(
     predictions: jax.Array, targets: jax.Array, levels: Sequence[float], *, mask: jax.Array | None = None
 ) -> jax.Array:
-    """Returns the pinball loss max(q e, (q - 1) e), e = target - prediction, *averaged over the Q levels*, `[...]`.
+    """Returns the quantile (pinball) loss, averaged over Q levels, in units of the targets, float `[...]`.
 
-    Its minimiser is the q-quantile (Koenker & Bassett 1978): at q = 0.5 it is half the absolute error.
+    At level q it is max(q e, (q - 1) e) with e = target - prediction. Its minimiser is the q-quantile (Koenker &
+    Bassett 1978). At q = 0.5 it is half the absolute error.
 
     Args:
       predictions: float `[..., Q]`, one quantile for each level.
-      targets: `[...]`.
+      targets: real `[...]`.
       levels: Q numbers between 0 and 1.
-      mask: bool `[...]`.
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: dtypes, shapes or levels do not fit.
+      TypeError, ValueError: a dtype, a shape or `levels` does not fit.
     """
     try:
         q = np.asarray(levels, float)
@@ -148,7 +168,7 @@ def quantile(
     real("targets", targets)
     if predictions.shape != (*targets.shape, q.size):
         raise ValueError(
-            f"`predictions` must be [..., Q] = {(*targets.shape, q.size)}, the shape of `targets` by the {q.size} "
+            f"`predictions` must be [..., Q] = {(*targets.shape, q.size)}, the shape of `targets` and the {q.size} "
             f"`levels`; got {predictions.shape}"
         )
     mask = check.flags("mask", mask, targets.shape, "...")
@@ -160,16 +180,18 @@ def quantile(
 
 
 def gaussian_nll(mean: jax.Array, std: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns -log N(targets; mean, std²), `[...]`, in nats, with the constant ½ log 2π.
+    """Returns the Gaussian negative log-likelihood -log N(targets; mean, std²), in nats, float `[...]`.
+
+    It includes the constant ½ log 2π.
 
     Args:
-      mean: float `[...]`.
-      std: `[...]`, positive, such as a softplus gives; a negative one gives NaN.
-      targets: `[...]`.
-      mask: bool `[...]`.
+      mean: float `[...]`, in units of the targets.
+      std: `[...]`, positive, such as the output of a softplus; a negative std gives NaN. In units of the targets.
+      targets: real `[...]`.
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: dtypes or shapes do not fit.
+      TypeError, ValueError: a dtype or a shape does not fit.
     """
 
     def nll(mean, std, targets):
@@ -180,13 +202,16 @@ def gaussian_nll(mean: jax.Array, std: jax.Array, targets: jax.Array, *, mask: j
 
 
 def mean(values: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns the mean of the values on real steps; 0, with zero gradients, where there are none.
+    """Returns the mean of the values on real steps; without real steps it is 0, with zero gradients.
 
-    It is added up and returned in float32 for bfloat16 and float16.
+    Values in bfloat16 and float16 are added up in float32, and their mean is float32.
 
     Args:
-      values: `[...]`.
-      mask: bool `[...]`.
+      values: `[...]`, such as a loss of this module.
+      mask: bool `[...]`, True where a step is real.
+
+    Returns:
+      A float scalar, in the units of the values.
 
     Raises:
       TypeError, ValueError: `mask` is not bool `[...]`.
@@ -200,24 +225,36 @@ def mean(values: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
 
 
 def l1(params: Params) -> jax.Array:
-    """Returns the sum of |w| over all weight matrices: the float leaves of at least two axes.
+    """Returns the sum of |w| over all weight matrices, which are the float leaves of at least two axes.
 
-    Biases and the scales of norms, of one axis, are left alone. To choose otherwise, pass the leaves that are to count.
+    Leaves of one axis, such as biases and the scales of norms, do not count. To penalise other leaves, pass only those.
+
+    Args:
+      params: a pytree of arrays.
+
+    Raises:
+      TypeError: a leaf is complex.
     """
     return _over_matrices(jnp.abs, params)
 
 
 def l2(params: Params) -> jax.Array:
-    """Returns the sum of w² over all weight matrices: the float leaves of at least two axes.
+    """Returns the sum of w² over all weight matrices, which are the float leaves of at least two axes.
 
-    Biases and the scales of norms, of one axis, are left alone. To choose otherwise, pass the leaves that are to count.
-    Under Adam, weight decay (`optax.adamw`) is not the same and mostly the better choice (Loshchilov & Hutter 2019).
+    Leaves of one axis, such as biases and the scales of norms, do not count. To penalise other leaves, pass only those.
+    With Adam, weight decay (`optax.adamw`) is not the same, and usually the better choice (Loshchilov & Hutter 2019).
+
+    Args:
+      params: a pytree of arrays.
+
+    Raises:
+      TypeError: a leaf is complex.
     """
     return _over_matrices(jnp.square, params)
 
 
 def _elementwise(loss: Callable[..., jax.Array], mask: jax.Array | None, **arrays: jax.Array) -> jax.Array:
-    """The loss on real steps, zeros on padding, where it is handed zeros."""
+    """Returns the loss on real steps, and zero on padding, where the loss function gets zeros."""
     xs = floats(**arrays)
     mask = check.flags("mask", mask, xs[0].shape, "...")
     return masking.keep(mask, loss(*masking.keep(mask, xs)))

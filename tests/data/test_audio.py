@@ -224,7 +224,7 @@ def test_errors():
         audio.frame_count(9, 2, 1.5)
     with pytest.raises(TypeError, match="`mask` must be bool"):
         audio.frame_mask(signal, 2, 1)
-    with pytest.raises(ValueError, match="`fft_size` must hold a frame of 50 samples; got 49"):
+    with pytest.raises(ValueError, match="`fft_size` must be at least a frame's 50 samples; got 49"):
         audio.power_spectrogram(signal, SIZE, HOP, fft_size=49)
     with pytest.raises(ValueError, match="`window` must be 'hann' or 'hamming'; got 'flat'"):
         audio.power_spectrogram(signal, SIZE, HOP, window="flat")
@@ -234,7 +234,7 @@ def test_errors():
         with pytest.raises(ValueError, match=r"`low` and `high` must be 0 ≤ low < high ≤ rate / 2 = 4000.0"):
             audio.mel_filters(10, FFT, RATE, low=low, high=high)
     with pytest.raises(
-        ValueError, match=r"band 0 of 40 holds no frequency of the FFT, which are 125 Hz apart at this `rate`"
+        ValueError, match=r"band 0 of 40 contains no FFT frequency; they lie 125 Hz apart at this `rate`"
     ):
         audio.mel_filters(40, FFT, RATE)
     with pytest.raises(ValueError, match="`rate` must be a positive, finite number"):

@@ -102,12 +102,16 @@ BAD = {
     "too long": (
         lambda: pack([[1], [1, 2, 3]], 2),
         ValueError,
-        r"`sequences\[1\]` has 3 steps, more than .* `length` of 2",
+        r"`sequences\[1\]` has 3 steps, more than `length`, 2",
     ),
     "length 0": (lambda: pack([[1]], 0), ValueError, r"`length` must be a positive int; got 0"),
     "texts": (lambda: pack(["ab"], 2), TypeError, r"`sequences\[0\]` must hold numbers; got text"),
     "value": (lambda: pack([[1]], 2, value=0.5), TypeError, r"`value` must be one number that int32 can hold; got 0.5"),
-    "place: number": (lambda: place([[1]], PACKED), ValueError, r"`sequences` must be the 2 that are packed; got 1"),
+    "place: number": (
+        lambda: place([[1]], PACKED),
+        ValueError,
+        r"`sequences` must be 2 sequences, as when packed; got 1",
+    ),
     "place: lengths": (lambda: place([[1], [1]], PACKED), ValueError, r"`sequences\[1\]` must have 2 steps, .*; got 1"),
     "unpack: time-major": (
         lambda: unpack(np.ones([4, 1]), PACKED),

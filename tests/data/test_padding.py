@@ -86,7 +86,7 @@ BAD = {
     "ragged features": (
         lambda: pad([[[1], [2, 3]]]),
         ValueError,
-        r"`sequences\[0\]` must be an array; its parts differ",
+        r"`sequences\[0\]` must be an array; its parts have different shapes",
     ),
     "features": (
         lambda: pad([[], np.ones([2, 3]), np.ones([2, 4])]),

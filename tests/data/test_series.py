@@ -159,17 +159,25 @@ BAD = {
     "no value": (
         lambda: Normalizer.fit([[1, np.nan]]),
         ValueError,
-        r"must have a value in each column; column 1 has none",
+        r"must have at least one value in each column; column 1 has only NaN",
     ),
-    "no rows": (lambda: Normalizer.fit(np.ones([0, 2])), ValueError, r"must have a value in each column; column 0 has"),
+    "no rows": (
+        lambda: Normalizer.fit(np.ones([0, 2])),
+        ValueError,
+        r"must have at least one value in each column; column 0 has",
+    ),
     "text": (lambda: Normalizer.fit([["a"]]), TypeError, r"`xs` must hold numbers; got text"),
-    "apply: columns": (lambda: N2.apply(np.ones([3, 1])), ValueError, r"`xs` must be \[..., 2\], .*; got \(3, 1\)"),
+    "apply: columns": (
+        lambda: N2.apply(np.ones([3, 1])),
+        ValueError,
+        r"`xs` must be \[..., 2\], .*; got the shape \(3, 1\)",
+    ),
     "apply: list": (lambda: N2.apply([[1.0, 2.0]]), TypeError, r"`xs` must be an array \[..., D\]; got list"),
-    "invert: names": (lambda: N2.invert(XS, columns=["a"]), TypeError, r"`columns` must be a list of columns"),
+    "invert: names": (lambda: N2.invert(XS, columns=["a"]), TypeError, r"`columns` must be a list of column numbers"),
     "invert: range": (
         lambda: N2.invert(XS, columns=[0, 2]),
         ValueError,
-        r"`columns` must be of the 2 columns there are",
+        r"`columns` must be among the 2 columns",
     ),
     "fill: ints": (lambda: fill_missing([[1]]), TypeError, r"`xs` must be floating, with NaN where .*; got int64"),
     "fill: how": (
@@ -180,7 +188,7 @@ BAD = {
     "fill: at the start": (
         lambda: fill_missing([[1, np.nan], [2, 3]]),
         ValueError,
-        r"`means` must say what fills column 1 where there is no value to go by",
+        r"`means` must give a value for column 1, where a gap has no value to copy",
     ),
     "fill: means": (
         lambda: fill_missing([[np.nan, 1]], means=[1]),
@@ -197,8 +205,8 @@ BAD = {
     "windows: length": (lambda: windows(XS, 0), ValueError, r"`length` must be a positive int; got 0"),
     "windows: horizon": (lambda: windows(XS, 1, -1), ValueError, r"`horizon` must be an int, 0 or more; got -1"),
     "windows: stride": (lambda: windows(XS, 1, stride=0), ValueError, r"`stride` must be a positive int; got 0"),
-    "windows: target": (lambda: windows(XS, 1, 1, targets=1), TypeError, r"`targets` must be a list of columns"),
-    "windows: targets": (lambda: windows(XS, 1, 1, targets=[2]), ValueError, r"`targets` must be of the 2 columns"),
+    "windows: target": (lambda: windows(XS, 1, 1, targets=1), TypeError, r"`targets` must be a list of column numbers"),
+    "windows: targets": (lambda: windows(XS, 1, 1, targets=[2]), ValueError, r"`targets` must be among the 2 columns"),
     "windows: no slice": (lambda: windows(XS, 1, part=(0, 3)), TypeError, r"`part` must be a slice of steps"),
     "windows: steps": (lambda: windows(XS, 1, part=slice(0, 3, 2)), TypeError, r"`part` must be a slice of steps"),
     "cyclic: period": (lambda: cyclic([1], 0), ValueError, r"`period` must be a positive, finite number; got 0"),

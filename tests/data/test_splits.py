@@ -85,31 +85,47 @@ def test_unique():
 
 
 BAD = {
-    "more than all": (lambda: split(9, (0.8, 0.3), seed=0), ValueError, r"no more than 1 together; got \(0.8, 0.3\)"),
-    "zero": (lambda: split(9, (1.0, 0.0), seed=0), ValueError, r"`fractions` must be above 0"),
-    "nan": (lambda: split(9, (np.nan,), seed=0), ValueError, r"`fractions` must be above 0"),
+    "more than all": (lambda: split(9, (0.8, 0.3), seed=0), ValueError, r"add up to at most 1; got \(0.8, 0.3\)"),
+    "zero": (lambda: split(9, (1.0, 0.0), seed=0), ValueError, r"`fractions` must each be above 0"),
+    "nan": (lambda: split(9, (np.nan,), seed=0), ValueError, r"`fractions` must each be above 0"),
     "one number": (lambda: split(9, 0.8, seed=0), ValueError, r"`fractions` must be a list of shares .* got 0.8"),
     "none": (lambda: split_in_time(9, ()), ValueError, r"`fractions` must be a list of shares"),
     "n": (lambda: split([1, 2], (1.0,), seed=0), TypeError, r"`n` must be an int, 0 or more; got \[1, 2\]"),
     "seed": (lambda: split(9, (1.0,), seed=None), TypeError, r"`seed` must be an int, 0 or more; got None"),
-    "too few": (lambda: split(4, (0.8, 0.1, 0.1), seed=0), ValueError, r"part \d, of the fraction 0.1, .* 4 items are"),
+    "too few": (
+        lambda: split(4, (0.8, 0.1, 0.1), seed=0),
+        ValueError,
+        r"part \d, with the fraction 0.1, .* 4 items are",
+    ),
     "no items": (
         lambda: split(0, (1.0,), seed=0),
         ValueError,
-        r"part 0, of the fraction 1.0, would be empty: 0 items",
+        r"part 0, with the fraction 1.0, would be empty, because 0 items",
     ),
     "few steps": (
         lambda: split_in_time(2, (0.9, 0.1)),
         ValueError,
-        r"part 1, .* would be empty: 2 steps are too few",
+        r"part 1, .* would be empty, because 2 steps are too few",
     ),
-    "few groups": (lambda: split(9, (0.5, 0.5), seed=0, groups=[1] * 9), ValueError, r"empty: 1 groups are too few"),
-    "groups": (lambda: split(9, (1.0,), seed=0, groups=[1]), ValueError, r"`groups` must be one label an item, \[9\]"),
-    "classes": (lambda: split(9, (1.0,), seed=0, stratify=[1]), ValueError, r"`stratify` must be one label .* \(1,\)"),
+    "few groups": (
+        lambda: split(9, (0.5, 0.5), seed=0, groups=[1] * 9),
+        ValueError,
+        r"empty, because 1 groups are too few",
+    ),
+    "groups": (
+        lambda: split(9, (1.0,), seed=0, groups=[1]),
+        ValueError,
+        r"`groups` must hold one label per item, \[9\]",
+    ),
+    "classes": (
+        lambda: split(9, (1.0,), seed=0, stratify=[1]),
+        ValueError,
+        r"`stratify` must hold one label .* \(1,\)",
+    ),
     "both": (
         lambda: split(1, (1.0,), seed=0, groups=[1], stratify=[1]),
         ValueError,
-        r"`groups` and `stratify` cannot be had at once",
+        r"pass `groups` or `stratify`, not both",
     ),
 }
 

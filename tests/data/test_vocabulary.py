@@ -65,9 +65,13 @@ def test_a_special_in_a_text_is_refused_read_or_a_word_like_any_other():
     assert vocabulary.encode(["a", "<end>", "<pad>", "<unk>"], specials="read").tolist() == [3, 2, 0, 1]
     assert vocabulary.encode(["a", "<end>", "<pad>", "<unk>"], specials="text").tolist() == [3, 1, 1, 1]
     for special in ("<pad>", "<end>"):
-        with pytest.raises(ValueError, match=f"`tokens` hold '{special}', which is a special .* specials='read'"):
+        with pytest.raises(
+            ValueError, match=f"`tokens` hold '{special}', which is spelled like a special .* specials='read'"
+        ):
             vocabulary.encode(["a", special])
-        with pytest.raises(ValueError, match=f"'{special}' is not in the vocabulary, which has no unknown"):
+        with pytest.raises(
+            ValueError, match=f"`tokens` hold '{special}', which has no id, and the vocabulary has no unknown"
+        ):
             Vocabulary.build([["a"]], unknown=None, specials=("<end>",)).encode([special], specials="text")
 
 
@@ -90,7 +94,7 @@ def test_a_damaged_file_is_told_by_its_name(tmp_path):
     ]
     for content in damaged:
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"`path` must be a file of Vocabulary\.save") as raised:
+        with pytest.raises(ValueError, match=r"`path` must be a whole file of Vocabulary\.save") as raised:
             Vocabulary.load(path)
         assert len(str(raised.value)) < 400
     path.write_bytes(whole)
@@ -161,7 +165,7 @@ BAD = {
     "twice": (
         lambda: Vocabulary.build([], specials=["<pad>"]),
         ValueError,
-        r"`tokens` must differ; got '<pad>' 2 times",
+        r"`tokens` must be distinct; got '<pad>' 2 times",
     ),
     "padding": (lambda: Vocabulary.build([], padding=None), TypeError, r"`padding` must hold tokens of text; got None"),
     "tokens": (lambda: Vocabulary("abc"), TypeError, r"`tokens` must be a list of tokens; got str"),
@@ -170,17 +174,21 @@ BAD = {
     "encode a text": (
         lambda: V.encode("the film"),
         TypeError,
-        r"with words such as 'film'; got the str 'the film'. Split it .* words\(text\)",
+        r"has words such as 'film'; got the str 'the film'. Split it .* words\(text\)",
     ),
     "encode ids": (lambda: V.encode([3]), TypeError, r"`tokens` must hold tokens of text; got 3"),
     "encode None": (lambda: V.encode(None), TypeError, r"`tokens` must be a list of tokens; got NoneType"),
-    "closed": (lambda: CLOSED.encode("abc"), ValueError, r"'c' is not in the vocabulary, which has no unknown token"),
+    "closed": (
+        lambda: CLOSED.encode("abc"),
+        ValueError,
+        r"`tokens` hold 'c', which has no id, and the vocabulary has no unknown token",
+    ),
     "decode floats": (lambda: V.decode([0.5]), TypeError, r"`ids` must be integer ids; got float64"),
     "decode text": (lambda: V.decode("ab"), TypeError, r"`ids` must hold numbers; got text"),
     "decode rows": (lambda: V.decode([[1]]), ValueError, r"`ids` must be ids \[T\]; got the shape \(1, 1\)"),
     "decode high": (lambda: V.decode([1, 4]), ValueError, r"`ids` must be from 0 to 3, for V = 4; got 4"),
     "decode negative": (lambda: V.decode([-2]), ValueError, r"`ids` must be from 0 to 3, for V = 4; got -2$"),
-    "decode ended": (lambda: V.decode([1, -1]), ValueError, r"got -1; what `decoding` writes has -1 after a row's end"),
+    "decode ended": (lambda: V.decode([1, -1]), ValueError, r"got -1; `decoding` writes -1 after the end of a row"),
     "stored": (lambda: Vocabulary.from_dict({"words": []}), ValueError, r"must be what Vocabulary.to_dict returned"),
     "words": (lambda: words(["a"]), TypeError, r"`text` must be a str; got list"),
 }

@@ -60,7 +60,7 @@ def test_read_wav_errors(tmp_path):
     whole = path.read_bytes()
     law = whole[:20] + struct.pack("<H", 7) + whole[22:]
     for content, reason in [
-        (b"", r"must be a WAV file, whole, .*a.wav is not: File format b'' not understood"),
+        (b"", r"must be a whole WAV file .*a.wav is not: File format b'' not understood"),
         (b"no sound at all", "is not: File format b'no s' not understood"),
         (whole[:-3], "is not: Reached EOF prematurely"),
         (whole[:20], "it ends before the sound"),

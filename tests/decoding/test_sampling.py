@@ -73,7 +73,7 @@ def test_greedy_is_argmax_with_and_without_a_key():
         ({"top_k": 1.5}, TypeError, "`top_k` must be a positive int; got 1.5"),
         ({"logits": jnp.arange(3)}, TypeError, r"`logits` must be floating \[..., V\]; got int32 \(3,\)"),
         ({"logits": [1.0]}, TypeError, r"`logits` must be an array \[..., V\]; got list"),
-        ({"key": None}, ValueError, "`key` must be a jax.random.key; only temperature=0"),
+        ({"key": None}, ValueError, "`key` must be a jax.random.key; it may be None only if temperature=0"),
         ({"key": 0}, TypeError, "`key` must be a jax.random.key or None; got int"),
     ],
 )

@@ -208,7 +208,7 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
     [
         (lambda: call(max_length=0), ValueError, "`max_length` must be a positive int; got 0"),
         (lambda: call(end=V), ValueError, r"`end` must be one of the V = 3 tokens, 0 to 2, or None; got 3"),
-        (lambda: call(start=START * 1.0), TypeError, r"`start` must be int \[B\], a token a row; got float"),
+        (lambda: call(start=START * 1.0), TypeError, r"`start` must be int \[B\], one token per row; got float"),
         (
             lambda: decoding.greedy(
                 lambda carry, token: (token, np.zeros((1, V), np.float32)), None, START[:1], max_length=1
@@ -220,12 +220,12 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
         (
             lambda: call(start=START[:2]),
             ValueError,
-            r"`start`, one token a row, and `carry` must have the same batch, \(2,\) by",
+            r"`start`, one token per row, and `carry` must have the same batch axes, \(2,\) for",
         ),
         (
             lambda: decoding.greedy(lambda carry, token: (carry, np.zeros((1, V), np.float32)), None, 0, max_length=1),
             ValueError,
-            r"`start` must be int \[B\], as there is no `carry`",
+            r"`start` must be int \[B\], because there is no `carry`",
         ),
         (lambda: call(step=lambda carry, token: carry), TypeError, r"`step` must return \(carry, logits \[B, V\]\)"),
         (
@@ -264,7 +264,7 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
         (
             lambda: decoding.sample(None, by_hand.step, by_hand.carry(), START, max_length=2),
             ValueError,
-            "`key` must be a jax.random.key; only temperature=0, which is greedy, goes without",
+            "`key` must be a jax.random.key; it may be None only if temperature=0, which is greedy",
         ),
     ],
 )
@@ -329,7 +329,7 @@ def test_where_a_model_says_that_nothing_follows():
         )
 
     assert all(np.all(np.isneginf(scores)) for scores in run(START))
-    with pytest.raises(ValueError, match=r"`logits` must be \[..., V\] of one token at least"):
+    with pytest.raises(ValueError, match=r"`logits` must be \[..., V\] with V of at least 1"):
         decoding.filter_logits(np.zeros((2, 0), np.float32))
     np.testing.assert_array_equal(decoding.filter_logits(np.ones(2, np.float32), temperature=np.array(0.5)), [2, 2])
 

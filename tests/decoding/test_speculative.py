@@ -130,5 +130,5 @@ def test_errors():
     with pytest.raises(ValueError, match="`ahead` must be a positive int; got 0"):
         decoding.speculative(jax.random.key(0), *arguments, max_length=2, ahead=0)
     of_more_rows = (*arguments[:3], np.zeros((ROWS + 1, 2), np.float32), START)
-    with pytest.raises(ValueError, match="`start`, one token a row, and `draft_carry` must have the same batch"):
+    with pytest.raises(ValueError, match="`start`, one token per row, and `draft_carry` must have the same batch"):
         decoding.speculative(jax.random.key(0), *of_more_rows, max_length=2)

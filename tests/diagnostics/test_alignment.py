@@ -25,7 +25,7 @@ def test_a_row_is_an_output_and_a_column_an_input(plt):
 def test_errors(plt):
     with pytest.raises(ValueError, match=r"`weights` must be \[L, S\], of one row of the batch; got \(1, 2, 3\)"):
         diagnostics.plot_alignment(WEIGHTS[None])
-    with pytest.raises(ValueError, match="`source` must name the S = 3 of `weights`; got 2"):
+    with pytest.raises(ValueError, match="`source` must hold one name for each of the S = 3 of `weights`; got 2"):
         diagnostics.plot_alignment(WEIGHTS, source=["a", "b"])
-    with pytest.raises(ValueError, match="`target` must name the L = 2 of `weights`; got 3"):
+    with pytest.raises(ValueError, match="`target` must hold one name for each of the L = 2 of `weights`; got 3"):
         diagnostics.plot_alignment(WEIGHTS, target="abc")

@@ -152,14 +152,14 @@ def test_a_cell_of_ones_own_names_what_it_saves(save):
 def test_names_are_needed(save):
     cell = saving(save)
     params, xs, _ = made(cell)
-    with pytest.raises(ValueError, match="let `fwd` return a NamedTuple or a dict"):
+    with pytest.raises(ValueError, match="let the `fwd` of its `backward` return a NamedTuple or a dict"):
         diagnostics.gate_traces(cell, params, xs)
 
 
 def test_a_backward_is_needed():
     net = jaxseq.stack(jaxseq.gru(H), zoo.own_lstm(H))
     params, xs, _ = made(net)
-    with pytest.raises(ValueError, match="this cell has no hand-written `backward`"):
+    with pytest.raises(ValueError, match="`cell` has no hand-written `backward`"):
         diagnostics.gate_traces(net, params, xs)
 
 
@@ -198,7 +198,7 @@ def test_plot_draws_units_over_steps(plt):
 def test_plot_takes_axes(plt):
     _, axes = plt.subplots(2)
     assert diagnostics.plot_gates({"i": jnp.zeros((4, 3)), "c": -jnp.ones((4, 3))}, axes=axes) == list(axes)
-    with pytest.raises(ValueError, match="`axes` must be one for each of the 1 gates; got 2"):
+    with pytest.raises(ValueError, match="`axes` must hold one axes for each of the 1 gates; got 2"):
         diagnostics.plot_gates({"i": jnp.ones((4, 3))}, axes=axes)
     with pytest.raises(ValueError, match=r"`gates\['i'\]` must be \[T, H\], one row of the batch; got \(4, 2, 3\)"):
         diagnostics.plot_gates({"i": jnp.ones((4, 2, 3))})

@@ -117,7 +117,7 @@ def test_errors():
     with pytest.raises(ValueError, match="`steps` must be a positive int"):
         diagnostics.integrated_gradients(jnp.sum, xs, steps=0)
     mask = np.ones((T, B), bool)
-    with pytest.raises(ValueError, match=r"`score_of_mask` must give one number a row, \(3,\); got \(\)"):
+    with pytest.raises(ValueError, match=r"`score_of_mask` must return one number per row, \(3,\); got \(\)"):
         diagnostics.leave_one_out(jnp.sum, mask)
     with pytest.raises(TypeError, match="`mask` must be bool"):
         diagnostics.leave_one_out(jnp.sum, mask.astype(int))
@@ -147,7 +147,7 @@ def test_plot_of_features_draws_a_heat_map(plt):
 def test_plot_errors(plt):
     with pytest.raises(ValueError, match=r"`attributions` must be \[T\] or \[T, D\], of one row of the batch"):
         diagnostics.plot_saliency(jnp.ones((T, B, D)))
-    with pytest.raises(ValueError, match="`tokens` must name the 4 steps; got 1"):
+    with pytest.raises(ValueError, match="`tokens` must hold one name for each of the 4 steps; got 1"):
         diagnostics.plot_saliency(jnp.ones(4), tokens=["a"])
 
 

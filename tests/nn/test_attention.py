@@ -75,10 +75,14 @@ LAYER = drawn(nn.Attention, Q, M)
     ("bad", "error", "message"),
     [
         (lambda: make(3, 3, score="cosine"), ValueError, "`score` must be 'additive' or 'general' or 'dot'"),
-        (lambda: make(3, 4, score="dot"), ValueError, 'the score "dot" takes as many features .*; got 3 and 4'),
-        (lambda: make(3, 3, score="dot", hidden=4), ValueError, '`hidden` is of the score "additive"; "dot" has none'),
+        (lambda: make(3, 4, score="dot"), ValueError, '`score` "dot" needs equal numbers .*; got 3 and 4'),
+        (
+            lambda: make(3, 3, score="dot", hidden=4),
+            ValueError,
+            '`hidden` is an option of the score "additive"; "dot" has none',
+        ),
         (lambda: make(0, 3), ValueError, "`query_features` must be a positive int"),
-        (lambda: LAYER.remember(MEMORY[..., :2]), ValueError, r"`memory` must be \[B, S, M\] of M = 3 features"),
+        (lambda: LAYER.remember(MEMORY[..., :2]), ValueError, r"`memory` must be \[B, S, M\] with M = 3 features"),
         (lambda: LAYER.remember(MEMORY, mask=MASK.T), ValueError, r"`mask` must be bool \[B, S\] = \(5, 4\)"),
         (
             lambda: LAYER(QUERIES[:, None].repeat(B, 1), LAYER.remember(MEMORY)),

@@ -154,14 +154,14 @@ def test_what_does_not_fit_is_refused_by_its_name():
     with pytest.raises(ValueError, match=r"`carry` must be what this layer returned for this batch"):
         one.step(one.initial_carry((B + 1,)), jnp.ones((B, H)))
     of_text = jax.tree.map(lambda leaf: np.full(leaf.shape, "a"), nn.MlstmBlock(4, heads=2, rngs=nnx.Rngs(0)))
-    with pytest.raises(TypeError, match=r"`blocks\[0\]` must have params that are floats; got <U1 \("):
+    with pytest.raises(TypeError, match=r"`blocks\[0\]` must have floating params; got <U1 \("):
         nn.Blocks([of_text], rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"`blocks` must hold one block at least; got none"):
+    with pytest.raises(ValueError, match=r"`blocks` must hold at least one block; got none"):
         nn.Blocks([], rngs=rngs)
     with pytest.raises(TypeError, match=r"`blocks\[1\]` must be a layer such as nn.TCN; Linear has no `size`"):
         nn.Blocks([one, drawn(nnx.Linear, H, H)], rngs=rngs)
     with pytest.raises(
-        ValueError, match=r"`blocks\[1\]` must read the 4 features that the block before it gives; got 5"
+        ValueError, match=r"`blocks\[1\]` must read the 4 features that the block before it returns; got 5"
     ):
         nn.Blocks([one, drawn(nn.MambaBlock, H + 1)], rngs=rngs)
     with pytest.raises(ValueError, match=r"`blocks\[0\]` must be causal"):

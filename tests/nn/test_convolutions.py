@@ -96,7 +96,7 @@ RNGS = nnx.Rngs(0)
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
-        (lambda: nn.TCN(D, [], rngs=RNGS), ValueError, "`channels` must hold the features of one block at least"),
+        (lambda: nn.TCN(D, [], rngs=RNGS), ValueError, "`channels` must hold the features of at least one block"),
         (lambda: nn.TCN(D, [4, 0], rngs=RNGS), ValueError, "`channels` must be a positive int; got 0"),
         (lambda: nn.TCN(D, [4], width=0, rngs=RNGS), ValueError, "`width` must be a positive int; got 0"),
         (lambda: nn.TCN(D, [4], dropout=1.0, rngs=RNGS), ValueError, r"`dropout` must be a rate in \[0, 1\)"),
@@ -107,7 +107,7 @@ RNGS = nnx.Rngs(0)
             ValueError,
             "`carry` must be what this layer returned for this batch",
         ),
-        (lambda: nn.TextCNN(D, 4, widths=(), rngs=RNGS), ValueError, "`widths` must hold one width at least"),
+        (lambda: nn.TextCNN(D, 4, widths=(), rngs=RNGS), ValueError, "`widths` must hold at least one width"),
         (lambda: nn.TextCNN(D, 4, filters=0, rngs=RNGS), ValueError, "`filters` must be a positive int"),
         (lambda: drawn(nn.TextCNN, 4, 4)(XS), ValueError, "`xs` must have the 4 features"),
     ],

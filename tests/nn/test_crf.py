@@ -127,7 +127,7 @@ def test_constraints_leave_finite_params_and_gradients():
         (lambda head: nn.CRF(0, rngs=nnx.Rngs(0)), ValueError, "`tags` must be a positive int"),
         (lambda head: made(crf.bio(["O"])), ValueError, r"`allowed.transition` must be bool \[K, K\] = \(3, 3\)"),
         (lambda head: made(np.ones((K, K), bool)), TypeError, "`allowed` must be a crf.Allowed"),
-        (lambda head: head.decode(SCORES[..., :2]), ValueError, "of the 3 tags that the field was made for"),
+        (lambda head: head.decode(SCORES[..., :2]), ValueError, "with the K = 3 tags of this field"),
         (lambda head: head.decode(SCORES[0, 0]), ValueError, r"`scores` must be \[B, T, K\], of at least 2 axes"),
         (lambda head: head.decode(TAGS), TypeError, r"`scores` must be floating \[B, T, K\]"),
         (lambda head: head.decode(SCORES, mask=MASK.T), ValueError, r"`mask` must be bool \[B, T\].*time-major"),

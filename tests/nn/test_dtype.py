@@ -211,6 +211,7 @@ def test_errors(call, message):
 def test_a_layer_that_is_made_already_has_its_own_dtype():
     made = drawn(nn.TCN, D, [4])
     with pytest.raises(
-        ValueError, match=r"`dtype` does not reach a layer that is made already: TCN\(..., dtype=bfloat16\)"
+        ValueError,
+        match=r"`dtype` does not apply to a finished layer; pass it to the layer: TCN\(..., dtype=bfloat16\)",
     ):
         nn.SequenceTagger(made, D, 3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))

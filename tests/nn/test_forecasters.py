@@ -86,12 +86,16 @@ def test_paths_feed_back_what_they_draw():
         ),
         (lambda: nn.AutoregressiveForecaster(GRU, 2, head="mean", rngs=nnx.Rngs(0)), TypeError, "got 'mean'"),
         (lambda: AUTO.forecast(XS, 0), ValueError, "`horizon` must be a positive int; got 0"),
-        (lambda: AUTO.forecast(XS[:, :0], 3), ValueError, "`xs` must hold at least one step to go on from; got none"),
+        (
+            lambda: AUTO.forecast(XS[:, :0], 3),
+            ValueError,
+            "`xs` must hold at least one step to continue from; got none",
+        ),
         (lambda: AUTO.sample_paths(XS, 3, key=jax.random.key(0), paths=0), ValueError, "`paths` must be a positive"),
         (
             lambda: drawn(nn.AutoregressiveForecaster, GRU, 2).sample_paths(XS, 3, key=jax.random.key(0), paths=2),
             ValueError,
-            "`Point` has no distribution to draw from",
+            "`Point` has no distribution to sample",
         ),
         (
             lambda: AUTO.sample_paths(XS, 3, key=None, paths=2),

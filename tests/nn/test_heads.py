@@ -75,19 +75,19 @@ def test_heads_keep_the_dtype_and_are_static():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: nn.Quantiles((0.5, 0.1)), ValueError, r"`levels` must rise, lie in \(0, 1\) and contain 0.5"),
-        (lambda: nn.Quantiles((0.5, 0.5)), ValueError, "`levels` must rise"),
-        (lambda: nn.Quantiles((0.0, 0.5)), ValueError, "`levels` must rise"),
-        (lambda: nn.Quantiles((0.5, 1)), ValueError, "`levels` must rise"),
-        (lambda: nn.Quantiles((0.1, 0.9)), ValueError, r"contain 0.5, the point; got \(0.1, 0.9\)"),
-        (lambda: nn.Quantiles(()), ValueError, "`levels` must rise"),
+        (lambda: nn.Quantiles((0.5, 0.1)), ValueError, r"`levels` must increase, lie in \(0, 1\) and contain 0.5"),
+        (lambda: nn.Quantiles((0.5, 0.5)), ValueError, "`levels` must increase"),
+        (lambda: nn.Quantiles((0.0, 0.5)), ValueError, "`levels` must increase"),
+        (lambda: nn.Quantiles((0.5, 1)), ValueError, "`levels` must increase"),
+        (lambda: nn.Quantiles((0.1, 0.9)), ValueError, r"contain 0.5; got \(0.1, 0.9\)"),
+        (lambda: nn.Quantiles(()), ValueError, "`levels` must increase"),
         (lambda: nn.Quantiles(3), TypeError, "`levels` must be a sequence of numbers; got 3"),
         (lambda: nn.Quantiles(("a",)), TypeError, "`levels` must be a sequence of numbers"),
         (lambda: nn.Quantiles().interval(jnp.ones(3), 0.9), ValueError, r"level 0.05, .*`levels` = \(0.1, 0.5, 0.9\)"),
         (lambda: nn.Quantiles().interval(jnp.ones(3), 0), ValueError, "`coverage` must be a positive number; got 0"),
         (lambda: nn.Gaussian().interval(jnp.ones(2), 1), ValueError, r"`coverage` must be in \(0, 1\); got 1"),
-        (lambda: nn.Point().interval(jnp.ones(1), 0.9), ValueError, "`Point` says nothing of how sure it is; take"),
-        (lambda: nn.Point().sample(None, jnp.ones(1)), ValueError, "`Point` has no distribution to draw from; take"),
+        (lambda: nn.Point().interval(jnp.ones(1), 0.9), ValueError, "`Point` has no interval; use"),
+        (lambda: nn.Point().sample(None, jnp.ones(1)), ValueError, "`Point` has no distribution to sample; use"),
     ],
 )
 def test_errors(call, error, message):

@@ -137,14 +137,14 @@ def test_a_transformer_reads_many_at_once_and_goes_back():
     np.testing.assert_array_equal(at_once.rounds, by_steps.rounds)
     np.testing.assert_allclose(at_once.scores, by_steps.scores, rtol=1e-4)
     assert np.any(np.asarray(by_steps.lengths) > np.asarray(by_steps.rounds))
-    with pytest.raises(ValueError, match=r"only a model of a layer with `rewind`"):
+    with pytest.raises(ValueError, match=r"`read` needs a carry, and a model without n-grams whose layer has `rewind`"):
         draft.read(np.zeros((3, 4), np.float32), PROMPT.T)
 
 
 def test_what_is_no_number_is_not_written():
     model = transformer(layers=1, max_length=6)
     with pytest.raises(
-        ValueError, match=r"a prompt of 4 and 4 more, of which .*, do not fit the 6 steps of `max_length"
+        ValueError, match=r"a prompt of 4 and 4 more ids, of which .*, do not fit into the 6 steps of `max_length"
     ):
         model.generate(PROMPT, 4, temperature=0)
     assert np.all(np.asarray(generate(model, PROMPT, 3, temperature=0)) >= 0)
@@ -167,7 +167,7 @@ def test_a_prompt_may_come_without_batch_axes():
         (
             lambda: nn.LanguageModel(jaxseq.bidirectional(NET), V, 3, rngs=nnx.Rngs(0)),
             ValueError,
-            "`cell` must be causal; this one reads ahead, as bidirectional does",
+            "`cell` must be causal; this one reads later steps, as bidirectional does",
         ),
         (lambda: nn.LanguageModel(NET, V, 3, tied="yes", rngs=nnx.Rngs(0)), ValueError, "`tied` must be True or"),
         (lambda: nn.LanguageModel(NET, V, 3, ngrams=(2,), rngs=nnx.Rngs(0)), TypeError, "`ngrams` must be nn.NGrams"),
@@ -175,7 +175,7 @@ def test_a_prompt_may_come_without_batch_axes():
         (
             lambda: model_of(ngrams=NGRAMS)(PROMPT, model_of(ngrams=NGRAMS).initial_carry((2,))),
             ValueError,
-            r"`carry.recent` must be int32 \(3, 3\), the last ids of this batch by this model; got int32 \(2, 3\)",
+            r"`carry.recent` must be int32 \(3, 3\), the last ids from this model for this batch; got int32 \(2, 3\)",
         ),
         (
             lambda: model_of(ngrams=NGRAMS).step(nn.LanguageCarry(None, jnp.zeros((3, 3))), PROMPT[:, 0]),
@@ -187,7 +187,11 @@ def test_a_prompt_may_come_without_batch_axes():
         (lambda: model_of().step(None, PROMPT * 1.0), TypeError, r"`ids` must be int ids \[B\]"),
         (lambda: model_of().generate(PROMPT[:, :0], 3, temperature=0), ValueError, "`prompt` must hold at least one"),
         (lambda: model_of().generate(PROMPT, 0, temperature=0), ValueError, "`length` must be a positive int; got 0"),
-        (lambda: model_of().generate(PROMPT, 3), ValueError, "`key` must be a jax.random.key; only temperature=0"),
+        (
+            lambda: model_of().generate(PROMPT, 3),
+            ValueError,
+            "`key` must be a jax.random.key; it may be None only if temperature=0",
+        ),
         (lambda: model_of().generate(PROMPT, 3, key=0), TypeError, "`key` must be a jax.random.key or None"),
         (lambda: model_of().generate(PROMPT * 1.0, 3), TypeError, r"`prompt` must be int ids \[B, P\]"),
         (lambda: model_of().generate(jnp.array(1), 3), ValueError, r"`prompt` must be int ids \[B, P\], of at least"),

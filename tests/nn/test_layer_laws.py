@@ -260,7 +260,7 @@ def test_every_model_takes_a_layer(make):
     assert text.shape == (B, 3)
     with pytest.raises(ValueError, match=r"`cell` must be a layer for the 4 features that the model feeds it; got 3"):
         nn.SequenceClassifier(fed_back.recurrent, 4, 7, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="`kernel` is of a Cell or a Composite"):
+    with pytest.raises(ValueError, match="`kernel` applies to a Cell or a Composite"):
         nn.SequenceClassifier(fed_back.recurrent, D, 7, kernel=jaxseq.kernels.scan, rngs=nnx.Rngs(0))
     with pytest.raises(
         TypeError, match=r"`cell` must be a Cell, a Composite, or a layer such as nn.TCN; Linear has no"
@@ -304,7 +304,7 @@ def test_a_layer_of_ones_own_may_leave_out_what_has_a_default():
     model = nn.LanguageModel(Doubled(), 5, D, rngs=nnx.Rngs(0))
     ids = np.ones((2, 4), np.int32)
     assert jax.eval_shape(lambda: model.generate(ids, 3, temperature=0)).shape == (2, 3)
-    with pytest.raises(ValueError, match="only a model of a layer with `rewind`"):
+    with pytest.raises(ValueError, match="`read` needs a carry, and a model without n-grams whose layer has `rewind`"):
         model.read(model.initial_carry((2,)), ids)
     languages = {"source_vocabulary": 5, "target_vocabulary": 5, "features": D, "start": 0, "end": 1}
     for make in (lambda rngs: Doubled(), one_block):

@@ -298,7 +298,7 @@ def attending(**options):
     [
         (lambda: make(start=V), ValueError, "`start` must be one of the V = 4 ids of the target, 0 to 3; got 4"),
         (lambda: make(end=-1), ValueError, "`end` must be an int, 0 or more; got -1"),
-        (lambda: make(attention=None, input_feeding=True), ValueError, "there is no `attention`"),
+        (lambda: make(attention=None, input_feeding=True), ValueError, "`input_feeding` needs `attention`"),
         (lambda: make(attention="cosine"), ValueError, "`attention` must be 'additive' or"),
         (lambda: make(decoder=jaxseq.bidirectional(jaxseq.gru(2))), ValueError, "`decoder` must be causal"),
         (
@@ -316,7 +316,7 @@ def attending(**options):
         (
             lambda: make(attending(causal=False, memory_features=3)),
             ValueError,
-            "`encoder` reads the source alone",
+            "`encoder` must have no `memory_features`",
         ),
         (lambda: make(decoder=3, input_feeding=True), TypeError, "Cell"),
         (

@@ -273,12 +273,16 @@ def make(*sizes, **options):
 @pytest.mark.parametrize(
     ("bad", "error", "message"),
     [
-        (lambda: make(heads=3), ValueError, "`heads` must divide `features`, and `kv_heads` `heads`; got 8, 3 and 3"),
+        (
+            lambda: make(heads=3),
+            ValueError,
+            "`heads` must divide `features`, and `kv_heads` must divide `heads`; got 8, 3 and 3",
+        ),
         (lambda: make(heads=4, kv_heads=3), ValueError, "`heads` must divide `features`.*; got 8, 4 and 3"),
         (
             lambda: make(heads=8, positions="rotary"),
             ValueError,
-            '`positions` "rotary" take pairs of features; got 8 in 8 heads',
+            '`positions` "rotary" need pairs of features; got 8 in 8 heads',
         ),
         (lambda: make(positions="learned"), ValueError, '`positions` "learned" need a `max_length`'),
         (lambda: make(positions="absolute"), ValueError, "`positions` must be 'sinusoidal' or 'learned'"),
@@ -289,8 +293,8 @@ def make(*sizes, **options):
             ValueError,
             "only a layer with causal=True and a `max_length` has a carry",
         ),
-        (lambda: make().remember(XS), ValueError, "only a layer with `memory_features` looks at a memory"),
-        (lambda: make(memory_features=3)(XS), ValueError, "`memory` must be what `remember` returns for this layer"),
+        (lambda: make().remember(XS), ValueError, "`memory` needs a layer with `memory_features`"),
+        (lambda: make(memory_features=3)(XS), ValueError, "`memory` must be the result of `remember` of this layer"),
         (lambda: make(memory_features=3).remember(XS), ValueError, "`memory` must have the 3 features"),
         (
             lambda: make(max_length=4)(XS, make(max_length=5).initial_carry((B,))),
@@ -300,7 +304,7 @@ def make(*sizes, **options):
         (
             lambda: make(memory_features=H)(XS, memory=make(memory_features=H, layers=2).remember(XS)),
             ValueError,
-            "`memory` must be what `remember` returns for this layer",
+            "`memory` must be the result of `remember` of this layer",
         ),
         (
             lambda: make(memory_features=H)(XS, memory=make(memory_features=H).remember(XS[:1])),

@@ -414,7 +414,7 @@ SCORES, TAGS = np.zeros((4, 2, K), np.float32), np.zeros((4, 2), int)
         (
             lambda: crf.marginals(PARAMS, SCORES[..., :2]),
             ValueError,
-            r"`scores` must be \[T, B, K\] of the K = 3 states that",
+            r"`scores` must be \[T, B, K\] with the K = 3 states of",
         ),
         (
             lambda: crf.marginals(PARAMS._replace(start=np.zeros(2)), SCORES),
@@ -447,8 +447,8 @@ SCORES, TAGS = np.zeros((4, 2, K), np.float32), np.zeros((4, 2), int)
         (lambda: crf.bio("O"), TypeError, "`labels` must be a sequence of names"),
         (lambda: crf.bio([0, 1]), TypeError, "`labels` must be a sequence of names"),
         (lambda: crf.bio(None), TypeError, "`labels` must be a sequence of names, .*; got None"),
-        (lambda: crf.bio([]), ValueError, "`labels` must be different names, at least one"),
-        (lambda: crf.bio(["O", "O"]), ValueError, "`labels` must be different names"),
+        (lambda: crf.bio([]), ValueError, "`labels` must be distinct names, at least one"),
+        (lambda: crf.bio(["O", "O"]), ValueError, "`labels` must be distinct names"),
         (lambda: crf.bio(["O", "S-X"]), ValueError, r"like 'B-PER', 'I-PER' in the scheme BIO; got 'S-X'"),
         (lambda: crf.bio(["O-X"]), ValueError, "got 'O-X'"),
         (lambda: crf.bio(["B-"]), ValueError, "got 'B-'"),

@@ -472,7 +472,7 @@ def test_vmap_is_the_batch_and_jit_compiles_once(x64, count_compilations):
         (
             {"log_obs": np.zeros((4, 2, 2))},
             ValueError,
-            r"`log_obs` must be \[T, B, K\] of the K = 3 states that `log_in",
+            r"`log_obs` must be \[T, B, K\] with the K = 3 states of `log_in",
         ),
         ({"log_transition": np.zeros((3, 3, 3, 3))}, ValueError, r"`log_transition` must be \[K, K\] = \(3, 3\)"),
         ({"mask": np.ones((2, 4), bool)}, ValueError, "Did you pass batch-major"),
@@ -494,7 +494,7 @@ def test_errors_name_the_argument(changes, error, message):
 
 def test_predict_wants_one_transition_and_a_count():
     transition = np.zeros((3, 3, 3))
-    with pytest.raises(ValueError, match=r"`log_transition` must be \[K, K\] to predict by"):
+    with pytest.raises(ValueError, match=r"`log_transition` must be \[K, K\] for a prediction"):
         hmm.predict(np.zeros(3), transition, np.zeros((4, 3)), 2)
     with pytest.raises(ValueError, match="`steps` must be a positive int"):
         hmm.predict(np.zeros(3), np.zeros((3, 3)), np.zeros((4, 3)), 0)

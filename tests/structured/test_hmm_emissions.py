@@ -511,7 +511,7 @@ def test_same_options_are_the_same_object():
         (
             lambda: hmm.observe(hmm.poisson(), params_of("poisson"), np.ones((4, 3))),
             ValueError,
-            r"of the D = 2 features that the params are for; got \(4, 3\)",
+            r"with the D = 2 features of the params; got \(4, 3\)",
         ),
         (
             lambda: hmm.observe(hmm.poisson(), params_of("poisson"), np.ones((4, 2), bool)),
@@ -541,7 +541,7 @@ def test_same_options_are_the_same_object():
         (
             lambda: hmm.gaussian().init(jax.random.key(0), 2, np.ones((0, 3, 2), np.float32), None),
             ValueError,
-            r"`xs` must hold a step to start from; got float32 \(0, 3, 2\)",
+            r"`xs` must hold at least one step; got float32 \(0, 3, 2\)",
         ),
         (
             lambda: hmm.gaussian().init(jax.random.key(0), 2, np.ones((4, 3, 2)), np.ones((3, 4), bool)),

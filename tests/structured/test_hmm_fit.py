@@ -475,7 +475,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
         (
             lambda: hmm.fit(GAUSSIAN, K, XS, params=FIRST, restarts=3),
             ValueError,
-            "to draw 2 further starts from; got None",
+            "to draw 2 further starts; got None",
         ),
         (lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, restarts=0), ValueError, "`restarts` must be a positive int; got 0"),
         (
@@ -526,11 +526,15 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
         (
             lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, mask=np.zeros((4, 3), bool)),
             ValueError,
-            r"`xs` hold nothing to fit to: of the steps \[T, B\] = \(4, 3\) none is real and observed",
+            r"`xs` hold no observation to fit to: no step of \[T, B\] = \(4, 3\) is real and observed",
         ),
-        (lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, missing=np.ones((4, 3), bool)), ValueError, "nothing to fit to"),
-        (lambda: hmm.fit(GAUSSIAN, K, XS[:0], params=FIRST), ValueError, "nothing to fit to"),
-        (lambda: hmm.fit(GAUSSIAN, K, XS[:0], key=KEY), ValueError, "`xs` must hold a step to start from"),
+        (
+            lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, missing=np.ones((4, 3), bool)),
+            ValueError,
+            "no observation to fit to",
+        ),
+        (lambda: hmm.fit(GAUSSIAN, K, XS[:0], params=FIRST), ValueError, "no observation to fit to"),
+        (lambda: hmm.fit(GAUSSIAN, K, XS[:0], key=KEY), ValueError, "`xs` must hold at least one step"),
         (lambda: hmm.sample(KEY, np.zeros(2), np.zeros((3, 3)), 4), ValueError, r"`log_transition` must be \[K, K\]"),
         (
             lambda: hmm.sample(KEY, np.zeros(2), np.zeros((2, 2)), -1),
@@ -554,7 +558,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
                 KEY, GAUSSIAN, FIRST._replace(emission=jax.tree.map(lambda x: x[:1], FIRST.emission)), 3
             ),
             ValueError,
-            f"`params.emission` must lead with the K = {K} states of `params.log_initial`",
+            f"`params.emission` must have the K = {K} states of `params.log_initial` first",
         ),
         (
             lambda: hmm.fit(GAUSSIAN, K, XS, params=FIRST._replace(log_transition=np.zeros((K, K), complex))),
@@ -565,7 +569,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
         (
             lambda: hmm.count(np.array([0, -1, 1]), 2),
             ValueError,
-            "`states` must be ids in 0 … 1; got some from -1 to 1. Is padding, such as -1, left out by a mask?",
+            "`states` must be ids in 0 … 1; got some from -1 to 1. If padding such as -1 is among them, pass a mask",
         ),
         (lambda: hmm.count(np.array([0, 2, 1]), 2), ValueError, "`states` must be ids in 0 … 1; got some from 0 to 2"),
         (
@@ -598,7 +602,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
         (
             lambda: hmm.fit_supervised(GAUSSIAN, np.zeros((3, 4), int), 2, XS, key=KEY),
             ValueError,
-            r"`xs` must be of the steps of `states`, \[T, B\] = \(3, 4\); got those of \(4, 3\)",
+            r"`xs` must have the steps of `states`, \[T, B\] = \(3, 4\); got those of \(4, 3\)",
         ),
     ],
 )
@@ -613,5 +617,5 @@ def test_what_is_not_a_number_has_to_be_said_to_be_missing():
         hmm.fit(hmm.gaussian(), 2, xs, key=KEY)
     fitted = hmm.fit(hmm.gaussian(), 2, xs, key=KEY, missing=jnp.isnan(xs[:, 0]))
     assert np.all(np.isfinite(fitted.params.emission.mean))
-    with pytest.raises(TypeError, match=r"those of a whole model: take `params.emission`"):
+    with pytest.raises(TypeError, match=r"those of a whole model: pass `params.emission`"):
         hmm.observe(hmm.gaussian(), fitted.params, xs)

@@ -191,7 +191,7 @@ def test_flags_that_do_not_fit():
     params, xs = hmm.GaussianParams(*np.ones((2, 2, 2), np.float32)), np.ones((3, 1, 2), np.float32)
     flags = np.zeros((3, 1, 2), bool)
     for emission, missing, message in (
-        (own, flags, r"`missing` must be bool \[T, B\] = \(3, 1\): this emission does not say"),
+        (own, flags, r"`missing` must be bool \[T, B\] = \(3, 1\): this emission cannot leave out single features"),
         (
             hmm.gaussian(),
             flags[..., [0, 0, 0]],

@@ -297,7 +297,7 @@ GOOD, XS = PARAMS["regular"], np.ones((4, 2, 3))
         (
             lambda: kalman.discretise(np.eye(2), np.eye(2), -np.ones(3)),
             ValueError,
-            "`gaps` must be finite and 0 or more",
+            "`gaps` must be finite and at least 0",
         ),
         (
             lambda: kalman.discretise(np.eye(2), np.eye(2), np.ones(3), bias=np.ones((2, 2))),
@@ -319,8 +319,8 @@ GOOD, XS = PARAMS["regular"], np.ones((4, 2, 3))
         (lambda: kalman.fit(GOOD, XS, learn=["A"]), ValueError, "`learn` must hold names of params that are not None"),
         (lambda: kalman.fit(GOOD, XS, max_iterations=0), ValueError, "`max_iterations` must be a positive int"),
         (lambda: kalman.fit(GOOD, XS, tolerance=-1), ValueError, "`tolerance` must be a number of at least 0"),
-        (lambda: kalman.fit(GOOD, XS, missing=np.ones((4, 2), bool)), ValueError, "nothing to fit to"),
-        (lambda: kalman.fit(GOOD, XS[:0]), ValueError, "nothing to fit to"),
+        (lambda: kalman.fit(GOOD, XS, missing=np.ones((4, 2), bool)), ValueError, "no observation to fit to"),
+        (lambda: kalman.fit(GOOD, XS[:0]), ValueError, "no observation to fit to"),
     ],
 )
 def test_errors(call, error, message):

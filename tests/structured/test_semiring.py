@@ -54,7 +54,7 @@ def test_a_step_of_ones_own_against_a_loop(parallel):
         (
             lambda: semiring.run(semiring.log, lambda v, step: v[..., 0], START, STEPS),
             ValueError,
-            r"`move` must return a v like that of `start`; of a v float32 \(2, 3\) and .* it made float32 \(2,\)",
+            r"`move` must return a v like that of `start`; for a v float32 \(2, 3\) and .* it returned float32 \(2,\)",
         ),
         (lambda: semiring.log_sum("a", 0), TypeError, "`x` must be an array"),
         (lambda: semiring.log_sum(START, 0.5), TypeError, "`axis` must be an int, or a tuple of them; got 0.5"),
@@ -64,7 +64,7 @@ def test_a_step_of_ones_own_against_a_loop(parallel):
             r"`axis` must be one of the 2 axes of float32 \(2, 3\)",
         ),
         (lambda: semiring.scaled(START * 1j), TypeError, r"`v` must be real numbers \[..., K\]; got complex64"),
-        (lambda: semiring.scaled(START[:, :0]), ValueError, "`v` must have an entry along `axis` -1"),
+        (lambda: semiring.scaled(START[:, :0]), ValueError, "`v` must have at least one entry along `axis` -1"),
     ],
 )
 def test_errors(call, error, message):

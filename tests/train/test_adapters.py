@@ -145,12 +145,12 @@ def test_errors():
         adapters.init(key, params, 4)
     with pytest.raises(ValueError, match=r"`where` must select floating matrices .*; b is float32 \(12,\)"):
         adapters.init(key, params, 2, where=["w_h", "b"])
-    with pytest.raises(ValueError, match="the pattern 'w' takes no leaf"):
+    with pytest.raises(ValueError, match="the pattern 'w' selects no leaf"):
         adapters.init(key, params, 2, where="w")
-    with pytest.raises(ValueError, match="`params` must have a floating matrix to adapt; got none"):
+    with pytest.raises(ValueError, match="`params` must hold a floating matrix to adapt; got none"):
         adapters.init(key, {"b": jnp.zeros(3)}, 2)
     low_rank = adapters.init(key, params, 2)
-    with pytest.raises(ValueError, match=r"must have a matrix \(4, 12\) where .* got Quantized"):
+    with pytest.raises(ValueError, match=r"must have a matrix \(4, 12\) for each adapter .* got Quantized"):
         adapters.apply(quantize(params), low_rank)
-    with pytest.raises(ValueError, match=r"must have a matrix \(4, 12\) where .* got \(1, 12\)"):
+    with pytest.raises(ValueError, match=r"must have a matrix \(4, 12\) for each adapter .* got \(1, 12\)"):
         adapters.apply(params._replace(w_x=params.w_x[:1]), low_rank)

@@ -205,7 +205,7 @@ def test_sizes():
 def test_errors():
     params = trees()["tuple"]
     for make in (quantize, lambda *a, **k: prune(*a, 0.5, **k)):
-        with pytest.raises(ValueError, match="`params` must have a floating matrix to make smaller; got none"):
+        with pytest.raises(ValueError, match="`params` must hold a floating matrix to compress; got none"):
             make({"b": jnp.zeros(3)})
         for bad in (jnp.nan, jnp.inf):
             with pytest.raises(ValueError, match=r"`params` must be finite; got NaN or inf in a matrix of \(3, 12\)"):
@@ -222,5 +222,5 @@ def test_errors():
         prune(params, 1)
     with pytest.raises(ValueError, match="`scope` must be 'leaf' or 'global'; got 'layer'"):
         prune(params, 0.5, scope="layer")
-    with pytest.raises(ValueError, match="keep_zeros needs the params"):
+    with pytest.raises(ValueError, match="keep_zeros needs `params`"):
         compression.keep_zeros().update(params, optax.EmptyState())

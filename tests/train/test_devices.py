@@ -237,7 +237,7 @@ def test_a_run_goes_on_on_another_number_of_devices(tmp_path, first, second, x64
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda s: train.shard_state(None, s), TypeError, "`state` must be what train.init returns; got NoneType"),
+        (lambda s: train.shard_state(None, s), TypeError, "`state` must be a state from train.init; got NoneType"),
         (lambda s: train.shard_state(start(), None), TypeError, "`sharding` must be the NamedSharding of the batches"),
         (
             lambda s: train.shard_state(start(), NamedSharding(s.mesh, P())),

@@ -23,7 +23,7 @@ def test_the_mean_is_over_all_examples(last):
 def test_a_loader_that_leaves_examples_out_is_refused_unless_that_is_wanted():
     loader = data.batches(ARRAYS, 64)
     for each in (loader, loader.map(lambda batch: batch)):
-        with pytest.raises(ValueError, match="`batches` leaves out 36 examples, which would count nowhere"):
+        with pytest.raises(ValueError, match="`batches` leaves out 36 examples, which would not be evaluated"):
             train.evaluator(loss_fn, each)
         assert train.evaluator(loss_fn, each, partial=True)(jnp.ones(())) == {"loss": np.mean(range(64))}
 

@@ -219,7 +219,9 @@ def test_an_aux_that_no_row_can_tell_is_refused_at_the_first_step():
         steps.append(1)
         return step(state, batch)
 
-    with pytest.raises(TypeError, match=r"aux\['vec'\] must be a metric or a scalar; got float32 \(\d+,\)"):
+    with pytest.raises(
+        TypeError, match=r"`aux\['vec'\]` must be a metric or a scalar to be reported; got float32 \(\d+,\)"
+    ):
         train.fit(counting, start(), LOADER, epochs=1)
     assert len(steps) == 1
 
@@ -248,7 +250,7 @@ def test_what_is_not_finite_stops_the_run_and_is_told(value):
 
 def test_what_is_not_finite_may_be_left_out():
     batches = spoilt(3, np.nan)
-    with pytest.warns(RuntimeWarning, match=r"step [39] \(epoch [01], batch 3\).*The update was left out") as warned:
+    with pytest.warns(RuntimeWarning, match=r"step [39] \(epoch [01], batch 3\).*The update was skipped") as warned:
         result = train.fit(SKIPPING, start(), batches, epochs=2)
     assert [str(warning.message).split(":")[0] for warning in warned] == [
         f"not finite at step {step} (epoch {epoch}, batch 3)" for step, epoch in ((3, 0), (9, 1))
@@ -407,19 +409,19 @@ class Short:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"step": None}, TypeError, r"`step` must be what make_step returns, .* got None"),
-        ({"state": {"w": 1}}, TypeError, r"`state` must be what train\.init returns; got dict"),
+        ({"step": None}, TypeError, r"`step` must be a step from make_step, .* got None"),
+        ({"state": {"w": 1}}, TypeError, r"`state` must be a state from train\.init; got dict"),
         ({"progress": "no"}, TypeError, "`progress` must be True or False; got 'no'"),
         ({"sharding": "d"}, TypeError, r"`sharding` must be a jax\.sharding\.Sharding; got 'd'"),
         (
             {"validate": LOADER},
             TypeError,
-            r"`validate` must be a function such as train\.evaluator returns; got Loader",
+            r"`validate` must be a function, as train\.evaluator returns; got Loader",
         ),
         ({"checkpoints": train.Checkpoints(3)}, TypeError, r"`checkpoints\.folder` must be a path; got 3"),
         ({"epochs": 0}, ValueError, "`epochs` must be a positive int; got 0"),
         ({"every": 0}, ValueError, "`every` must be a positive int; got 0"),
-        ({"patience": 2}, ValueError, "need `validate`, which gives the number"),
+        ({"patience": 2}, ValueError, "need `validate`, which returns the monitored number"),
         ({"validate": VALIDATE, "better": "smaller"}, ValueError, "`better` must be"),
         (
             {"validate": VALIDATE, "monitor": "mae"},
@@ -430,9 +432,9 @@ class Short:
         ({"validate": VALIDATE, "monitor": 3}, TypeError, "`monitor` must be the name of a number .*; got 3"),
         ({"validate": lambda params: 1.0}, TypeError, "`validate` must return a dict of numbers by name; got float"),
         ({"batches": []}, ValueError, "at least one batch; got none. Is the batch size larger than the data"),
-        ({"batches": iter([1])}, TypeError, "An iterator is read once only"),
-        ({"batches": Short()}, ValueError, "has 3 batches an epoch by its len; epoch 0 gave 2"),
-        ({"callbacks": [3]}, TypeError, r"`callbacks` must be a list of functions of the Fit so far; got \[3\]"),
+        ({"batches": iter([1])}, TypeError, "An iterator can be read only once"),
+        ({"batches": Short()}, ValueError, "has a len of 3 batches per epoch; epoch 0 gave 2"),
+        ({"callbacks": [3]}, TypeError, r"`callbacks` must be a list of functions of a Fit; got \[3\]"),
         ({"callbacks": print}, TypeError, "`callbacks` must be a list of functions"),
         ({"checkpoints": "folder"}, TypeError, r"must be train\.Checkpoints\(folder\); got 'folder'"),
         (
@@ -444,22 +446,22 @@ class Short:
         (
             {"validate": VALIDATE, "monitor": "validation/acc", "better": "higher"},
             ValueError,
-            "`monitor` must be a number that `validate` gives: loss, first, mae",
+            "`monitor` must be a number that `validate` returns: loss, first, mae",
         ),
         (
             {"step": train.make_step(lambda p, b, k: (jnp.sum(p["w"]), 3), OPTIMIZER)},
             TypeError,
-            "to be reported, aux must be a dict of metrics and scalars; got",
+            "`aux` must be a dict of metrics and scalars to be reported; got",
         ),
         (
             {"step": train.make_step(lambda p, b, k: (jnp.sum(p["w"]), {"w": p["w"]}), OPTIMIZER)},
             TypeError,
-            r"aux\['w'\] must be a metric or a scalar; got float32 \(3,\)\. Reduce it",
+            r"`aux\['w'\]` must be a metric or a scalar to be reported; got float32 \(3,\)\. Reduce it",
         ),
         (
             {"step": train.make_step(lambda p, b, k: (jnp.sum(p["w"]), {"skipped": 1.0}), OPTIMIZER)},
             ValueError,
-            "aux must not name anything 'skipped', which is a row's own",
+            "`aux` must not use the name 'skipped', which every row has",
         ),
     ],
 )
@@ -480,7 +482,7 @@ def test_curves_show_training_and_validation(tmp_path):
         ValueError, match="`names` must be among those of the history, step, epoch, seconds, loss, first, "
     ):
         train.curves.plot(history, names=("f1",))
-    with pytest.raises(ValueError, match="must have rows; got none"):
+    with pytest.raises(ValueError, match="must hold at least one row; got none"):
         train.curves.plot([])
     for names in ("loss", [3]):
         with pytest.raises(TypeError, match="`names` must be a list of strings"):
@@ -566,7 +568,7 @@ def test_checkpoints_stay_where_they_were_when_the_directory_changes(tmp_path, m
 def test_a_state_that_was_given_away_is_refused():
     state = start()
     train.fit(STEP, state, LOADER, epochs=1)
-    with pytest.raises(ValueError, match="`state` was given away to an earlier step"):
+    with pytest.raises(ValueError, match="`state` was donated to an earlier step"):
         train.fit(STEP, state, LOADER, epochs=1)
 
 

@@ -72,7 +72,9 @@ def test_the_first_pattern_to_match_labels_a_leaf(patterns):
     if taken >= set(patterns):
         assert jax.tree.leaves(groups.by_path(params, rules, default="rest")) == expected
     else:
-        with pytest.raises(ValueError, match="takes no leaf; the paths of `params` are embed, layers/0/b, layers/0/w"):
+        with pytest.raises(
+            ValueError, match="selects no leaf; the paths of `params` are embed, layers/0/b, layers/0/w"
+        ):
             groups.by_path(params, rules, default="rest")
 
 
@@ -183,17 +185,17 @@ def test_errors():
     params = trees()["tuple"]
     with pytest.raises(TypeError, match=r"`rules` must map patterns .* to labels; got \['w_h'\]"):
         groups.by_path(params, ["w_h"], default=0)
-    with pytest.raises(ValueError, match=r"the pattern 'forward' takes no leaf; .* w_x, w_h, b\. .* whole path"):
+    with pytest.raises(ValueError, match=r"the pattern 'forward' selects no leaf; .* w_x, w_h, b\. .* whole path"):
         groups.by_path(params, {"forward": 1}, default=0)
-    with pytest.raises(ValueError, match=r"the pattern 'w_h' takes no leaf; .* the special before the general"):
+    with pytest.raises(ValueError, match=r"the pattern 'w_h' selects no leaf; .* specific patterns before general"):
         groups.by_path(params, {"w_*": 1, "w_h": 2}, default=0)
     with pytest.raises(TypeError, match=r"`groups` must map patterns .* to transformations; got None"):
         groups.per_group(None, default=None)
-    with pytest.raises(TypeError, match=r"the group 'w_h' must be an optax.GradientTransformation or None.* got 0.1"):
+    with pytest.raises(TypeError, match=r"the group 'w_h' must be an optax.GradientTransformation, or None.* got 0.1"):
         groups.per_group({"w_h": 0.1}, default=None)
     with pytest.raises(TypeError, match=r"the group 'default' must be"):
         groups.per_group({}, default=optax.sgd)
-    with pytest.raises(ValueError, match="the pattern 'w' takes no leaf"):
+    with pytest.raises(ValueError, match="the pattern 'w' selects no leaf"):
         groups.per_group({"w": None}, default=optax.sgd(1.0)).init(params)
     for where in (3, [], ["w_h", 3]):
         with pytest.raises(TypeError, match="`where` must be a pattern"):

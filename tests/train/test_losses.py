@@ -197,7 +197,7 @@ def test_errors():
         losses.cross_entropy(LOGITS, LABELS[..., None])
     with pytest.raises(ValueError, match=r"`logits` must be \[..., K\]"):
         losses.cross_entropy(np.ones(()), LABELS)
-    with pytest.raises(TypeError, match="`labels` must be integers, ids; got float64"):
+    with pytest.raises(TypeError, match="`labels` must be integer ids; got float64"):
         losses.cross_entropy(LOGITS, X)
     with pytest.raises(TypeError, match="`logits` must be floating"):
         losses.cross_entropy(LABELS[..., None], LABELS)
@@ -206,7 +206,7 @@ def test_errors():
     with pytest.raises(ValueError, match="`delta` must be a positive number"):
         losses.huber(X, Y, delta=0)
     with pytest.raises(
-        ValueError, match=r"\[..., Q\] = \(3, 4, 2\), the shape of `targets` by the 2 `levels`; got \(3, 4\)"
+        ValueError, match=r"\[..., Q\] = \(3, 4, 2\), the shape of `targets` and the 2 `levels`; got \(3, 4\)"
     ):
         losses.quantile(X, Y, [0.1, 0.9])
     with pytest.raises(TypeError, match="`predictions` must be floating"):

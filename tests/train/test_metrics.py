@@ -245,7 +245,7 @@ def test_errors():
     for metric in (metrics.accuracy, functools.partial(metrics.confusion, classes=K)):
         with pytest.raises(ValueError, match=r"`labels` must have the shape of `predicted`, \(5, 6\); got \(5, 6, 1\)"):
             metric(PREDICTED, LABELS[..., None])
-        with pytest.raises(TypeError, match=r"`predicted` must be integers, ids; got float32.*argmax"):
+        with pytest.raises(TypeError, match=r"`predicted` must be integer ids; got float32.*argmax"):
             metric(X, LABELS)
         with pytest.raises(ValueError, match="`mask` must be bool"):
             metric(PREDICTED, LABELS, mask=MASK[0])
@@ -258,7 +258,7 @@ def test_errors():
         ValueError, match=r"`scale` must be a scalar, or have the axes of `targets` \(5, 6\).*got \(5,\)"
     ):
         metrics.mase(X, Y, SCALE[:, 0])
-    with pytest.raises(ValueError, match=r"each as long or 1; got \(4, 1\)"):
+    with pytest.raises(ValueError, match=r"each of the same size or 1; got \(4, 1\)"):
         metrics.mase(X, Y, SCALE[:4])
     with pytest.raises(TypeError, match="`scale` must be an array"):
         metrics.mase(X, Y, 2.0)

@@ -91,7 +91,7 @@ def test_errors():
             distance(x, x[0])
         with pytest.raises(ValueError, match=r"must have the same batch axes; got \(\) and \(3,\)"):
             distance(np.zeros((), int), x[0])
-        with pytest.raises(TypeError, match="`labels` must be integers"):
+        with pytest.raises(TypeError, match="`labels` must be integer ids"):
             distance(x, x.astype(float))
         with pytest.raises(ValueError, match=r"`predicted_mask` must be bool \[B, U\] = \(2, 3\)"):
             distance(x, x, predicted_mask=np.ones((2, 1), bool))
@@ -105,5 +105,5 @@ def test_errors():
         with pytest.raises(ValueError, match="`hypotheses` must be as many as `references`, 1; got 2"):
             rate(["one"], ["one", "two"])
         for nothing in ([], ["", " "]):
-            with pytest.raises(ValueError, match="`references` must hold something to count by"):
+            with pytest.raises(ValueError, match="`references` must hold at least one word or character"):
                 rate(nothing, nothing)

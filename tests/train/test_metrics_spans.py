@@ -90,14 +90,14 @@ def test_errors():
     x = np.zeros((2, 3), int)
     with pytest.raises(ValueError, match=r"`labels` must have the shape of `predicted`, \(2, 3\); got \(2, 4\)"):
         metrics.spans(x, np.zeros((2, 4), int), BIO)
-    with pytest.raises(TypeError, match="`predicted` must be integers"):
+    with pytest.raises(TypeError, match="`predicted` must be integer ids"):
         metrics.spans(x.astype(float), x, BIO)
     with pytest.raises(ValueError, match=r"`labels` must be \[..., T\]"):
         metrics.spans(np.zeros((), int), np.zeros((), int), BIO)
     with pytest.raises(ValueError, match=r"`mask` must be bool \[..., T\]"):
         metrics.spans(x, x, BIO, mask=np.ones(3, bool))
     for tag in ("PER", "L-PER", "O-PER", ""):
-        with pytest.raises(ValueError, match=f"`tags` must be 'O' or B-, I-, E- or S- with a type.*got '{tag}'"):
+        with pytest.raises(ValueError, match=f"`tags` must be 'O', or B-, I-, E- or S- with a type.*got '{tag}'"):
             metrics.spans(x, x, ["O", tag])
     for tags in ("O", [0, 1]):
         with pytest.raises(TypeError, match="`tags` must be a list of strings"):

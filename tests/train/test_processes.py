@@ -33,11 +33,11 @@ def test_two_processes_train_save_and_fail_together(tmp_path, alone):
         assert each["loaded"] == [{"by": "all"}, True]
         kind, message, _ = each["full disk"]
         assert kind == "OSError"
-        assert "version 21 could not be saved; what was saved before is as it was. Free some space." in message
+        assert "version 21 could not be saved; earlier versions are not changed. Free some space." in message
         assert_same_numbers(each["goes on"], alone(3))
         assert each["callback"][:2] == ["RuntimeError", "of my own"]
         assert each["seeds"][0] == "ValueError"
-        assert each["seeds"][1].startswith("process 1 began with other params, optimizer state, key or carry")
+        assert each["seeds"][1].startswith("process 1 started with other initial params, optimizer state, key or carry")
         assert each["locked"][0] == "BlockingIOError"
     assert first["run"] == second["run"]
     assert first["bytes"] == second["bytes"]
@@ -66,5 +66,5 @@ def test_processes_give_the_numbers_of_one_device(tmp_path, alone, count):
         assert each["inf"][0] == "NonFiniteError"
         assert each["inf"][1].startswith("not finite at step 1 (epoch 0, batch 1): loss inf")
         if count == 4:
-            assert each["some"][1].startswith("`sharding` must be of devices of all 4 processes, or of this one alone")
+            assert each["some"][1].startswith("`sharding` must use devices of all 4 processes, or of this one only")
         assert each["parts"][1].startswith("`batches` gives one part of 2 of every batch")

@@ -57,7 +57,8 @@ def test_a_run_with_other_settings_is_refused(tmp_path, before, now, message):
 
 def test_settings_are_what_json_holds(tmp_path):
     with pytest.raises(
-        TypeError, match=r"`checkpoints\.settings\['rate'\]` must be what JSON gives back; got function"
+        TypeError,
+        match=r"`checkpoints\.settings\['rate'\]` must be what JSON gives back; got function",
     ):
         run(tmp_path, {"rate": lambda step: 0.1})
     with pytest.raises(TypeError, match=r"`checkpoints\.settings\['sizes'\]` .* got tuple\. Give a list"):
@@ -77,13 +78,13 @@ def changed(**change):
     ("change", "told"),
     [
         ({}, None),
-        ({"rate": 0.2}, "another loss, optimizer or rate"),
-        ({"weight": 2.0}, "another loss, optimizer or rate"),
-        ({"seed": 1}, "other params, optimizer state, key or carry to start from"),
+        ({"rate": 0.2}, "another loss, optimizer or learning rate"),
+        ({"weight": 2.0}, "another loss, optimizer or learning rate"),
+        ({"seed": 1}, "other initial params, optimizer state, key or carry"),
         ({"batches": [jnp.ones(2) / 2, jnp.zeros(2)]}, "another first batch"),
         (
             {"seed": 1, "rate": 0.2},
-            "another loss, optimizer or rate, and with other params, optimizer state, key or carry to start from",
+            "another loss, optimizer or learning rate, and with other initial params, optimizer state, key or carry",
         ),
     ],
 )
@@ -98,9 +99,9 @@ def test_a_run_that_is_another_is_told(tmp_path, change, told):
         assert len(result.history) == epochs
         text = "\n".join(str(warning.message) for warning in warned)
         assert ("has ended, after 2 steps of 2: nothing is trained" in text) == ends
-        assert (f"was begun with {told}" in text) == (told is not None and epochs < 3)
+        assert (f"was started with {told}" in text) == (told is not None and epochs < 3)
         assert ("folder of its own, or this one more `epochs`." in text) == (ends and told is None)
-        used = "It goes on from where it stands, with the loss, optimizer, rate and batches of this call"
+        used = "It resumes from its checkpoint with the loss, optimizer, learning rate and batches of this call"
         assert (used in text) == (told is not None and epochs == 2)
         assert len(warned) == (ends or (told is not None and epochs < 3))
 
@@ -115,7 +116,9 @@ def test_an_optimizer_of_other_parts_is_refused(tmp_path, other):
         return train.fit(train.make_step(loss, optimizer), state, BATCHES, epochs=1, checkpoints=checkpoints)
 
     first = run(tmp_path / "run", optax.adam(0.1), jnp.zeros(2))
-    with pytest.raises(ValueError, match="was begun with another optimizer: its state has other parts") as raised:
+    with pytest.raises(
+        ValueError, match="was started with another optimizer: its state has another structure"
+    ) as raised:
         run(tmp_path / "run", other, jnp.zeros(2))
     assert len(str(raised.value)) < 400
     params = train.load(tmp_path / "run", jnp.zeros(2), part="state/params").tree
@@ -134,7 +137,7 @@ def test_programs_of_two_versions_of_jax_are_not_compared(tmp_path, monkeypatch)
 def test_what_save_stored_is_no_run(tmp_path, info):
     train.save(tmp_path, jnp.zeros(2), info)
     with pytest.raises(
-        ValueError, match=r"holds what train\.save stored, or another version of fit\. Give the run a fo"
+        ValueError, match=r"holds a version that train\.save or another version of fit has stored\. Give the run a fo"
     ):
         run(tmp_path)
     assert train.load(tmp_path, jnp.zeros(2)).info == info
@@ -143,7 +146,7 @@ def test_what_save_stored_is_no_run(tmp_path, info):
 def test_a_file_among_the_checkpoints_is_named(tmp_path):
     run(tmp_path)
     (tmp_path / "000000000007").write_text("mine")
-    with pytest.raises(FileExistsError, match="000000000007 has the name of a checkpoint and is none"):
+    with pytest.raises(FileExistsError, match="000000000007 has the name of a checkpoint but is none"):
         run(tmp_path, epochs=2)
 
 
@@ -210,7 +213,9 @@ def test_validation_that_is_never_finite_has_no_best(tmp_path):
             seen.append(params.copy())
             return {"loss": next(given)}
 
-        expect = pytest.warns(RuntimeWarning, match="'loss' of `validate` was not finite in any row: none is the best")
+        expect = pytest.warns(
+            RuntimeWarning, match="'loss' of `validate` was not finite in any row; the returned params"
+        )
         state = train.init(jnp.zeros(2), OPTIMIZER, jax.random.key(0))
         folder = train.Checkpoints(tmp_path / "_".join(map(str, values)))
         for epochs in (1, len(values)):  # gone on with from a checkpoint without a best one

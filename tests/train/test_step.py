@@ -268,7 +268,7 @@ def test_a_split_module_is_trained_like_any_params():
         (
             lambda params, batch, key: jnp.float32(1),
             TypeError,
-            r"must return \(loss, aux\); got .*An aux of nothing is {}",
+            r"must return \(loss, aux\); got .*Without metrics, aux is {}",
         ),
         (lambda params, batch, key: (1.0, {}, 3), TypeError, r"must return \(loss, aux\); got a tuple of 3"),
         (lambda params, batch, key: metrics.Mean(1.0, 1), TypeError, r"must return \(loss, aux\); got Mean"),
@@ -297,7 +297,7 @@ def carried(params, batch, key, carry):
 @pytest.mark.parametrize("loss_fn", [carried, jax.jit(carried), lambda *args: carried(*args)])
 def test_a_carry_that_was_left_out_is_named(loss_fn, params):
     """Where the loss says what it takes; `*args` do not, and Python's own error stays."""
-    message = r"`loss_fn` takes a carry; give `train\.init`, or `train\.evaluator`, one: carry=\.\.\."
+    message = r"`loss_fn` takes a carry; pass `carry=` to `train\.init`, or to `train\.evaluator`"
     named = loss_fn.__name__ == "carried"
     state = train.init(params, OPTIMIZER, jax.random.key(0))
     with pytest.raises(TypeError, match=message if named else "carry"):
@@ -308,7 +308,7 @@ def test_a_carry_that_was_left_out_is_named(loss_fn, params):
 
 
 def test_a_carry_that_nobody_takes_is_named(params):
-    with pytest.raises(TypeError, match="`loss_fn` takes no carry; leave `carry` out, or take it as the fourth"):
+    with pytest.raises(TypeError, match="`loss_fn` takes no carry; leave `carry` out, or make it the fourth"):
         train.evaluator(scalar_loss, [0], carry=jnp.zeros(2))
     state = train.init(params, OPTIMIZER, jax.random.key(0), carry=jnp.zeros(2))
     with pytest.raises(TypeError, match="`loss_fn` takes no carry"):
@@ -352,7 +352,9 @@ def test_other_mistakes_are_named(params):
     with pytest.raises(ValueError, match="`accumulate` must be a positive int; got 0"):
         train.make_step(scalar_loss, OPTIMIZER, accumulate=0)
     state = train.init(params, OPTIMIZER, jax.random.key(0))
-    with pytest.raises(ValueError, match=r"`batch\['mask'\]` must lead with accumulate = 2 microbatches; got \(5, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"`batch\['mask'\]` must be \[accumulate, B, ...\] with accumulate = 2; got \(5, 4\)"
+    ):
         train.make_step(scalar_loss, OPTIMIZER, accumulate=2)(state, make_batch(0))
     state = train.init(params, OPTIMIZER, jax.random.key(0), carry=jnp.zeros(2))
     with pytest.raises(
@@ -371,7 +373,7 @@ def test_complex_params_are_refused_wherever_they_would_be_trained():
     for penalty in (losses.l1, losses.l2):
         with pytest.raises(TypeError, match=r"`params\['w'\]` must be real; got complex64 \(1, 1\)"):
             penalty(params)
-    with pytest.raises(ValueError, match="must have a floating matrix to adapt; got none"):
+    with pytest.raises(ValueError, match="must hold a floating matrix to adapt; got none"):
         train.adapters.init(jax.random.key(0), params, 1)
 
 
@@ -424,7 +426,8 @@ def test_optimizers_that_look_at_the_loss_or_share_buffers_work():
 def test_another_optimizers_state_is_refused(params):
     state = train.init(params, optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(
-        ValueError, match=r"must be of the step's own optimizer, .* Give train\.init and make_step the same"
+        ValueError,
+        match=r"must have the optimizer state of this step's optimizer, .* Give train\.init and make_step the same",
     ):
         train.make_step(scalar_loss, OPTIMIZER)(state, make_batch(0))
 

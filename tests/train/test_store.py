@@ -162,7 +162,11 @@ def test_info_comes_back_as_it_was_or_is_refused(tmp_path):
     for wrong, error, message in (
         ({1: "a", "1": "b"}, TypeError, "`info` must have strings as keys, as JSON has; got int 1"),
         ({"a": [{None: 1}]}, TypeError, r"`info\['a'\]\[0\]` must have strings as keys"),
-        ({"a": (1, 2)}, TypeError, r"`info\['a'\]` must be what JSON gives back; got tuple\. Give a list"),
+        (
+            {"a": (1, 2)},
+            TypeError,
+            r"`info\['a'\]` must be what JSON gives back; got tuple\. Give a list",
+        ),
         ({"a": b"1"}, TypeError, r"`info\['a'\]` .*; got bytes"),
         ({"a": 1j}, TypeError, r"`info\['a'\]` .*; got complex"),
         (ring, ValueError, "`info` must be what JSON gives back; got what it cannot hold"),
@@ -262,7 +266,7 @@ def test_a_full_disk_is_told_and_costs_nothing(tmp_path):
 def test_what_is_in_the_way_is_named_and_left(tmp_path):
     (tmp_path / "000000000005").write_text("mine")
     train.save(tmp_path, jnp.float32(1), number=4)
-    with pytest.raises(FileExistsError, match="000000000005 is in the way: it is no version"):
+    with pytest.raises(FileExistsError, match="000000000005 has the name of a version but was not saved here"):
         train.save(tmp_path, jnp.float32(2), number=5)
     assert train.load(tmp_path, jnp.float32(0)).tree == 1
     train.save(tmp_path, jnp.float32(3))
@@ -378,7 +382,7 @@ def test_a_version_that_was_being_replaced_is_found(tmp_path):
 
 def test_numbers_rise_but_for_damaged_ones(tmp_path):
     train.save(tmp_path, jnp.float32(1), number=10)
-    with pytest.raises(ValueError, match="must not be below that of the newest version, 10; got 5"):
+    with pytest.raises(ValueError, match="must be at least that of the newest version, 10; got 5"):
         train.save(tmp_path, jnp.float32(2), number=5)
     assert train.load(tmp_path, jnp.float32(0)).tree == 1
     (tmp_path / "000000000010" / "info.json").unlink()

@@ -54,7 +54,7 @@ def test_a_run_that_has_stopped_is_not_gone_on_with_unasked():
     with pytest.raises(train.NonFiniteError) as raised:
         train.fit(STEP, start(), [CLEAN, BAD, CLEAN], epochs=1)
     state = raised.value.state
-    with pytest.raises(ValueError, match="`state` has stopped at a step that was not finite; to go on with it"):
+    with pytest.raises(ValueError, match="`state` was stopped by a step that was not finite; to continue with it"):
         train.fit(STEP, state, [CLEAN], epochs=1)
     result = train.fit(STEP, state._replace(alive=jnp.ones_like(state.alive)), [CLEAN], epochs=1)
     want = train.fit(STEP, start(), [CLEAN, CLEAN], epochs=1)
@@ -110,7 +110,7 @@ def test_a_loader_of_more_batches_than_it_says_is_told():
             while True:
                 yield CLEAN
 
-    with pytest.raises(ValueError, match="has 2 batches an epoch by its len; epoch 0 gave more"):
+    with pytest.raises(ValueError, match="has a len of 2 batches per epoch; epoch 0 gave more"):
         train.fit(STEP, start(), Endless(), epochs=1)
 
 

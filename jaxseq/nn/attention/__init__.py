@@ -1,4 +1,4 @@
-"""Attention: that of a decoder to a memory, and the Transformer, with its positions, blocks and cache."""
+"""Attention: from a decoder to a memory, and the Transformer with its positions, blocks and cache."""
 
 from jaxseq.nn.attention._attention import Attended as Attended
 from jaxseq.nn.attention._attention import Attention as Attention

@@ -1,13 +1,13 @@
-"""Attention of a recurrent net: which steps of a memory to look at.
+"""Attention of a recurrent net to the steps of a memory.
 
     weights_t = softmax over s of score(q_t, m_s)          context_t = Σ_s weights_ts m_s
 
     additive   score(q, m) = v · tanh(q W + m U + b)       (Bahdanau et al. 2015)
     general    score(q, m) = q W · m                       (Luong et al. 2015)
-    dot        score(q, m) = q · m, of as many features
+    dot        score(q, m) = q · m, with equal numbers of features
 
-What stands in padding of the memory, NaN too, reaches neither a value nor a gradient; where all of it is padding,
-weights and context are zero.
+Padding of the memory, even NaN, affects neither a value nor a gradient. If all of the memory is padding, weights and
+context are zero.
 """
 
 from typing import NamedTuple
@@ -25,15 +25,15 @@ SCORES = ("additive", "general", "dot")
 
 
 class Memory(NamedTuple):
-    """What is looked at: made once, for any number of queries."""
+    """A prepared memory: computed once, for any number of queries."""
 
     values: jax.Array  # [B, S, M], zeros on padding
-    keys: jax.Array  # [B, S, F], what scores are made of
+    keys: jax.Array  # [B, S, F], from which scores are computed
     mask: jax.Array | None  # bool [B, S]
 
 
 class Attended(NamedTuple):
-    """What was seen `[B, T, M]`, and how much of each step `[B, T, S]`; for queries `[B, Q]` without T."""
+    """The context `[B, T, M]` and the attention weights `[B, T, S]`; without T for queries `[B, Q]`."""
 
     context: jax.Array
     weights: jax.Array
@@ -43,13 +43,13 @@ class Attention(Module):
     """Additive or multiplicative attention.
 
     Args:
-      query_features: Q.
-      memory_features: M.
+      query_features: Q, the features of queries.
+      memory_features: M, the features of the memory.
       score: "additive", "general" or "dot".
-      hidden: the features of the tanh of "additive"; None: M.
-      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
-      param_dtype: the dtype of the params; None: JAX's default float.
-      rngs: draws the params.
+      hidden: the number of hidden features of "additive". None: M.
+      dtype: the dtype of the computation; params and inputs are cast to it. None: that of the params.
+      param_dtype: the dtype of the params. None: JAX's default float.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -78,9 +78,9 @@ class Attention(Module):
         Q = check.positive_int("query_features", query_features)
         M = check.positive_int("memory_features", memory_features)
         if hidden is not None and score != "additive":
-            raise ValueError(f'`hidden` is of the score "additive"; "{score}" has none')
+            raise ValueError(f'`hidden` is an option of the score "additive"; "{score}" has none')
         if score == "dot" and Q != M:
-            raise ValueError(f'the score "dot" takes as many features of queries as of the memory; got {Q} and {M}')
+            raise ValueError(f'`score` "dot" needs equal numbers of query and memory features; got {Q} and {M}')
         self.score, self.memory_features, self.query_features = score, M, Q
         additive, F = score == "additive", M if hidden is None else check.positive_int("hidden", hidden)
         self.dtype = (options := given(dtype, param_dtype, rngs)).dtype
@@ -89,11 +89,11 @@ class Attention(Module):
         self.value = linear(F, 1, options, use_bias=False) if additive else None
 
     def remember(self, memory: jax.Array, *, mask: jax.Array | None = None) -> Memory:
-        """Returns what queries are held against, computed once.
+        """Returns the prepared memory, to be computed once and used for any number of queries.
 
         Args:
           memory: `[B, S, M]`, such as the outputs of an encoder.
-          mask: bool `[B, S]`, True on real steps, of any pattern; None: all.
+          mask: bool `[B, S]`, True where a step is real, in any pattern. None: all steps are real.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -101,18 +101,18 @@ class Attention(Module):
         memory = floats("memory", "B, S, M", memory, self._weights(), self.dtype)
         if memory.shape[-1] != self.memory_features:
             raise ValueError(
-                f"`memory` must be [B, S, M] of M = {self.memory_features} features; got {check.shaped(memory)}"
+                f"`memory` must be [B, S, M] with M = {self.memory_features} features; got {check.shaped(memory)}"
             )
         mask = check.flags("mask", mask, memory.shape[:-1], "B, S")
         memory = keep(mask, memory)
         return Memory(memory, memory if self.key is None else self.key(memory), mask)
 
     def __call__(self, queries: jax.Array, memory: Memory) -> Attended:
-        """Returns `Attended(context, weights)`.
+        """Returns the context and the weights, `Attended(context [B, T, M], weights [B, T, S])`.
 
         Args:
-          queries: `[B, T, Q]`, or one a row, `[B, Q]`.
-          memory: what `remember` returns.
+          queries: `[B, T, Q]`, or one query per row, `[B, Q]`.
+          memory: the result of `remember`.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -148,9 +148,9 @@ class Attention(Module):
 
 
 def masked_softmax(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Returns softmax over the last axis of what the mask leaves; zeros where it leaves nothing."""
+    """Returns softmax over the real entries of the last axis; zeros if there are none."""
     if mask is None:
         return jax.nn.softmax(scores, axis=-1)
     mask = jnp.broadcast_to(mask, scores.shape)
-    # The least number, not -inf, whose softmax over padding alone would be NaN.
+    # The smallest number in place of -inf: the softmax of -inf only, in a row of padding, would be NaN.
     return jnp.where(mask, jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1), 0)

@@ -1,10 +1,10 @@
-"""One block of a Transformer (Vaswani et al. 2017): attention to the sequence, to a memory, and a feed-forward net.
+"""A Transformer block (Vaswani et al. 2017): self-attention, attention to a memory, and a feed-forward net.
 
     norm="post"   h ← LayerNorm(h + sublayer(h))          as published
     norm="pre"    h ← h + sublayer(LayerNorm(h))          (Xiong et al. 2020); after the last block a LayerNorm
 
-A query at step t and a key at step s meet where `Sight` says so. Several heads of queries may share one of keys and
-values (grouped-query attention: Ainslie et al. 2023).
+`Sight` tells which keys each query may attend to. Several query heads may share one head of keys and values
+(grouped-query attention: Ainslie et al. 2023).
 """
 
 import math
@@ -21,7 +21,7 @@ from jaxseq.nn.attention._positions import rotary
 
 
 class Shape(NamedTuple):
-    """The sizes of a block: H features, N heads, K of them with keys and values, and the features in between."""
+    """The sizes of a block: H features, N query heads, K heads of keys and values, and the hidden features."""
 
     features: int
     heads: int
@@ -37,24 +37,24 @@ class KeyValues(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What the steps of a pass see."""
+    """What the steps of a pass may attend to."""
 
-    positions: jax.Array | None  # int [B, T], for rotary ones; None: no such
-    slots: jax.Array | None  # int [B, T], where in the cache a step's keys are written first; None: after the cache
-    steps: jax.Array | None  # bool [B, T, S], or [T, S] for any row: which keys each query sees; None: all
-    memory: jax.Array | None  # bool [B, S']: which steps of the memory are real; None: all
+    positions: jax.Array | None  # int [B, T], for rotary positions; None: not rotary
+    slots: jax.Array | None  # int [B, T], where a step's keys are written into the cache first; None: appended to it
+    steps: jax.Array | None  # bool [B, T, S], or [T, S] for all rows: the keys that each query sees; None: all
+    memory: jax.Array | None  # bool [B, S']: the real steps of the memory; None: all
 
 
 def write(cache: jax.Array, steps: jax.Array, slots: jax.Array) -> jax.Array:
-    """Returns the cache `[B, K, M, F]` with `steps` `[B, K, T, F]` in slots int `[B, T]`, those from M on dropped."""
+    """Returns the cache `[B, K, M, F]` with `steps` `[B, K, T, F]` written to slots int `[B, T]`; slots ≥ M drop."""
     batch, rows = slots.shape[:-1], math.prod(slots.shape[:-1])
     flat, new, at = (x.reshape(rows, *x.shape[len(batch) :]) for x in (cache, steps, slots))
-    new = jnp.swapaxes(new, 1, 2)  # one write a step, of all heads
+    new = jnp.swapaxes(new, 1, 2)  # one write per step, for all heads
     return flat.at[jnp.arange(rows)[:, None], :, at].set(new, mode="drop").reshape(cache.shape)
 
 
 class SelfAttention(nnx.Module):
-    """Attention of steps to steps, or to those of a memory."""
+    """Attention of steps to each other, or to the steps of a memory."""
 
     def __init__(self, shape: Shape, memory_features: int, given: Given):
         self.heads, self.kv_heads = shape.heads, shape.kv_heads
@@ -72,14 +72,14 @@ class SelfAttention(nnx.Module):
     def __call__(
         self, xs: jax.Array, seen: KeyValues, mask: jax.Array | None, positions: jax.Array | None
     ) -> jax.Array:
-        """Returns what steps `[B, T, H]` see, where `mask`, which broadcasts to `[B, T, S]`, lets them."""
+        """Returns the attention outputs `[B, T, H]`; `mask`, which broadcasts to `[B, T, S]`, tells what is visible."""
         queries = _turned(_split(self.query(xs), self.heads), positions)
         found = dot_product_attention(queries, *seen, mask)
         return self.out(jnp.swapaxes(found, -2, -3).reshape(*xs.shape[:-1], self.out.in_features))
 
 
 class Block(nnx.Module):
-    """The sublayers with their norms."""
+    """The sublayers of a block with their norms."""
 
     def __init__(
         self,
@@ -113,9 +113,9 @@ class Block(nnx.Module):
         sight: Sight,
         key: jax.Array | None,
     ) -> tuple[jax.Array, KeyValues]:
-        """Returns the outputs `[B, T, H]`, and keys and values: the cache where `sight` has slots, else the steps' own.
+        """Returns the outputs `[B, T, H]`, and keys and values: the whole cache if `sight` has slots, else new ones.
 
-        The cache is `before`; without slots the steps stand after it.
+        `before` is the cache. Without slots, the keys of the steps are appended to it.
         """
         keys = [None] * 4 if key is None else jax.random.split(key, 4)
         own = None
@@ -149,7 +149,7 @@ class Block(nnx.Module):
 
 
 def _split(xs, heads):
-    """`[B, T, N F]` as `[B, N, T, F]`."""
+    """Returns `[B, T, N F]` as `[B, N, T, F]`."""
     return jnp.swapaxes(xs.reshape(*xs.shape[:-1], heads, xs.shape[-1] // heads), -2, -3)
 
 

@@ -1,4 +1,4 @@
-"""Where the steps of a pass stand, what each of them sees, and what stays of them for later ones."""
+"""The positions of the steps of a pass, what each step may attend to, and the cache for later steps."""
 
 from typing import NamedTuple
 
@@ -10,21 +10,21 @@ from jaxseq.nn.attention._block import KeyValues, write
 
 
 class TransformerCarry(NamedTuple):
-    """The steps of each row's sequence so far: a cache of keys and values, and how many there are, int32 `[B]`."""
+    """The state of each row's sequence: a cache of keys and values, and its number of steps, int32 `[B]`."""
 
     layers: tuple[KeyValues, ...]
     length: jax.Array
 
 
 class Places(NamedTuple):
-    """Where the steps of a pass stand; those that the mask leaves out take no place."""
+    """The places of the steps of a pass; steps where the mask is False are not counted."""
 
-    positions: jax.Array  # int [B, T]: each one's in its sequence
-    sequence: jax.Array | None  # int [B, T]: which one, 0 that of the carry; None: all are of that
+    positions: jax.Array  # int [B, T]: the position of each step in its sequence
+    sequence: jax.Array | None  # int [B, T]: the number of its sequence, 0 for that of the carry; None: all are 0
     mask: jax.Array | None
-    length: jax.Array  # int [B]: of the sequence of the carry
-    length_after: jax.Array  # int [B]: of the last sequence
-    slots: jax.Array | None  # int [B, T]: where in the cache each is written before it is looked at; None: it is not
+    length: jax.Array  # int [B]: the length of the carry's sequence
+    length_after: jax.Array  # int [B]: the length of the last sequence, after the pass
+    slots: jax.Array | None  # int [B, T]: where steps are written into the cache before attention; None: not before
 
 
 def places_of(xs: jax.Array, carry: TransformerCarry | None, mask: jax.Array | None, reset: jax.Array | None) -> Places:
@@ -42,16 +42,16 @@ def places_of(xs: jax.Array, carry: TransformerCarry | None, mask: jax.Array | N
     positions = rank - begins + jnp.where(sequence == 0, length[..., None], 0)
     begun = jnp.max(jnp.where(reset, rank, 0), axis=-1, initial=0)
     length_after = count - begun + jnp.where(jnp.any(reset, axis=-1), 0, length)
-    # What a reset ends is still to be seen by steps of the same pass, if there are any before it.
+    # If steps precede a reset in the same pass, they must still see the cache that the reset ends: no slots then.
     slots = _slots(positions, carry, mask) if isinstance(T, int) and T <= 1 else None
     return Places(positions, sequence, mask, length, length_after, slots)
 
 
 def sight(places: Places, carry: TransformerCarry | None, causal: bool) -> jax.Array | None:
-    """Returns which steps each one sees, bool `[B, T, S]`, or what broadcasts to it; None: all.
+    """Returns which keys each step sees, bool `[B, T, S]` or a shape that broadcasts to it; None: all.
 
-    These are the steps of the pass, S = T; with a cache of room M those that are written into it, S = M, or where they
-    stand after it, S = M + T.
+    The keys are those of the pass, S = T. With a cache of room M they are those of the cache, S = M, if the steps are
+    written into it first; otherwise those of the cache followed by those of the pass, S = M + T.
     """
     *batch, T = places.positions.shape
     if carry is not None and places.slots is not None:
@@ -79,13 +79,13 @@ def carry_after(carry: TransformerCarry, places: Places, new: list[KeyValues]) -
     kept = jnp.ones(places.positions.shape, bool) if places.mask is None else places.mask
     if places.sequence is not None:
         kept &= places.sequence == jnp.max(places.sequence, axis=-1, keepdims=True, initial=0)
-    slots = jnp.where(kept, places.positions, carry.layers[0].keys.shape[-2])  # there they are dropped
+    slots = jnp.where(kept, places.positions, carry.layers[0].keys.shape[-2])  # writes to that slot are dropped
     layers = jax.tree.map(lambda cache, own: write(cache, own, slots), carry.layers, tuple(new))
     return TransformerCarry(layers, places.length_after)
 
 
 def _slots(positions, carry, mask):
-    """Each step's position; for those that the mask leaves out one beyond the cache's room, where they are dropped."""
+    """Returns each step's position; for False steps the first slot beyond the cache, where writes are dropped."""
     if carry is None:
         return None
     return positions if mask is None else jnp.where(mask, positions, carry.layers[0].keys.shape[-2])

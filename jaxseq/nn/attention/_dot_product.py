@@ -1,10 +1,10 @@
-"""What queries see of keys and values, with the heads outside: `[B, heads, steps, F]`.
+"""Dot-product attention with the heads before the steps: `[B, heads, steps, F]`.
 
-    seen_t = Σ_s softmax_s(q_t · k_s / √F) v_s        over the steps s that t may see
+    output_t = Σ_s softmax_s(q_t · k_s / √F) v_s        over the steps s that t may see
 
-This is `jax.nn.dot_product_attention`. For many queries a CPU takes the products below, for whose gradient XLA needs
-less time (docs/performance.md, "Attention"). The heads are outside for the cache's sake: if they were inside, XLA would
-lay all of it anew at every step.
+This is `jax.nn.dot_product_attention`. For many queries, CPUs use the products below instead, since XLA computes their
+gradient faster (docs/performance.md, "Attention"). Heads come before steps for the sake of the cache: in the other
+order XLA would copy the whole cache at every step.
 """
 
 import math
@@ -16,14 +16,14 @@ from jaxseq._promote import widen
 
 
 def dot_product_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Returns what the queries see, `[B, N, T, F]`; a query that sees no step sees the mean of all.
+    """Returns the attention outputs, `[B, N, T, F]`; a query that sees no step gets the mean over all steps.
 
     Args:
       queries: `[B, N, T, F]`.
-      keys, values: `[B, K, S, F]`, each head for N / K of the queries' in turn.
-      mask: bool `[B, T, S]`, or what broadcasts to it, True where a query sees a step; None: all.
+      keys, values: `[B, K, S, F]`; each head serves N / K consecutive query heads.
+      mask: bool `[B, T, S]`, or a shape that broadcasts to it, True where a query sees a step. None: it sees all steps.
     """
-    is_one = isinstance(queries.shape[-2], int) and queries.shape[-2] == 1  # a symbol stands for many
+    is_one = isinstance(queries.shape[-2], int) and queries.shape[-2] == 1  # a symbolic size may be many
     run = _products if jax.default_backend() == "cpu" and not is_one else _of_jax
     return run(queries, keys, values, mask)
 
@@ -31,7 +31,7 @@ def dot_product_attention(queries: jax.Array, keys: jax.Array, values: jax.Array
 def _products(queries, keys, values, mask):
     *batch, N, T, F = queries.shape
     K, S = keys.shape[-3:-1]
-    rows = (*batch, K, N // K * T)  # all the queries of a head of keys, as one matrix
+    rows = (*batch, K, N // K * T)  # all queries that share a head of keys, as one matrix
     scores = jnp.einsum("...ti,...si->...ts", queries.reshape(*rows, F), keys).reshape(*batch, K, N // K, T, S)
     scores = scores.astype(widen(scores.dtype)) / math.sqrt(F)
     least = jnp.finfo(scores.dtype).min
@@ -40,7 +40,7 @@ def _products(queries, keys, values, mask):
     weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True, initial=least)))
     total = jnp.sum(weights, axis=-1).reshape(*rows, 1)
     weights = weights.reshape(*rows, S).astype(values.dtype)
-    seen = jnp.einsum("...ts,...si->...ti", weights, values)  # divided only now, there is less of it
+    seen = jnp.einsum("...ts,...si->...ti", weights, values)  # divided afterwards, where there are fewer numbers
     return (seen.astype(total.dtype) / total).astype(values.dtype).reshape(queries.shape)
 
 

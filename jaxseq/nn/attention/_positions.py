@@ -1,9 +1,9 @@
-"""Where a step stands, told to a net that would not know.
+"""Position encodings, which tell attention the place of each step.
 
-    sinusoidal   added to the input: sin(p ω_i) and cos(p ω_i) of half the features each      (Vaswani et al. 2017)
-    rotary       pairs of features of queries and keys turned by the angle p ω_i              (Su et al. 2021)
+    sinusoidal   added to the input: sin(p ω_i) and cos(p ω_i), half of the features each     (Vaswani et al. 2017)
+    rotary       rotates pairs of features of queries and keys by the angle p ω_i             (Su et al. 2021)
 
-with p the position, from 0, and ω_i = 10000^(-i / n) for i = 0 … n - 1, n half the features.
+p is the position, from 0, and ω_i = 10000^(-i / n) for i = 0 … n - 1, where n is half the number of features.
 """
 
 import jax
@@ -13,13 +13,13 @@ from jaxseq._promote import expand_rank
 
 
 def sinusoidal(positions: jax.Array, features: int, dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Returns what is added, `[..., features]`, of positions int `[...]`; `features` even."""
+    """Returns the sinusoidal encoding `[..., features]` of positions int `[...]`; `features` must be even."""
     angles = _angles(positions, features // 2)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1).astype(dtype)
 
 
 def rotary(xs: jax.Array, positions: jax.Array) -> jax.Array:
-    """Returns `xs` `[..., T, F]` turned by positions int `[..., T]`: each feature with that half of F after it."""
+    """Returns `xs` `[..., T, F]` rotated by positions int `[..., T]`; feature i is paired with feature i + F / 2."""
     angles = _angles(positions, xs.shape[-1] // 2)
     sine, cosine = jnp.sin(angles).astype(xs.dtype), jnp.cos(angles).astype(xs.dtype)
     sine, cosine = expand_rank(sine, xs), expand_rank(cosine, xs)

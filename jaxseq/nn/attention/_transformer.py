@@ -22,46 +22,47 @@ POSITIONS = ("sinusoidal", "learned", "rotary", None)
 
 
 class CrossMemory(NamedTuple):
-    """What a decoder looks at: keys and values in each block, and which steps are real, bool `[B, S]`, None for all."""
+    """A prepared memory: keys and values for each block, and its real steps, bool `[B, S]`, or None for all."""
 
     layers: tuple[KeyValues, ...]
     mask: jax.Array | None
 
 
 class Transformer(Module):
-    """Blocks of attention: encoder, decoder, or decoder that looks at a memory; goes where `nn.Recurrent` goes.
+    """A Transformer: encoder, decoder, or decoder with attention to a memory; usable wherever `nn.Recurrent` is.
 
-    `nn.LanguageModel(nn.Transformer(64, 64, layers=2, heads=4, causal=True, max_length=256, rngs=rngs), V, 64, ...)`,
-    and so in every model. What a mask leaves out is as if it were not there, wherever it stands; sequences that resets
-    pack into one row do not see each other; `step`, on a cache of keys and values, gives the numbers of the whole pass.
+    For example, `layer = nn.Transformer(64, 64, layers=2, heads=4, causal=True, max_length=256, rngs=rngs)` gives a
+    language model by `nn.LanguageModel(layer, V, 64, rngs=rngs)`. Masked steps are left out, in any place. Sequences
+    that resets pack into one row do not see each other. `step` uses a cache of keys and values, and returns the same
+    numbers as a whole pass.
 
     Args:
-      in_features: D; where that is not H, a linear layer comes first.
-      features: H, of the outputs.
-      layers: how many blocks.
-      heads: N, of H / N features each.
-      causal: whether a step sees no later one.
-      kv_heads: how many heads of keys and values the N share; None: N.
-      hidden: the features inside the feed-forward nets; None: 4 H.
+      in_features: D, the features of the inputs. If D is not H, a linear layer comes first.
+      features: H, the features of the outputs.
+      layers: the number of blocks.
+      heads: N, the number of query heads, with H / N features each.
+      causal: whether steps do not see later steps.
+      kv_heads: the number of heads of keys and values, which the N query heads share. None: N.
+      hidden: the hidden features of the feed-forward nets. None: 4 H.
       norm: "pre" or "post".
-      positions: "sinusoidal", "learned", "rotary", or None for no such. The first two are added to the input, numbers
-        of a size of about 1: they are lost beside much larger inputs, and drown much smaller ones. Rotary ones are in
-        queries and keys alone, so a decoder that looks at the outputs as a memory does not see them.
-      max_length: the most steps of a sequence, for which "learned" positions and the carry of `step` have room; the
-        outputs of those beyond it are NaN. None: no carry.
-      memory_features: of the memory that the blocks look at as well, see `remember`; None: there is none.
-      activation: of the feed-forward nets.
-      dropout: the rate of dropout of the input, after each sublayer, and inside the feed-forward nets, drawn where a
-        key is given.
-      remat: compute the blocks' insides again for the backward pass, in place of keeping them.
-      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
-      param_dtype: the dtype of the params; None: JAX's default float.
-      rngs: draws the params.
+      positions: "sinusoidal", "learned", "rotary" or None (no positions). The first two are added to the input, and are
+        of a size of about 1: inputs should be of a similar size. Rotary positions act on queries and keys only, so a
+        decoder that attends to the outputs as a memory does not see them.
+      max_length: the greatest length of a sequence, for "learned" positions and for the carry of `step`; outputs of
+        later steps are NaN. None: there is no carry.
+      memory_features: the features of a memory that the blocks attend to, see `remember`. None: no memory.
+      activation: the activation of the feed-forward nets.
+      dropout: the dropout rate of the input, after each sublayer, and inside the feed-forward nets; used only with a
+        key.
+      remat: whether to recompute the blocks in the backward pass instead of storing their intermediate values.
+      dtype: the dtype of the computation; params and inputs are cast to it. None: that of the params.
+      param_dtype: the dtype of the params. None: JAX's default float.
+      rngs: random keys for the params.
 
     Attributes:
-      in_features, size, causal: D, H, and as given.
-      embedding_scale: what the models of `nn` multiply embeddings by, whose norm is about 1, before this layer reads
-        them: √D where positions are added (Vaswani et al. 2017, §3.4), else 1.
+      in_features, size, causal: D, H, and `causal` as given.
+      embedding_scale: the factor by which the models of `nn` multiply embeddings, whose norm is about 1, before this
+        layer reads them: √D if positions are added (Vaswani et al. 2017, §3.4), else 1.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -105,9 +106,11 @@ class Transformer(Module):
         check.one_of("positions", positions, POSITIONS)
         check.function("activation", activation)
         if H % N or N % K:
-            raise ValueError(f"`heads` must divide `features`, and `kv_heads` `heads`; got {H}, {N} and {K}")
+            raise ValueError(
+                f"`heads` must divide `features`, and `kv_heads` must divide `heads`; got {H}, {N} and {K}"
+            )
         if (positions == "rotary" and H // N % 2) or (positions == "sinusoidal" and H % 2):
-            raise ValueError(f'`positions` "{positions}" take pairs of features; got {H} in {N} heads')
+            raise ValueError(f'`positions` "{positions}" need pairs of features; got {H} in {N} heads')
         if positions == "learned" and max_length is None:
             raise ValueError('`positions` "learned" need a `max_length`')
         shape = Shape(H, N, K, 4 * H if hidden is None else check.positive_int("hidden", hidden))
@@ -128,7 +131,7 @@ class Transformer(Module):
         self.places = None if room is None else Embed(room, H, embedding_init=draw, **own._asdict())
 
     def initial_carry(self, batch_shape: BatchShape = ()) -> TransformerCarry:
-        """Returns the carry that sequences start from.
+        """Returns the initial carry.
 
         Raises:
           ValueError: the layer is not causal, or has no `max_length`.
@@ -141,17 +144,17 @@ class Transformer(Module):
         return TransformerCarry(layers, jnp.zeros(batch_shape, jnp.int32))
 
     def remember(self, memory: jax.Array, *, mask: jax.Array | None = None) -> CrossMemory:
-        """Returns the keys and values of a memory, computed once for any number of passes and steps.
+        """Returns the keys and values of a memory, to be computed once for any number of passes and steps.
 
         Args:
           memory: `[B, S, memory_features]`, such as the outputs of an encoder.
-          mask: bool `[B, S]`, True on real steps, of any pattern; each row needs one.
+          mask: bool `[B, S]`, True where a step is real, in any pattern; each row needs a real step.
 
         Raises:
           TypeError, ValueError: an argument does not fit, or the layer takes no memory.
         """
         if self.memory_features is None:
-            raise ValueError("only a layer with `memory_features` looks at a memory")
+            raise ValueError("`memory` needs a layer with `memory_features`; this one has none")
         memory = floats("memory", "B, S, M", memory, self._example(), self.dtype)
         check.features("memory", memory, self.memory_features)
         mask = check.flags("mask", mask, memory.shape[:-1], "B, S")
@@ -159,7 +162,7 @@ class Transformer(Module):
         return CrossMemory(tuple(block.look_at(memory) for block in self.blocks), mask)
 
     def __call__(self, xs, carry=None, *, mask=None, reset=None, key=None, memory=None) -> jax.Array:
-        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        """Returns the outputs of all steps, `[B, T, H]`; arguments as for `unroll`."""
         return self.unroll(xs, carry, mask=mask, reset=reset, key=key, memory=memory)[1]
 
     def unroll(
@@ -172,15 +175,15 @@ class Transformer(Module):
         key: jax.Array | None = None,
         memory: CrossMemory | None = None,
     ) -> tuple[TransformerCarry | None, jax.Array]:
-        """Returns the last carry, None where the layer has none, and the outputs of all steps `[B, T, H]`.
+        """Returns the last carry (None if the layer has none) and the outputs of all steps, `[B, T, H]`.
 
         Args:
-          xs: `[B, T, D]`, cast to `dtype`; without that in the dtype of the params.
-          carry: the carry to start from; None: the initial one, without looking at an empty cache.
-          mask: bool `[B, T]`, True on real steps, of any pattern; the outputs of the others are zero.
+          xs: `[B, T, D]`, cast to `dtype`; if that is None, `xs` must have the dtype of the params.
+          carry: the initial carry. None: a new sequence, without the cost of an empty cache.
+          mask: bool `[B, T]`, True where a step is real, in any pattern; outputs on padding are zero.
           reset: bool `[B, T]`, True where a new sequence starts.
-          key: a key for dropout; None: none.
-          memory: what `remember` returns, for a layer that looks at a memory.
+          key: a random key for dropout. None: no dropout.
+          memory: the result of `remember`, for a layer with a memory.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -211,10 +214,10 @@ class Transformer(Module):
         reset: jax.Array | None = None,
         memory: CrossMemory | None = None,
     ) -> tuple[TransformerCarry, jax.Array]:
-        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+        """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 
         Args:
-          carry: the carry so far; None starts a sequence.
+          carry: the carry before the step. None: a new sequence starts.
           x: `[B, D]`.
           reset: bool `[B]`, True where a new sequence starts with this step.
           memory: as for `unroll`.
@@ -231,7 +234,7 @@ class Transformer(Module):
         return after, ys[..., 0, :]
 
     def rewind(self, carry: TransformerCarry, steps: jax.Array) -> TransformerCarry:
-        """Returns the carry as it was before each row's last steps, int `[B]`, of its sequence; nothing is copied."""
+        """Returns the carry before each row's last `steps` steps, int `[B]`, of its sequence; copies nothing."""
         if not isinstance(carry, TransformerCarry):
             raise TypeError(f"`carry` must be what this layer returned; got {type(carry).__name__}")
         carry = checked_carry(carry, self.initial_carry, jnp.shape(carry.length))
@@ -270,7 +273,7 @@ class Transformer(Module):
         is_one = isinstance(memory, CrossMemory) and len(memory.layers) == len(self.blocks)
         if self.memory_features is None or not is_one:
             raise ValueError(
-                "`memory` must be what `remember` returns for this layer, if it has `memory_features`, else None; got "
+                "`memory` must be the result of `remember` of this layer if it has `memory_features`, else None; got "
                 f"{type(memory).__name__}"
             )
         memory = check.as_jax(memory, "memory")

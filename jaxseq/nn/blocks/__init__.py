@@ -1,4 +1,4 @@
-"""Residual blocks of linear models, a block a file, and what puts them one after the other."""
+"""Residual blocks of linear recurrent models, one per file, and a layer that stacks them."""
 
 from jaxseq.nn.blocks._block import BlockCarry as BlockCarry
 from jaxseq.nn.blocks._blocks import Blocks as Blocks

@@ -1,10 +1,10 @@
-"""What all residual blocks of linear models share: a mixer of time, and at will an MLP, each behind a norm.
+"""What all residual blocks share: a mixer over time and optionally an MLP, each after a norm.
 
     x ← x + dropout(mix(norm(x)))
-    x ← x + dropout(mlp(norm(x)))                 where the block has an MLP
+    x ← x + dropout(mlp(norm(x)))                 if the block has an MLP
 
-A mixer is pointwise in time but for two layers, a short causal convolution and a cell. Their carries are the block's,
-so that a step is the same function of one step as the whole pass is of all.
+A mixer is pointwise in time except for two layers, a short causal convolution and a cell. Their carries form the carry
+of the block. The same function therefore serves a single step and a whole pass.
 """
 
 from collections.abc import Callable
@@ -24,16 +24,17 @@ OverTime = Callable[[jax.Array], jax.Array]
 
 
 class BlockCarry(NamedTuple):
-    """The carries of a block: the last inputs of its convolution, None where it has none, and that of its cell."""
+    """The carry of a block: the last inputs of its convolution, or None if it has none, and the carry of its cell."""
 
     conv: Carry | None
     cell: Carry
 
 
 class Block(Module):
-    """The base of the blocks: a class says what its `_mix` is, and makes `norm`, `cell`, and at will `conv` and an MLP.
+    """The base class of blocks. A subclass makes `norm`, `cell`, and optionally `conv` and an MLP, and defines `_mix`.
 
-    `_mix(xs, conv, cell)` is handed `[..., H]` and what runs the two layers over time, and returns `[..., H]`.
+    `_mix(xs, conv, cell)` gets xs `[..., H]` and the functions that run the two layers over time; it returns
+    `[..., H]`.
     """
 
     causal = True
@@ -45,14 +46,14 @@ class Block(Module):
     _mix: Callable[[jax.Array, OverTime, OverTime], jax.Array]
 
     def _given(self, features: int, rate: float, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> Given:
-        """Takes what every block is made with, checked; returns what its layers are given."""
+        """Checks and stores the options that every block takes; returns the options of its layers."""
         own = given(dtype, param_dtype, rngs)
         self.in_features = self.size = check.positive_int("features", features)
         self.dropout, self.dtype = check.rate("dropout", rate), own.dtype
         return own
 
     def initial_carry(self, batch_shape: Shape = ()) -> BlockCarry:
-        """Returns the carry that sequences start from."""
+        """Returns the initial carry."""
         batch_shape = check.shape("batch_shape", batch_shape)
         conv = None if self.conv is None else self.conv.initial_carry(batch_shape)
         return BlockCarry(conv, self.cell.initial_carry(batch_shape))
@@ -66,7 +67,7 @@ class Block(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        """Returns the outputs of all steps, `[B, T, H]`; arguments as for `unroll`."""
         return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
 
     def unroll(
@@ -78,14 +79,14 @@ class Block(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> tuple[BlockCarry, jax.Array]:
-        """Returns the last carry, and the outputs of all steps `[B, T, H]`, zeros where the mask is False.
+        """Returns the last carry and the outputs of all steps, `[B, T, H]`; outputs on padding are zero.
 
         Args:
-          xs: `[B, T, H]`, cast to `dtype`; without that in the dtype of the params.
-          carry: the carry to start from; None: the initial one.
-          mask: bool `[B, T]`, True on real steps, of any pattern.
+          xs: `[B, T, H]`, cast to `dtype`; if that is None, `xs` must have the dtype of the params.
+          carry: the initial carry. None: that of `initial_carry`.
+          mask: bool `[B, T]`, True where a step is real, in any pattern.
           reset: bool `[B, T]`, True where a new sequence starts.
-          key: a key for dropout; None: none.
+          key: a random key for dropout. None: no dropout.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -103,10 +104,10 @@ class Block(Module):
     def step(
         self, carry: BlockCarry | None, x: jax.Array, *, reset: jax.Array | None = None
     ) -> tuple[BlockCarry, jax.Array]:
-        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+        """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 
         Args:
-          carry: the carry so far; None starts a sequence.
+          carry: the carry before the step. None: a new sequence starts.
           x: `[B, H]`.
           reset: bool `[B]`, True where a new sequence starts with this step.
 

@@ -1,4 +1,4 @@
-"""Blocks one after the other, as a layer: a linear layer before where it is needed, and a norm after the last one."""
+"""A stack of blocks as a layer, with a linear layer before the first if needed, and a norm after the last."""
 
 import functools
 from collections.abc import Sequence
@@ -19,24 +19,27 @@ NORMS = {"rms": rms_norm, "layer": layer_norm, None: lambda features, epsilon, o
 
 
 class Blocks(Module):
-    """Residual blocks one after the other, and a norm after the last; goes where `nn.Recurrent` goes.
+    """A stack of residual blocks with a norm after the last; usable wherever `nn.Recurrent` is.
 
-    `nn.LanguageModel(nn.Blocks([nn.MambaBlock(64, rngs=rngs) for _ in range(8)], rngs=rngs), V, 64, rngs=rngs)`, and so
-    in every model. Blocks may be of several kinds; a causal `nn.Transformer` of one layer may stand among them. The
-    carry is a tuple of the blocks' carries.
+    For example, `layer = nn.Blocks([nn.MambaBlock(64, rngs=rngs) for _ in range(8)], rngs=rngs)` gives a language model
+    by `nn.LanguageModel(layer, V, 64, rngs=rngs)`. Blocks may be of several kinds, and a causal `nn.Transformer` of one
+    layer may be among them. The carry is a tuple of the blocks' carries.
 
     Args:
-      blocks: layers that read as many features as the one before gives.
-      in_features: D; where that is not the features of the first block, a linear layer comes first. None: the same.
-      norm: after the last block, "rms", "layer" (without bias), or None for none.
-      epsilon: of that norm.
-      remat: compute the blocks' insides again for the backward pass, in place of keeping them.
-      dtype: the dtype of these two layers, to which params and inputs are cast; None: that of the params.
-      param_dtype: the dtype of their params; None: JAX's default float.
-      rngs: draws their params.
+      blocks: layers, each of which reads as many features as the one before returns.
+      in_features: D, the features of the inputs. If D is not that of the first block, a linear layer comes first. None:
+        that of the first block.
+      norm: the norm after the last block: "rms", "layer" (without bias), or None for no norm.
+      epsilon: the epsilon of that norm.
+      remat: whether to recompute the blocks in the backward pass instead of storing their intermediate values.
+      dtype: the dtype of the linear layer and the norm; their params and inputs are cast to it. None: that of the
+        params.
+      param_dtype: the dtype of their params. None: JAX's default float.
+      rngs: random keys for their params.
 
     Attributes:
-      in_features, size: D, and the features of the last block.
+      in_features: D.
+      size: H, the features of the last block.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -66,17 +69,17 @@ class Blocks(Module):
     ):
         blocks = check.sequence("blocks", blocks)
         if not blocks:
-            raise ValueError("`blocks` must hold one block at least; got none")
+            raise ValueError("`blocks` must hold at least one block; got none")
         for place, block in enumerate(blocks):
             check_layer(block, f"blocks[{place}]")
             causal(block, f"blocks[{place}]")
             for param in jax.tree.leaves(nnx.state(block, nnx.Param)):
                 if not jnp.issubdtype(param.dtype, jnp.floating):
-                    raise TypeError(f"`blocks[{place}]` must have params that are floats; got {check.shaped(param)}")
+                    raise TypeError(f"`blocks[{place}]` must have floating params; got {check.shaped(param)}")
             if place and block.in_features != blocks[place - 1].size:
                 raise ValueError(
                     f"`blocks[{place}]` must read the {blocks[place - 1].size} features that the block before it "
-                    f"gives; got {block.in_features}"
+                    f"returns; got {block.in_features}"
                 )
         check.one_of("norm", norm, tuple(NORMS))
         check.switch("remat", remat)
@@ -90,17 +93,17 @@ class Blocks(Module):
 
     @property
     def max_length(self) -> int | None:
-        """The most steps of a sequence; None: any number."""
+        """The greatest length of a sequence, in steps; None: no limit."""
         room = [asked(block, "max_length") for block in self.blocks]
         return min((steps for steps in room if steps is not None), default=None)
 
     @property
     def embedding_scale(self) -> float:
-        """What models multiply embeddings by, before the first block reads them."""
+        """The factor by which models multiply embeddings before the first block reads them."""
         return asked(self.blocks[0], "embedding_scale") if self.enter is None else 1.0
 
     def initial_carry(self, batch_shape: Shape = ()) -> tuple[Any, ...]:
-        """Returns the carry that sequences start from."""
+        """Returns the initial carry."""
         batch_shape = check.shape("batch_shape", batch_shape)
         return tuple(block.initial_carry(batch_shape) for block in self.blocks)
 
@@ -113,7 +116,7 @@ class Blocks(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        """Returns the outputs of all steps, `[B, T, H]`; arguments as for `unroll`."""
         return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
 
     def unroll(
@@ -125,14 +128,14 @@ class Blocks(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> tuple[tuple[Any, ...], jax.Array]:
-        """Returns the last carry, and the outputs of all steps `[B, T, H]`, zeros where the mask is False.
+        """Returns the last carry and the outputs of all steps, `[B, T, H]`; outputs on padding are zero.
 
         Args:
-          xs: `[B, T, D]`, cast to `dtype`; without that in the dtype of the params.
-          carry: the carry to start from; None: the initial one.
-          mask: bool `[B, T]`, True on real steps, of any pattern.
+          xs: `[B, T, D]`, cast to `dtype`; if that is None, `xs` must have the dtype of the params.
+          carry: the initial carry. None: that of `initial_carry`.
+          mask: bool `[B, T]`, True where a step is real, in any pattern.
           reset: bool `[B, T]`, True where a new sequence starts.
-          key: a key for the dropout of the blocks; None: none.
+          key: a random key for the dropout of the blocks. None: no dropout.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -151,10 +154,10 @@ class Blocks(Module):
     def step(
         self, carry: tuple[Any, ...] | None, x: jax.Array, *, reset: jax.Array | None = None
     ) -> tuple[tuple[Any, ...], jax.Array]:
-        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+        """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 
         Args:
-          carry: the carry so far; None starts a sequence.
+          carry: the carry before the step. None: a new sequence starts.
           x: `[B, D]`.
           reset: bool `[B]`, True where a new sequence starts with this step.
 

@@ -1,13 +1,13 @@
-"""The block of the gated DeltaNet (Yang, Kautz & Hatamizadeh 2024), as Qwen3-Next has it, then a gated MLP.
+"""The block of the gated DeltaNet (Yang, Kautz & Hatamizadeh 2024), as in Qwen3-Next, followed by a gated MLP.
 
     [q | k | v | z] = x W_enter        [b | a] = x W_gates
     [q | k | v] ← silu(conv([q | k | v]))
-    mix(x) = (rms(delta(q, k, v, b, a)) ⊙ silu(z)) W_out          rms within each head, its scale shared by the heads
+    mix(x) = (rms(delta(q, k, v, b, a)) ⊙ silu(z)) W_out          rms within each head, with a scale that heads share
     x ← x + mix(rms(x))
     x ← x + (silu(rms(x) W_1) ⊙ rms(x) W_2) W_3
 
-The recurrence is that of `jaxseq.gated_delta_net`; heads beside one another may share a query and a key. The published
-convolution has no bias; here that starts at 0.
+The recurrence is `jaxseq.gated_delta_net`; neighbouring heads may share queries and keys. Unlike the published one, the
+convolution has a bias, which starts at 0.
 
 Params: `norm.scale`, `mlp_norm.scale` `[H]`; `enter [H, 2 key_heads K + 2W]`, `gates [H, 2 heads]`,
 `out_norm.scale [V]`, `out [W, H]`; `conv.params` (`CausalConvParams`); `cell.params`, of `GatedDeltaNetParams` the
@@ -28,17 +28,17 @@ from jaxseq.typing import Kernel
 
 
 class GatedDeltaNetBlock(Block):
-    """The block of the gated DeltaNet, a layer that reads sequences `[B, T, H]`; goes into `nn.Blocks`.
+    """The block of the gated DeltaNet, a layer for sequences `[B, T, H]`; for use in `nn.Blocks`.
 
     Args:
-      features: H, of inputs and outputs.
-      heads: of values, decays and β.
-      key_size: K, the features of a head's keys and queries.
-      value_size: V, those of its values; None: K.
-      key_heads: how many heads of keys and queries the `heads` share, a divisor of them; None: one each.
-      window: of the convolution, in steps.
-      hidden: F, inside the MLP; None: 3 H.
-      epsilon, dropout, kernel, dtype, param_dtype, rngs: as of `nn.GriffinBlock`.
+      features: H, the features of inputs and outputs.
+      heads: the number of heads of values, decays and β.
+      key_size: K, the features of the keys and queries in a head.
+      value_size: V, the features of the values in a head. None: K.
+      key_heads: the number of heads of keys and queries, which the `heads` share; a divisor of `heads`. None: `heads`.
+      window: the width of the convolution, in steps.
+      hidden: F, the hidden features of the MLP. None: 3 H.
+      epsilon, dropout, kernel, dtype, param_dtype, rngs: as for `nn.GriffinBlock`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

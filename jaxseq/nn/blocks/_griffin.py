@@ -1,11 +1,11 @@
-"""Griffin's recurrent block (De et al. 2024): a gated branch around convolution and RG-LRU, then a gated MLP.
+"""Griffin's recurrent block (De et al. 2024): convolution and RG-LRU with a gate, followed by a gated MLP.
 
     mix(x) = (gelu(x W_gate) ⊙ rg_lru(conv(x W_enter))) W_out
     x ← x + mix(rms(x))
     x ← x + (gelu(rms(x) W_1) ⊙ rms(x) W_2) W_3
 
-All products have biases. The cell is `jaxseq.rg_lru`; published code leaves √(1 - a²) out at a sequence's first step,
-so from the carry after that step on the numbers are those of RecurrentGemma.
+All products have biases. The cell is `jaxseq.rg_lru`. Published code leaves out √(1 - a²) at the first step of a
+sequence, so the numbers equal those of RecurrentGemma from the carry after the first step on.
 
 Params: `norm.scale`, `mlp_norm.scale` `[H]`; `gate`, `enter` `[H, W]` and `out [W, H]`; `conv.params`
 (`CausalConvParams`), `cell.params` (`RgLruParams`); `mlp.gate`, `mlp.up` `[H, F]` and `mlp.down [F, H]`.
@@ -23,20 +23,20 @@ from jaxseq.typing import Kernel
 
 
 class GriffinBlock(Block):
-    """Griffin's recurrent block, a layer that reads sequences `[B, T, H]`; goes into `nn.Blocks`.
+    """Griffin's recurrent block, a layer for sequences `[B, T, H]`; for use in `nn.Blocks`.
 
     Args:
-      features: H, of inputs and outputs.
-      inner: W, of the recurrence; None: H.
-      heads: of the gates of the RG-LRU, a divisor of W.
-      window: of the convolution, in steps.
-      hidden: F, inside the MLP; None: 3 H.
-      epsilon: of the norms.
-      dropout: the rate of dropout after mixer and MLP, drawn where a key is given.
-      kernel: how to run the cell over time, see `jaxseq.kernels`; None: the default of `jaxseq.unroll`.
-      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
-      param_dtype: the dtype of the params; None: JAX's default float.
-      rngs: draws the params.
+      features: H, the features of inputs and outputs.
+      inner: W, the features of the recurrence. None: H.
+      heads: the number of heads of the RG-LRU's gates, a divisor of W.
+      window: the width of the convolution, in steps.
+      hidden: F, the hidden features of the MLP. None: 3 H.
+      epsilon: the epsilon of the norms.
+      dropout: the dropout rate after mixer and MLP; used only with a key.
+      kernel: the kernel that runs the cell over time, see `jaxseq.kernels`. None: the default of `jaxseq.unroll`.
+      dtype: the dtype of the computation; params and inputs are cast to it. None: that of the params.
+      param_dtype: the dtype of the params. None: JAX's default float.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

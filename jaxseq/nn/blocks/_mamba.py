@@ -1,10 +1,10 @@
-"""Mamba's block (Gu & Dao 2023): convolution and selective state-space model beside a gate.
+"""Mamba's block (Gu & Dao 2023): convolution and selective state-space model, multiplied by a gate.
 
     [u | z] = x W_enter
     mix(x) = (mamba(silu(conv(u))) ⊙ silu(z)) W_out
     x ← x + mix(rms(x))
 
-The cell is `jaxseq.mamba`, of W features and N numbers a feature.
+The cell is `jaxseq.mamba` with W features and N state numbers per feature.
 
 Params: `norm.scale [H]`; `enter [H, 2W]`, `out [W, H]`; `conv.params` (`CausalConvParams`), `cell.params`
 (`MambaParams`).
@@ -23,15 +23,15 @@ from jaxseq.typing import Kernel
 
 
 class MambaBlock(Block):
-    """Mamba's block, a layer that reads sequences `[B, T, H]`; goes into `nn.Blocks`.
+    """Mamba's block, a layer for sequences `[B, T, H]`; for use in `nn.Blocks`.
 
     Args:
-      features: H, of inputs and outputs.
-      inner: W, of the state-space model; None: 2 H.
-      state: N, the numbers that each of the W features has in the state.
-      rank: R, of the product that makes the step sizes; None: H / 16, rounded up.
-      window: of the convolution, in steps.
-      epsilon, dropout, kernel, dtype, param_dtype, rngs: as of `nn.GriffinBlock`.
+      features: H, the features of inputs and outputs.
+      inner: W, the features of the state-space model. None: 2 H.
+      state: N, the state numbers of each of the W features.
+      rank: R, the rank of the product that gives the step sizes. None: H / 16, rounded up.
+      window: the width of the convolution, in steps.
+      epsilon, dropout, kernel, dtype, param_dtype, rngs: as for `nn.GriffinBlock`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

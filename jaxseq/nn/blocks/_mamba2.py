@@ -1,11 +1,11 @@
-"""Mamba-2's block (Dao & Gu 2024): one convolution over what will be values, keys and queries, and a gated norm.
+"""Mamba-2's block (Dao & Gu 2024): one convolution over values, keys and queries, and a gated norm.
 
-    [z | u | dt] = x W_enter                      z [W], u [W + 2 G N], dt one a head
-    [v | b | c] = silu(conv(u))                   b and c [N] a group
+    [z | u | dt] = x W_enter                      z [W], u [W + 2 G N], dt one number per head
+    [v | b | c] = silu(conv(u))                   b and c [N] for each group
     mix(x) = rms_g(ssm(v, b, c, dt) ⊙ silu(z)) W_out
     x ← x + mix(rms(x))
 
-The recurrence is that of `jaxseq.mamba2`, whose b and c are those of a head's group; rms_g is taken within each group.
+The recurrence is `jaxseq.mamba2`, where each head uses b and c of its group. rms_g is taken within each group.
 
 Params: `norm.scale [H]`; `enter [H, 2W + 2GN + heads]`, `out [W, H]`, `out_norm.scale [W]`; `conv.params`
 (`CausalConvParams`); `cell.params`, of `Mamba2Params` the fields `b_dt`, `a_log`, `d` `[heads]`.
@@ -24,16 +24,16 @@ from jaxseq.typing import Kernel
 
 
 class Mamba2Block(Block):
-    """Mamba-2's block, a layer that reads sequences `[B, T, H]`; goes into `nn.Blocks`.
+    """Mamba-2's block, a layer for sequences `[B, T, H]`; for use in `nn.Blocks`.
 
     Args:
-      features: H, of inputs and outputs.
-      inner: W, of the values; None: 2 H.
-      heads: a divisor of W; each has a decay of its own.
-      state: N, the numbers that each of the W features has in the state.
+      features: H, the features of inputs and outputs.
+      inner: W, the features of the values. None: 2 H.
+      heads: the number of heads, a divisor of W; each has its own decay.
+      state: N, the state numbers of each of the W features.
       groups: G, a divisor of `heads`; the heads of a group share b and c.
-      window: of the convolution, in steps.
-      epsilon, dropout, kernel, dtype, param_dtype, rngs: as of `nn.GriffinBlock`.
+      window: the width of the convolution, in steps.
+      epsilon, dropout, kernel, dtype, param_dtype, rngs: as for `nn.GriffinBlock`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

@@ -1,4 +1,4 @@
-"""xLSTM's block of the mLSTM (Beck et al. 2024): the mLSTM between a projection up and one down.
+"""xLSTM's mLSTM block (Beck et al. 2024): the mLSTM between an up and a down projection.
 
     [u | z] = x W_enter
     s = silu(conv(u))
@@ -7,8 +7,8 @@
     mix(x) = ((norm(mlstm(q, k, v, i, f)) + w_skip ⊙ s) ⊙ silu(z)) W_out
     x ← x + mix(norm(x))
 
-The recurrence is that of `jaxseq.mlstm` without its gate of outputs, for which z stands. norm is a layer norm without
-bias, inside within each head.
+The recurrence is `jaxseq.mlstm` without its output gate, whose place z takes. norm is a layer norm without bias; inside
+the mixer it is taken within each head.
 
 Params: `norm.scale [H]`; `enter [H, 2W]`, `out [W, H]`, `query`, `key`, `value` of blocks `[W / block, block, block]`,
 `gates [3W, 2 heads]`, `out_norm.scale`, `skip` `[W]`; `conv.params` (`CausalConvParams`); `cell.params`, of
@@ -30,15 +30,15 @@ from jaxseq.typing import Kernel
 
 
 class MlstmBlock(Block):
-    """xLSTM's block of the mLSTM, a layer that reads sequences `[B, T, H]`; goes into `nn.Blocks`.
+    """xLSTM's mLSTM block, a layer for sequences `[B, T, H]`; for use in `nn.Blocks`.
 
     Args:
-      features: H, of inputs and outputs.
-      heads: of the mLSTM, a divisor of W.
-      inner: W, of the mLSTM; None: 2 H.
-      block: the features of a block of the projections to q, k and v, a divisor of W.
-      window: of the convolution, in steps.
-      epsilon, dropout, kernel, dtype, param_dtype, rngs: as of `nn.GriffinBlock`.
+      features: H, the features of inputs and outputs.
+      heads: the number of heads of the mLSTM, a divisor of W.
+      inner: W, the features of the mLSTM. None: 2 H.
+      block: the features of a diagonal block of the projections to q, k and v, a divisor of W.
+      window: the width of the convolution, in steps.
+      epsilon, dropout, kernel, dtype, param_dtype, rngs: as for `nn.GriffinBlock`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

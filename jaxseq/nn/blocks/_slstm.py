@@ -1,12 +1,12 @@
-"""xLSTM's block of the sLSTM (Beck et al. 2024), then a gated MLP.
+"""xLSTM's sLSTM block (Beck et al. 2024), followed by a gated MLP.
 
     s = silu(conv(x))
-    [i | f | g | o] = [s B_i | s B_f | x B_g | x B_o]             B block-diagonal, a block a head
+    [i | f | g | o] = [s B_i | s B_f | x B_g | x B_o]             B block-diagonal, one block per head
     mix(x) = norm(slstm(i, f, g, o))                              norm within each head
     x ← x + mix(norm(x))
     x ← x + (gelu(norm(x) W_1) ⊙ norm(x) W_2) W_3
 
-The recurrence is that of `jaxseq.slstm`; norm is a layer norm without bias.
+The recurrence is `jaxseq.slstm`; norm is a layer norm without bias.
 
 Params: `norm.scale`, `mlp_norm.scale`, `out_norm.scale` `[H]`; `input`, `forget`, `candidate`, `output` of blocks
 `[heads, H / heads, H / heads]`; `conv.params` (`CausalConvParams`); `cell.params`, of `SlstmParams` the fields
@@ -25,14 +25,14 @@ from jaxseq.typing import Kernel
 
 
 class SlstmBlock(Block):
-    """xLSTM's block of the sLSTM, a layer that reads sequences `[B, T, H]`; goes into `nn.Blocks`.
+    """xLSTM's sLSTM block, a layer for sequences `[B, T, H]`; for use in `nn.Blocks`.
 
     Args:
-      features: H, of inputs and outputs.
-      heads: a divisor of H; recurrent weights connect a unit with those of its own head only.
-      window: of the convolution, in steps.
-      hidden: F, inside the MLP; None: 4 H / 3, rounded up.
-      epsilon, dropout, kernel, dtype, param_dtype, rngs: as of `nn.GriffinBlock`.
+      features: H, the features of inputs and outputs.
+      heads: the number of heads, a divisor of H; recurrent weights connect only units of the same head.
+      window: the width of the convolution, in steps.
+      hidden: F, the hidden features of the MLP. None: 4 H / 3, rounded up.
+      epsilon, dropout, kernel, dtype, param_dtype, rngs: as for `nn.GriffinBlock`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

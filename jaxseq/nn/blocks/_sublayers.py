@@ -1,4 +1,4 @@
-"""What the blocks are made of beside Flax's own layers: a gated MLP, norms and products by heads."""
+"""Sublayers of the blocks that Flax does not have: a gated MLP, and norms and products within heads."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ class GatedMLP(nnx.Module):
 
 
 class HeadNorm(nnx.Module):
-    """A norm within each head, `nnx.RMSNorm` or `nnx.LayerNorm`, and a scale for every feature."""
+    """A norm within each head, `nnx.RMSNorm` or `nnx.LayerNorm`, with a scale for every feature."""
 
     def __init__(self, norm: type, heads: int, features: int, epsilon: float, given: Given):
         without = {"use_scale": False} | ({"use_bias": False} if norm is nnx.LayerNorm else {})
@@ -43,7 +43,7 @@ class HeadNorm(nnx.Module):
 
 
 class HeadLinear(nnx.Module):
-    """A product with a block-diagonal matrix, a block `[features / heads, features / heads]` a head."""
+    """A product with a block-diagonal matrix, one block `[features / heads, features / heads]` per head."""
 
     def __init__(self, heads: int, features: int, given: Given):
         self.heads = heads
@@ -73,12 +73,12 @@ def convolution(features: int, window: int, given: Given) -> Recurrent:
 
 
 def over_time(cell: Cell, features: int, given: Given, kernel: Kernel | None) -> Recurrent:
-    """Returns the layer of a cell of `features` inputs."""
+    """Returns the recurrent layer of a cell with `features` inputs."""
     return Recurrent(cell, features, kernel=kernel, **given._asdict())
 
 
 def divides(name: str, heads: int, of: str, features: int) -> int:
-    """Returns `heads`, the argument `name`, checked: it divides `features`, called `of`."""
+    """Returns `heads`, the argument `name`, after checking that it divides `features`, the argument `of`."""
     heads = check.positive_int(name, heads)
     if features % heads:
         raise ValueError(f"`{name}` must divide `{of}`; got {heads} and {features}")

@@ -1,12 +1,12 @@
-"""The block of xLSTM 7B (Beck et al. 2025): the mLSTM as attention stands in a Transformer, then a gated MLP.
+"""The block of xLSTM 7B (Beck et al. 2025): the mLSTM in the place of attention, followed by a gated MLP.
 
     [q | k | v | o] = x W_enter        [i | f] = x W_gates
-    mix(x) = (σ(o) ⊙ norm(mlstm(q, k, v, c tanh(i / c), c tanh(f / c)))) W_out      norm a layer norm within each head
+    mix(x) = (σ(o) ⊙ norm(mlstm(q, k, v, c tanh(i / c), c tanh(f / c)))) W_out      norm: a layer norm within each head
     x ← x + mix(rms(x))
     x ← x + (silu(rms(x) W_1) ⊙ rms(x) W_2) W_3
 
-The recurrence is that of `jaxseq.mlstm`, its gate of outputs after the norm; the biases of i and f are within the cap
-c. There is no convolution.
+The recurrence is `jaxseq.mlstm`, with its output gate after the norm. The cap c bounds i and f including their biases.
+There is no convolution.
 
 Params: `norm.scale`, `mlp_norm.scale` `[H]`; `enter [H, 2 heads K + 2W]`, `gates [H, 2 heads]`, `out_norm.scale [W]`,
 `out [W, H]`; `cell.params`, of `MlstmParams` the fields `b_i`, `b_f` `[heads]`; `mlp.gate`, `mlp.up` `[H, F]` and
@@ -26,16 +26,16 @@ from jaxseq.typing import Kernel
 
 
 class XlstmBlock(Block):
-    """The block of xLSTM 7B, a layer that reads sequences `[B, T, H]`; goes into `nn.Blocks`.
+    """The block of xLSTM 7B, a layer for sequences `[B, T, H]`; for use in `nn.Blocks`.
 
     Args:
-      features: H, of inputs and outputs.
-      heads: of the mLSTM, a divisor of W.
-      inner: W, of the values; None: H.
-      key_size: K, the features of a head's keys and queries; None: half those of its values, rounded up.
-      hidden: F, inside the MLP; None: 8 H / 3, rounded up to a multiple of 64.
-      cap: c, which bounds the pre-activations of the input and forget gates; None: no bound.
-      epsilon, dropout, kernel, dtype, param_dtype, rngs: as of `nn.GriffinBlock`.
+      features: H, the features of inputs and outputs.
+      heads: the number of heads of the mLSTM, a divisor of W.
+      inner: W, the features of the values. None: H.
+      key_size: K, the features of the keys and queries in a head. None: half those of its values, rounded up.
+      hidden: F, the hidden features of the MLP. None: 8 H / 3, rounded up to a multiple of 64.
+      cap: c, the bound of the pre-activations of the input and forget gates. None: no bound.
+      epsilon, dropout, kernel, dtype, param_dtype, rngs: as for `nn.GriffinBlock`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

@@ -1,15 +1,15 @@
-"""The temporal convolutional network (Bai et al. 2018): causal, dilated convolutions in residual blocks.
+"""The temporal convolutional network (Bai et al. 2018): residual blocks of causal, dilated convolutions.
 
-A convolution of width w and dilation d, W_0 that of the present:
+A convolution of width w and dilation d, where W_0 is the weight of the current step:
 
-    y_t = b + Σ_k x_{t - k d} W_k,   k = 0 … w - 1              x before a sequence's first step: 0
-    W_k = g ⊙ V_k / ‖V‖, a g for each output                    (weight normalisation: Salimans & Kingma 2016)
+    y_t = b + Σ_k x_{t - k d} W_k,   k = 0 … w - 1              x is 0 before a sequence's first step
+    W_k = g ⊙ V_k / ‖V‖, with one g per output                  (weight normalisation: Salimans & Kingma 2016)
 
-and a block, of dilation 2^i for the i-th:
+The i-th block has dilation 2^i:
 
-    relu(dropout(relu(conv(dropout(relu(conv(x)))))) + x R)     R only where the number of channels changes
+    relu(dropout(relu(conv(dropout(relu(conv(x)))))) + x R)     R only if the number of channels changes
 
-A step needs the last (w - 1) d inputs of each convolution: that is the carry.
+A step needs the last (w - 1) d inputs of each convolution; they are the carry.
 """
 
 from collections.abc import Sequence
@@ -30,15 +30,15 @@ from jaxseq.typing import Shape
 
 
 class _Steps(NamedTuple):
-    """What convolutions have to know of the steps, which stand at their rows' front."""
+    """What convolutions need to know of the steps, after real steps were moved to the front of their rows."""
 
-    lengths: jax.Array  # int [B]: how many are real
-    sequence: jax.Array | None  # int [B, T]: which one a step is of, 0 that of the carry; None: all are of that
-    last: jax.Array | None  # int [B]: which one goes on after the last step
+    lengths: jax.Array  # int [B]: the number of real steps
+    sequence: jax.Array | None  # int [B, T]: the number of a step's sequence, 0 for that of the carry; None: all are 0
+    last: jax.Array | None  # int [B]: the number of the sequence that continues after the last step
 
 
 class CausalConv(nnx.Module):
-    """One such convolution, with its carry `[B, (width - 1) * dilation, D]`: the inputs so far."""
+    """One causal convolution; its carry `[B, (width - 1) * dilation, D]` holds the last inputs."""
 
     def __init__(self, in_features, features, width, dilation, weight_norm, given: Given):
         self.reach, self.dilation, self.dtype = (width - 1) * dilation, dilation, given.dtype
@@ -78,26 +78,25 @@ class CausalConv(nnx.Module):
 
 
 class TCN(Module):
-    """A temporal convolutional network: a layer that reads sequences, as `nn.Recurrent`, and goes where that goes.
+    """A temporal convolutional network; usable wherever `nn.Recurrent` is.
 
-    `nn.SequenceClassifier(nn.TCN(3, [32] * 4, rngs=rngs), 3, 10, rngs=rngs)`, and so in every model. What a mask leaves
-    out is as if it were not there, wherever it stands; a reset starts a new sequence; `step` gives the numbers of the
-    whole pass.
+    For example: `nn.SequenceClassifier(nn.TCN(3, [32] * 4, rngs=rngs), 3, 10, rngs=rngs)`. Masked steps are left out,
+    in any place. A reset starts a new sequence. `step` returns the same numbers as a whole pass.
 
     Args:
-      in_features: D.
-      channels: the features of each block, whose dilations are 1, 2, 4, …
-      width: w.
-      dropout: the rate of dropout after each convolution, drawn where a key is given.
-      weight_norm: normalise the weights.
-      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
-      param_dtype: the dtype of the params; None: JAX's default float.
-      rngs: draws the params.
+      in_features: D, the features of the inputs.
+      channels: the features of each block; the dilations of blocks are 1, 2, 4, …
+      width: w, the number of taps of a convolution.
+      dropout: the dropout rate after each convolution; used only with a key.
+      weight_norm: whether to use weight normalisation.
+      dtype: the dtype of the computation; params and inputs are cast to it. None: that of the params.
+      param_dtype: the dtype of the params. None: JAX's default float.
+      rngs: random keys for the params.
 
     Attributes:
       in_features: D.
-      size: H, of the outputs: the channels of the last block.
-      receptive_field: how many steps an output depends on.
+      size: H, the features of the outputs, which are those of the last block.
+      receptive_field: the number of steps that an output depends on.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -127,7 +126,7 @@ class TCN(Module):
         self.dtype = (options := given(dtype, param_dtype, rngs)).dtype
         channels = tuple(check.positive_int("channels", size) for size in check.sequence("channels", channels))
         if not channels:
-            raise ValueError("`channels` must hold the features of one block at least; got none")
+            raise ValueError("`channels` must hold the features of at least one block; got none")
         check.one_of("weight_norm", weight_norm, (True, False))
         self.dropout, self.size = check.rate("dropout", dropout), channels[-1]
         convs, shortcuts, before = [], [], self.in_features
@@ -143,12 +142,12 @@ class TCN(Module):
         return 1 + sum(conv.reach for conv in self.convs)
 
     def initial_carry(self, batch_shape: Shape = ()) -> Any:
-        """Returns the carry that sequences start from."""
+        """Returns the initial carry."""
         batch_shape = check.shape("batch_shape", batch_shape)
         return tuple(conv.initial_carry(batch_shape) for conv in self.convs)
 
     def __call__(self, xs, carry=None, *, mask=None, reset=None, key=None) -> jax.Array:
-        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        """Returns the outputs of all steps, `[B, T, H]`; arguments as for `unroll`."""
         return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
 
     def unroll(
@@ -160,14 +159,14 @@ class TCN(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> tuple[Any, jax.Array]:
-        """Returns the last carry, and the outputs of all steps `[B, T, H]`, zeros where the mask is False.
+        """Returns the last carry and the outputs of all steps, `[B, T, H]`; outputs on padding are zero.
 
         Args:
-          xs: `[B, T, D]`, cast to `dtype`; without that in the dtype of the params.
-          carry: the carry to start from; None: the initial one.
-          mask: bool `[B, T]`, True on real steps, of any pattern.
+          xs: `[B, T, D]`, cast to `dtype`; if that is None, `xs` must have the dtype of the params.
+          carry: the initial carry. None: that of `initial_carry`.
+          mask: bool `[B, T]`, True where a step is real, in any pattern.
           reset: bool `[B, T]`, True where a new sequence starts.
-          key: a key for dropout; None: none.
+          key: a random key for dropout. None: no dropout.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -185,10 +184,10 @@ class TCN(Module):
         return carry, masking.keep(mask, gather(ys, rank))
 
     def step(self, carry: Any, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Any, jax.Array]:
-        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+        """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 
         Args:
-          carry: the carry so far; None starts a sequence.
+          carry: the carry before the step. None: a new sequence starts.
           x: `[B, D]`.
           reset: bool `[B]`, True where a new sequence starts with this step.
 
@@ -222,5 +221,5 @@ class TCN(Module):
 
 
 def _norm(kernel):
-    """The norm of each output's weights."""
+    """Returns the norm of the weights of each output."""
     return jnp.sqrt(jnp.sum(kernel**2, axis=(0, 1)))

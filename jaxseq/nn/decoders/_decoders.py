@@ -1,13 +1,13 @@
-"""What writes the target in `nn.Seq2Seq`: from the encoder's outputs to a carry, and on from there, whole or stepwise.
+"""The decoders of `nn.Seq2Seq`, which write the target from the encoder's outputs, at once or step by step.
 
-A recurrent decoder starts from its initial carry, to whose h and c is added tanh(W summary + b), the summary being the
-encoder's outputs at a row's ends. What else a carry holds, by other names or in integers, stays as it is; where parts
-have no names, all floats are added to. With attention its output h_t at step t asks the memory, and the logits are of
-what both say:
+A recurrent decoder starts from its initial carry plus tanh(W summary + b), which is added to h and c. The summary is
+the encoder's outputs at a row's ends. Other parts of a carry, with other names or of integers, are not changed; if the
+parts have no names, all floats are changed. With attention, the output h_t of step t is the query, and logits are
+computed from a_t:
 
     context_t = attention(h_t, memory)        a_t = tanh(W [h_t, context_t] + b)
 
-With input feeding a_{t-1} joins the input of step t. A Transformer looks at the memory itself, in every block.
+With input feeding, a_{t-1} is part of the input of step t. A Transformer attends to the memory itself, in every block.
 """
 
 from typing import Any, NamedTuple, cast
@@ -26,16 +26,16 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
 class Seq2SeqCarry(NamedTuple):
-    """What a step of decoding goes on from."""
+    """The carry of decoding."""
 
     decoder: Carry
     memory: Memory | CrossMemory | None
     fed: jax.Array | None
-    """What input feeding feeds, `[B, H]`."""
+    """The a_{t-1} of input feeding, `[B, H]`."""
 
 
 class RecurrentDecoder(nnx.Module):
-    """A causal layer, or a cell, with attention and input feeding at will."""
+    """A causal layer or a cell, with optional attention and input feeding."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RecurrentDecoder(nnx.Module):
         if attention is not None:
             check.one_of("attention", attention, SCORES)
         if input_feeding and attention is None:
-            raise ValueError("`input_feeding` feeds what attention has made of a step; there is no `attention`")
+            raise ValueError("`input_feeding` needs `attention`, whose output it feeds back")
         size = getattr(cell, "size", 0)  # layer_of checks the cell
         features += size if input_feeding else 0
         self.layer = layer_of(cell, features, kernel=kernel, given=given, name="decoder")
@@ -67,7 +67,7 @@ class RecurrentDecoder(nnx.Module):
         self.join = None if attention is None else linear(H + M, H, given)
 
     def start(self, ys: jax.Array, mask: jax.Array | None) -> Seq2SeqCarry:
-        """Returns the carry to begin with, of the encoder's outputs `[B, S, M]`."""
+        """Returns the initial carry, given the encoder's outputs `[B, S, M]`."""
         batch, summary = ys.shape[:-2], self.summarise(ys, mask)
         leaves, tree = jax.tree.flatten(self.layer.initial_carry(batch))
         parts = [
@@ -79,14 +79,14 @@ class RecurrentDecoder(nnx.Module):
         return Seq2SeqCarry(jax.tree.unflatten(tree, parts), memory, fed)
 
     def read(self, carry: Seq2SeqCarry, xs: jax.Array, mask, key) -> tuple[jax.Array, jax.Array | None]:
-        """Returns the outputs `[B, L, H]`, and the weights of attention `[B, L, S]`, of all inputs `[B, L, D]`."""
+        """Returns the outputs `[B, L, H]` and the attention weights `[B, L, S]` for all inputs `[B, L, D]`."""
         if self.input_feeding:
             return self._read_feeding(carry, xs)
         ys = self.layer(xs, carry.decoder, mask=mask, key=key)
         return (ys, None) if self.attention is None else self._join(ys, carry.memory)
 
     def step(self, carry: Seq2SeqCarry, x: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
-        """Returns the next carry, and the output `[B, H]`."""
+        """Returns the next carry and the output `[B, H]`."""
         if self.input_feeding:
             return self._fed_step(carry, x)[:2]
         after, y = self.layer.step(carry.decoder, x)
@@ -114,7 +114,7 @@ class RecurrentDecoder(nnx.Module):
 
 
 class MemoryDecoder(nnx.Module):
-    """A layer with `memory_features`, which looks at the memory itself: a Transformer."""
+    """A layer with `memory_features`, which attends to the memory itself: a Transformer."""
 
     def __init__(self, layer: Any, features: int, encoder: Layer, *, input_feeding: bool, given: Given):
         if input_feeding or layer.memory_features != encoder.size:
@@ -127,24 +127,24 @@ class MemoryDecoder(nnx.Module):
         self.layer, self.size, self.attention = layer, layer.size, None
 
     def start(self, ys: jax.Array, mask: jax.Array | None) -> Seq2SeqCarry:
-        """As of `RecurrentDecoder`."""
+        """As in `RecurrentDecoder`."""
         carry = None if asked(self.layer, "max_length") is None else self.layer.initial_carry(ys.shape[:-2])
         return Seq2SeqCarry(carry, self.layer.remember(ys, mask=mask), None)
 
     def read(self, carry: Seq2SeqCarry, xs: jax.Array, mask, key) -> tuple[jax.Array, None]:
-        """As of `RecurrentDecoder`; the weights are in the heads."""
+        """As in `RecurrentDecoder`, but without attention weights, which are inside the heads."""
         check_room(self.layer, "target", xs.shape[-2])
         return self.layer(xs, mask=mask, key=key, memory=carry.memory), None
 
     def step(self, carry: Seq2SeqCarry, x: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
-        """As of `RecurrentDecoder`."""
+        """As in `RecurrentDecoder`."""
         memory = cast("CrossMemory", carry.memory)
         after, y = self.layer.step(carry.decoder, x, memory=memory)
         return carry._replace(decoder=after), y
 
 
 def check_room(layer: Layer, name: str, steps: int) -> None:
-    """Raises unless a decoder's layer has room for so many steps."""
+    """Raises unless the layer of a decoder has room for the given number of steps."""
     room = asked(layer, "max_length")
     if room is not None and steps > room:
         raise ValueError(
@@ -153,7 +153,7 @@ def check_room(layer: Layer, name: str, steps: int) -> None:
 
 
 def _is_told(path, leaf):
-    """Whether what the encoder has read is added to a leaf of the carry."""
+    """Returns whether the summary of the source is added to a leaf of the carry."""
     names = [key.name if hasattr(key, "name") else getattr(key, "key", None) for key in path[-1:]]
     is_named = any(isinstance(name, str) for name in names)
     return leaf.size > 0 and jnp.issubdtype(leaf.dtype, jnp.floating) and (not is_named or names[0] in ("h", "c"))

@@ -2,7 +2,7 @@
 
     memory = encoder(source)            p(target | source) = Π_t p(y_t | y_1 … y_{t-1}, memory)
 
-Encoder and decoder are any layers, see `_decoders` for how a decoder begins and looks at the memory.
+Encoder and decoder may be any layers. `_decoders` tells how a decoder starts and attends to the memory.
 """
 
 from collections.abc import Callable
@@ -24,21 +24,22 @@ from jaxseq.typing import Cell, Composite, Kernel
 
 
 class Seq2Seq(Module):
-    """Encoder and decoder: the probability of one sequence of ids given another.
+    """An encoder and a decoder, which model the probability of one sequence of ids given another.
 
     Args:
-      encoder: a Cell or Composite, such as `jaxseq.bidirectional(jaxseq.gru(64))`, or an `nn.Layer`.
-      decoder: a causal Cell or Composite, or `nn.Transformer(..., memory_features=<the encoder's size>)`, its
-        `max_length` one above the longest target. Rotary positions of an encoder would not tell it where in the memory
-        a step stands: they act on attention to a sequence itself.
-      source_vocabulary, target_vocabulary: how many ids there are.
-      features: D, of the embeddings of both, which encoder and decoder are fed.
-      start, end: the ids of the target's vocabulary that stand before and after a sequence.
-      attention: "additive", "general", "dot", or None, of a recurrent decoder.
-      input_feeding: feed what attention has made of a step into the next, so that steps are made one by one, without
-        the decoder's own dropout.
+      encoder: a Cell or Composite, such as `jaxseq.bidirectional(jaxseq.gru(64))`, or an `nn.Layer`. An encoder with
+        rotary positions does not tell the decoder where in the memory a step is, since these act only inside its own
+        attention.
+      decoder: a causal Cell or Composite; or `nn.Transformer(..., memory_features=<the encoder's size>)`, with a
+        `max_length` of at least one more than the longest target.
+      source_vocabulary, target_vocabulary: the numbers of ids.
+      features: D, the features of both embeddings, which encoder and decoder read.
+      start, end: the ids in the target's vocabulary that come before and after a sequence.
+      attention: the attention of a recurrent decoder: "additive", "general", "dot" or None.
+      input_feeding: whether to feed the attention output of a step into the next step. Steps then run one by one,
+        without the decoder's own dropout.
       kernel, dtype, param_dtype: as in `nn.Recurrent`.
-      rngs: draws the params.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or the decoder is not causal.
@@ -82,7 +83,7 @@ class Seq2Seq(Module):
         own, features = given(dtype, param_dtype, rngs), check.positive_int("features", features)
         self.encoder = layer_of(encoder, features, kernel=kernel, given=own, name="encoder")
         if asked(self.encoder, "memory_features") is not None:
-            raise ValueError("`encoder` reads the source alone; it must have no `memory_features`")
+            raise ValueError("`encoder` must have no `memory_features`, because it reads only the source")
         self.source_embedding = embedding(source_vocabulary, features, own, "source_vocabulary")
         self.target_embedding = embedding(V, features, own)
         feeds = {"input_feeding": bool(input_feeding), "given": own}
@@ -102,9 +103,9 @@ class Seq2Seq(Module):
         target_mask: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the logits `[B, L + 1, V]` of each id of the target, and of the end, given those before.
+        """Returns the logits `[B, L + 1, V]` of each id of the target and of the end, given the ids before it.
 
-        Arguments as for `loss`; those after a row's end mean nothing.
+        Arguments as for `loss`. Logits after the end of a row have no meaning.
         """
         inputs, _, mask = self._taught(target, target_mask)
         return self._logits(source, source_mask, inputs, mask, key)
@@ -124,12 +125,13 @@ class Seq2Seq(Module):
 
         Args:
           source: int `[B, S]`; a row with an id out of range gives NaN.
-          target: int `[B, L]`, without start and end; as for `source`.
-          source_mask, target_mask: bool `[B, S]`, `[B, L]`, True on real ids, of any pattern.
-          key: a key for dropout, and for `sampled`; None: no noise.
-          sampled: scheduled sampling (Bengio et al. 2015): how probable it is that a step is fed what the model itself
-            says of the step before, drawn, in place of the target. The steps are then made one by one, without dropout.
-          smoothing: the share of what is taught that is spread evenly over all V ids (Szegedy et al. 2016).
+          target: int `[B, L]`, without start and end; a row with an id out of range gives NaN.
+          source_mask, target_mask: bool `[B, S]` and `[B, L]`, True where an id is real, in any pattern.
+          key: a random key for dropout and for `sampled`. None: no noise.
+          sampled: the probability of scheduled sampling (Bengio et al. 2015): that a step reads an id drawn from the
+            model's own prediction instead of the target's id. Steps then run one by one, without dropout.
+          smoothing: label smoothing, the fraction of the target that is spread evenly over all V ids (Szegedy et al.
+            2016).
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -150,12 +152,12 @@ class Seq2Seq(Module):
         return -jnp.sum(keep(mask, taught), axis=-1)
 
     def encode(self, source: jax.Array, *, mask: jax.Array | None = None, key: jax.Array | None = None) -> Seq2SeqCarry:
-        """Returns the carry that decoding begins with.
+        """Returns the initial carry of decoding.
 
         Args:
           source: int `[B, S]`.
-          mask: bool `[B, S]`, True on real ids, of any pattern.
-          key: a key for dropout; None: none.
+          mask: bool `[B, S]`, True where an id is real, in any pattern.
+          key: a random key for dropout. None: no dropout.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -167,7 +169,7 @@ class Seq2Seq(Module):
         return self.decoder.start(ys, mask)
 
     def step(self, carry: Seq2SeqCarry, token: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
-        """Returns the next carry, and the logits `[B, V]` after one id a row, int `[B]`; for `decoding`."""
+        """Returns the next carry and the logits `[B, V]` after reading one id per row, int `[B]`; for `decoding`."""
         if not isinstance(carry, Seq2SeqCarry):
             raise TypeError(f"`carry` must be what `encode` or `step` returned; got {type(carry).__name__}")
         x = embed(self.target_embedding, self.decoder.layer, "token", "B", token)
@@ -182,12 +184,12 @@ class Seq2Seq(Module):
         source_mask: jax.Array | None = None,
         decode: Callable[..., decoding.Decoded] = decoding.greedy,
     ) -> decoding.Decoded:
-        """Returns `Decoded(tokens, lengths, scores, log_probs)`, tokens `[B, max_length]`. Put it under `nnx.jit`.
+        """Returns the decoded target, `Decoded(tokens [B, max_length], lengths, scores, log_probs)`; use `nnx.jit`.
 
         Args:
           source, source_mask: as for `loss`.
-          max_length: the most ids to write, with the end.
-          decode: a function of `jaxseq.decoding`, with its options bound, such as
+          max_length: the greatest number of ids, including the end.
+          decode: a function of `jaxseq.decoding` with its options bound, such as
             `functools.partial(decoding.beam_search, size=4)`, whose tokens are `[B, max_length, 4]`, or
             `functools.partial(decoding.sample, key, top_p=0.9)`.
 
@@ -210,12 +212,12 @@ class Seq2Seq(Module):
         source_mask: jax.Array | None = None,
         target_mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the weights of attention `[B, L + 1, S]`: where each id of the target, and the end, looks.
+        """Returns the attention weights `[B, L + 1, S]` of each id of the target, and of the end, on the source.
 
-        Arguments as for `loss`; those after a row's end mean nothing.
+        Arguments as for `loss`. Weights after the end of a row have no meaning.
 
         Raises:
-          ValueError: there is no attention, or it is in a Transformer's heads.
+          ValueError: there is no attention, or it is inside the heads of a Transformer.
         """
         if self.decoder.attention is None:
             raise ValueError("only a recurrent decoder with attention has alignments")
@@ -240,7 +242,7 @@ class Seq2Seq(Module):
         return self.encode(source, mask=mask, key=key)
 
     def _read(self, carry, inputs, mask, key):
-        """The decoder's outputs, and the weights of attention."""
+        """Returns the decoder's outputs and the attention weights."""
         xs = embed(self.target_embedding, self.decoder.layer, "target", "B, L", inputs, mask)
         return self.decoder.read(carry, xs, mask, key)
 
@@ -259,7 +261,7 @@ class Seq2Seq(Module):
         return (carry, jax.random.categorical(keys[1], jax.lax.stop_gradient(logits)).astype(token.dtype)), logits
 
     def _taught(self, target, mask):
-        """What the decoder is fed and what it should say, int32 `[B, L + 1]`, and which of that is real."""
+        """Returns the decoder's inputs and its targets, int32 `[B, L + 1]`, and the mask of real targets."""
         target = check.integers("target", "B, L", target)
         mask = check.flags("target_mask", mask, target.shape, "B, L")
         *batch, L = target.shape
@@ -268,7 +270,7 @@ class Seq2Seq(Module):
             order, _, lengths = compact(mask)
             target = gather(jnp.where(mask, target, 0), order)
         V = self.target_embedding.num_embeddings
-        target = jnp.where((target < 0) | (target >= V), V, target).astype(jnp.int32)  # V, which is none, gives NaN
+        target = jnp.where((target < 0) | (target >= V), V, target).astype(jnp.int32)  # V is out of range and gives NaN
         edge = jnp.full((*batch, 1), self.start, jnp.int32)
         lengths = lengths[..., None]
         place = expand_rank(jnp.arange(L + 1, dtype=lengths.dtype), lengths)

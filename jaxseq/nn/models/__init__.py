@@ -1,4 +1,4 @@
-"""Ready models, each of a layer that reads sequences and what stands around it: embeddings, pooling, heads."""
+"""Ready models: a layer that reads sequences, with embeddings, pooling and heads around it."""
 
 from jaxseq.nn.models._autoregressive import AutoregressiveForecaster as AutoregressiveForecaster
 from jaxseq.nn.models._classifier import SequenceClassifier as SequenceClassifier

@@ -1,4 +1,4 @@
-"""Autoregressive forecasting: one step at a time, each forecast fed back as the next input."""
+"""Autoregressive forecasting: one step at a time, with each forecast as the next input."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,15 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
 class AutoregressiveForecaster(Module):
-    """Causal recurrent layer, linear layer, head: what the next step will be, after each step.
+    """A causal recurrent layer, a linear layer and a head, which predict the next step after each step.
 
     Args:
-      cell: a causal Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
-      features: K, of the inputs, which are the targets.
-      head: what is said of each number, with P parameters: `nn.Point()`, `nn.Quantiles(levels)`, `nn.Gaussian()`.
+      cell: a causal Cell, Composite or `nn.Layer`. For dropout, pass `jaxseq.dropout(cell, inputs=0.2)`.
+      features: K, the features of the inputs, which are also the targets.
+      head: the kind of prediction for each number, with P parameters: `nn.Point()`, `nn.Quantiles(levels)` or
+        `nn.Gaussian()`.
       kernel, dtype, param_dtype: as in `nn.Recurrent`.
-      rngs: draws the params.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or the net is not causal.
@@ -76,19 +77,19 @@ class AutoregressiveForecaster(Module):
     def forecast(
         self, xs: jax.Array, horizon: int, *, mask: jax.Array | None = None, carry: Carry | None = None
     ) -> jax.Array:
-        """Returns the head's parameters for the steps after `xs`, `[B, horizon, K, P]`, each step's point fed back.
+        """Returns the head's parameters for the steps after `xs`, `[B, horizon, K, P]`, feeding back point forecasts.
 
-        Those of the first step are what the model says; those of later ones take the points before them for certain.
-        For the spread at every step, use `sample_paths`.
+        The parameters of the first step are the model's prediction. Those of later steps treat the point forecasts
+        before them as certain. For the spread at every step, use `sample_paths`.
 
         Args:
           xs: `[B, T, K]`.
-          horizon: how many steps to forecast.
-          mask: bool `[B, T]`, True on real steps, of any pattern; each row needs one.
-          carry: the carry to start from; None: the initial one.
+          horizon: the number of steps to forecast.
+          mask: bool `[B, T]`, True where a step is real, in any pattern; each row needs a real step.
+          carry: the initial carry. None: that of the layer.
 
         Raises:
-          TypeError, ValueError: an argument does not fit, or `xs` have no steps.
+          TypeError, ValueError: an argument does not fit, or `xs` has no steps.
         """
         horizon, start = check.positive_int("horizon", horizon), self._read(xs, mask, carry)
         _, parameters = scan(AutoregressiveForecaster._point, self, None, start, None, horizon)
@@ -104,15 +105,15 @@ class AutoregressiveForecaster(Module):
         mask: jax.Array | None = None,
         carry: Carry | None = None,
     ) -> jax.Array:
-        """Returns what may come after `xs`, `[paths, B, horizon, K]`: each path feeds back what it has drawn.
+        """Returns random continuations of `xs`, `[paths, B, horizon, K]`; each path feeds back its own samples.
 
         Args:
           xs, horizon, mask, carry: as in `forecast`.
-          key: a key.
-          paths: how many to draw.
+          key: a random key.
+          paths: the number of paths.
 
         Raises:
-          TypeError, ValueError: an argument does not fit, `xs` have no steps, or the head cannot be sampled.
+          TypeError, ValueError: an argument does not fit, `xs` has no steps, or the head cannot be sampled.
         """
         horizon, paths = check.positive_int("horizon", horizon), check.positive_int("paths", paths)
         if key is None:
@@ -133,7 +134,7 @@ class AutoregressiveForecaster(Module):
         return self._step(carry, x), x
 
     def _read(self, xs, mask, carry):
-        """The carry after `xs`, and the parameters of the step after them."""
+        """Returns the carry after `xs`, and the parameters of the next step."""
         carry, ys = self.recurrent.unroll(xs, carry, mask=mask)
         some_steps("xs", ys.shape[-2])
         return carry, self._parameters(last_pool(ys, mask))

@@ -15,17 +15,18 @@ POOLINGS = ("last", "mean", "max", "mean_max", "attention")
 
 
 class SequenceClassifier(Module):
-    """Embedding (for ids), recurrent layer, pooling, linear layer: one row of logits a sequence.
+    """An embedding (for ids), a recurrent layer, pooling and a linear layer: one row of logits per sequence.
 
     Args:
-      cell: a Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
-      in_features: D, of the inputs or of their embeddings.
-      classes: K.
-      pooling: "last", "mean", "max", "mean_max" or "attention", see `nn.last_pool` and its kin. "last" of a net that
-        is not causal is `nn.ends_pool`: a backward direction has read all of a row at its first step.
-      vocabulary: the number of ids; None: inputs are floats.
+      cell: a Cell, a Composite or an `nn.Layer`. For dropout, pass `jaxseq.dropout(cell, inputs=0.2)`.
+      in_features: D, the features of the inputs, or of the embeddings of ids.
+      classes: K, the number of classes.
+      pooling: "last", "mean", "max", "mean_max" or "attention"; see `nn.last_pool` and the other pools. For a net that
+        is not causal, "last" means `nn.ends_pool`, because a backward direction has read the whole row at its first
+        step.
+      vocabulary: the number of ids. None: inputs are floats, not ids.
       kernel, dtype, param_dtype: as in `nn.Recurrent`.
-      rngs: draws the params.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -73,12 +74,12 @@ class SequenceClassifier(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns logits `[B, K]`; those of a row without a real step are the head's bias.
+        """Returns logits `[B, K]`; a row without real steps gets the head's bias.
 
-        They are of the row, also where resets pack several sequences into it.
+        There is one result per row, even if resets pack several sequences into it.
 
         Args:
-          xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
+          xs: float `[B, T, D]`, or ids `[B, T]`, int; ids on padding are ignored.
           carry, mask, reset, key: as in `nn.Recurrent.unroll`.
 
         Raises:

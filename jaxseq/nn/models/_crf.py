@@ -1,4 +1,4 @@
-"""A conditional random field over the logits of a tagger, whose tags then depend on each other."""
+"""A conditional random field on the logits of a tagger, which makes tags depend on each other."""
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +14,20 @@ from jaxseq.structured import crf
 class CRF(Module):
     """A linear-chain conditional random field (Lafferty et al. 2001): `jaxseq.structured.crf`, batch-major.
 
-    Its scores `[B, T, K]` are the logits of any model; any number of batch axes, also none. Train model and field
-    together, on the mean of -`log_likelihood`. A row whose tags are not allowed makes that mean infinite, with no
-    gradient: leave such rows out. What else `structured.crf` has takes `head.field()` as its params.
+    Its scores `[B, T, K]`, with any number of batch axes, are the logits of any model. Train the model and the field
+    together, on the mean of -`log_likelihood`. A row whose tags are not allowed makes this mean infinite, without a
+    gradient, so leave such rows out. The other functions of `structured.crf` take `head.field()` as their params.
 
     Args:
-      tags: K.
-      allowed: which tags may follow which, as from `crf.bio(labels)`; None: all may.
-      param_dtype: the dtype of the params; None: JAX's default float. Sums are of the scores' dtype, or float32 where
-        that is narrower.
-      rngs: draws the params.
+      tags: K, the number of tags.
+      allowed: which tags may follow each other, for example from `crf.bio(labels)`. None: all.
+      param_dtype: the dtype of the params. None: JAX's default float. Sums have the dtype of the scores, or float32
+        for 16-bit scores.
+      rngs: random keys for the params.
 
     Attributes:
-      params: `crf.Params`, each leaf an `nnx.Param`: `head.params.transition`. They stay finite; what is not allowed is
-        taken out where they are used.
+      params: `crf.Params`, each leaf an `nnx.Param`: `head.params.transition`. They stay finite; transitions that are
+        not allowed are masked when the params are used.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -59,19 +59,19 @@ class CRF(Module):
         params = crf.init(rngs.params(), check.positive_int("tags", tags), own.param_dtype)
         if allowed is not None:
             crf.constrain(params, allowed)
-        # No state: arrays would be, so it is kept as tuples, which have a hash.
+        # Kept as hashable tuples, because arrays would be part of the module's state.
         self._allowed = None if allowed is None else tuple(_tuples(np.asarray(flags).tolist()) for flags in allowed)
         self.params = nnx.data(jax.tree.map(nnx.Param, params))
 
     def log_likelihood(self, scores: jax.Array, tags: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Returns log p(tags | scores) `[B]`; 0 where a row has no step.
+        """Returns log p(tags | scores) `[B]`, in nats; 0 for a row without steps.
 
-        Tags that are not allowed, or out of range on a real step, give -inf, and the gradient 0.
+        If tags are not allowed, or out of range on a real step, it is -inf, with gradient 0.
 
         Args:
           scores: `[B, T, K]`.
-          tags: int `[B, T]`, each in [0, K); on padding they may be anything.
-          mask: bool `[B, T]`, True on real steps, of any pattern; None: all.
+          tags: int `[B, T]`, each in [0, K); tags on padding are ignored.
+          mask: bool `[B, T]`, True where a step is real, in any pattern. None: all steps are real.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -84,7 +84,7 @@ class CRF(Module):
         return crf.log_likelihood(self.field(), scores, jnp.moveaxis(tags, -1, 0), mask=mask)
 
     def field(self) -> crf.Params:
-        """Returns the params as arrays, with -inf where something is not allowed: those of `jaxseq.structured.crf`."""
+        """Returns the params as arrays, with -inf where a tag is not allowed, for `jaxseq.structured.crf`."""
         params = crf.Params(*(param[...] for param in self.params))
         return params if self._allowed is None else crf.constrain(params, crf.Allowed(*map(np.array, self._allowed)))
 
@@ -101,7 +101,8 @@ class CRF(Module):
     def k_best(self, scores: jax.Array, k: int, *, mask: jax.Array | None = None) -> crf.Path:
         """Returns the k best paths, best first: `Path(states, score)`, int `[B, T, k]`, -1 on padding, and `[B, k]`.
 
-        Where there are fewer than k, scores are -inf and tags -1. Arguments as in `log_likelihood`, `k` an int.
+        If there are fewer than k, the remaining scores are -inf and their tags -1. Arguments as in `log_likelihood`;
+        `k` is an int.
         """
         scores, mask = self._time_major(scores, mask)
         tags, best = crf.k_best(self.field(), scores, k, mask=mask)
@@ -118,9 +119,7 @@ class CRF(Module):
             raise ValueError(f"`scores` must be [B, T, K], of at least 2 axes; got {scores.dtype} {scores.shape}")
         K = self.params.start.shape[0]
         if scores.shape[-1] != K:
-            raise ValueError(
-                f"`scores` must be [B, T, K] of the {K} tags that the field was made for; got {scores.shape}"
-            )
+            raise ValueError(f"`scores` must be [B, T, K] with the K = {K} tags of this field; got {scores.shape}")
         mask = check.flags("mask", mask, scores.shape[:-1], "B, T")
         return jnp.moveaxis(scores, -2, 0), None if mask is None else jnp.moveaxis(mask, -1, 0)
 

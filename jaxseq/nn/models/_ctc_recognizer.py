@@ -1,4 +1,4 @@
-"""Recognition of labels in frames that nobody has aligned with them: speech, handwriting (Graves et al. 2006)."""
+"""Recognition of labels in frames without an alignment: speech, handwriting (Graves et al. 2006)."""
 
 from typing import Any
 
@@ -15,16 +15,16 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
 class CTCRecognizer(SequenceTagger):
-    """A `SequenceTagger` of frames, whose rows are log-probabilities, for `structured.ctc`.
+    """A `SequenceTagger` of frames that returns log-probabilities, with the loss and decoders of `structured.ctc`.
 
     Args:
-      cell: a Cell or Composite, or an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
-      in_features: D, of the inputs or of their embeddings.
-      labels: V, how many symbols there are, with the blank.
-      blank: the symbol of V that is no label.
-      vocabulary: the number of ids; None: inputs are floats.
+      cell: a Cell, a Composite or an `nn.Layer`. For dropout, pass `jaxseq.dropout(cell, inputs=0.2)`.
+      in_features: D, the features of the inputs, or of the embeddings of ids.
+      labels: V, the number of symbols, including the blank.
+      blank: the id of the blank among the V symbols.
+      vocabulary: the number of ids. None: inputs are floats, not ids.
       kernel, dtype, param_dtype: as in `nn.Recurrent`.
-      rngs: draws the params.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -65,10 +65,10 @@ class CTCRecognizer(SequenceTagger):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns log-probabilities `[B, T, V]`, of float32 at least; those on padding are of the head's bias.
+        """Returns log-probabilities `[B, T, V]`, of float32 at least; on padding they are those of the head's bias.
 
         Args:
-          xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
+          xs: float `[B, T, D]`, or ids `[B, T]`, int; ids on padding are ignored.
           carry, mask, reset, key: as in `nn.Recurrent.unroll`.
 
         Raises:
@@ -86,12 +86,12 @@ class CTCRecognizer(SequenceTagger):
         label_mask: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns -log p(labels | xs) `[B]`; inf, with the gradient 0, where there are too few frames for the labels.
+        """Returns -log p(labels | xs) `[B]`, in nats; inf, with gradient 0, if there are too few frames for the labels.
 
         Args:
           xs, mask, key: as for a call.
           labels: int `[B, L]`.
-          label_mask: bool `[B, L]`, True on real labels; the others may be anything.
+          label_mask: bool `[B, L]`, True where a label is real; other labels are ignored.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -131,12 +131,12 @@ class CTCRecognizer(SequenceTagger):
         bonus: float | jax.Array = 0.0,
         expand: int | None = None,
     ) -> ctc.Decoded:
-        """Returns the best labellings, best first, `Decoded(labels [B, T, size], lengths [B, size], score [B, size])`.
+        """Returns the best labellings, best first: `Decoded(labels [B, T, size], lengths [B, size], score [B, size])`.
 
         Args:
           xs, mask: as for a call.
-          size, language_model, carry, start, weight, bonus, expand: as in `structured.ctc.beam_search`; `carry` is the
-            language model's.
+          size, language_model, carry, start, weight, bonus, expand: as in `structured.ctc.beam_search`; `carry` is that
+            of the language model.
 
         Raises:
           TypeError, ValueError: an argument does not fit.

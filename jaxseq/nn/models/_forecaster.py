@@ -1,4 +1,4 @@
-"""Direct forecasting: all steps of the horizon at once, from what was read of the past."""
+"""Direct forecasting: all steps of the horizon at once, from the last output."""
 
 import jax
 from flax import nnx
@@ -14,19 +14,20 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
 class Forecaster(Module):
-    """Recurrent layer, its last real output, linear layer, head: each target at each step of the horizon.
+    """A recurrent layer, its last real output, a linear layer and a head: predicts all targets of the horizon.
 
-    Of a net that is not causal, the outputs at both ends are read (`nn.ends_pool`).
+    For a net that is not causal, the outputs at both ends are used (`nn.ends_pool`).
 
     Args:
-      cell: a Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
-      in_features: D, of the inputs or of their embeddings.
-      horizon: how many steps to forecast.
-      targets: K, how many numbers a step.
-      head: what is said of each number, with P parameters: `nn.Point()`, `nn.Quantiles(levels)`, `nn.Gaussian()`.
-      vocabulary: the number of ids; None: inputs are floats.
+      cell: a Cell, a Composite or an `nn.Layer`. For dropout, pass `jaxseq.dropout(cell, inputs=0.2)`.
+      in_features: D, the features of the inputs, or of the embeddings of ids.
+      horizon: the number of steps to forecast.
+      targets: K, the number of targets per step.
+      head: the kind of prediction for each number, with P parameters: `nn.Point()`, `nn.Quantiles(levels)` or
+        `nn.Gaussian()`.
+      vocabulary: the number of ids. None: inputs are floats, not ids.
       kernel, dtype, param_dtype: as in `nn.Recurrent`.
-      rngs: draws the params.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -72,10 +73,10 @@ class Forecaster(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the head's parameters, `[B, horizon, K, P]`; a row without a real step gives those of the bias.
+        """Returns the head's parameters, `[B, horizon, K, P]`; a row without real steps gets those of the bias.
 
         Args:
-          xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
+          xs: float `[B, T, D]`, or ids `[B, T]`, int; ids on padding are ignored.
           carry, mask, reset, key: as in `nn.Recurrent.unroll`.
 
         Raises:

@@ -1,10 +1,10 @@
-"""What a forecaster says of a number to come: its value, quantiles of it, or a normal distribution.
+"""Heads of forecasters, the kinds of prediction: a value, quantiles, or a normal distribution.
 
     Point      ŷ
     Quantiles  q_1 = a_1,  q_i = q_{i-1} + softplus(a_i): they never cross
     Gaussian   N(μ, σ²),   σ = softplus(a) + 0.001
 
-A head turns P raw outputs a into P parameters, along the last axis. Every head is static and holds no arrays.
+A head turns P raw outputs a into P parameters, along the last axis. Heads are static and hold no arrays.
 """
 
 import dataclasses
@@ -24,34 +24,34 @@ LEAST_DEVIATION = 1e-3
 
 @runtime_checkable
 class Head(Protocol):
-    """How raw outputs are read; one of your own has these methods, is hashable and holds no arrays."""
+    """The interpretation of raw outputs. A head of your own has these methods, is hashable and holds no arrays."""
 
     @property
     def size(self) -> int:
-        """P, the number of raw outputs and of parameters a target."""
+        """P, the number of raw outputs and of parameters per target."""
         ...
 
     def parameters(self, raw: jax.Array) -> jax.Array:
-        """Returns the parameters `[..., P]` that the raw outputs `[..., P]` stand for."""
+        """Returns the parameters `[..., P]` from raw outputs `[..., P]`."""
         ...
 
     def point(self, parameters: jax.Array) -> jax.Array:
-        """Returns one value `[...]`, the best guess."""
+        """Returns the point forecast `[...]`."""
         ...
 
     def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
-        """Returns the lower and the upper end `[...]` of the central interval that holds `coverage`, in (0, 1)."""
+        """Returns the lower and upper end `[...]` of the central interval with probability `coverage`, in (0, 1)."""
         ...
 
     def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
-        """Returns a value `[...]` drawn from what the parameters say."""
+        """Returns a random value `[...]` from the predicted distribution."""
         ...
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """The value alone: parameters `[..., 1]`. It knows no interval and cannot be sampled."""
+    """A single value: parameters `[..., 1]`. It has no interval and cannot be sampled."""
 
     @property
     def size(self) -> int:
@@ -68,11 +68,11 @@ class Point:
 
     def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
         """Raises a ValueError."""
-        raise ValueError("`Point` says nothing of how sure it is; take nn.Quantiles() or nn.Gaussian() as the head")
+        raise ValueError("`Point` has no interval; use nn.Quantiles() or nn.Gaussian() as the head")
 
     def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
         """Raises a ValueError."""
-        raise ValueError("`Point` has no distribution to draw from; take nn.Quantiles() or nn.Gaussian() as the head")
+        raise ValueError("`Point` has no distribution to sample; use nn.Quantiles() or nn.Gaussian() as the head")
 
 
 POINT = Point()
@@ -81,13 +81,13 @@ POINT = Point()
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Quantiles:
-    """The quantiles of the given levels: parameters `[..., Q]`, which rise along the last axis.
+    """Quantiles of given levels: parameters `[..., Q]`, which increase along the last axis.
 
     Attributes:
-      levels: rising numbers in (0, 1), 0.5 among them.
+      levels: increasing numbers in (0, 1) that include 0.5.
 
     Raises:
-      TypeError, ValueError: `levels` are something else.
+      TypeError, ValueError: `levels` does not hold such numbers.
 
     >>> from jaxseq import nn
     >>> head = nn.Quantiles((0.1, 0.5, 0.9))
@@ -102,7 +102,7 @@ class Quantiles:
             raise TypeError(f"`levels` must be a sequence of numbers; got {check.short(self.levels)}")
         levels = tuple(map(float, self.levels))
         if not all(a < b for a, b in zip((0.0, *levels), (*levels, 1.0), strict=True)) or 0.5 not in levels:
-            raise ValueError(f"`levels` must rise, lie in (0, 1) and contain 0.5, the point; got {check.short(levels)}")
+            raise ValueError(f"`levels` must increase, lie in (0, 1) and contain 0.5; got {check.short(levels)}")
         object.__setattr__(self, "levels", levels)
 
     @property
@@ -123,20 +123,20 @@ class Quantiles:
         """Returns the quantiles of levels (1 - coverage) / 2 and (1 + coverage) / 2, `[...]` each.
 
         Raises:
-          TypeError, ValueError: `coverage` is not in (0, 1), or one of the two levels is not among `levels`.
+          TypeError, ValueError: `coverage` is not in (0, 1), or `levels` lacks one of the two levels.
         """
         _coverage(coverage)
         parameters = _of(self, "parameters", parameters)
         return self._quantile(parameters, (1 - coverage) / 2), self._quantile(parameters, (1 + coverage) / 2)
 
     def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
-        """Returns values `[...]` by the inverse of the distribution: linear between the levels, flat beyond them."""
+        """Returns samples `[...]` of the distribution, which is linear between levels and constant beyond them."""
         check.given_key(key)
         parameters = _of(self, "parameters", parameters)
         u = jax.random.uniform(key, parameters.shape[:-1], parameters.dtype)
         levels = jnp.asarray(self.levels, parameters.dtype)
         below, stretch = (expand_rank(x, parameters) for x in (levels[:-1], jnp.diff(levels)))
-        passed = jnp.clip((u[..., None] - below) / stretch, 0, 1)  # of each stretch between two levels
+        passed = jnp.clip((u[..., None] - below) / stretch, 0, 1)  # the fraction of each interval between two levels
         return parameters[..., 0] + jnp.sum(passed * jnp.diff(parameters, axis=-1), axis=-1)
 
     def _quantile(self, parameters, wanted):
@@ -157,7 +157,7 @@ class Gaussian:
         return 2
 
     def parameters(self, raw: jax.Array) -> jax.Array:
-        """Returns the mean and the deviation, of at least 0.001, `[..., 2]`."""
+        """Returns the mean and the standard deviation, which is at least 0.001, `[..., 2]`."""
         raw = _of(self, "raw", raw)
         return jnp.stack([raw[..., 0], jax.nn.softplus(raw[..., 1]) + LEAST_DEVIATION], axis=-1)
 
@@ -166,7 +166,7 @@ class Gaussian:
         return _of(self, "parameters", parameters)[..., 0]
 
     def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
-        """Returns the mean minus and plus the deviations that hold `coverage`, `[...]` each.
+        """Returns the ends of the central interval with probability `coverage`, `[...]` each.
 
         Raises:
           TypeError, ValueError: `coverage` is not in (0, 1).
@@ -177,7 +177,7 @@ class Gaussian:
         return parameters[..., 0] - reach, parameters[..., 0] + reach
 
     def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
-        """Returns values `[...]` of the normal distribution."""
+        """Returns samples `[...]` of the normal distribution."""
         check.given_key(key)
         parameters = _of(self, "parameters", parameters)
         noise = jax.random.normal(key, parameters.shape[:-1], parameters.dtype)
@@ -185,7 +185,7 @@ class Gaussian:
 
 
 def checked_head(head: Head) -> Head:
-    """Returns `head`; raises unless it is one."""
+    """Returns `head`; raises unless it has the methods of a head."""
     if isinstance(head, type) or not isinstance(head, Head):
         raise TypeError(
             f"`head` must be a head such as nn.Point(), nn.Quantiles() or nn.Gaussian(); got {check.short(head)}"
@@ -194,10 +194,10 @@ def checked_head(head: Head) -> Head:
 
 
 def _of(head: Head, name: str, x: jax.Array) -> jax.Array:
-    """The numbers called `name`, `[..., P]`, checked."""
+    """Returns the parameters called `name`, `[..., P]`, after checking them."""
     x = check.inputs(name, "B, P", x, None)
     if x.shape[-1] != head.size:
-        raise ValueError(f"`{name}` must be [..., P] of P = {head.size}; got {check.shaped(x)}")
+        raise ValueError(f"`{name}` must be [..., P] with P = {head.size}; got {check.shaped(x)}")
     return x
 
 

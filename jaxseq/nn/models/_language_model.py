@@ -1,4 +1,4 @@
-"""Language modelling: logits of the next id at every step, and text drawn from them."""
+"""Language modelling: logits of the next id at every step, and generation of text."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,26 +18,26 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
 
 
 class LanguageCarry(NamedTuple):
-    """The carry of a model with n-grams."""
+    """The carry of a language model with n-grams."""
 
     recurrent: Carry
     recent: jax.Array  # int32 [B, n - 1], the last ids
 
 
 class LanguageModel(Module):
-    """Embedding, causal recurrent layer, output layer: logits of the next id after each step.
+    """An embedding, a causal recurrent layer and an output layer: logits of the next id after each step.
 
     Args:
-      cell: a causal Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
+      cell: a causal Cell, Composite or `nn.Layer`. For dropout, pass `jaxseq.dropout(cell, inputs=0.2)`.
       vocabulary: V, the number of ids.
-      features: D, of the embeddings.
-      tied: use the embedding as the output layer too (Press & Wolf 2017), behind a linear layer from H to D where
-        these differ.
-      ngrams: `nn.NGrams(orders)`, embeddings of the last ids that join the inputs and the outputs of the recurrent
-        layer (Mikolov et al. 2011): better predictions for little computation, at the price of a table of parameters.
-        The carry is a `LanguageCarry` then. None: no such.
+      features: D, the features of the embeddings.
+      tied: whether the embedding is also the output layer (Press & Wolf 2017). If H is not D, a linear layer from H to
+        D comes before it.
+      ngrams: `nn.NGrams(orders)`: embeddings of the last ids that are appended to the inputs and the outputs of the
+        recurrent layer (Mikolov et al. 2011). They improve predictions for little computation, but need a large table
+        of parameters. The carry is then a `LanguageCarry`. None: no n-grams.
       kernel, dtype, param_dtype: as in `nn.Recurrent`.
-      rngs: draws the params.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or the net is not causal.
@@ -78,7 +78,7 @@ class LanguageModel(Module):
         self.head = None if tied and in_features == features else linear(in_features, out, own)
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
-        """Returns the carry that texts start from."""
+        """Returns the initial carry."""
         carry = self.recurrent.initial_carry(batch_shape)
         return carry if self.ngrams is None else LanguageCarry(carry, self.ngrams.initial_carry(batch_shape))
 
@@ -91,7 +91,7 @@ class LanguageModel(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the logits after each step, `[B, T, V]`; arguments are those of `unroll`."""
+        """Returns the logits after each step, `[B, T, V]`; arguments as for `unroll`."""
         return self.unroll(ids, carry, mask=mask, reset=reset, key=key)[1]
 
     def unroll(
@@ -103,10 +103,10 @@ class LanguageModel(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> tuple[Carry, jax.Array]:
-        """Returns the last carry, and the logits after each step, `[B, T, V]`.
+        """Returns the last carry and the logits after each step, `[B, T, V]`.
 
         Args:
-          ids: int `[B, T]`; on padding they may be anything, elsewhere one out of range gives NaN from there on.
+          ids: int `[B, T]`; ids on padding are ignored. An id out of range gives NaN from its step on.
           carry, mask, reset, key: as in `nn.Recurrent.unroll`.
 
         Raises:
@@ -116,10 +116,10 @@ class LanguageModel(Module):
         return carry, self._logits(ys)
 
     def step(self, carry: Carry | None, ids: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
-        """Returns the next carry, and the logits `[B, V]` after one id a row.
+        """Returns the next carry and the logits `[B, V]` after reading one id per row.
 
         Args:
-          carry: the carry so far; None starts a sequence.
+          carry: the carry before the step. None: a new sequence starts.
           ids: int `[B]`; one out of range gives NaN.
           reset: bool `[B]`, True where a new sequence starts with this step.
 
@@ -137,19 +137,20 @@ class LanguageModel(Module):
         return LanguageCarry(carry, recent), self._logits(jnp.concatenate([y, grams], axis=-1))
 
     def read(self, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:
-        """Returns logits `[n, B, V]`, and `after(count int32 [B])`, the carry after so many of the tokens `[n, B]`.
+        """Returns logits `[n, B, V]` after each of the tokens `[n, B]`, and a function that rewinds the carry.
 
-        That is the `read` of `decoding.speculative`, all n steps at once, for a layer with `rewind`, `nn.Transformer`.
-        Recurrent layers go without: `speculative` runs their steps.
+        The function is `after(count int32 [B])`, which returns the carry after the first `count` tokens. This is the
+        `read` of `decoding.speculative`. It needs a layer with `rewind`, such as `nn.Transformer`. For recurrent layers
+        leave `read` out; `speculative` then runs their steps.
 
         Raises:
-          TypeError, ValueError: an argument does not fit, the layer cannot go back, or there are n-grams.
+          TypeError, ValueError: an argument does not fit, the layer cannot rewind, or the model has n-grams.
         """
         rewind = asked(self.recurrent, "rewind")
         if rewind is None or self.ngrams is not None or carry is None:
             raise ValueError(
-                "only a model of a layer with `rewind`, nn.Transformer, without n-grams, goes back, to a carry; "
-                "leave `read` out"
+                "`read` needs a carry, and a model without n-grams whose layer has `rewind`, such as nn.Transformer; "
+                "leave `read` out of decoding.speculative"
             )
         ids = jnp.moveaxis(check_ids("tokens", "n, B", tokens), 0, -1)
         last, logits = self.unroll(ids, carry)
@@ -169,18 +170,18 @@ class LanguageModel(Module):
         top_p: float | jax.Array | None = None,
         typical: float | jax.Array | None = None,
     ) -> jax.Array:
-        """Returns what the model writes after each prompt, ids `[B, length]`. Put it under `nnx.jit`.
+        """Returns the generated ids after each prompt, `[B, length]`; use it under `nnx.jit`.
 
-        That is `decoding.sample` from the prompt's last id on; `step` goes with all that `decoding` has.
+        This is `decoding.sample` from the prompt's last id on. `step` works with all functions of `decoding`.
 
         Args:
           prompt: int `[B, P]`.
-          length: how many ids to draw.
-          key: a key; None where `temperature` is 0, which draws nothing.
+          length: the number of ids to generate.
+          key: a random key; may be None if `temperature` is 0, since nothing is drawn then.
           mask: bool `[B, P]`, for prompts of different lengths, padded on either side; each row needs a real step.
-          carry: the carry to start the prompt from; None: the initial one.
-          end: the id after which a row is over: -1 from there on; None: there is none. A row whose logits are NaN, as
-            after a wrong id, or, with a mask or a carry, beyond the room of a Transformer, is over too.
+          carry: the initial carry of the prompt. None: that of the model.
+          end: the id that ends a row; after it the row is -1. None: rows do not end. A row also ends if its logits are
+            NaN: after an id out of range, or, with a mask or a carry, after a Transformer's `max_length`.
           temperature, top_k, top_p, typical: see `jaxseq.decoding.filter_logits`; temperature 0 is greedy.
 
         Raises:
@@ -199,8 +200,8 @@ class LanguageModel(Module):
         room = asked(self.recurrent, "max_length")
         if room is not None and carry is None and mask is None and prompt.shape[-1] + length - 1 > room:
             raise ValueError(
-                f"a prompt of {prompt.shape[-1]} and {length} more, of which the last one needs no place, do not fit "
-                f"the {room} steps of `max_length`"
+                f"`length`: a prompt of {prompt.shape[-1]} and {length} more ids, of which the last needs no place, do "
+                f"not fit into the {room} steps of `max_length`"
             )
         carry = self._unroll("prompt", "B, P", before, carry, mask)[0]
         options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "typical": typical}
@@ -208,7 +209,7 @@ class LanguageModel(Module):
         return jnp.moveaxis(tokens, 0, -1)
 
     def _unroll(self, name, axes, ids, carry, mask=None, reset=None, key=None):
-        """The last carry, and what the output layer reads."""
+        """Returns the last carry and the inputs of the output layer."""
         xs = embed(self.embedding, self.recurrent, name, axes, ids, mask)
         if self.ngrams is None:
             return self.recurrent.unroll(xs, carry, mask=mask, reset=reset, key=key)
@@ -224,7 +225,7 @@ class LanguageModel(Module):
 
 
 def _parts(carry):
-    """The two carries of a model with n-grams."""
+    """Returns the two carries of a model with n-grams."""
     if carry is not None and not isinstance(carry, LanguageCarry):
         raise TypeError(
             f"`carry` must be the nn.LanguageCarry that a model with n-grams returns; got {type(carry).__name__}"

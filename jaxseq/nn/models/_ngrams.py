@@ -1,11 +1,11 @@
-"""Embeddings of n-grams: what the last n ids spell, looked up by its hash, as a memory beside the recurrent one.
+"""Embeddings of n-grams: the last n ids, looked up in a table by their hash, next to a recurrent layer.
 
-    window_t = (x_{t-n+1}, …, x_t)                   real ids since the last reset; none before the first
-    e_t      = E[n, hash(window_t) mod buckets]      for each order n, side by side
+    window_t = (x_{t-n+1}, …, x_t)                   real ids since the last reset; missing ids before the first one
+    e_t      = E[n, hash(window_t) mod buckets]      for each order n, concatenated
 
-A recurrent net with n-grams at its output (Mikolov et al. 2011) learns the common by heart in the table and spends its
-weights on the rest. Windows that share a bucket share a row. Rows start at zero: a window never seen in training says
-nothing.
+With n-grams at its output (Mikolov et al. 2011), a recurrent net learns frequent phrases in the table and uses its
+weights for the rest. Windows with the same bucket share a row. Rows start at zero, so a window that was not seen in
+training adds nothing.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ _NONE = -1
 
 
 class NGrams(NamedTuple):
-    """Which n-grams are embedded, and how.
+    """The n-grams to embed.
 
     Attributes:
-      orders: the n's, each 2 or more.
-      buckets: rows of the table for each order; it holds orders × buckets × features numbers in all.
-      features: of each row.
+      orders: the values of n, each at least 2.
+      buckets: the rows of the table for each order. The table holds orders × buckets × features numbers.
+      features: the features of a row.
     """
 
     orders: Sequence[int]
@@ -37,7 +37,7 @@ class NGrams(NamedTuple):
 
 
 class NGramEmbedding(nnx.Module):
-    """The table; its carry is the last ids `[B, n - 1]` of the longest order n, the newest last, -1 for none."""
+    """The table. Its carry is the last ids `[B, n - 1]` for the longest order n, newest last, -1 where missing."""
 
     def __init__(self, ngrams: NGrams, given: Given):
         if not isinstance(ngrams, NGrams):
@@ -53,19 +53,19 @@ class NGramEmbedding(nnx.Module):
         self.size = len(self.orders) * features
 
     def initial_carry(self, batch_shape: Shape = ()) -> jax.Array:
-        """Returns the carry that sequences start from."""
+        """Returns the initial carry."""
         return jnp.full((*batch_shape, max(self.orders) - 1), _NONE, jnp.int32)
 
     def unroll(
         self, ids: jax.Array, carry: jax.Array | None, mask: jax.Array | None, reset: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the last carry, and the embeddings `[B, T, size]` of the windows that end at each step.
+        """Returns the last carry and the embeddings `[B, T, size]` of the windows that end at each step.
 
         Args:
-          ids: int `[B, T]`; on padding they may be anything.
-          carry: the last ids so far; None: none.
-          mask: bool `[B, T]` or None; on a False step the carry is held, and the embeddings are zero.
-          reset: bool `[B, T]` or None; True where a new sequence starts.
+          ids: int `[B, T]`; ids on padding are ignored.
+          carry: the last ids so far. None: there are none.
+          mask: bool `[B, T]` or None; on False steps the carry is held, and the embeddings are zero.
+          reset: bool `[B, T]` or None, True where a new sequence starts.
 
         Raises:
           TypeError, ValueError: `carry` is not int32 `[B, n - 1]`.
@@ -74,7 +74,7 @@ class NGramEmbedding(nnx.Module):
         carry = start if carry is None else check.array("carry.recent", "B, n - 1", carry)
         if (carry.dtype, carry.shape) != (start.dtype, start.shape):
             raise ValueError(
-                f"`carry.recent` must be {start.dtype} {start.shape}, the last ids of this batch by this model; "
+                f"`carry.recent` must be {start.dtype} {start.shape}, the last ids from this model for this batch; "
                 f"got {carry.dtype} {carry.shape}"
             )
         over_time = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (ids.astype(jnp.int32), mask, reset))
@@ -84,13 +84,13 @@ class NGramEmbedding(nnx.Module):
         return carry, embedded if mask is None else jnp.where(mask[..., None], embedded, 0)
 
     def step(self, ids: jax.Array, carry: jax.Array | None, reset: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Returns the next carry, and the embeddings `[B, size]` of the windows that end with `ids [B]`."""
+        """Returns the next carry and the embeddings `[B, size]` of the windows that end with `ids [B]`."""
         reset = None if reset is None else reset[..., None]
         carry, embedded = self.unroll(ids[..., None], carry, None, reset)
         return carry, embedded[..., 0, :]
 
     def _rows(self, windows):
-        """The row of each order, `[..., K]`: a polynomial of the ids modulo 2³², mixed (FNV; Murmur3's finaliser)."""
+        """Returns the row for each order, `[..., K]`: a hash of the ids modulo 2³² (FNV; Murmur3's finaliser)."""
         ids = (windows + 1).astype(jnp.uint32)
         rows = []
         for place, order in enumerate(self.orders):
@@ -105,7 +105,7 @@ class NGramEmbedding(nnx.Module):
 
 
 def _shift(recent, inputs):
-    """The last ids after a step, and its window."""
+    """Returns the last ids after a step, and the window of the step."""
     new, is_real, is_start = inputs
     recent = recent if is_start is None else jnp.where(is_start[..., None], _NONE, recent)
     window = jnp.concatenate([recent, new[..., None]], axis=-1)

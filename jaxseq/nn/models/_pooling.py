@@ -1,13 +1,13 @@
-"""Pooling: one vector a row from the outputs of its real steps, zeros for a row that has none.
+"""Pooling: one vector per row from the outputs of its real steps; zeros for a row without real steps.
 
-    last       y_n, n the last real step
-    ends       [y_n, y_1]: a net that reads in both directions has read all of a row at its two ends
+    last       y_n, where n is the last real step
+    ends       [y_n, y_1]: a net that reads in both directions has read the whole row at its two ends
     mean       Σ_t y_t / n
-    max        max_t y_t, each feature apart
+    max        max_t y_t, for each feature independently
     mean_max   [mean, max]                                                      (Howard & Ruder 2018)
     attention  Σ_t α_t y_t,   α = softmax_t(v · tanh(y_t W + b))                (additive: Bahdanau et al. 2015)
 
-What stands in padding, NaN too, reaches neither a value nor a gradient.
+Padding, even NaN, affects neither a value nor a gradient.
 """
 
 from collections.abc import Callable
@@ -27,23 +27,23 @@ Pool = Callable[[jax.Array, jax.Array | None], jax.Array]
 
 
 def last_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Returns each row's output at its last real step, `[B, H]`.
+    """Returns the output of each row at its last real step, `[B, H]`.
 
     Args:
       ys: `[B, T, H]`.
-      mask: bool `[B, T]`, True on real steps, of any pattern; None: all.
+      mask: bool `[B, T]`, True where a step is real, in any pattern. None: all steps are real.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
     """
     ys, mask = _checked(ys, mask)
     if mask is None:
-        return jnp.sum(ys[..., -1:, :], axis=-2)  # of no step at all: zeros
+        return jnp.sum(ys[..., -1:, :], axis=-2)  # zeros if T is 0
     return last_valid(jnp.moveaxis(ys, -2, 0), jnp.moveaxis(mask, -1, 0))
 
 
 def ends_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Returns each row's outputs at its last and at its first real step, `[B, 2 H]`; arguments as in `last_pool`."""
+    """Returns the outputs of each row at its last and first real step, `[B, 2 H]`; arguments as in `last_pool`."""
     ys, mask = _checked(ys, mask)
     first = last_pool(jnp.flip(ys, -2), None if mask is None else jnp.flip(mask, -1))
     return jnp.concatenate([last_pool(ys, mask), first], axis=-1)
@@ -62,7 +62,7 @@ def mean_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 
 
 def max_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Returns the largest of each row's outputs, feature by feature, `[B, H]`; arguments as in `last_pool`."""
+    """Returns the maximum of each feature over the real steps, `[B, H]`; arguments as in `last_pool`."""
     ys, mask = _checked(ys, mask)
     mask = jnp.ones(ys.shape[:-1], bool) if mask is None else mask
     largest = jnp.max(ys, axis=-2, where=mask[..., None], initial=-jnp.inf)
@@ -70,17 +70,17 @@ def max_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 
 
 def mean_max_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Returns `mean_pool` beside `max_pool`, `[B, 2 H]`; arguments as in `last_pool`."""
+    """Returns `mean_pool` and `max_pool` concatenated, `[B, 2 H]`; arguments as in `last_pool`."""
     return jnp.concatenate([mean_pool(ys, mask), max_pool(ys, mask)], axis=-1)
 
 
 def attention_pool(ys: jax.Array, scores: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Returns the mean of each row's outputs with the weights softmax(scores), `[B, H]`.
+    """Returns the mean of each row's outputs, weighted by softmax(scores), `[B, H]`.
 
     Args:
       ys: `[B, T, H]`.
       scores: `[B, T]`.
-      mask: bool `[B, T]`, True on real steps, of any pattern; None: all.
+      mask: bool `[B, T]`, True where a step is real, in any pattern. None: all steps are real.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -88,7 +88,7 @@ def attention_pool(ys: jax.Array, scores: jax.Array, mask: jax.Array | None = No
     ys, mask = _checked(ys, mask)
     scores = check.inputs("scores", "B, T", scores, ys)
     if scores.shape != ys.shape[:-1]:
-        raise ValueError(f"`scores` must be [B, T] = {ys.shape[:-1]}, those of `ys`; got {check.shaped(scores)}")
+        raise ValueError(f"`scores` must be [B, T] = {ys.shape[:-1]}, as `ys` is; got {check.shaped(scores)}")
     return jnp.einsum("...t,...th->...h", masked_softmax(scores, mask), keep(mask, ys))
 
 
@@ -98,13 +98,13 @@ def _checked(ys: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Arra
 
 
 class AttentionPool(Module):
-    """Additive attention pooling: what to look for is learned.
+    """Additive attention pooling with learned scores.
 
     Args:
-      features: H.
-      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
-      param_dtype: the dtype of the params; None: JAX's default float.
-      rngs: draws the params.
+      features: H, the features of the outputs to pool.
+      dtype: the dtype of the computation; params and inputs are cast to it. None: that of the params.
+      param_dtype: the dtype of the params. None: JAX's default float.
+      rngs: random keys for the params.
     """
 
     def __init__(
@@ -129,5 +129,5 @@ class AttentionPool(Module):
 
 
 def last_of(layer: Layer) -> tuple[Pool, int]:
-    """Returns what reads the summary of a row off the outputs of a layer, and the number of its features."""
+    """Returns the pooling that summarises the outputs of a layer at its end, and its number of features."""
     return (last_pool, layer.size) if layer.causal else (ends_pool, 2 * layer.size)

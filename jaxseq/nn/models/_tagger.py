@@ -12,15 +12,15 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
 class SequenceTagger(Module):
-    """Embedding (for ids), recurrent layer, linear layer: one row of logits a step.
+    """An embedding (for ids), a recurrent layer and a linear layer: one row of logits per step.
 
     Args:
-      cell: a Cell or Composite, or such an `nn.Layer`; dropout is its own: `jaxseq.dropout(cell, inputs=0.2)`.
-      in_features: D, of the inputs or of their embeddings.
-      tags: K.
-      vocabulary: the number of ids; None: inputs are floats.
+      cell: a Cell, a Composite or an `nn.Layer`. For dropout, pass `jaxseq.dropout(cell, inputs=0.2)`.
+      in_features: D, the features of the inputs, or of the embeddings of ids.
+      tags: K, the number of tags.
+      vocabulary: the number of ids. None: inputs are floats, not ids.
       kernel, dtype, param_dtype: as in `nn.Recurrent`.
-      rngs: draws the params.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -58,10 +58,10 @@ class SequenceTagger(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns logits `[B, T, K]`; those on padding are the head's bias.
+        """Returns logits `[B, T, K]`; on padding they are the head's bias.
 
         Args:
-          xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
+          xs: float `[B, T, D]`, or ids `[B, T]`, int; ids on padding are ignored.
           carry, mask, reset, key: as in `nn.Recurrent.unroll`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Text classification by convolution (Kim 2014): the strongest match of each filter, anywhere in a text."""
+"""Text classification by convolution (Kim 2014): each filter's largest response over the text."""
 
 from collections.abc import Sequence
 
@@ -17,21 +17,21 @@ from jaxseq.nn.models._pooling import max_pool
 
 
 class TextCNN(Module):
-    """Embedding (for ids), convolutions of several widths, their maximum over time, linear layer: a row of logits.
+    """An embedding (for ids), convolutions of several widths, their maximum over time, and a linear layer: logits.
 
-    A filter of width w is held against all w steps in a row that begin in the text, zeros after its end, so that a text
-    of one step has an answer too. What a mask leaves out is as if it were not there, wherever it stands.
+    A filter of width w is applied at every real step, to that step and the next w - 1, with zeros after the end. A text
+    of one step therefore has a result too. Masked steps are left out, in any place.
 
     Args:
-      in_features: D, of the inputs or of their embeddings.
-      classes: K.
-      widths: how many steps filters see.
-      filters: how many of each width.
-      dropout: the rate of dropout before the linear layer, drawn where a key is given.
-      vocabulary: the number of ids; None: inputs are floats.
-      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
-      param_dtype: the dtype of the params; None: JAX's default float.
-      rngs: draws the params.
+      in_features: D, the features of the inputs, or of the embeddings of ids.
+      classes: K, the number of classes.
+      widths: the widths of the filters, in steps.
+      filters: the number of filters of each width.
+      dropout: the dropout rate before the linear layer; used only with a key.
+      vocabulary: the number of ids. None: inputs are floats, not ids.
+      dtype: the dtype of the computation; params and inputs are cast to it. None: that of the params.
+      param_dtype: the dtype of the params. None: JAX's default float.
+      rngs: random keys for the params.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -59,7 +59,7 @@ class TextCNN(Module):
         D, filters = check.positive_int("in_features", in_features), check.positive_int("filters", filters)
         widths = tuple(check.positive_int("widths", width) for width in check.sequence("widths", widths))
         if not widths:
-            raise ValueError("`widths` must hold one width at least; got none")
+            raise ValueError("`widths` must hold at least one width; got none")
         self.in_features, self.dropout = D, check.rate("dropout", dropout)
         own = given(dtype, param_dtype, rngs)
         self.dtype = own.dtype
@@ -68,12 +68,12 @@ class TextCNN(Module):
         self.head = linear(len(widths) * filters, check.positive_int("classes", classes), own)
 
     def __call__(self, xs: jax.Array, *, mask: jax.Array | None = None, key: jax.Array | None = None) -> jax.Array:
-        """Returns logits `[B, K]`; those of a row without a real step are the head's bias.
+        """Returns logits `[B, K]`; a row without real steps gets the head's bias.
 
         Args:
-          xs: float `[B, T, D]`, or ids `[B, T]`, int, which on padding may be anything.
-          mask: bool `[B, T]`, True on real steps, of any pattern.
-          key: a key for dropout; None: none.
+          xs: float `[B, T, D]`, or ids `[B, T]`, int; ids on padding are ignored.
+          mask: bool `[B, T]`, True where a step is real, in any pattern.
+          key: a random key for dropout. None: no dropout.
 
         Raises:
           TypeError, ValueError: an argument does not fit.

@@ -1,6 +1,6 @@
-"""The border between batch-major `[B, T, D]`, which Flax users have, and time-major, which `jaxseq.unroll` takes.
+"""The conversion between batch-major `[B, T, D]`, as in Flax, and time-major, as in `jaxseq.unroll`.
 
-The transposition happens here, once, and so do the checks whose words depend on the order of axes.
+All transposition is here, and so are the checks whose messages depend on the order of axes.
 """
 
 import jax
@@ -22,7 +22,7 @@ def unroll(
     kernel: Kernel | None,
     key: jax.Array | None,
 ) -> tuple[Carry, jax.Array]:
-    """Returns what `jaxseq.unroll` does, for `xs [B, T, D]`, `mask` and `reset` bool `[B, T]`: `(carry, ys [B, T, H])`.
+    """Runs `jaxseq.unroll` on `xs [B, T, D]`, `mask` and `reset` bool `[B, T]`; returns `(carry, ys [B, T, H])`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

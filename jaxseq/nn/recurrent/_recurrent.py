@@ -1,4 +1,4 @@
-"""The recurrent layer of Flax NNX: any jaxseq cell or net with its params, batch-major."""
+"""The recurrent layer for Flax NNX: any jaxseq cell or net with its params, batch-major."""
 
 import jax
 from flax import nnx
@@ -13,21 +13,21 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel, Params, Shape
 
 
 class Recurrent(Module):
-    """A cell or a net of cells as a Flax NNX module: `xs [B, T, D]` in, `ys [B, T, H]` out.
+    """A cell or a net of cells as a Flax NNX module, from `xs [B, T, D]` to `ys [B, T, H]`.
 
-    Any number of batch axes, also none; T may be 0. Noise (dropout, zoneout) is drawn where a key is given, and only
-    there: `train()` and `eval()` change nothing.
+    There may be any number of batch axes, and T may be 0. Noise (dropout, zoneout) is drawn if and only if a key is
+    given; `train()` and `eval()` change nothing.
 
     Args:
       cell: a Cell or a Composite.
-      in_features: D.
-      kernel: how to run time, see `jaxseq.kernels`; None: the default of `jaxseq.unroll`.
-      dtype: the dtype of the computation, to which params and inputs are cast; None: that of the params.
-      param_dtype: the dtype of the params; None: JAX's default float.
-      rngs: draws the params.
+      in_features: D, the features of the inputs.
+      kernel: the kernel that runs the cell over time, see `jaxseq.kernels`. None: the default of `jaxseq.unroll`.
+      dtype: the dtype of the computation; params and inputs are cast to it. None: that of the params.
+      param_dtype: the dtype of the params. None: JAX's default float.
+      rngs: random keys for the params.
 
     Attributes:
-      params: what `cell.init` returns, in its own structure, each leaf an `nnx.Param`: `layer.params.w_x`.
+      params: what `cell.init` returns, with the same structure, and an `nnx.Param` for each leaf: `layer.params.w_x`.
       cell, in_features, kernel, dtype: as given; static.
 
     Raises:
@@ -69,7 +69,7 @@ class Recurrent(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the outputs of all steps, `[B, T, H]`; arguments are those of `unroll`."""
+        """Returns the outputs of all steps, `[B, T, H]`; arguments as for `unroll`."""
         return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
 
     def unroll(
@@ -81,14 +81,15 @@ class Recurrent(Module):
         reset: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> tuple[Carry, jax.Array]:
-        """Returns the last carry, and the outputs of all steps `[B, T, H]`.
+        """Returns the last carry and the outputs of all steps, `[B, T, H]`.
 
         Args:
-          xs: `[B, T, D]`, cast to `dtype`; without that in the dtype of the params.
-          carry: the carry to start from; None: the initial one.
-          mask: bool `[B, T]`, True on real steps, of any pattern. On the others the carry is held and the output zero.
+          xs: `[B, T, D]`, cast to `dtype`; if that is None, `xs` must have the dtype of the params.
+          carry: the initial carry. None: that of `initial_carry`.
+          mask: bool `[B, T]`, True where a step is real, in any pattern. On padding the carry is held and the output
+            zero.
           reset: bool `[B, T]`, True where a new sequence starts.
-          key: a key for cells and nets that draw noise; None: no noise.
+          key: a random key for cells and nets that draw noise. None: no noise.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
@@ -98,10 +99,10 @@ class Recurrent(Module):
         return _batch_major.unroll(self.cell, params, xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key)
 
     def step(self, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
-        """Returns the next carry, and the output `[B, H]` of one step: the numbers of `unroll`, without noise.
+        """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 
         Args:
-          carry: the carry so far; None starts a sequence.
+          carry: the carry before the step. None: a new sequence starts.
           x: `[B, D]`.
           reset: bool `[B]`, True where a new sequence starts with this step.
 
@@ -113,16 +114,16 @@ class Recurrent(Module):
 
     @property
     def size(self) -> int:
-        """H, of the outputs."""
+        """H, the features of the outputs."""
         return self.cell.size
 
     @property
     def causal(self) -> bool:
-        """Whether an output depends on no later step, and there is a `step`."""
+        """Whether outputs do not depend on later steps, so that the layer has a `step`."""
         return self.cell.step is not None
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
-        """Returns the carry that sequences start from."""
+        """Returns the initial carry."""
         return self.cell.carry(self._arrays(), check.shape("batch_shape", batch_shape))
 
     def _checked(self, name, axes, xs, params):
@@ -131,6 +132,6 @@ class Recurrent(Module):
         return xs
 
     def _arrays(self) -> Params:
-        """The params, in the dtype of the computation."""
+        """Returns the params in the dtype of the computation."""
         is_one = lambda leaf: isinstance(leaf, nnx.Variable)
         return cast(jax.tree.map(lambda param: param[...], self.params, is_leaf=is_one), self.dtype)

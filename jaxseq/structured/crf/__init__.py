@@ -1,9 +1,9 @@
-"""Linear-chain conditional random fields (Lafferty, McCallum & Pereira 2001): each tag depends on the one before.
+"""Linear-chain conditional random fields (Lafferty, McCallum & Pereira 2001): each tag depends on the one before it.
 
     p(y | x) = exp(start[y_1] + Σ_t scores_t[y_t] + Σ_t transition[y_{t-1}, y_t] + end[y_T]) / Z(x)
 
-The scores `[T, B, K]` of x come from any net, one row of K a step; `Params` are the field's own. To learn, raise
-`log_likelihood`; to tag, take the `viterbi` path, or the `k_best`; `marginals` say how sure of each tag one may be.
+The scores `[T, B, K]` of x come from any net, K per step. `Params` are the field's own. To train, maximise
+`log_likelihood`. To tag, take the `viterbi` path or the `k_best` paths; `marginals` give the probability of each tag.
 
 >>> from jaxseq.structured import crf
 >>> params = crf.Params(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.zeros(2), jnp.zeros(2))
@@ -12,7 +12,7 @@ The scores `[T, B, K]` of x come from any net, one row of K a step; `Params` are
 >>> tags.tolist(), score.item()
 ([0, 0, 0], 6.0)
 
-Which tags may follow which is said by `bio`, or by an `Allowed` of your own, and `constrain`.
+`bio`, or an `Allowed` of your own, tells which tags may follow each other, and `constrain` forbids all others.
 """
 
 from jaxseq.structured.crf._inference import Path as Path

@@ -1,12 +1,12 @@
-"""What a linear-chain conditional random field says of sequences, see `jaxseq.structured.crf`.
+"""Inference in a linear-chain conditional random field; see `jaxseq.structured.crf`.
 
-All functions take the field's `Params` and the scores `[T, B, K]` of its tags, any number of batch axes, also none; and
-a mask, bool `[T, B]`, True = real. A step that the mask leaves out is as if it were not there: the real steps around it
-are neighbours. They compute in the scores' dtype, or in float32 if that is narrower.
+All functions take the field's `Params`; the scores `[T, B, K]` of its tags, with any number of batch axes; and a mask,
+bool `[T, B]`, True where a step is real. Steps where the mask is False are left out: the real steps around them are
+neighbours. Functions compute in the dtype of the scores, or in float32 for 16-bit scores.
 
-With `parallel=True` blocks of time run side by side, see `jaxseq.structured.semiring`; the numbers are the same.
+With `parallel=True` blocks of time run in parallel, see `jaxseq.structured.semiring`; the results are the same.
 
-Errors are the same everywhere: `ValueError` and `TypeError` where an argument does not fit the others.
+All functions raise `ValueError` or `TypeError` if an argument does not fit the others.
 """
 
 from typing import Any
@@ -34,16 +34,16 @@ def log_likelihood(
     mask: jax.Array | None = None,
     parallel: bool | NamedSharding = False,
 ) -> jax.Array:
-    """Returns log p(tags | scores) `[B]`; 0 where a row has no step.
+    """Returns log p(tags | scores) `[B]`, in nats; 0 for a row without steps.
 
-    Tags that are not possible, by -inf on their path or out of range on a real step, give -inf, and the gradient 0.
+    For tags that are impossible (-inf on their path, or a tag out of range on a real step) it is -inf, with gradient 0.
 
     Args:
       params: the field's `Params`.
       scores: `[T, B, K]`.
-      tags: int `[T, B]`, each in [0, K); on False steps they may be anything.
-      mask: bool `[T, B]`, True = real.
-      parallel: run blocks of time side by side.
+      tags: int `[T, B]`, each in [0, K); tags on False steps are ignored.
+      mask: bool `[T, B]`, True where a step is real.
+      parallel: whether blocks of time run in parallel.
 
     >>> params = Params(jnp.zeros((2, 2)), jnp.zeros(2), jnp.zeros(2))
     >>> print(f"{jnp.exp(log_likelihood(params, jnp.zeros((3, 2)), jnp.array([0, 1, 1]))):.3f}")
@@ -51,7 +51,7 @@ def log_likelihood(
     """
     chain, mask = enter(params, scores, mask, parallel)
     tags = _tags(tags, chain.scores)
-    # The same taken off all scores of a step changes nothing, and what is near 0 rounds little.
+    # Subtracting one number from all scores of a step changes nothing, and numbers near 0 have smaller rounding errors.
     chain = chain._replace(scores=semiring.scaled(chain.scores)[0])
     along = _score(chain, tags, mask)
     total = _partition.log_partition(chain, mask, parallel=parallel)
@@ -61,7 +61,7 @@ def log_likelihood(
 def log_partition(
     params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
 ) -> jax.Array:
-    """Returns log Z `[B]`, the log-sum of all paths' scores; 0 where a row has no step, -inf where no path is possible.
+    """Returns log Z `[B]`, the log-sum of the scores of all paths; 0 for a row without steps, -inf if none is possible.
 
     Its gradients are the marginals. Arguments as for `log_likelihood`.
     """
@@ -70,9 +70,9 @@ def log_partition(
 
 
 def score(params: Params, scores: jax.Array, tags: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Returns the score of the path `tags`, `[B]`, log Z above its log-likelihood; 0 where a row has no step.
+    """Returns the score of the path `tags`, `[B]`, which is its log-likelihood plus log Z; 0 for a row without steps.
 
-    Where a tag is out of range on a real step it is -inf, with the gradient 0. Arguments as for `log_likelihood`.
+    If a tag is out of range on a real step, it is -inf, with gradient 0. Arguments as for `log_likelihood`.
     """
     chain, mask = enter(params, scores, mask)
     return _score(chain, _tags(tags, chain.scores), mask)
@@ -81,7 +81,7 @@ def score(params: Params, scores: jax.Array, tags: jax.Array, *, mask: jax.Array
 def marginals(
     params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
 ) -> jax.Array:
-    """Returns p(y_t | scores) `[T, B, K]`; 0 on False steps, and everywhere where no path is possible.
+    """Returns p(y_t | scores) `[T, B, K]`; 0 on False steps, and in rows where no path is possible.
 
     Arguments as for `log_likelihood`.
     """
@@ -92,9 +92,9 @@ def marginals(
 def pairs(
     params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
 ) -> jax.Array:
-    """Returns p(y_{t-1}, y_t | scores) `[T-1, B, K, K]`, at index t-1; 0 on False steps and a row's first.
+    """Returns p(y_{t-1}, y_t | scores) `[T-1, B, K, K]`, at index t-1; 0 on False steps and a row's first real step.
 
-    The tag before is that of the real step before. Arguments as for `log_likelihood`.
+    y_{t-1} is the tag of the last real step before. Arguments as for `log_likelihood`.
     """
     chain, mask = enter(params, scores, mask, parallel)
     return jnp.exp(_chain.log_pairs(chain, *_chain.both_ways(chain, mask, parallel=parallel), mask))
@@ -103,19 +103,19 @@ def pairs(
 def viterbi(
     params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
 ) -> Path:
-    """Returns the best path as `Path(states, score)`, int `[T, B]` with -1 on False steps, and `[B]`.
+    """Returns the best path as `Path(states, score)`: int `[T, B]`, -1 on False steps, and `[B]`.
 
-    Among equals it is that of the lower tags, compared from the last step back. A row without a step has the score 0;
-    where no path is possible the score is -inf, and the tags are -1. Arguments as for `log_likelihood`.
+    Ties go to the lower tag, compared from the last step back. A row without steps has the score 0. If no path is
+    possible, the score is -inf and the tags are -1. Arguments as for `log_likelihood`.
     """
     chain, mask = enter(params, scores, mask, parallel)
     return _chain.best(chain, mask, parallel=parallel)
 
 
 def sample(key: jax.Array, params: Params, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Draws tags from p(y | scores), int `[T, B]`, -1 on False steps, and where no path is possible.
+    """Draws tags from p(y | scores), int `[T, B]`; -1 on False steps, and in rows where no path is possible.
 
-    Arguments as for `log_likelihood`; for several draws map over keys.
+    `key` is a random key; for several draws, use `jax.vmap` over keys. Other arguments as for `log_likelihood`.
     """
     check.given_key(key)
     chain, mask = enter(params, scores, mask)
@@ -123,7 +123,7 @@ def sample(key: jax.Array, params: Params, scores: jax.Array, *, mask: jax.Array
 
 
 def enter(params: Params, scores: Any, mask: Any, parallel: Any = False) -> tuple[Chain, jax.Array | None]:
-    """Returns the field and its scores as a chain, and the mask; all arguments are checked."""
+    """Returns the field and its scores as a chain, and the mask, after checking all arguments."""
     check_params(params)
     scores = check_scores.scores("scores", scores)
     check_scores.same_states("scores", scores, **{f"params.{name}": x for name, x in params._asdict().items()})

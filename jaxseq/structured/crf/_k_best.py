@@ -1,4 +1,4 @@
-"""The k best paths: Viterbi's recurrence over the k best ways into each tag (Foreman 1993)."""
+"""The k best paths, by Viterbi's recurrence over the k best paths to each tag (Foreman 1993)."""
 
 import functools
 
@@ -19,13 +19,13 @@ from jaxseq.structured.crf._params import Params
 def k_best(params: Params, scores: jax.Array, k: int, *, mask: jax.Array | None = None) -> Path:
     """Returns the k best paths, best first: `Path(states, score)`, int `[T, B, k]`, -1 on False steps, and `[B, k]`.
 
-    They are exact and all different; those with the score -inf do not count. Where there are fewer than k, scores are
-    -inf and tags -1; a row without a step has one path, with the score 0. The first is `viterbi`'s. Time and memory
+    They are exact and all different. The first is that of `viterbi`. If fewer than k paths have a score above -inf, the
+    remaining scores are -inf and their tags -1. A row without steps has one path, with the score 0. Time and memory
     grow with k.
 
     Args:
       params, scores, mask: as for `log_likelihood`.
-      k: how many, an int that is known when the program is traced.
+      k: the number of paths, an int that must be static under `jax.jit`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -39,14 +39,14 @@ def k_best(params: Params, scores: jax.Array, k: int, *, mask: jax.Array | None 
     return _search(*enter(params, scores, mask), check.positive_int("k", k))
 
 
-@functools.partial(jax.jit, static_argnums=2)  # else the loops are compiled anew at every eager call
+@functools.partial(jax.jit, static_argnums=2)  # otherwise each eager call would compile the loops again
 def _search(chain: Chain, mask: jax.Array | None, k: int) -> Path:
     _, *batch, K = chain.scores.shape
     real = jnp.ones(chain.scores.shape[:-1], bool) if mask is None else mask
     moves = real & (step_before(real) >= 0)
     only_one = jnp.where(jnp.arange(k) == 0, 0.0, -jnp.inf).astype(chain.scores.dtype)
 
-    # The ways so far, K tags by k ranks, lie on one axis of K k: where a way is from, and so what it is, is an index.
+    # The best paths so far, K tags by k ranks, lie on one axis of K k, so an index gives a path's last tag and rank.
     def step(ways, inputs):
         scores, real, moves = inputs
         ways = ways.reshape(*batch, K, k)
@@ -74,6 +74,6 @@ def _search(chain: Chain, mask: jax.Array | None, k: int) -> Path:
 
 
 def _best(x, k):
-    """The k largest entries along the last axis, and where they are; NaN where one of all is."""
+    """Returns the k largest entries along the last axis and their indices; NaN if any entry is NaN."""
     values, places = top_k(x, k)
     return jnp.where(jnp.isnan(jnp.max(x, -1, keepdims=True)), jnp.nan, values), places

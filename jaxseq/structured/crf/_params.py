@@ -1,4 +1,4 @@
-"""What a conditional random field knows beside the scores: its params, and which tags may follow which."""
+"""The params of a conditional random field, and the transitions that are allowed."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -12,15 +12,15 @@ from jaxseq.initializers import scaled_normal
 
 
 class Params(NamedTuple):
-    """Scores of what stands side by side; -inf forbids it."""
+    """Scores of transitions, and of the first and last tag; -inf forbids one."""
 
     transition: jax.Array  # [K, K], from row to column
-    start: jax.Array  # [K], of the first tag
-    end: jax.Array  # [K], of the last
+    start: jax.Array  # [K], for the first tag
+    end: jax.Array  # [K], for the last tag
 
 
 class Allowed(NamedTuple):
-    """Which tags may stand side by side, first and last; NumPy or JAX arrays."""
+    """Which tags may follow each other, and which may be first and last; NumPy or JAX arrays."""
 
     transition: jax.Array | np.ndarray  # bool [K, K], from row to column
     start: jax.Array | np.ndarray  # bool [K]
@@ -28,7 +28,12 @@ class Allowed(NamedTuple):
 
 
 def init(key: jax.Array, K: int, dtype: jax.typing.DTypeLike | None = None) -> Params:
-    """Returns `Params` of `K` tags, drawn from N(0, 0.1²); dtype None is JAX's default float.
+    """Returns `Params` for `K` tags, drawn from N(0, 0.1²).
+
+    Args:
+      key: a random key.
+      K: the number of tags.
+      dtype: a float dtype. None: JAX's default.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -43,20 +48,19 @@ _LETTERS = {"BIO": "BIO", "IOB1": "BIO", "BIOES": "BIOES"}
 
 
 def bio(labels: Sequence[str], scheme: str = "BIO") -> Allowed:
-    """Returns which labels may follow which, as NumPy arrays; before the first and after the last stands an "O".
+    """Returns which labels may follow each other, as NumPy arrays; outside the sequence, labels count as "O".
 
-    BIO (IOB2): "B-X" starts a span of type X, "I-X" goes on with one, after "B-X" or "I-X". IOB1: "I-X" does both, and
-    "B-X" only starts a span right after another of its type. BIOES (BILOU in other letters): "B-X" and "I-X" are
-    followed by "I-X" or "E-X", where the span ends; a span of one step is "S-X". A label that the others do not lead
-    to, such as "I-X" without "B-X", is on no path.
+    BIO (IOB2): "B-X" starts a span of type X, and "I-X" continues it after "B-X" or "I-X". IOB1: "I-X" does both, and
+    "B-X" only starts a span right after another of the same type. BIOES (BILOU with other letters): after "B-X" and
+    "I-X" comes "I-X" or "E-X", which ends the span; a span of one step is "S-X". A label that no other label can
+    precede, such as "I-X" without "B-X", is on no path.
 
     Args:
-      labels: the names of the K tags, in their order: "O", or a letter and a type such as "B-PER"; the type may be
-        missing.
+      labels: the names of the K tags, in order: "O", or a letter and a type such as "B-PER". The type may be left out.
       scheme: "BIO", "IOB1" or "BIOES".
 
     Raises:
-      TypeError, ValueError: `labels` are not different names in the scheme, or there is no such scheme.
+      TypeError, ValueError: `labels` are not distinct names of the scheme, or `scheme` is unknown.
 
     >>> from jaxseq.structured import crf
     >>> crf.bio(["O", "B-PER", "I-PER"]).transition.astype(int).tolist()
@@ -67,7 +71,7 @@ def bio(labels: Sequence[str], scheme: str = "BIO") -> Allowed:
         raise TypeError(f"`labels` must be a sequence of names, such as ['O', 'B-PER']; got {check.short(labels)}")
     labels = list(labels)
     if not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"`labels` must be different names, at least one; got {labels}")
+        raise ValueError(f"`labels` must be distinct names, at least one; got {labels}")
     for label in labels:
         letter, dash, kind = label.partition("-")
         if letter not in list(_LETTERS[scheme]) or (letter == "O" and dash) or bool(dash) != bool(kind):
@@ -76,7 +80,7 @@ def bio(labels: Sequence[str], scheme: str = "BIO") -> Allowed:
 
     letters, _, kinds = zip(*(label.partition("-") for label in [*labels, "O"]), strict=True)
     letters, kinds = np.array(letters), np.array(kinds)
-    open_before = np.isin(letters, ["B", "I"])[:, None]  # a span that may go on
+    open_before = np.isin(letters, ["B", "I"])[:, None]  # the span may continue
     goes_on = open_before & (kinds[:, None] == kinds)
     if scheme == "BIOES":
         continues = np.isin(letters, ["I", "E"])
@@ -87,14 +91,14 @@ def bio(labels: Sequence[str], scheme: str = "BIO") -> Allowed:
 
 
 def constrain(params: Params, allowed: Allowed) -> Params:
-    """Returns `params` with -inf where a transition, a start or an end is not allowed.
+    """Returns `params` with -inf where a transition, a first or a last tag is not allowed.
 
-    What is forbidden has the gradient 0. Constrain inside the function that is differentiated: then the params that
-    are learnt stay finite.
+    The gradient of forbidden scores is 0. Call this inside the function that is differentiated, so that the trained
+    params themselves stay finite.
 
     Args:
       params: the field's `Params`.
-      allowed: bool `[K, K]`, `[K]` and `[K]`, as from `bio`.
+      allowed: an `Allowed` with bool `[K, K]`, `[K]` and `[K]`, for example from `bio`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

@@ -1,8 +1,8 @@
-"""Connectionist temporal classification (Graves et al. 2006): labels for frames that nobody has aligned with them.
+"""Connectionist temporal classification, CTC (Graves et al. 2006): labels for frames without an alignment.
 
-A model says at every frame which label is heard there, or the blank, that none is. A path, one of these a frame, stands
-for the labels that remain when repeats are made one and blanks are then dropped; what counts is the sum over all paths
-that stand for the same labels.
+For each frame a model gives the probability of each label, and of the blank, which stands for no label. A path has one
+symbol per frame. To read its labels, merge repeated symbols, then drop blanks. The probability of labels is the sum
+over all paths that read as these labels.
 
 >>> from jaxseq.structured import ctc
 >>> log_probs = jnp.log(jnp.array([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.5, 0.1, 0.4], [0.1, 0.1, 0.8]]))

@@ -1,14 +1,14 @@
-"""Prefix beam search (Graves 2012; Hannun et al. 2014): the most probable labels, each summed over its paths.
+"""Prefix beam search (Graves 2012; Hannun et al. 2014): the most probable labels, summed over their paths.
 
-Of every prefix l in the beam, with last label e, two sums are kept: of the paths that end with a blank, and of those
-that end with e. A frame with the probabilities p makes of them
+For each prefix l in the beam, with last label e, two sums are kept: over the paths that end with a blank, and over
+those that end with e. A frame with probabilities p updates them by
 
     blank'(l)  = p(blank) (blank(l) + label(l))
-    label'(l)  = p(e) label(l)  +  what comes from l without e, where that is in the beam too
+    label'(l)  = p(e) label(l)  +  the extension by e of l without e, if that is in the beam too
     label'(lc) = p(c) (label(l) [c ≠ e] + blank(l)) p_LM(c | l)^weight exp(bonus)             for the labels c
 
-and the best of all these are the next beam. Prefixes are told apart exactly: beside them goes a matrix that says which
-one begins which. From that of the frame before it follows without a look at more than one label of each pair.
+and the best of all these form the next beam. Equal prefixes are recognised exactly, by a matrix that tells which prefix
+begins which. It is updated from the frame before by comparing only one label of each pair.
 """
 
 import math
@@ -30,14 +30,14 @@ LanguageModel = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 
 
 class _Beam(NamedTuple):
-    """The prefixes of one row, best first, K of them; one that is not has the probability 0."""
+    """The prefixes of one row, K of them, best first; an empty place has the probability 0."""
 
-    blank: jax.Array  # [K], logarithm of the sum of the paths that end with a blank
-    label: jax.Array  # [K], and of those that end with a label
+    blank: jax.Array  # [K], log of the sum over paths that end with a blank
+    label: jax.Array  # [K], log of the sum over paths that end with a label
     labels: jax.Array  # int [K, T], -1 after the end
     lengths: jax.Array  # int [K]
-    last: jax.Array  # int [K], the last label; of the empty prefix the blank
-    begins: jax.Array  # bool [K, K]: the row's prefix begins the column's, or is the same
+    last: jax.Array  # int [K], the last label; the blank for the empty prefix
+    begins: jax.Array  # bool [K, K]: the row's prefix begins, or equals, the column's
 
 
 def beam_search(
@@ -55,26 +55,26 @@ def beam_search(
 ) -> Decoded:
     """Returns the `size` best labellings, best first: `Decoded(labels [T, B, size], lengths, score [B, size])`.
 
-    The score is the log-probability of the labels, as far as the beam holds their paths, which is all of it where the
-    beam is as large as the number of prefixes, plus `weight` log p_LM(labels) and `bonus` for each label. A place that
-    is left over, as there are fewer labellings, has the score -inf, the length 0, and no labels.
+    The score is the log-probability of the labels, plus `weight` log p_LM(labels), plus `bonus` for each label. The
+    probability sums the paths that the beam keeps; it is exact if the beam can hold all prefixes. If there are fewer
+    labellings than `size`, the remaining places have the score -inf, the length 0 and no labels.
 
     Args:
-      log_probs: float `[T, B, V]`, any number of batch axes, also none.
-      size: how many prefixes are kept.
-      mask: bool `[T, B]`, True on real frames, of any pattern; the others are as if they were not there.
-      blank: the symbol of V that is no label.
-      language_model: `(carry, tokens int32 [N]) -> (carry, logits [N, V])`, what may follow after one more token, for
-        N = B × size prefixes at once. What it says of the blank takes its part in the softmax. None: no language model.
-      carry: the language model's, to start from: a pytree of arrays `[B, ...]`; None: it has none.
-      start: the token it is given first, int; None: the blank.
-      weight: what the language model counts; None: 1.
-      bonus: what a label counts, for longer labellings where it is above 0.
-      expand: how many labels, the most probable ones of a frame, are tried after every prefix; None: all of them.
-        A prefix that is in the beam is followed by all its paths in either case.
+      log_probs: float `[T, B, V]`, with any number of batch axes.
+      size: the number of prefixes that are kept.
+      mask: bool `[T, B]`, True where a frame is real, in any pattern; False frames are left out.
+      blank: the id of the blank among the V symbols.
+      language_model: `(carry, tokens int32 [N]) -> (carry, logits [N, V])`, reads one token and scores the next one,
+        for N = B × size prefixes at once. The blank's logit takes part in the softmax. None: no language model.
+      carry: the initial carry of the language model, a pytree of arrays `[B, ...]`. None: it has no carry.
+      start: the first token that the language model reads, int. None: the blank.
+      weight: the weight of the language model. None: 1.
+      bonus: added for each label; above 0 it favours longer labellings.
+      expand: the number of labels, the most probable ones of a frame, with which each prefix is extended. None: all.
+        The extensions that are in the beam already get all their paths in either case.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, or the language model does not do as it should.
+      TypeError, ValueError: an argument does not fit, or the language model returns no matching carry and logits.
 
     >>> log_probs = jnp.log(jnp.array([[0.6, 0.4], [0.6, 0.4]]))
     >>> found = beam_search(log_probs, 2)
@@ -87,10 +87,10 @@ def beam_search(
     expand = V if expand is None else min(check.positive_int("expand", expand), V)
     weight = None if weight is None else check.number("weight", weight, "that is finite", math.isfinite)
     bonus = check.number("bonus", bonus, "that is finite", math.isfinite)
-    if language_model is None:  # after each prefix the better labels are the same, but for the one that it ends with
+    if language_model is None:  # all prefixes then rank labels alike, except the label that they end with
         expand = min(expand, size + 1)
     listen, carry, gains = _listener(language_model, carry, start, weight, bonus, batch, size, log_probs, blank)
-    # A language model may read what changes between calls, such as a module's params: a program kept for it would not.
+    # A language model may use values that change between calls, such as a module's params, so it is traced each time.
     search = _compiled if language_model is None else _search
     return search(log_probs, mask, carry, gains, listen, size, blank, expand)
 
@@ -98,7 +98,7 @@ def beam_search(
 def _search(log_probs, mask, carry, gains, listen, size, blank, expand):
     T, *batch, V = log_probs.shape
     B = math.prod(batch)
-    log_probs = jnp.where(jnp.isnan(jnp.max(log_probs, -1, keepdims=True)), jnp.nan, log_probs)  # of all of a frame
+    log_probs = jnp.where(jnp.isnan(jnp.max(log_probs, -1, keepdims=True)), jnp.nan, log_probs)  # for a whole frame
     if expand == V:
         tried = jnp.broadcast_to(jnp.arange(V, dtype=jnp.int32), log_probs.shape)
     else:
@@ -128,7 +128,7 @@ _compiled = jax.jit(_search, static_argnums=(4, 5, 6, 7))
 
 
 def _empty(size, T, blank, dtype):
-    """The beam before the first frame: the empty prefix alone."""
+    """Returns the beam before the first frame, which holds the empty prefix only."""
     nothing = jnp.full(size, -jnp.inf, dtype)
     return _Beam(
         blank=nothing.at[0].set(0),
@@ -141,10 +141,11 @@ def _empty(size, T, blank, dtype):
 
 
 def _advance(beam, gains, log_p, tried, blank):
-    """One frame of one row.
+    """Advances the beam of one row by one frame.
 
-    Returns the next beam, where each of its prefixes comes from, whether with one more label, and what was taken off
-    the logarithms. `gains [K, V]`, or what broadcasts to it, is what each prefix adds to the score of each label.
+    Returns the next beam, the source of each of its prefixes, whether it was extended by a label, and the scale that
+    was subtracted from the logarithms. `gains [K, V]`, or a shape that broadcasts to it, is what each label adds to the
+    score of each prefix.
     """
     K, E = len(beam.last), len(tried)
     every = jnp.arange(K)
@@ -152,11 +153,11 @@ def _advance(beam, gains, log_p, tried, blank):
     both = jnp.logaddexp(beam.blank, beam.label)
 
     def extended(source, label):
-        """The logarithm of a prefix with one more label: one that it ends with counts only after a blank."""
+        """Returns the log-sum of a prefix with one more label; paths that end with that label need a blank first."""
         paths = jnp.where(label == beam.last[source], beam.blank[source], both[source])
         return paths + log_p[label] + gains[source, label]
 
-    # Of which prefix in the beam, with one more label, is this one? Only one that is possible may take its paths.
+    # Find the prefix in the beam of which this prefix is the extension. Only a possible prefix may receive its paths.
     longer = beam.begins & (beam.lengths[None] == beam.lengths[:, None] + 1) & ~jnp.isneginf(both)[None]
     from_shorter = jnp.where(jnp.any(longer, 0), extended(jnp.argmax(longer, 0), beam.last), -jnp.inf)
     stay_blank = both + log_p[blank]
@@ -169,11 +170,11 @@ def _advance(beam, gains, log_p, tried, blank):
     added = place >= K
     source = jnp.where(added, (place - K) // E, place)
     label = tried[(place - K) % E]
-    best = jnp.max(found)  # NaN where one is
+    best = jnp.max(found)  # NaN if any is NaN
     best = jnp.where(jnp.isneginf(best), 0, best)
 
     labels, lengths = beam.labels[source], beam.lengths[source]
-    next_label = labels[:, lengths].T  # of the column's, after as many as the row's prefix has
+    next_label = labels[:, lengths].T  # of the column's prefix, at the length of the row's prefix
     follows = ~added[:, None] | (next_label == label[:, None])
     ends_here = added[:, None] & (along_last(labels.shape) == lengths[:, None])
     new = _Beam(
@@ -192,15 +193,15 @@ def _no_listener(carry, gains, *_):
 
 
 def _listener(language_model: LanguageModel | None, carry, start, weight, bonus, batch, size, log_probs, blank):
-    """The function that keeps a language model beside the beam, its carry, and what it adds to the first labels.
+    """Returns the function that runs a language model along with the beam, its carry, and the gains of first labels.
 
-    Of carry `[B, K, ...]` and gains `[B, K, V]` it makes those of the next beam.
+    The function maps carry `[B, K, ...]` and gains `[B, K, V]` to those of the next beam.
     """
     B, V, dtype = math.prod(batch), log_probs.shape[-1], log_probs.dtype
     if language_model is None:
         for name, given in (("carry", carry), ("start", start), ("weight", weight)):
             if given is not None:
-                raise ValueError(f"`{name}` is the language model's; without a `language_model` it has no meaning")
+                raise ValueError(f"`{name}` is an option of the language model; it needs a `language_model`")
         return _no_listener, None, jnp.full((B, 1, 1), bonus, dtype)
     if not callable(language_model):
         raise TypeError(
@@ -213,11 +214,11 @@ def _listener(language_model: LanguageModel | None, carry, start, weight, bonus,
     for leaf in jax.tree.leaves(carry):
         if jnp.shape(leaf)[: len(batch)] != tuple(batch):
             raise ValueError(
-                f"`carry` must lead with the batch {tuple(batch)} of `log_probs`; got {check.shaped(leaf)}"
+                f"`carry` must have the batch axes {tuple(batch)} of `log_probs` first; got {check.shaped(leaf)}"
             )
 
     def hear(carry, tokens):
-        """The carry after the tokens `[B, K]`, and what each next label adds."""
+        """Returns the carry after the tokens `[B, K]`, and the gain of each next label."""
         flat = jax.tree.map(lambda x: x.reshape(B * size, *x.shape[2:]), carry)
         after, logits = language_model(flat, tokens.reshape(-1))
         kinds, expected = (jax.tree.map(check.shaped, tree) for tree in (after, flat))

@@ -1,4 +1,4 @@
-"""Labels from frames: what a path stands for, and the most probable path."""
+"""Labels from frames: the reading of a path as labels, and the most probable path."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ from jaxseq.structured.ctc._inputs import frames, to_front
 
 
 class Decoded(NamedTuple):
-    """Labels int `[T, B]`, after their end -1, how many there are, int `[B]`, and their score `[B]`.
+    """Labels int `[T, B]`, -1 after their end; their number, int `[B]`; and their score `[B]`.
 
-    Where the score is -inf or NaN there are none.
+    If the score is -inf or NaN, there are no labels.
     """
 
     labels: jax.Array
@@ -22,15 +22,15 @@ class Decoded(NamedTuple):
 
 
 def collapse(tokens: jax.Array, *, mask: jax.Array | None = None, blank: int = 0) -> tuple[jax.Array, jax.Array]:
-    """Returns what paths stand for, repeats made one and blanks then dropped: `(labels [T, B], lengths [B])`.
+    """Returns the labels of paths, by merging repeats and then dropping blanks: `(labels [T, B], lengths [B])`.
 
     Args:
-      tokens: int `[T, B]`, any number of batch axes, also none: labels or the blank.
-      mask: bool `[T, B]`, True on real frames, of any pattern; the others are as if they were not there.
-      blank: the symbol that is no label.
+      tokens: int `[T, B]`, labels or the blank, with any number of batch axes.
+      mask: bool `[T, B]`, True where a frame is real, in any pattern; False frames are left out.
+      blank: the id of the blank.
 
     Returns:
-      The labels, int `[T, B]`, after their end -1, and how many there are, int `[B]`.
+      The labels, int `[T, B]`, -1 after their end, and their number, int `[B]`.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -51,14 +51,15 @@ def collapse(tokens: jax.Array, *, mask: jax.Array | None = None, blank: int = 0
 
 
 def greedy(log_probs: jax.Array, *, mask: jax.Array | None = None, blank: int = 0) -> Decoded:
-    """Returns the labels of the most probable path, as `Decoded(labels, lengths, score)`, the path's log-probability.
+    """Returns the labels of the most probable path, as `Decoded(labels, lengths, score)`.
 
-    Those labels need not be the most probable ones, which have many paths: see `beam_search`.
+    The score is the log-probability of the path. Other labels may be more probable, because they have more paths; see
+    `beam_search`.
 
     Args:
-      log_probs: float `[T, B, V]`, any number of batch axes, also none.
-      mask: bool `[T, B]`, True on real frames, of any pattern; the others are as if they were not there.
-      blank: the symbol of V that is no label.
+      log_probs: float `[T, B, V]`, with any number of batch axes.
+      mask: bool `[T, B]`, True where a frame is real, in any pattern; False frames are left out.
+      blank: the id of the blank among the V symbols.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -71,6 +72,6 @@ def greedy(log_probs: jax.Array, *, mask: jax.Array | None = None, blank: int = 
 
 
 def _gathered(tokens, keep, fill):
-    """What is kept, brought to the front, and how many there are."""
+    """Returns the tokens where `keep` is True, moved to the front, and their number."""
     order, count = to_front(keep)
     return jnp.where(along_first(tokens.shape) < count[None], jnp.take_along_axis(tokens, order, 0), fill), count

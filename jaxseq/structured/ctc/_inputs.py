@@ -1,4 +1,4 @@
-"""What CTC is given: frames with zeros on padding, and labels as a row of states with blanks between."""
+"""The inputs of CTC: frames with zeros on padding, and labels as a row of states with blanks between them."""
 
 import functools
 from typing import Any, NamedTuple
@@ -12,17 +12,17 @@ from jaxseq.structured._indices import along_first
 
 
 class Target(NamedTuple):
-    """A row's labels with a blank before, between and after them: S = 2 L + 1 states, `[*B, S]` but for `last`."""
+    """A row's labels with blanks before, between and after them: S = 2 L + 1 states. All `[*B, S]`, but `last`."""
 
-    symbols: jax.Array  # int: what the state emits
-    possible: jax.Array  # bool: False where that is no label
-    skips: jax.Array  # bool: the blank before may be left out, as the label before it is another
-    places: jax.Array  # int: where the label stands in what was given; -1 of blanks
+    symbols: jax.Array  # int: the symbol that the state emits
+    possible: jax.Array  # bool: False for padding and for ids that are not labels
+    skips: jax.Array  # bool: the blank before may be skipped, since the label before it differs
+    places: jax.Array  # int: the index of the label in the user's array; -1 for blanks
     last: jax.Array  # int [*B]: the state of the blank after the last label
 
 
 def frames(log_probs: Any, mask: Any, blank: Any) -> tuple[jax.Array, jax.Array | None, int]:
-    """Returns the arguments checked, narrow log-probabilities as float32, and zeros for those of False frames."""
+    """Returns the checked arguments: log-probabilities in at least float32, zero on False frames; mask and blank."""
     log_probs = check.array("log_probs", "T, B, V", log_probs)
     if not jnp.issubdtype(log_probs.dtype, jnp.floating):
         raise TypeError(f"`log_probs` must be floating [T, B, V]; got {check.shaped(log_probs)}")
@@ -36,7 +36,7 @@ def frames(log_probs: Any, mask: Any, blank: Any) -> tuple[jax.Array, jax.Array 
 
 
 def target(labels: Any, label_mask: Any, log_probs: jax.Array, blank: int) -> Target:
-    """Returns the states of labels int `[L, *B]`, of which the mask leaves some, wherever they stand."""
+    """Returns the states of labels int `[L, *B]`; the mask may leave out labels at any place."""
     labels = check.integers("labels", "L, B", labels)
     _, *batch, V = log_probs.shape
     if labels.shape[1:] != tuple(batch):
@@ -62,7 +62,7 @@ def _states(labels, label_mask, V, blank):
         possible &= place < counts[None]
 
     labels, possible, places = (jnp.moveaxis(x, 0, -1) for x in (labels, possible, places))
-    before = jnp.concatenate([labels[..., :1], labels[..., :-1]], -1)  # the first has none, and nothing to leave out
+    before = jnp.concatenate([labels[..., :1], labels[..., :-1]], -1)  # the first label equals itself: nothing to skip
     return Target(
         symbols=_between(blank, labels),
         possible=_between(True, possible),
@@ -73,11 +73,11 @@ def _states(labels, label_mask, V, blank):
 
 
 def to_front(keep: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the order int `[T, *B]` that brings True ones to the front, and how many there are, `[*B]`."""
+    """Returns the order int `[T, *B]` that moves True entries to the front, and their number `[*B]`."""
     return jnp.argsort(~keep, axis=0, stable=True).astype(jnp.int32), jnp.sum(keep, 0, dtype=jnp.int32)
 
 
 def _between(fill, xs):
-    """`[*B, L]` with `fill` before, between and after, `[*B, 2 L + 1]`."""
+    """Returns `[*B, L]` with `fill` before, between and after its entries, `[*B, 2 L + 1]`."""
     xs = jnp.concatenate([xs, jnp.full((*xs.shape[:-1], 1), fill, xs.dtype)], -1)
     return jnp.stack([jnp.full_like(xs, fill), xs], -1).reshape(*xs.shape[:-1], 2 * xs.shape[-1])[..., :-1]

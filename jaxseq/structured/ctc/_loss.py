@@ -1,16 +1,16 @@
-"""The probability of labels, and their best alignment, by messages over the states blank, label, blank, …, blank.
+"""The probability of labels, and their best alignment, from messages over the states blank, label, blank, …, blank.
 
     e_t[s] = log p_t(symbol of s)
     α_t[s] = e_t[s] + (α_{t-1}[s] ⊕ α_{t-1}[s-1] ⊕ α_{t-1}[s-2])
     β_t[s] = e_t[s] + (β_{t+1}[s] ⊕ β_{t+1}[s+1] ⊕ β_{t+1}[s+2])
 
-where a step of two leaves out the blank between two labels that differ. Before the first frame α is 0 at the first
-blank, after the last frame β is 0 at the last one, both -inf elsewhere. With ⊕ = log Σ exp, and n labels,
+where a step of two states skips the blank between two different labels. Before the first frame α is 0 at the first
+blank, and after the last frame β is 0 at the last blank; both are -inf elsewhere. With ⊕ = log Σ exp and n labels,
 
     log p(labels) = α_T[2n] ⊕ α_T[2n-1]        ∂ log p(labels) / ∂ log p_t(v) = Σ_{s emits v} p(s_t = s | labels)
     p(s_t = s | labels) ∝ exp(α_t[s] + β_t[s] - e_t[s])
 
-and with ⊕ = max it is the best alignment. Graves et al. 2006.
+With ⊕ = max they give the best alignment. Source: Graves et al. 2006.
 """
 
 from typing import NamedTuple
@@ -26,9 +26,9 @@ from jaxseq.structured.semiring import log_sum
 
 
 class Alignment(NamedTuple):
-    """What each frame says on the best path, `[T, B]`, -1 on False frames, and the path's log-probability `[B]`.
+    """The best path: its symbol at each frame `[T, B]`, -1 on False frames, and its log-probability `[B]`.
 
-    `tokens` are labels or the blank; `positions` say which of the labels it is, as an index into those given, or -1.
+    `tokens` are labels or the blank. `positions` are indices into the given labels, or -1 for the blank.
     """
 
     tokens: jax.Array
@@ -44,19 +44,19 @@ def loss(
     label_mask: jax.Array | None = None,
     blank: int = 0,
 ) -> jax.Array:
-    """Returns -log p(labels | log_probs) `[B]`, summed over all alignments; not divided by any length.
+    """Returns -log p(labels | log_probs) `[B]`, in nats, summed over all alignments and not divided by any length.
 
-    Where no path gives the labels, as there are too few frames, or -inf stands in the way, it is inf and the gradient
-    0; so too where a label is the blank, or not one of the V. For a mean, drop such rows:
-    `jnp.where(jnp.isinf(losses), 0, losses)`. Without frames the loss is 0 for no labels.
+    If no path gives the labels, because there are too few frames or a probability is 0, the loss is inf and its
+    gradient 0. The same holds if a label is the blank or not among the V symbols. To average, drop such rows:
+    `jnp.where(jnp.isinf(losses), 0, losses)`. Without frames and labels the loss is 0.
 
     Args:
-      log_probs: float `[T, B, V]`, any number of batch axes, also none: natural logarithms of probabilities, as
-        `jax.nn.log_softmax` gives them. They are taken as they are. Narrow ones are widened to float32.
+      log_probs: float `[T, B, V]`, with any number of batch axes: natural logarithms of probabilities, as
+        `jax.nn.log_softmax` returns them. They are not normalised again. 16-bit ones are widened to float32.
       labels: int `[L, B]`.
-      mask: bool `[T, B]`, True on real frames, of any pattern; the others are as if they were not there.
-      label_mask: bool `[L, B]`, the same for labels, which may be anything where it is False.
-      blank: the symbol of V that is no label.
+      mask: bool `[T, B]`, True where a frame is real, in any pattern; False frames are left out.
+      label_mask: bool `[L, B]`, True where a label is real, in any pattern; False labels are left out.
+      blank: the id of the blank among the V symbols.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -81,8 +81,8 @@ def align(
 ) -> Alignment:
     """Returns the most probable path that gives the labels, as `Alignment(tokens, positions, score)`.
 
-    Where there is none, the score is -inf and all else -1; it is also -1 where the score is NaN. Arguments as for
-    `loss`.
+    If there is no such path, the score is -inf, and tokens and positions are -1; they are also -1 if the score is NaN.
+    Arguments as for `loss`.
 
     >>> log_probs = jnp.log(jnp.array([[0.6, 0.4], [0.3, 0.7], [0.8, 0.2]]))
     >>> align(log_probs, jnp.array([1])).positions.tolist()
@@ -107,7 +107,7 @@ def _align(log_probs, goal, mask):
 
 @jax.custom_jvp
 def _log_probability(log_probs: jax.Array, goal: Target, mask: jax.Array | None) -> jax.Array:
-    """Returns log p(labels) `[*B]`, with the posteriors of what each frame says as its derivative."""
+    """Returns log p(labels) `[*B]`; its derivative is the posterior of the symbols at each frame."""
     return _alphas(semiring.log, _emitted(log_probs, goal), goal, mask)[1]
 
 
@@ -121,24 +121,24 @@ def _log_probability_jvp(primals, tangents):
     posteriors = jnp.exp(scores - jnp.where(jnp.isneginf(largest), 0, largest))
     if mask is not None:
         posteriors = jnp.where(mask[..., None], posteriors, 0)
-    # What states say of symbols, as a product: a scatter takes its updates one by one.
+    # The posteriors of states are added up by symbol with a matrix product: a scatter would apply updates one by one.
     symbols = jax.nn.one_hot(goal.symbols, log_probs.shape[-1], dtype=log_probs.dtype)
     said = jnp.matmul(jnp.moveaxis(posteriors, 0, -2), symbols, precision=jax.lax.Precision.HIGHEST)
     moved = jnp.sum(jnp.moveaxis(said, -2, 0) * tangents[0], (0, -1))
     return total, jnp.where(jnp.isneginf(total), 0, moved)
 
 
-_compiled = jax.jit(_log_probability)  # else its loops are compiled anew at every eager call
+_compiled = jax.jit(_log_probability)  # otherwise each eager call would compile its loops again
 
 
 def _emitted(log_probs, goal):
-    """Log p_t(symbol of s), `[T, *B, S]`."""
+    """Returns log p_t(symbol of s), `[T, *B, S]`."""
     found = jnp.take_along_axis(log_probs, goal.symbols[None], -1, mode="promise_in_bounds")
     return jnp.where(goal.possible[None], found, -jnp.inf)
 
 
 def _alphas(ring, emitted, goal, mask):
-    """The α of all frames, scaled, and the score of all paths."""
+    """Returns the α of all frames, scaled, and the score of all paths."""
 
     def move(alpha, emitted):
         return _sum_of(ring, alpha, _shifted(alpha, 1), jnp.where(goal.skips, _shifted(alpha, 2), -jnp.inf)) + emitted
@@ -149,7 +149,7 @@ def _alphas(ring, emitted, goal, mask):
 
 
 def _betas(emitted, goal, mask):
-    """The β of all frames, scaled."""
+    """Returns the β of all frames, scaled."""
 
     def move(beta, emitted):
         skipping = _shifted(jnp.where(goal.skips, beta, -jnp.inf), -2)
@@ -159,7 +159,7 @@ def _betas(emitted, goal, mask):
 
 
 def _walk_back(alphas, goal, mask):
-    """The states int `[T, *B]` of the best path, -1 on False frames."""
+    """Returns the states int `[T, *B]` of the best path, -1 on False frames."""
     before = jnp.concatenate([_only(jnp.zeros_like(goal.last), alphas)[None], alphas])
     state = jnp.argmax(_ending(before[-1], goal), -1)
 
@@ -177,20 +177,20 @@ def _walk_back(alphas, goal, mask):
 
 
 def _only(state, emitted):
-    """What stands before the first frame, or after the last: `[*B, S]`, 0 at a state int `[*B]`, elsewhere -inf."""
+    """Returns the messages before the first or after the last frame, `[*B, S]`: 0 at `state` int `[*B]`, else -inf."""
     at = along_last(emitted.shape[1:]) == state[..., None]
     return jnp.where(at, 0, -jnp.inf).astype(emitted.dtype)
 
 
 def _ending(alpha, goal):
-    """The α of the states that a path may end in, the last label and the blank after it; -inf elsewhere."""
+    """Returns the α of the states in which a path may end, the last label and the blank after it; -inf elsewhere."""
     state = along_last(alpha.shape)
     ends = (state == goal.last[..., None]) | (state == goal.last[..., None] - 1)
     return jnp.where(ends, alpha, -jnp.inf)
 
 
 def _shifted(x, count):
-    """The state that many to the left at each state; to the right, where it is negative; -inf where there is none."""
+    """Returns x shifted right by `count` states, or left if it is negative; -inf moves in."""
     return jax.lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0)] * (x.ndim - 1) + [(count, -count, 0)])
 
 

@@ -1,4 +1,4 @@
-"""Hidden Markov models: inference of states that are not seen from observations that are, simulation, and fitting.
+"""Hidden Markov models: inference of hidden states from observations, simulation, and fitting.
 
 >>> from jaxseq.structured import hmm
 >>> weather = jnp.log(jnp.array([[0.8, 0.2], [0.4, 0.6]]))
@@ -7,7 +7,7 @@
 >>> states.tolist()
 [0, 1, 1]
 
-From observations alone:
+Fitting a model to observations without known states:
 
 >>> xs = jnp.array([[0.1], [0.0], [-0.1], [5.0], [5.1], [4.9], [5.0], [0.0], [0.1]])
 >>> initial, transition, emission = hmm.fit(hmm.gaussian(), 2, xs, key=jax.random.key(0), restarts=3).params

@@ -1,4 +1,4 @@
-"""A hidden Markov model from states that were observed: counting."""
+"""Fitting a hidden Markov model to known states, by counting."""
 
 import functools
 from typing import Any
@@ -18,20 +18,19 @@ from jaxseq.structured.hmm.emissions._rows import log_shares
 def count(
     states: jax.Array, K: int, *, mask: jax.Array | None = None, pseudocount: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Estimates log p(s_1) `[K]` and log p(s_t = j | s_{t-1} = i) `[K, K]` by how often states are first, and follow.
+    """Estimates log p(s_1) `[K]` and log p(s_t = j | s_{t-1} = i) `[K, K]` from the counts of states and transitions.
 
-    Of a step after False ones, the state before is that of the real step before. Where nothing was counted, all are
-    equal.
+    False steps are left out: the state before a step is that of the last real step before it. A row of the table
+    without any count is uniform.
 
     Args:
-      states: int `[T, B]`, ids in 0 … K-1, any number of batch axes, also none.
+      states: int `[T, B]`, ids in 0 … K-1, with any number of batch axes.
       K: the number of states.
-      mask: bool `[T, B]`, True = real; what stands in False steps is not looked at.
-      pseudocount: added to each count (additive smoothing): at 0 the estimate is that of maximum likelihood, at 1
-        Laplace's.
+      mask: bool `[T, B]`, True where a step is real; states on False steps are ignored.
+      pseudocount: added to each count (additive smoothing); 0 gives the maximum likelihood estimate, 1 Laplace's.
 
     Raises:
-      TypeError, ValueError: an argument does not fit; an id is not of a state, which traced ones are not asked.
+      TypeError, ValueError: an argument does not fit, or an id is not in 0 … K-1; traced ids are not checked.
 
     >>> log_initial, log_transition = count(jnp.array([0, 0, 0, 1, 1]), 2, pseudocount=0)
     >>> (100 * jnp.exp(log_transition)).round().astype(int).tolist()  # in percent
@@ -63,25 +62,26 @@ def fit_supervised(
     pseudocount: float = 1.0,
     iterations: int = 1,
 ) -> Params:
-    """Fits a model to observations of which the states are known: the chain by `count`, the emission by its M-step.
+    """Fits a model to observations with known states: the chain by `count`, the emission by its M-step.
 
-    Each state's emission starts from the observations of that state, or from all, where it has none, and stays there.
+    The emission of each state is initialised from the observations of that state. A state without observations is
+    initialised from all observations, and is not changed.
 
     Args:
       emission: such as `hmm.gaussian()`.
       states: int `[T, B]`, ids in 0 … K-1.
       K: the number of states.
-      xs: `[T, B, ...]`.
-      key: a key, for where the emission starts.
-      mask: bool `[T, B]`, True = real.
+      xs: observations `[T, B, ...]`.
+      key: a random key for the initial emission.
+      mask: bool `[T, B]`, True where a step is real.
       missing: bool `[T, B]` or `[T, B, D]`, as for `hmm.observe`.
       pseudocount: as for `count`.
-      iterations: M-steps; one is exact, but where something is still hidden: a mixture's components take more, and
-        missing features of a full covariance.
+      iterations: the number of M-steps. One is exact unless the emission has hidden parts: mixtures, and full
+        covariances with missing features, need more.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, or `xs` hold NaN that no flag explains, which traced ones are
-        not asked.
+      TypeError, ValueError: an argument does not fit, or `xs` hold NaN that no flag marks; traced arrays are not
+        checked.
     """
     is_emission(emission)
     check.random_key(key)
@@ -91,7 +91,7 @@ def fit_supervised(
     xs = check.as_jax(xs, "xs")
     steps = steps_of(emission, K, xs)
     if steps != states.shape:
-        raise ValueError(f"`xs` must be of the steps of `states`, [T, B] = {states.shape}; got those of {steps}")
+        raise ValueError(f"`xs` must have the steps of `states`, [T, B] = {states.shape}; got those of {steps}")
     xs, _, seen = observed(emission, steps, xs, mask, missing)
     emission_params = _of_states(emission, K, iterations, key, states, xs, seen)
     return Params(*chain, emission_params)
@@ -99,7 +99,7 @@ def fit_supervised(
 
 @functools.partial(jax.jit, static_argnames=("emission", "K", "iterations"))
 def _of_states(emission, K, iterations, key, states, xs, seen):
-    """The params of an emission whose state is `states` on the True steps of `seen`."""
+    """Returns the params of an emission for known `states` on the True steps of `seen`."""
     own = jax.nn.one_hot(states, K, dtype=bool) & seen[..., None]
 
     def start(key, own):
@@ -112,7 +112,7 @@ def _of_states(emission, K, iterations, key, states, xs, seen):
 
 
 def _labels(states, K, mask):
-    """The states, 0 on False steps, and the mask, all True where there is none."""
+    """Returns the states, 0 on False steps, and the mask, all True if it is None."""
     states = check.integers("states", "T, B", states).astype(int)
     real = check.flags("mask", mask, states.shape)
     real = jnp.ones(states.shape, bool) if real is None else real
@@ -120,6 +120,6 @@ def _labels(states, K, mask):
     if not isinstance(states, Tracer) and np.any((states < 0) | (states >= K)):
         raise ValueError(
             f"`states` must be ids in 0 … {K - 1}; got some from {jnp.min(states)} to {jnp.max(states)}. "
-            "Is padding, such as -1, left out by a mask?"
+            "If padding such as -1 is among them, pass a mask."
         )
     return states, real

@@ -1,14 +1,14 @@
-"""Fitting a hidden Markov model to observations alone: expectation maximisation (Baum et al. 1970; Rabiner 1989).
+"""Fitting a hidden Markov model without known states: expectation maximisation (Baum et al. 1970; Rabiner 1989).
 
 With A the transition matrix and w_t[k] = p(s_t = k | x), an iteration sets
 
     p(s_1 = k) ∝ Σ_rows p(s_1 = k | x)        A[i, j] ∝ Σ_rows Σ_t p(s_{t-1} = i, s_t = j | x)
     emission   = emission.maximise(emission, x, w)
 
-These posteriors are the gradients of the log-likelihood, by log p(s_1), by log A, and by log p(x_t | s_t): one pass
-forward and one back give all of them, and the likelihood never falls.
+These posteriors are the gradients of the log-likelihood with respect to log p(s_1), log A and log p(x_t | s_t). One
+forward and one backward pass give all of them. The likelihood never falls.
 
-The same likelihood can be climbed by gradients, of a model put in unconstrained terms:
+The same likelihood can be maximised by gradient descent, with the model in unconstrained parameters:
 
     def loss(free):         # softmax of logits, exp of logarithms
         emission = hmm.GaussianParams(free.mean, jnp.exp(free.log_variance))
@@ -35,15 +35,15 @@ from jaxseq.structured.hmm.emissions._rows import log_shares
 
 
 class Fit(NamedTuple):
-    """What came of `fit`, of R restarts.
+    """The result of `fit` with R restarts.
 
     Attributes:
       params: those of the best restart.
-      log_likelihoods: `[R, 1 + max_iterations]`, in nats, of all rows, without the logarithm of a prior: at the start,
-        and after each iteration; NaN after the last.
-      iterations: int `[R]`: how many were made.
-      converged: bool `[R]`: whether the last one changed the log-likelihood by no more than the tolerance.
-      best: int: which restart `params` are of, the one whose last log-likelihood is highest, a prior left out.
+      log_likelihoods: `[R, 1 + max_iterations]`, in nats, over all rows, without the logarithm of a prior: at the
+        start, and after each iteration; NaN after the last.
+      iterations: int `[R]`, the number of iterations.
+      converged: bool `[R]`, whether the last iteration changed the log-likelihood by no more than the tolerance.
+      best: int, the restart that `params` come from: that of the highest last log-likelihood, without the prior.
     """
 
     params: Params
@@ -56,7 +56,7 @@ class Fit(NamedTuple):
 class _Learned(NamedTuple):
     log_initial: bool
     log_transition: bool
-    emission: tuple[str, ...] | None  # of its params; None: all
+    emission: tuple[str, ...] | None  # names of its params; None: all
 
 
 def fit(
@@ -75,34 +75,35 @@ def fit(
     transition_pseudocount: float = 0.0,
     initial_pseudocount: float = 0.0,
 ) -> Fit:
-    """Fits a model of `states` states by expectation maximisation, from one start or several.
+    """Fits a model of `states` states to observations by expectation maximisation, with one or more restarts.
 
-    A start is all states and transitions equal, and `emission.init`. What is -inf at the start stays so: left-to-right
-    models are made that way. A state that is never left keeps its transitions.
+    A restart begins with uniform states and transitions, and with `emission.init`. A log-probability of -inf at the
+    start stays -inf; this is how to make left-to-right models. A state that is never left keeps its transitions.
 
     Args:
-      emission: such as `hmm.gaussian()`; make it once, as a fit is compiled for each emission.
-      states: K.
-      xs: `[T, B, ...]`, any number of batch axes, also none.
-      key: a key, from which each start is drawn; None where `params` is the only one.
-      mask: bool `[T, B]`, True = real, of any pattern: a False step is as if it were not there.
-      missing: bool `[T, B]` or `[T, B, D]`, True where a step, or a feature of it, is real but was not observed, as for
+      emission: such as `hmm.gaussian()`. Make it once, because a fit is compiled for each emission.
+      states: K, the number of states.
+      xs: observations `[T, B, ...]`, with any number of batch axes.
+      key: a random key for the restarts; may be None if `params` is given and is the only start.
+      mask: bool `[T, B]`, True where a step is real, in any pattern; False steps are left out.
+      missing: bool `[T, B]` or `[T, B, D]`, True where a real step, or a feature of it, was not observed, as for
         `hmm.observe`.
-      params: a model to begin the first restart from.
-      learn: what to learn, the rest is held as it starts: names of `hmm.Params`, `log_initial`, `log_transition` and
-        `emission`, and of the emission's own params, such as `mean`; None: all.
-      max_iterations: the most to make.
-      tolerance: stop when an iteration changes the log-likelihood by no more than this, in nats a real step.
-      restarts: R, how many starts, one after the other.
-      transition_pseudocount, initial_pseudocount: added to the expected number of each transition, and first state,
-        that is not impossible: a Dirichlet prior. The likelihood may then fall.
+      params: the model from which the first restart begins. None: it is drawn too.
+      learn: the names of the params to learn; the others keep their initial values. Names are those of `hmm.Params`
+        (`log_initial`, `log_transition`, `emission`) and of the emission's params, such as `mean`. None: all.
+      max_iterations: the greatest number of iterations.
+      tolerance: the fit ends when an iteration changes the log-likelihood by no more than this, in nats per real step.
+      restarts: R; they run one after the other.
+      transition_pseudocount: added to the expected count of each possible transition: a Dirichlet prior. The likelihood
+        itself may then fall.
+      initial_pseudocount: the same for each possible first state.
 
     Returns:
-      `Fit(params, log_likelihoods, iterations, converged, best)`. Where the data are impossible at a start, or their
-      likelihood not a number, it ends there, not converged, at the params before.
+      `Fit(params, log_likelihoods, iterations, converged, best)`. If the likelihood is not finite, for example because
+      the observations are impossible, a restart ends there, not converged, with the params before.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, or no step is real; a traced mask is not looked at.
+      TypeError, ValueError: an argument does not fit, or no step is real; a traced mask is not checked.
 
     >>> from jaxseq.structured import hmm
     >>> xs = jnp.array([[0.1], [0.0], [-0.1], [5.0], [5.1], [4.9], [5.0], [0.0], [0.1]])
@@ -123,9 +124,11 @@ def fit(
     if params is not None:
         params = jax.tree.map(jnp.asarray, model(params, states))
     elif key is None:
-        raise ValueError("`key` must be a jax.random.key, to draw a start from; only `params` alone go without")
+        raise ValueError(
+            "`key` must be a jax.random.key, to draw a start from; it may be None only if `params` is given"
+        )
     if key is None and restarts > 1:
-        raise ValueError(f"`key` must be a jax.random.key, to draw {restarts - 1} further starts from; got None")
+        raise ValueError(f"`key` must be a jax.random.key, to draw {restarts - 1} further starts; got None")
 
     steps = steps_of(emission, states, xs, None if params is None else params.emission)
     xs, mask, seen = observed(emission, steps, xs, mask, missing)
@@ -134,7 +137,7 @@ def fit(
     if not (nothing or seen is None or isinstance(seen, Tracer)):
         nothing = not np.any(seen)
     if nothing:
-        raise ValueError(f"`xs` hold nothing to fit to: of the steps [T, B] = {steps} none is real and observed")
+        raise ValueError(f"`xs` hold no observation to fit to: no step of [T, B] = {steps} is real and observed")
     enough = tolerance * (math.prod(steps) if mask is None else jnp.sum(mask, dtype=float))
     return finished(
         _fit(emission, states, restarts, max_iterations, names, key, params, xs, mask, seen, enough, pseudocounts)
@@ -175,7 +178,7 @@ def _fit(emission, states, restarts, max_iterations, learn, key, params, xs, mas
     starts = [] if params is None else [jax.tree.map(lambda leaf: leaf[None], params)]
     if restarts > len(starts):
         starts.append(jax.vmap(start)(jax.random.split(key, restarts - len(starts))))
-    # One after the other: under `vmap` all would go on till the slowest is done, and both ways of a `cond` be computed.
+    # One after the other: under `vmap` all would run until the slowest ends, and compute both branches of each `cond`.
     runs = jax.lax.map(
         lambda params: climb(improve, params, max_iterations, enough),
         jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *starts),
@@ -191,7 +194,7 @@ def _fit(emission, states, restarts, max_iterations, learn, key, params, xs, mas
 
 
 def _names(emission, states, xs, learn):
-    """What is learned, by names; None: all."""
+    """Returns the names of what is learned, or None for all."""
     if learn is None:
         return _Learned(True, True, None)
     if isinstance(learn, str) or not isinstance(learn, Sequence):
@@ -206,5 +209,5 @@ def _names(emission, states, xs, learn):
 
 
 def _log_probs(counts, old, pseudocount):
-    """Logarithms of the counts' shares; what was impossible stays so."""
+    """Returns the logarithms of normalised counts; what was impossible stays impossible."""
     return log_shares(jnp.where(jnp.isneginf(old), 0, counts + pseudocount), old)

@@ -1,18 +1,18 @@
-"""What a hidden Markov model says of given observations (Rabiner 1989), whatever its emissions are.
+"""Inference in a hidden Markov model for given observations (Rabiner 1989), with any emissions.
 
     p(s, x) = p(s_1) p(x_1 | s_1) Π_t p(s_t | s_{t-1}) p(x_t | s_t)
 
-All functions take log p(s_1) `[K]`, log p(s_t = j | s_{t-1} = i) at `[i, j]`, and log p(x_t | s_t) `[T, B, K]`, which
-is all that they need of the observations. A missing observation is a row of zeros in it: the state moves on, unseen. A
-step that the mask leaves out is as if it were not there: no emission, no transition.
+All functions take log p(s_1) `[K]`; log p(s_t = j | s_{t-1} = i) at `[i, j]`; and log p(x_t | s_t) `[T, B, K]`, which
+is all they need of the observations. A missing observation is a row of zeros in it: the state moves on unobserved.
+Steps where the mask is False are left out: they have no emission and no transition.
 
-They compute in the dtype of log p(x_t | s_t), or in float32 if that is narrower. Gradients are to any order, in
-both modes.
+Functions compute in the dtype of log p(x_t | s_t), or in float32 for 16-bit arrays. They have gradients of any order,
+in forward and reverse mode.
 
-NaN is neither looked for nor dropped: what it reaches of a row's results is NaN, states and draws of the row are -1,
-and other rows are what they would be without it.
+NaN is neither searched for nor dropped. A result that depends on it is NaN, and states and draws of its row are -1.
+Other rows are not affected.
 
-Errors are the same everywhere: `ValueError` and `TypeError` where an argument does not fit the others.
+All functions raise `ValueError` or `TypeError` if an argument does not fit the others.
 """
 
 import jax
@@ -34,18 +34,18 @@ def log_likelihood(
     mask: jax.Array | None = None,
     parallel: bool | NamedSharding = False,
 ) -> jax.Array:
-    """Returns log p(x) `[B]`, by the forward algorithm; 0 where a row has no step, -inf where no path is possible.
+    """Returns log p(x) `[B]`, in nats, by the forward algorithm; 0 for a row without steps, -inf if none is possible.
 
-    Its gradients are posteriors: by `log_obs` p(s_t | x), by `log_transition` the expected number of transitions, by
-    `log_initial` p(s_1 | x).
+    Its gradients are posteriors: with respect to `log_obs` p(s_t | x), to `log_transition` the expected number of
+    transitions, to `log_initial` p(s_1 | x).
 
     Args:
       log_initial: `[K]`.
-      log_transition: `[K, K]`, from row to column; or one for each step but the first, `[T-1, K, K]` or
+      log_transition: `[K, K]`, from row to column; or one matrix for each step but the first, `[T-1, K, K]` or
         `[T-1, B, K, K]`.
-      log_obs: `[T, B, K]`, any number of batch axes, also none.
-      mask: bool `[T, B]`, True = real.
-      parallel: run blocks of time side by side, see `jaxseq.structured.semiring`; the numbers are the same.
+      log_obs: `[T, B, K]`, with any number of batch axes.
+      mask: bool `[T, B]`, True where a step is real.
+      parallel: whether blocks of time run in parallel, see `jaxseq.structured.semiring`; the results are the same.
 
     >>> half = jnp.log(jnp.array([0.5, 0.5]))
     >>> stay = jnp.log(jnp.array([[0.9, 0.1], [0.2, 0.8]]))
@@ -92,9 +92,9 @@ def pairs(
     mask: jax.Array | None = None,
     parallel: bool | NamedSharding = False,
 ) -> jax.Array:
-    """Returns log p(s_{t-1}, s_t | x) `[T-1, B, K, K]`, at index t-1; -inf on False steps and a row's first.
+    """Returns log p(s_{t-1}, s_t | x) `[T-1, B, K, K]`, at index t-1; -inf on False steps and a row's first real step.
 
-    The state before is that of the real step before. Arguments as for `log_likelihood`.
+    s_{t-1} is the state of the last real step before. Arguments as for `log_likelihood`.
     """
     chain, mask = _enter(log_initial, log_transition, log_obs, mask, parallel)
     return _chain.log_pairs(chain, *_chain.both_ways(chain, mask, parallel=parallel), mask)
@@ -108,10 +108,10 @@ def viterbi(
     mask: jax.Array | None = None,
     parallel: bool | NamedSharding = False,
 ) -> Path:
-    """Returns the most probable path (Viterbi 1967) as `Path(states, score)`; among equals, that of the lower states.
+    """Returns the most probable path (Viterbi 1967) as `Path(states, score)`; ties go to the lower state.
 
-    A row without a step has the score 0; where no path is possible the score is -inf, and the states are -1.
-    Arguments as for `log_likelihood`.
+    A row without steps has the score 0. If no path is possible, the score is -inf and the states are -1. Arguments as
+    for `log_likelihood`.
     """
     chain, mask = _enter(log_initial, log_transition, log_obs, mask, parallel)
     return _chain.best(chain, mask, parallel=parallel)
@@ -125,10 +125,10 @@ def sample_posterior(
     *,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """Draws paths from p(s | x), int `[T, B]`, -1 on False steps: filtering forward, drawing backward.
+    """Draws paths from p(s | x), int `[T, B]`, by filtering forward and sampling backward; -1 on False steps.
 
-    Where no path is possible they are -1.
-    Arguments as for `log_likelihood`; for several draws map over keys.
+    They are also -1 if no path is possible. `key` is a random key; for several draws, use `jax.vmap` over keys. Other
+    arguments as for `log_likelihood`.
     """
     check.given_key(key)
     chain, mask = _enter(log_initial, log_transition, log_obs, mask)
@@ -143,15 +143,15 @@ def predict(
     *,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """Returns log p(s_{T+k} | x) for k = 1 … `steps`, `[steps, B, K]`, T each row's last real step.
+    """Returns log p(s_{T+k} | x) for k = 1 … `steps`, `[steps, B, K]`; T is each row's last real step.
 
-    A row without a step is predicted from the start: its first state is the initial one. Arguments as for
-    `log_likelihood`, with `log_transition` `[K, K]`.
+    For a row without steps, the first predicted state is the initial one. Arguments as for `log_likelihood`, with
+    `log_transition` `[K, K]`.
     """
     steps = check.positive_int("steps", steps)
     chain, mask = _enter(log_initial, log_transition, log_obs, mask)
     if chain.transition.ndim != 2:
-        raise ValueError(f"`log_transition` must be [K, K] to predict by; got {check.shaped(chain.transition)}")
+        raise ValueError(f"`log_transition` must be [K, K] for a prediction; got {check.shaped(chain.transition)}")
     ahead = jnp.zeros((steps, *chain.scores.shape[1:]), chain.scores.dtype)
     chain = chain._replace(scores=jnp.concatenate([chain.scores, ahead]))
     if mask is not None:
@@ -161,7 +161,7 @@ def predict(
 
 
 def _enter(log_initial, log_transition, log_obs, mask, parallel: bool | NamedSharding = False):
-    """The model and observations as a chain, and the mask; all arguments are checked."""
+    """Returns the model and observations as a chain, and the mask, after checking all arguments."""
     log_obs = check_scores.scores("log_obs", log_obs)
     check_scores.same_states("log_obs", log_obs, log_initial=log_initial, log_transition=log_transition)
     mask = check_scores.real_steps(mask, log_obs, parallel)

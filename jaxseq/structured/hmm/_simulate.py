@@ -1,4 +1,4 @@
-"""Draws from a hidden Markov model: of states alone, and of observations with them."""
+"""Samples from a hidden Markov model: states, or states with observations."""
 
 import functools
 from typing import Any
@@ -18,14 +18,14 @@ from jaxseq.typing import Shape
 def sample(
     key: jax.Array, log_initial: jax.Array, log_transition: jax.Array, T: int, *, batch_shape: Shape = ()
 ) -> jax.Array:
-    """Draws chains of states, int `[T, B]`; -1 where none is possible or its probability NaN, and from there on.
+    """Draws chains of states, int `[T, B]`; -1 from the first step on where no state is possible or one is NaN.
 
     Args:
-      key: a key.
+      key: a random key.
       log_initial: log p(s_1) `[K]`.
       log_transition: log p(s_t = j | s_{t-1} = i) `[K, K]`, at `[i, j]`.
-      T: the number of steps, also 0.
-      batch_shape: B, any number of axes.
+      T: the number of steps, at least 0.
+      batch_shape: the batch axes B.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -56,7 +56,7 @@ def _sample(key, log_initial, log_transition, T, batch):
 def simulate(
     key: jax.Array, emission: Emission, params: Params, T: int, *, batch_shape: Shape = ()
 ) -> tuple[jax.Array, Any]:
-    """Draws states int `[T, B]`, and observations of them `[T, B, ...]`; arguments as for `sample`.
+    """Draws states int `[T, B]` and observations `[T, B, ...]`; arguments as for `sample`, and an emission.
 
     >>> from jaxseq.structured import hmm
     >>> half = jnp.log(jnp.full((2, 2), 0.5))
@@ -74,7 +74,7 @@ def simulate(
     for leaf in jax.tree.leaves(params.emission):
         if jnp.shape(leaf)[:1] != params.log_initial.shape:
             raise ValueError(
-                f"`params.emission` must lead with the K = {len(params.log_initial)} states of `params.log_initial`; "
+                f"`params.emission` must have the K = {len(params.log_initial)} states of `params.log_initial` first; "
                 f"got {check.shaped(leaf)}"
             )
     xs = emission.sample(key_xs, params.emission, jnp.maximum(states, 0))
@@ -82,6 +82,6 @@ def simulate(
 
 
 def _of_states(states, xs):
-    """Observations `[T, B, ...]` where there is a state; elsewhere NaN, integers -1."""
+    """Returns observations `[T, B, ...]`, with NaN, or -1 for integers, where there is no state."""
     nothing = jnp.nan if jnp.issubdtype(xs.dtype, jnp.floating) else -1
     return choose(states >= 0, xs, jnp.full_like(xs, nothing))

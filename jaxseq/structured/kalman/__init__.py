@@ -1,14 +1,14 @@
-"""Linear-Gaussian state-space models: the Kalman filter and what belongs to it.
+"""Linear-Gaussian state-space models: the Kalman filter, smoother, prediction, sampling and fitting.
 
     z_1 ~ N(initial_mean, initial_cov)
     z_t = transition z_{t-1} + transition_bias + N(0, transition_cov)
     x_t = observation z_t + observation_bias + N(0, observation_cov)
 
-The states z are not seen, the observations x are: the hidden Markov model of continuous states. What moves a state and
-what observes it is the same at all steps, or given for each (see `Params`): so controls are said, and gaps of time of
-any length (`discretise`). A step that the mask leaves out is as if it were not there: no transition and no observation.
-At a `missing` one the state moves on, unseen; features may be missing one by one. NaN that no flag tells of is an
-error, and under `jax.jit`, where values are not looked at, makes a row's results NaN.
+The states z are hidden, and the observations x are given: a hidden Markov model with continuous states. Each part of
+the model is the same at all steps, or given for each step (see `Params`), which allows controls, and gaps of any length
+between steps (`discretise`). Steps where the mask is False are left out: they have no transition and no observation. At
+a `missing` step the state moves on unobserved; single features may be missing too. NaN that no flag marks is an error.
+Under `jax.jit`, where values cannot be checked, it makes the results of its row NaN.
 
 >>> from jaxseq.structured import kalman
 >>> one = jnp.ones([1, 1])

@@ -1,4 +1,4 @@
-"""Steps of any length: what a linear stochastic differential equation does in a gap of time (Van Loan 1978).
+"""Steps of any length: the solution of a linear stochastic differential equation over a time gap (Van Loan 1978).
 
     dz = (drift z + bias) dt + dw             w a Wiener process with Cov(w_1) = diffusion
 
@@ -7,11 +7,11 @@ moves a state over a gap h by
     transition = exp(drift h)       transition_bias = ∫ exp(drift s) bias ds
     transition_cov = ∫ exp(drift s) diffusion exp(drift s)ᵀ ds                         s from 0 to h
 
-A gap is halved until drift · h is small, the three are summed as power series there, and doubled again:
+The gap is halved until drift · h is small. There the three are summed as power series, and then doubled back:
 
     transition(2h) = F F     transition_bias(2h) = F b + b     transition_cov(2h) = F C Fᵀ + C        F, b, C those of h
 
-Nothing grows that should not, as exp(-drift h) does in one exponential of a block matrix where states are damped.
+All numbers stay small. In Van Loan's single exponential of a block matrix, exp(-drift h) grows for damped states.
 """
 
 import functools
@@ -25,11 +25,11 @@ from jax.core import Tracer
 from jaxseq import _meshes, check, masking
 from jaxseq.structured.kalman._model import product, symmetric, times
 
-_TERMS, _DOUBLINGS = 18, 40  # 2^-18 / 18! is beyond float64; |drift h| up to 2^39
+_TERMS, _DOUBLINGS = 18, 40  # 2^-18 / 18! is below the precision of float64; |drift h| may be up to 2^39
 
 
 class Discretised(NamedTuple):
-    """What moves a state over each gap: fields of `kalman.Params`, that of the bias None where there is none."""
+    """The transitions over each gap: fields of `kalman.Params`. The bias is None if there is none."""
 
     transition: jax.Array
     """`[T-1, *B, Z, Z]`."""
@@ -42,16 +42,16 @@ class Discretised(NamedTuple):
 def discretise(
     drift: jax.Array, diffusion: jax.Array, gaps: jax.Array, *, bias: jax.Array | None = None
 ) -> Discretised:
-    """Returns what moves a state over gaps of time, where dz = (drift z + bias) dt + dw.
+    """Returns the transitions of a state over gaps of time, for dz = (drift z + bias) dt + dw.
 
     Args:
-      drift: `[Z, Z]`, float32 or float64.
-      diffusion: `[Z, Z]`, the covariance that w gains in a unit of time, positive semidefinite.
-      gaps: `[T-1, *B]`, from each step to the next, 0 or more: `jnp.diff(times, axis=0)`.
-      bias: `[Z]`, or `[T-1, *B, Z]`, of controls that are held over each gap; None: 0.
+      drift: `[Z, Z]`, float32 or float64, per unit of time.
+      diffusion: `[Z, Z]`, the covariance that w gains per unit of time, positive semidefinite.
+      gaps: `[T-1, *B]`, the time from each step to the next, at least 0: `jnp.diff(times, axis=0)`.
+      bias: `[Z]`; or `[T-1, *B, Z]`, controls that are constant over each gap. None: 0.
 
     Raises:
-      TypeError, ValueError: an argument does not fit the others, or a known gap is below 0, infinite or NaN.
+      TypeError, ValueError: an argument does not fit the others, or a gap is negative, infinite or NaN.
 
     >>> from jaxseq.structured import kalman
     >>> one = jnp.ones([1, 1])
@@ -79,7 +79,7 @@ def discretise(
                 f"`bias` must be [Z] = {(Z,)} or [T-1, B, Z] = {(*gaps.shape, Z)}, by `gaps`; got {check.shaped(bias)}"
             )
     if not isinstance(gaps, Tracer) and not np.all(np.isfinite(gaps) & (np.asarray(gaps) >= 0)):
-        raise ValueError("`gaps` must be finite and 0 or more, as jnp.diff(times, axis=0) is of times in order")
+        raise ValueError("`gaps` must be finite and at least 0, as jnp.diff(times, axis=0) of ordered times is")
     return _discretise(drift, diffusion, gaps, bias)
 
 
@@ -100,7 +100,7 @@ def _discretise(drift, diffusion, gaps, bias):
     )
 
     def add(terms, k):
-        """One more term of each series, made of the one before."""
+        """Adds one more term to each series, made from the term before."""
         (power, push, noise), sums = terms
         power = product(power, step) / k
         noise = product(step, noise)

@@ -1,4 +1,4 @@
-"""Looking from the past: the likelihood of observations, the filter and prediction (Kalman 1960)."""
+"""Inference from the past: likelihood, filtering and prediction (Kalman 1960)."""
 
 import functools
 from typing import NamedTuple
@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check
-from jaxseq.structured.kalman._given import enter, shown
+from jaxseq.structured.kalman._given import as_results, enter
 from jaxseq.structured.kalman._messages import forward, stretches
 from jaxseq.structured.kalman._model import Gaussians, Params, observe, whole
 
 
 class Prediction(NamedTuple):
-    """States and observations to come, `Gaussians` of `[steps, *B, Z]` and `[steps, *B, X]`."""
+    """Predicted states and observations, `Gaussians` of `[steps, *B, Z]` and `[steps, *B, X]`."""
 
     states: Gaussians
     observations: Gaussians
@@ -27,19 +27,20 @@ def log_likelihood(
     missing: jax.Array | None = None,
     parallel: bool = False,
 ) -> jax.Array:
-    """Returns log p(x) `[*B]`; 0 where a row has no observation.
+    """Returns log p(x) `[*B]`, in nats; 0 for a row without observations.
 
     Args:
-      params: `Params`; what moves a state into a real step is the entry of that step, also past False steps.
-      xs: `[T, *B, X]`, any number of batch axes, also none, in the dtype of `params`.
-      mask: bool `[T, *B]`, True = real; a False step is as if it were not there.
-      missing: bool, True where x is not seen while the state moves on: `[T, *B]` of all features of a step, or
-        `[T, *B, X]` of each.
-      parallel: scan over time in log T rounds (Särkkä & García-Fernández 2021), of more work; the numbers are the same.
+      params: `Params`. If transitions are given for each step, a real step uses its own entry, also after False steps.
+      xs: `[T, *B, X]`, with any number of batch axes, in the dtype of `params`.
+      mask: bool `[T, *B]`, True where a step is real; False steps are left out.
+      missing: bool, True where x is not observed while the state moves on: `[T, *B]` for all features of a step, or
+        `[T, *B, X]` for single features.
+      parallel: whether to scan over time in log T rounds (Särkkä & García-Fernández 2021). This takes more operations;
+        the results are the same.
 
     Raises:
       TypeError, ValueError: an argument does not fit the others, or `xs` hold NaN that neither `mask` nor `missing`
-        tells of. Under `jax.jit` values are not looked at: there such a NaN makes the row's results NaN.
+        marks. Under `jax.jit` values are not checked, and such a NaN makes the results of its row NaN.
 
     >>> from jaxseq.structured import kalman
     >>> one = jnp.ones([1, 1])
@@ -74,11 +75,11 @@ def predict(
     missing: jax.Array | None = None,
     parallel: bool = False,
 ) -> Prediction:
-    """Returns p(z_{T+k} | x) and p(x_{T+k} | x) for k = 1 … `steps`, T each row's last real step.
+    """Returns p(z_{T+k} | x) and p(x_{T+k} | x) for k = 1 … `steps`; T is each row's last real step.
 
-    Params that are given for each step have to go on: `[T-1 + steps, ...]` and `[T + steps, ...]`. A row's steps ahead
-    come by the entries after the T of `xs`, wherever its last real step is. A row without a step is predicted from the
-    start: its first state is the initial one. Arguments as for `log_likelihood`.
+    Params that are given for each step must cover the predicted steps too: `[T-1 + steps, ...]` and `[T + steps, ...]`.
+    A row's predictions use the entries after the T of `xs`, wherever its last real step is. For a row without steps,
+    the first predicted state is the initial one. Arguments as for `log_likelihood`.
     """
     ahead = check.positive_int("steps", steps)
     return _predict(*enter(params, xs, mask, missing, parallel, ahead=ahead), ahead, parallel)
@@ -95,12 +96,12 @@ def _log_likelihood(model, steps, parallel):
 
 @functools.partial(jax.jit, static_argnums=2)
 def _filter(model, steps, parallel):
-    return shown(_forward(model, steps, parallel)[0], steps)
+    return as_results(_forward(model, steps, parallel)[0], steps)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _predict(model, steps, ahead, parallel):
-    """The filter on steps of which the last ones are not seen."""
+    """Runs the filter on all steps and on the steps ahead, which are not observed."""
     filtered, _ = _forward(model, steps, parallel)
     states, maps = jax.tree.map(
         lambda x: x[-ahead:], (whole(filtered), model._replace(initial_mean=None, initial_cov=None))

@@ -1,18 +1,18 @@
-"""Learning a linear-Gaussian state-space model by expectation maximisation (Shumway & Stoffer 1982).
+"""Fitting of a linear-Gaussian state-space model by expectation maximisation (Shumway & Stoffer 1982).
 
-The model is three linear-Gaussian maps, y = M u + c + N(0, V): onto a row's first state from nothing, onto the other
-states from those before them, and onto observations from states. With ⟨·⟩ expectations given all x, summed over the n
-steps that a map is for, an iteration sets
+The model is three linear-Gaussian maps, y = M u + c + N(0, V): one for a row's first state, with no input; one from
+each state to the next; and one from states to observations. Let ⟨·⟩ be expectations given all x, summed over the n
+steps of a map. An iteration sets
 
     [M c] ← [M c] + ⟨(y - M u - c) [u 1]ᵀ⟩ ⟨[u 1] [u 1]ᵀ⟩⁻¹          V ← ⟨(y - M u - c) (y - M u - c)ᵀ⟩ / n
 
-with the new M and c in V. The likelihood never falls. Where some features of an observation are seen, s, and some are
-not, m, the latter are expected too, given z and what is seen, with K = V_ms V_ss⁻¹:
+with the new M and c in V. The likelihood never falls. If some features of an observation are seen, s, and some are
+missing, m, the missing ones are replaced by expectations given z and the seen ones, with K = V_ms V_ss⁻¹:
 
     x_m | z, x_s ~ N(M_m z + c_m + K (x_s - M_s z - c_s), V_mm - K V_sm)
 
-What is given for each step stays, and so do a matrix and a bias whose noise is given so; beside such a bias, that of
-controls, the matrix is learned.
+Params that are given for each step are kept. A matrix or bias whose noise is given for each step is kept too. If only
+the bias (controls) is given for each step, the matrix is learned.
 """
 
 import functools
@@ -32,19 +32,19 @@ from jaxseq.structured.kalman._smooth import posterior
 
 
 class Fit(NamedTuple):
-    """What came of `fit`."""
+    """The result of `fit`."""
 
     params: Params
     log_likelihoods: jax.Array
-    """`[1 + max_iterations]`, in nats, of all rows: at the start, and after each iteration; NaN after the last."""
+    """`[1 + max_iterations]`, in nats, over all rows: at the start, and after each iteration; NaN after the last."""
     iterations: jax.Array
-    """Int: how many were made."""
+    """Int: the number of iterations."""
     converged: jax.Array
-    """Bool: whether the last one gained no more than the tolerance."""
+    """Bool: whether the last iteration changed the log-likelihood by no more than the tolerance."""
 
 
 class _Map(NamedTuple):
-    """y = matrix u + bias + N(0, cov); or which of them are learned."""
+    """A map y = matrix u + bias + N(0, cov); or flags that tell which of the three are learned."""
 
     matrix: Any
     bias: Any
@@ -64,24 +64,26 @@ def fit(
 ) -> Fit:
     """Fits a model to observations by expectation maximisation.
 
-    A change of the states' coordinates changes no likelihood: what states should mean is said by holding some of the
-    params, such as `observation`. What no step tells of stays, as the transition where all rows have one step.
+    A change of the states' coordinates does not change the likelihood. To give the states a meaning, keep some of the
+    params fixed, such as `observation`. Params that the data do not determine are kept, for example the transition if
+    all rows have one step.
 
     Args:
-      params: the model to begin from.
+      params: the initial model.
       xs, mask, missing, parallel: as for `log_likelihood`.
-      learn: the names of the params to learn, the others are held; None: all that are not None and can be learned.
-        What is given for each step cannot, nor can a matrix or bias whose noise is; the likelihood's gradient can.
-      max_iterations: the most to make.
-      tolerance: stop when an iteration changes the log-likelihood by no more than this, in nats a real step.
+      learn: the names of the params to learn; the others are kept. None: all that are not None and can be learned.
+        A param that is given for each step cannot be learned, nor a matrix or bias whose noise is given so; for these,
+        use the gradient of the likelihood.
+      max_iterations: the greatest number of iterations.
+      tolerance: the fit ends when an iteration changes the log-likelihood by no more than this, in nats per real step.
 
     Returns:
-      `Fit(params, log_likelihoods, iterations, converged)`. Where the likelihood is not a number, it ends there, not
-      converged, at the params before.
+      `Fit(params, log_likelihoods, iterations, converged)`. If the likelihood is not finite, the fit ends there, not
+      converged, with the params before.
 
     Raises:
       TypeError, ValueError: an argument does not fit the others, or nothing is observed; traced flags are not
-        looked at.
+        checked.
     """
     model, steps = enter(params, xs, mask, missing, parallel)
     learn = _names(learn, params)
@@ -89,7 +91,7 @@ def fit(
     tolerance = check.at_least_zero("tolerance", tolerance)
     seen = steps.real if steps.seen is None else steps.seen
     if steps.xs.size == 0 or not (isinstance(seen, Tracer) or np.any(seen)):
-        raise ValueError(f"`xs` hold nothing to fit to: of the steps {steps.xs.shape[:-1]} none is real and observed")
+        raise ValueError(f"`xs` hold no observation to fit to: no step of {steps.xs.shape[:-1]} is real and observed")
     run = finished(_fit(learn, max_iterations, parallel, model, steps, tolerance))
     params = jax.tree.map(jnp.asarray, params)._replace(**run.params)
     return Fit(params, run.log_likelihoods, run.iterations, run.converged)
@@ -133,7 +135,7 @@ def _why_held(name, params):
 
 
 def _maximised(model: Model, steps: Steps, states: Gaussians, cross: jax.Array, learn: Sequence[str]) -> Model:
-    """The params that are best where states are known as well as the present ones know them."""
+    """Returns the model that maximises the expected likelihood, given the posterior of the states."""
     Z = model.observation.shape[-1]
     lead = (1,) * (steps.xs.ndim - 1)
     start = _refit(
@@ -169,7 +171,7 @@ def _maximised(model: Model, steps: Steps, states: Gaussians, cross: jax.Array, 
 
 
 def _completed(model: Model, steps: Steps, states: Gaussians) -> tuple[Gaussians, Gaussians, jax.Array]:
-    """Observations as they are known from the states and the features seen, the states, and the covariance of both."""
+    """Returns the observations completed by expectation, the states, and the covariance of both."""
     seen, cov = steps.seen, model.observation_cov
     if seen is None or seen.shape[-1] == 1:
         X, Z = model.observation.shape[-2:]
@@ -187,7 +189,7 @@ def _completed(model: Model, steps: Steps, states: Gaussians) -> tuple[Gaussians
 
 
 def _refit(present: _Map, learn: _Map, real: jax.Array, y: Gaussians, u: Gaussians, cross: jax.Array) -> _Map:
-    """The map that is best for y and u as they are known on real steps, with Cov(y, u)."""
+    """Returns the map that maximises the expected likelihood of y given u on real steps, with Cov(y, u) = cross."""
     if not any(learn):
         return present
     n, inputs = present.matrix.shape[-2:]

@@ -1,4 +1,4 @@
-"""What the public functions are given, checked and brought into one form."""
+"""Arguments of the public functions, checked and brought into one form."""
 
 import functools
 from typing import Any, NamedTuple
@@ -15,31 +15,32 @@ _AXES = Params("Z", "Z, Z", "Z, Z", "Z", "Z, Z", "X, Z", "X", "X, X")._asdict() 
 
 
 class Steps(NamedTuple):
-    """Observations, zeros where there are none, and flags of `[T, *B]`, or of B 1s where all rows are alike.
+    """Observations, with zeros where there are none; and flags `[T, *B]`, with B of 1s if all rows are alike.
 
-    Covariances depend on flags and matrices only, so they have their batch axes: without a mask one serves all rows.
+    Covariances depend on flags and matrices only, so they have the batch axes of these: without a mask, all rows share
+    one covariance.
     """
 
     xs: jax.Array  # [T, *B, X]
-    seen: jax.Array | None  # [T, *B, X], or [T, *B, 1] for all features of a step; None: all are
+    seen: jax.Array | None  # [T, *B, X], or [T, *B, 1] for all features of a step; None: all are seen
     real: jax.Array
-    follows: jax.Array  # not a row's first real step, nor before it
+    follows: jax.Array  # False up to and including a row's first real step
 
     @property
     def moves(self) -> jax.Array:
-        """Where a state is moved into a step."""
+        """The steps into which a transition leads."""
         return self.real & self.follows
 
     @property
     def observed(self) -> jax.Array:
-        """Where at least one feature is seen."""
+        """The steps on which at least one feature is seen."""
         return self.real if self.seen is None else jnp.any(self.seen, -1)
 
 
 def enter(
     params: Params, xs: jax.Array, mask: Any, missing: Any, parallel: Any, *, ahead: int = 0
 ) -> tuple[Model, Steps]:
-    """Returns the arguments of the public functions, checked, with as many steps ahead, of which none is seen."""
+    """Returns the checked arguments of the public functions, with `ahead` further steps that are not observed."""
     check.switch("parallel", parallel)
     given = _arrays(params)
     xs = check.inputs("xs", "T, B, X", xs, list(given.values()))
@@ -59,14 +60,14 @@ def enter(
 
 
 def checked(params: Params, T: int, batch: Shape) -> dict[str, jax.Array]:
-    """Returns the arrays of the params by name, checked to be those of T steps, those that are None left out."""
+    """Returns the arrays of the params that are not None, by name, after checking them for T steps."""
     given = _arrays(params)
     _fit_together(given, T, batch)
     return given
 
 
 def spread(given: dict[str, jax.Array], T: int, batch_axes: int) -> Model:
-    """Returns the model of params by name, with biases of zeros where there is none."""
+    """Returns the model of params by name; biases that are None become zeros."""
     observation = given["observation"]
     zeros = {"transition_bias": observation.shape[-1], "observation_bias": observation.shape[-2]}
     zeros = {name: jnp.zeros(size, observation.dtype) for name, size in zeros.items()}
@@ -74,7 +75,7 @@ def spread(given: dict[str, jax.Array], T: int, batch_axes: int) -> Model:
 
 
 def by_step(model: Model) -> tuple[Model, dict[str, jax.Array]]:
-    """Returns the model of a step, but for what changes in time, and this by name, `[T, ...]`."""
+    """Returns the model of a single step, and by name the params that change over time, `[T, ...]`."""
     changing, same = {}, {}
     for name, leaf in model._asdict().items():
         if not name.startswith("initial"):
@@ -83,7 +84,7 @@ def by_step(model: Model) -> tuple[Model, dict[str, jax.Array]]:
 
 
 def initial(model: Model, steps: Steps) -> Gaussians:
-    """Returns the state before any step, its covariance with the batch axes that all covariances come to have."""
+    """Returns the state before any step; its covariance has the batch axes that all covariances will have."""
     matrices = model.transition, model.transition_cov, model.observation, model.observation_cov
     flags = steps.real if steps.seen is None else steps.seen[..., 0]
     batch = jnp.broadcast_shapes(flags.shape[1:], *(matrix.shape[1:-2] for matrix in matrices))
@@ -91,23 +92,23 @@ def initial(model: Model, steps: Steps) -> Gaussians:
     return Gaussians(mean, jnp.broadcast_to(model.initial_cov, (*batch, *model.initial_cov.shape)))
 
 
-def shown(states: Gaussians, steps: Steps) -> Gaussians:
-    """Returns the states as results: a covariance for each row, and zeros on False steps."""
+def as_results(states: Gaussians, steps: Steps) -> Gaussians:
+    """Returns the states as results: with a covariance for each row, and zeros on False steps."""
     return masking.keep(steps.real, whole(states))
 
 
 def axes(name: str) -> int:
-    """Returns how many axes a param has that is the same at all steps."""
+    """Returns the number of axes of a param that is the same at all steps."""
     return len(_AXES[name].split(", "))
 
 
 def is_by_step(name: str, leaf: jax.Array | None) -> bool:
-    """Whether a param is given for each step."""
+    """Returns whether a param is given for each step."""
     return leaf is not None and jnp.ndim(leaf) > axes(name)
 
 
 def _arrays(params):
-    """The arrays by name, of one dtype, those None left out."""
+    """Returns the arrays that are not None, by name, after checking that they have one dtype."""
     if not isinstance(params, Params):
         raise TypeError(f"`params` must be kalman.Params; got {type(params).__name__}")
     given = {name: value for name, value in params._asdict().items() if value is not None or "bias" not in name}
@@ -124,7 +125,7 @@ def _arrays(params):
 
 
 def _fit_together(given, T, batch):
-    """Raises unless the params have the shapes that `Params` promises, for T steps."""
+    """Raises unless the params have the shapes that `Params` requires for T steps."""
     sizes = dict(zip("XZ", given["observation"].shape[-2:], strict=True))
     for name, value in given.items():
         shape = tuple(sizes[axis] for axis in _AXES[name].split(", "))

@@ -1,19 +1,19 @@
-"""Messages of a linear-Gaussian chain: forward the filtered states, backward what later observations say.
+"""Messages of a linear-Gaussian chain: filtered states forward, information from later observations backward.
 
-A stretch of steps is summed up by what it says of the state z' at its end and of the state z before it,
+A segment of steps is summarised by a function of the state z' at its end and the state z before it,
 
-    p(z', x | z) ∝ N(z'; A z + b, C) exp(ηᵀ z - zᵀ J z / 2)            x: the observations in the stretch
+    p(z', x | z) ∝ N(z'; A z + b, C) exp(ηᵀ z - zᵀ J z / 2)            x: the observations in the segment
 
-Two stretches, the first with subscript 1, make one, by an associative operation (Särkkä & García-Fernández 2021):
+Two segments, the first with subscript 1, combine into one by an associative operation (Särkkä & García-Fernández 2021):
 
     W = (I + C_1 J_2)⁻¹
     A = A_2 W A_1                 b = A_2 W (b_1 + C_1 η_2) + b_2               C = A_2 W C_1 A_2ᵀ + C_2
     J = A_1ᵀ Wᵀ J_2 A_1 + J_1     η = A_1ᵀ Wᵀ (η_2 - J_2 b_1) + η_1
 
-A row's first step comes from nowhere, with A = 0, so that b and C of all steps up to t are the filtered mean and
+A row's first step has no predecessor, so A = 0. The b and C of all steps up to t are therefore the filtered mean and
 covariance; η and J of all steps after t are the backward message. Neither needs the inverse of a state's covariance,
-which may be singular. A step that the mask leaves out is the stretch A = I, of zeros else. What is not seen says
-nothing of the state, see `of_seen`.
+which may be singular. A False step is a segment with A = I and zeros otherwise. A feature that is not seen gives no
+information on the state; see `of_seen`.
 """
 
 from typing import NamedTuple
@@ -27,14 +27,14 @@ from jaxseq.structured.kalman._model import Gaussians, Model, correct, eye, move
 
 
 class Information(NamedTuple):
-    """exp(ηᵀ z - zᵀ J z / 2), a Gaussian of z that need not be normalised: η `[..., Z]`, J `[..., Z, Z]`."""
+    """exp(ηᵀ z - zᵀ J z / 2), a Gaussian of z that may not be normalisable: η `[..., Z]`, J `[..., Z, Z]`."""
 
     vector: jax.Array
     matrix: jax.Array
 
 
 class Stretch(NamedTuple):
-    """Steps in a row, as above: A `[..., Z, Z]`, b `[..., Z]`, C `[..., Z, Z]`, and η, J."""
+    """A segment of steps, as above: A `[..., Z, Z]`, b `[..., Z]`, C `[..., Z, Z]`, and η and J."""
 
     transition: jax.Array
     bias: jax.Array
@@ -45,8 +45,8 @@ class Stretch(NamedTuple):
 def forward(model: Model, steps: Steps, each: Stretch | None = None) -> tuple[Gaussians, jax.Array]:
     """Returns the filtered states, held on False steps, and log p(x_t | x_1 … x_{t-1}) `[T, *B]`.
 
-    The latter are 0 where x_t is not seen. With the steps as stretches the states that enter all steps are found at
-    once, and then all steps run side by side.
+    The latter is 0 where x_t is not seen. If the steps are given as segments, the states that enter each step are found
+    by an associative scan, and then all steps run in parallel.
     """
     start = initial(model, steps)
 
@@ -71,7 +71,7 @@ def forward(model: Model, steps: Steps, each: Stretch | None = None) -> tuple[Ga
 
 
 def backward(each: Stretch, *, parallel: bool) -> tuple[Information, jax.Array]:
-    """Returns what the steps after each one say of its state, and W of each step and what follows it, `[T, ...]`."""
+    """Returns the information of later steps on each step's state, and W of each step and its followers, `[T, ...]`."""
     end = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), each.information)
     if parallel:
         onwards = jax.lax.associative_scan(lambda late, early: combine(early, late), each, reverse=True).information
@@ -86,7 +86,7 @@ def backward(each: Stretch, *, parallel: bool) -> tuple[Information, jax.Array]:
 
 
 def informed(states: Gaussians, information: Information) -> Gaussians:
-    """Returns N(z; mean, cov) exp(ηᵀ z - zᵀ J z / 2), normalised, with a covariance semidefinite by its form."""
+    """Returns N(z; mean, cov) exp(ηᵀ z - zᵀ J z / 2), normalised; its covariance is semidefinite by construction."""
     mean, cov = states
     w = weight(cov, information.matrix)
     cov_after = product(w, cov + product(cov, information.matrix, cov), w.mT)
@@ -94,17 +94,17 @@ def informed(states: Gaussians, information: Information) -> Gaussians:
 
 
 def weight(cov: jax.Array, precision: jax.Array) -> jax.Array:
-    """Returns W = (I + cov precision)⁻¹, which exists for any two positive semidefinite matrices."""
+    """Returns W = (I + cov precision)⁻¹, which exists for all positive semidefinite matrices."""
     return jnp.linalg.inv(eye(cov) + product(cov, precision))
 
 
 def stretches(model: Model, steps: Steps) -> Stretch:
-    """Returns each step as a stretch, `[T, ...]`."""
+    """Returns each step as a segment, `[T, ...]`."""
     start = initial(model, steps)
     moves, starts = steps.moves, steps.real & ~steps.follows
 
     def pick(moving, starting, still):
-        """What a step comes by: one before it, nothing, or, where the mask leaves it out, itself."""
+        """Selects by the kind of a step: with a predecessor, the first of a row, or False."""
         return masking.choose(moves, moving, masking.choose(starts, starting, still))
 
     matrix = jnp.zeros((steps.xs.shape[0], *start.cov.shape), steps.xs.dtype)
@@ -123,7 +123,7 @@ def stretches(model: Model, steps: Steps) -> Stretch:
 
 
 def combine(first: Stretch, second: Stretch) -> Stretch:
-    """Returns the stretch that two make, one after the other."""
+    """Returns the segment that consists of two consecutive ones."""
     w = weight(first.cov, second.information.matrix)
     through = product(second.transition, w)
     return Stretch(
@@ -135,7 +135,7 @@ def combine(first: Stretch, second: Stretch) -> Stretch:
 
 
 def _absorb(stretch, after, w):
-    """What is known of the state before a stretch, by it and by what is known of the state at its end."""
+    """Returns the information on the state before a segment, from the segment and the information on its end."""
     back = product(w, stretch.transition).mT
     return Information(
         vector=times(back, after.vector - times(after.matrix, stretch.bias)) + stretch.information.vector,

@@ -1,4 +1,4 @@
-"""The linear-Gaussian state-space model, and what it does with a Gaussian state."""
+"""The linear-Gaussian state-space model, and its operations on a Gaussian state."""
 
 import functools
 import math
@@ -10,19 +10,20 @@ from jax.scipy.linalg import solve_triangular
 
 
 class Params(NamedTuple):
-    """A linear-Gaussian state-space model of Z state features and X observed ones.
+    """A linear-Gaussian state-space model with Z state features and X observed features.
 
     z_1 ~ N(initial_mean, initial_cov)
     z_t = transition z_{t-1} + transition_bias + N(0, transition_cov)
     x_t = observation z_t + observation_bias + N(0, observation_cov)
 
-    Each of the latter six is the same at all steps, of the shape below, or given for each: what observations come by
-    `[T, ...]`, what moves states `[T-1, ...]`, from each step to the next. Where rows differ, their axes come after
-    time, `[T, *B, ...]`. Controls are such a `transition_bias`: `us @ matrix.T` with inputs us `[T-1, *B, U]`.
+    Each of the last six is either the same at all steps, with the shape below, or given for each step: `[T, ...]` for
+    those of observations, `[T-1, ...]` for those of transitions, from each step to the next. If rows differ, their axes
+    come after time, `[T, *B, ...]`. Controls are such a `transition_bias`: `us @ matrix.T` for inputs us
+    `[T-1, *B, U]`.
 
-    A bias of None is none. Covariances are symmetric and positive semidefinite, those of the state singular at will;
-    that of an x_t given the steps before it must be positive definite, as it is where `observation_cov` is. All that
-    looks back, or runs in parallel, needs that of an x_t given z_{t-1} to be so.
+    A bias of None is zero. Covariances are symmetric and positive semidefinite; those of states may be singular. The
+    covariance of x_t given the steps before it must be positive definite, as it is if `observation_cov` is. For
+    smoothing, and with `parallel`, the covariance of x_t given z_{t-1} must be positive definite too.
     """
 
     initial_mean: jax.Array  # [Z]
@@ -36,9 +37,9 @@ class Params(NamedTuple):
 
 
 class Model(NamedTuple):
-    """Params as they are computed with: all but the initial ones lead with T and B, or with 1s where they are the same.
+    """Params in the form used for computation: all but the initial ones start with axes T and B, of size 1 if shared.
 
-    What moves a state stands at the step that it moves into. Of one step they lead with B alone.
+    Transitions are stored at the step that they lead into. The model of a single step has no axis T.
     """
 
     initial_mean: jax.Array  # [Z]
@@ -59,7 +60,7 @@ class Gaussians(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """What an observation does to a state; with S = L Lᵀ the covariance of x that the state predicts."""
+    """The correction of a state by an observation; S = L Lᵀ is the covariance of x that the state predicts."""
 
     posterior: Gaussians
     gain: jax.Array  # [..., Z, X]
@@ -67,7 +68,7 @@ class Correction(NamedTuple):
     white: jax.Array  # [..., X], L⁻¹ (x - its predicted mean)
 
     def log_density(self, seen: jax.Array | None) -> jax.Array:
-        """The logarithm of N(x; its predicted mean, S), of the features seen."""
+        """Returns log N(x; its predicted mean, S) for the seen features."""
         X = self.white.shape[-1]
         count = X if seen is None else jnp.sum(jnp.broadcast_to(seen, self.white.shape), -1, self.white.dtype)
         scale = jnp.sum(jnp.log(jnp.diagonal(self.whiten, axis1=-2, axis2=-1)), -1)
@@ -75,7 +76,7 @@ class Correction(NamedTuple):
 
 
 def product(*matrices: jax.Array) -> jax.Array:
-    """Returns the matrices' product, in full precision: covariances do not survive a GPU's default."""
+    """Returns the matrices' product in full precision; a GPU's default precision is too low for covariances."""
     return functools.reduce(functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST), matrices)
 
 
@@ -90,19 +91,19 @@ def symmetric(matrix: jax.Array) -> jax.Array:
 
 
 def move(model: Model, states: Gaussians) -> Gaussians:
-    """Returns the states one step on."""
+    """Returns the states after one transition."""
     return _affine(model.transition, model.transition_bias, model.transition_cov, states)
 
 
 def observe(model: Model, states: Gaussians) -> Gaussians:
-    """Returns what is observed of the states."""
+    """Returns the distribution of the observations of states."""
     return _affine(model.observation, model.observation_bias, model.observation_cov, states)
 
 
 def of_seen(model: Model, seen: jax.Array | None) -> Model:
-    """Returns the model by which a feature that is not seen is noise of its own, N(0, 1); `seen` `[..., X or 1]`.
+    """Returns the model in which a feature that is not seen is independent noise N(0, 1); `seen` `[..., X or 1]`.
 
-    Where it is 0, it says nothing of the state, and whatever its params are, they have no gradient.
+    A zero observed there gives no information on the state, and the params of the feature have no gradient.
     """
     if seen is None:
         return model
@@ -116,7 +117,7 @@ def of_seen(model: Model, seen: jax.Array | None) -> Model:
 
 
 def correct(model: Model, prior: Gaussians, x: jax.Array) -> Correction:
-    """Returns what an observation x `[..., X]` says of a state, the covariance in Joseph's form."""
+    """Returns the correction of a state by an observation x `[..., X]`, with the covariance in Joseph's form."""
     predicted = observe(model, prior)
     root = jnp.linalg.cholesky(predicted.cov)
     whiten = solve_triangular(root, jnp.broadcast_to(eye(root), root.shape), lower=True)
@@ -128,7 +129,7 @@ def correct(model: Model, prior: Gaussians, x: jax.Array) -> Correction:
 
 
 def eye(like: jax.Array) -> jax.Array:
-    """Returns the identity for matrices like these, `[1, ..., N, N]` of as many axes."""
+    """Returns the identity `[1, ..., N, N]` with as many axes as the given matrices."""
     N = like.shape[-1]
     return jnp.eye(N, dtype=like.dtype).reshape(*[1] * (like.ndim - 2), N, N)
 

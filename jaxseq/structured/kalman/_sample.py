@@ -1,4 +1,4 @@
-"""Draws of states and observations."""
+"""Samples of states and observations."""
 
 import functools
 
@@ -16,13 +16,13 @@ def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -
     """Draws sequences: states `[T, *batch_shape, Z]`, and observations `[T, *batch_shape, X]`.
 
     Args:
-      key: a key.
-      params: `Params`, of T steps and of that batch where they are given for each.
+      key: a random key.
+      params: `Params`; those that are given for each step must be for T steps, and for `batch_shape` if rows differ.
       T: the number of steps.
-      batch_shape: how many sequences, by axes.
+      batch_shape: the batch axes.
 
     Raises:
-      TypeError, ValueError: an argument is not what it should be.
+      TypeError, ValueError: an argument does not fit.
     """
     check.given_key(key)
     T, batch_shape = check.natural("T", T), check.shape("batch_shape", batch_shape)
@@ -40,8 +40,8 @@ def sample_posterior(
 ) -> jax.Array:
     """Draws states from p(z | x), `[T, *B, Z]`, zeros on False steps, by simulation smoothing (Durbin & Koopman 2002).
 
-    States and observations are drawn from the model, and the states moved by E[z | x] - E[z | the x drawn]. Arguments
-    as for `log_likelihood`; for several draws map over keys.
+    States and observations are drawn from the model; then E[z | x] - E[z | drawn x] is added to the drawn states. `key`
+    is a random key; for several draws, use `jax.vmap` over keys. Other arguments as for `log_likelihood`.
     """
     check.given_key(key)
     return _sample_posterior(key, *enter(params, xs, mask, missing, parallel), parallel)
@@ -56,7 +56,7 @@ def _sample(key, given, T, batch_shape):
 @functools.partial(jax.jit, static_argnums=3)
 def _sample_posterior(key, model, steps, parallel):
     states, drawn = _draw(key, model, jnp.broadcast_to(steps.moves, steps.xs.shape[:-1]))
-    # The difference of two means is the mean of the differences, by the model without its constants.
+    # The difference of two means is the smoothed mean of the differences x - drawn x in the model without constants.
     constants = ("initial_mean", "transition_bias", "observation_bias")
     centred = model._replace(**{name: jnp.zeros_like(getattr(model, name)) for name in constants})
     wrong = steps.xs - drawn
@@ -65,9 +65,9 @@ def _sample_posterior(key, model, steps, parallel):
 
 
 def _draw(key, model, moves):
-    """States, held where `moves` `[T, *B]` is False, and observations."""
+    """Returns drawn states, held where `moves` `[T, *B]` is False, and observations."""
     (T, *batch), (X, Z) = moves.shape, model.observation.shape[-2:]
-    # One draw for all: each one of its own is compiled for longer than all else here.
+    # One draw for all, because each separate draw would take longer to compile than all the rest.
     normal = jax.random.normal(key, (T + 1, *batch, Z + X), model.observation.dtype)
     first = times(_root(model.initial_cov), normal[0, ..., :Z]) + model.initial_mean.reshape(*[1] * len(batch), Z)
     pushes = times(_root(model.transition_cov), normal[1:, ..., :Z]) + model.transition_bias
@@ -84,6 +84,6 @@ def _draw(key, model, moves):
 
 
 def _root(cov):
-    """R with R Rᵀ = cov, which may be singular."""
+    """Returns R with R Rᵀ = cov, which may be singular."""
     u, s, _ = jnp.linalg.svd(cov)
     return u * jnp.sqrt(s)[..., None, :]

@@ -1,4 +1,4 @@
-"""Looking back: states given all observations (Rauch, Tung & Striebel 1965)."""
+"""Smoothing: states given all observations (Rauch, Tung & Striebel 1965)."""
 
 import functools
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import masking
-from jaxseq.structured.kalman._given import Steps, enter, shown
+from jaxseq.structured.kalman._given import Steps, as_results, enter
 from jaxseq.structured.kalman._messages import backward, forward, informed, stretches
 from jaxseq.structured.kalman._model import Gaussians, Model, Params, product
 
@@ -31,10 +31,10 @@ def pairs(
     missing: jax.Array | None = None,
     parallel: bool = False,
 ) -> jax.Array:
-    """Returns Cov(z_{t-1}, z_t | x) `[T-1, *B, Z, Z]`, at index t-1; zeros on False steps and a row's first.
+    """Returns Cov(z_{t-1}, z_t | x) `[T-1, *B, Z, Z]`, at index t-1; zeros on False steps and a row's first real step.
 
-    The state before, in the rows, is that of the real step before. With the results of `smooth` this is
-    p(z_{t-1}, z_t | x). Arguments as for `log_likelihood`.
+    The state z_{t-1}, in the rows, is that of the last real step before. Together with the results of `smooth` this
+    gives p(z_{t-1}, z_t | x). Arguments as for `log_likelihood`.
     """
     return _pairs(*enter(params, xs, mask, missing, parallel), parallel)
 
@@ -45,7 +45,7 @@ def posterior(model: Model, steps: Steps, parallel: bool) -> tuple[jax.Array, Ga
     filtered, log_densities = forward(model, steps, each if parallel else None)
     later, w = backward(each, parallel=parallel)
     smoothed = informed(filtered, later)
-    # Given z_{t-1} and all x, z_t is W A z_{t-1} and what z_{t-1} has no part in, by step t and by what follows it.
+    # Given z_{t-1} and all x, z_t is W A z_{t-1} plus a term independent of z_{t-1}, from step t and its successors.
     onto = product(w, each.transition)[1:]
     cross = product(smoothed.cov[:-1], onto.mT)
     return jnp.sum(log_densities, 0), smoothed, masking.keep(steps.moves[1:], cross)
@@ -53,7 +53,7 @@ def posterior(model: Model, steps: Steps, parallel: bool) -> tuple[jax.Array, Ga
 
 @functools.partial(jax.jit, static_argnums=2)
 def _smooth(model, steps, parallel):
-    return shown(posterior(model, steps, parallel)[1], steps)
+    return as_results(posterior(model, steps, parallel)[1], steps)
 
 
 @functools.partial(jax.jit, static_argnums=2)

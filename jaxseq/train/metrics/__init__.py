@@ -1,19 +1,19 @@
-"""Metrics as sums: a NamedTuple of what is added up over batches, made from a batch by a function of the same name.
+"""Metrics as sums that are added up over batches; the function of a metric makes it from one batch.
 
-`.value` gives the number, or a dict of numbers. As each is a pytree of sums, batches of any size weigh as they should
-however they are put together:
+Each metric is a NamedTuple of sums. `.value` is its number, or a dict of numbers. Since sums are added up, batches of
+different size have the right weight, in whatever order they are combined:
 
-    total = metrics.merge(total, metrics.accuracy(predicted, labels, mask=mask))      two batches are one
-    jax.lax.psum(metrics.mean(loss, mask=mask), "devices")                            devices too
-    jax.tree.map(jnp.zeros_like, total)                                               nothing yet: where a scan starts
+    total = metrics.merge(total, metrics.accuracy(predicted, labels, mask=mask))      two batches
+    jax.lax.psum(metrics.mean(loss, mask=mask), "devices")                            several devices
+    jax.tree.map(jnp.zeros_like, total)                                               the initial value of a scan
     metrics.compute({"valid": {"accuracy": total}})                                   {"valid/accuracy": 0.93}
 
-Counts are integers, exact up to 2³¹ - 1 steps (2⁶³ - 1 with `jax_enable_x64`), where a float32 count would stand still
-at 2²⁴; a `Mean` that has run over gives NaN. Sums of numbers are float32 at least. Where nothing was counted a mean is
-NaN, not zero; precision, recall and F1 are zero where undefined, as in scikit-learn and conlleval.
+Counts are integers, exact up to 2³¹ - 1 steps (2⁶³ - 1 with `jax_enable_x64`); a float32 count would stop at 2²⁴. A
+`Mean` whose count has overflowed gives NaN. Sums of numbers are float32 at least. A mean over no steps is NaN, not
+zero. Precision, recall and F1 are zero where undefined, as in scikit-learn and conlleval.
 
-Arrays and their mask, bool, True = real, are of one shape, and what stands where it is False counts nowhere. All but
-the error rates of strings and `compute` run under jit.
+Arrays and their mask (bool, True where a step is real) have one shape. Padding never counts. All functions run under
+jit, except `compute` and the error rates of strings.
 """
 
 from jaxseq.train.metrics._compute import Metric as Metric

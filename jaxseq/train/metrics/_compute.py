@@ -1,4 +1,4 @@
-"""What all metrics have in common: merging is adding, and `compute` makes numbers of them."""
+"""What all metrics share: they merge by addition, and `compute` turns them into numbers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeVar
@@ -13,24 +13,27 @@ T = TypeVar("T")
 
 
 class Metric(Protocol):
-    """A pytree of sums with the number, or the dict of numbers, that they make."""
+    """A pytree of sums whose `value` is a number or a dict of numbers."""
 
     @property
     def value(self) -> Any:
-        """The scalar, or a dict of scalars by name."""
+        """A scalar, or a dict of scalars by name."""
         ...
 
 
 def is_metric(value: Any) -> bool:
-    """Whether it is a metric; told by its type, since the value itself may cost a computation."""
+    """Returns whether `value` is a metric; looks at its type only, since `.value` may cost a computation."""
     return hasattr(type(value), "value")
 
 
 def merge(a: T, b: T) -> T:
-    """Returns the metric, or the pytree of metrics, of both batches at once.
+    """Returns the metric of two batches together; pytrees of metrics are merged leaf by leaf.
+
+    Args:
+      a, b: the same metric of two batches, or pytrees of metrics with the same structure.
 
     Raises:
-      ValueError: they are not the same metrics of the same sizes.
+      ValueError: `a` and `b` are not the same metrics with the same shapes.
 
     >>> from jaxseq.train import metrics
     >>> merged = metrics.merge(metrics.mean(jnp.array([1.0, 2.0])), metrics.mean(jnp.array([6.0])))
@@ -46,16 +49,16 @@ def merge(a: T, b: T) -> T:
 
 
 def compute(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Returns Python floats by name: of a metric its value, of a scalar itself.
+    """Returns the numbers of metrics as Python floats by name; scalars are returned as they are.
 
-    What is a dict, nested or a metric's value, is flattened: {"valid": {"loss": mean}} gives "valid/loss". It waits for
-    the device once.
+    Nested dicts, and metrics whose value is a dict, are flattened: {"valid": {"loss": mean}} gives "valid/loss". All
+    numbers are fetched from the device at once.
 
     Args:
-      metrics: metrics, scalar arrays and numbers by name, and dicts of such.
+      metrics: a dict of metrics, scalar arrays and numbers by name, or of such dicts.
 
     Raises:
-      TypeError: something is neither, or not a scalar.
+      TypeError: a value is neither a metric nor a scalar.
     """
     if not isinstance(metrics, Mapping):
         raise TypeError(f"`metrics` must be a dict of metrics and scalars by name; got {check.short(metrics)}")

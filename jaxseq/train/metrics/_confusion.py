@@ -1,4 +1,4 @@
-"""The confusion matrix and what follows from it, after scikit-learn with `zero_division=0`."""
+"""The confusion matrix and scores computed from it, as in scikit-learn with `zero_division=0`."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from jaxseq.train.metrics._scores import Scores, scores
 
 
 class Confusion(NamedTuple):
-    """How often each label (row) was predicted as each class (column), int `[K, K]`.
+    """A confusion matrix, int `[K, K]`: how often each label (row) was predicted as each class (column).
 
-    `precision`, `recall` and `f1` are `[K]`, one for each class against the rest. Of two classes with 1 the positive
-    one, as in anomaly detection, the usual scores are `binary`. Micro averages over all classes are all the
-    `accuracy`, as each step has one label and one prediction.
+    `precision`, `recall` and `f1` are `[K]`, one value for each class against the rest. For two classes of which 1 is
+    the positive one, as in anomaly detection, use `binary`. Micro averages over all classes equal `accuracy`, because
+    each step has one label and one prediction.
     """
 
     counts: jax.Array
@@ -28,12 +28,12 @@ class Confusion(NamedTuple):
 
     @property
     def precision(self) -> jax.Array:
-        """Of those predicted as a class, the share that are of it, `[K]`."""
+        """The fraction of the predictions of a class that are right, `[K]`."""
         return self.scores.precision
 
     @property
     def recall(self) -> jax.Array:
-        """Of those of a class, the share predicted as it, `[K]`."""
+        """The fraction of the labels of a class that were predicted, `[K]`."""
         return self.scores.recall
 
     @property
@@ -43,12 +43,12 @@ class Confusion(NamedTuple):
 
     @property
     def accuracy(self) -> jax.Array:
-        """The share that are right; NaN where nothing was counted."""
+        """The fraction of steps whose prediction is right; NaN if nothing was counted."""
         return Mean(jnp.trace(self.counts), jnp.sum(self.counts)).value
 
     @property
     def macro(self) -> Scores:
-        """The plain averages over the classes that occur as a label or a prediction; NaN where none does."""
+        """The averages over the classes that occur as a label or a prediction; NaN if none does."""
         occurs = jnp.sum(self.counts, axis=0) + jnp.sum(self.counts, axis=1) > 0
         return Scores(*(jnp.mean(score, where=occurs) for score in self.scores))
 
@@ -64,18 +64,18 @@ class Confusion(NamedTuple):
 
 
 def confusion(predicted: jax.Array, labels: jax.Array, classes: int, *, mask: jax.Array | None = None) -> Confusion:
-    """Returns the `Confusion` of predictions and labels.
+    """Returns the confusion matrix of predictions and labels.
 
-    A step whose id or label is not in 0 … classes - 1 is not counted.
+    A step is not counted if its prediction or label is not in 0 … classes - 1.
 
     Args:
       predicted: int `[...]`, such as `logits.argmax(-1)`.
       labels: int `[...]`.
-      classes: K.
-      mask: bool `[...]`.
+      classes: K, the number of classes.
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: dtypes, shapes or `classes` do not fit.
+      TypeError, ValueError: a dtype, a shape or `classes` does not fit.
 
     >>> from jaxseq.train import metrics
     >>> metrics.confusion(jnp.array([0, 1, 1]), jnp.array([0, 0, 1]), 2).counts.tolist()
@@ -86,5 +86,5 @@ def confusion(predicted: jax.Array, labels: jax.Array, classes: int, *, mask: ja
     mask = check.flags("mask", mask, labels.shape, "...")
     counted = (predicted >= 0) & (predicted < K) & (labels >= 0) & (labels < K)
     counted = counted if mask is None else counted & mask
-    cell = jnp.where(counted, labels * K + predicted, K * K)  # bincount drops what is beyond its length
+    cell = jnp.where(counted, labels * K + predicted, K * K)  # bincount drops numbers beyond its length
     return Confusion(_meshes.over_all(lambda cell: jnp.bincount(cell.ravel(), length=K * K).reshape(K, K), cell))

@@ -1,10 +1,10 @@
-"""Edit distance (Levenshtein 1966) and the error rates made of it.
+"""Edit distance (Levenshtein 1966), and error rates computed from it.
 
     D[i, j] = min(D[i-1, j] + 1, D[i-1, j-1] + [label_i ≠ predicted_j], D[i, j-1] + 1),   D[i, 0] = i,   D[0, j] = j
 
-A row is one step of a scan. Its own recurrence, over j, is a running minimum: with r the first two terms,
-D[i, j] = min over k ≤ j of r[k] + (j - k). Padded labels leave the row as it is; padded predictions hand on the column
-before, as they cost nothing: j then counts real ones only.
+One step of a scan computes one row. The row's own recurrence over j is a running minimum: with r the minimum of the
+first two terms, D[i, j] = min over k ≤ j of r[k] + (j - k). A padded label leaves the row unchanged. A padded
+prediction costs nothing and copies the column before; j then counts real predictions only.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,14 +19,14 @@ from jaxseq.train._elementwise import integers, strings
 
 
 class Edits(NamedTuple):
-    """How many edits lead from the labels to the predictions, and how many labels there are."""
+    """The number of edits from the labels to the predictions, and the number of labels."""
 
     distance: jax.Array
     length: jax.Array
 
     @property
     def value(self) -> jax.Array:
-        """Edits a label, over all sequences: the word error rate of words; NaN, or inf, where there is no label."""
+        """Edits per label over all sequences, such as the word error rate; NaN or inf if there are no labels."""
         return jnp.asarray(self.distance) / self.length
 
 
@@ -37,16 +37,16 @@ def edit_distance(
     predicted_mask: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """Returns how many insertions, deletions and substitutions make each row's labels its predictions, int `[B]`.
+    """Returns the least number of insertions, deletions and substitutions from labels to predictions, int `[B]`.
 
     Args:
-      predicted: int `[B, U]`, of any number of batch axes.
+      predicted: int `[B, U]`, with any number of batch axes.
       labels: int `[B, L]`.
-      predicted_mask: bool `[B, U]`, of any pattern.
-      mask: bool `[B, L]`, of any pattern.
+      predicted_mask: bool `[B, U]`, True where a prediction is real, in any pattern.
+      mask: bool `[B, L]`, True where a label is real, in any pattern.
 
     Raises:
-      TypeError, ValueError: dtypes or shapes do not fit.
+      TypeError, ValueError: a dtype or a shape does not fit.
 
     >>> from jaxseq.train import metrics
     >>> metrics.edit_distance(jnp.array([[1, 2, 4]]), jnp.array([[1, 3, 2, 4]])).item()
@@ -62,18 +62,32 @@ def edits(
     predicted_mask: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> Edits:
-    """Returns the `Edits` of a batch, whose value is the error rate; arguments and errors as in `edit_distance`."""
+    """Returns the edits of a batch, whose value is the error rate per label.
+
+    Args:
+      predicted: int `[B, U]`, with any number of batch axes.
+      labels: int `[B, L]`.
+      predicted_mask: bool `[B, U]`, True where a prediction is real, in any pattern.
+      mask: bool `[B, L]`, True where a label is real, in any pattern.
+
+    Raises:
+      TypeError, ValueError: a dtype or a shape does not fit.
+    """
     predicted, labels, predicted_mask, mask = _checked(predicted, labels, predicted_mask, mask)
     return Edits(jnp.sum(_distance(predicted, labels, predicted_mask, mask)), jnp.sum(mask))
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Returns the edits a word of the references, over all of them; words are what whitespace separates.
+    """Returns the word error rate: the edits per word of the references, over all pairs. Whitespace separates words.
 
-    Case and punctuation count: normalise both sides alike first.
+    Case and punctuation count, so normalise both sides in the same way first.
+
+    Args:
+      references: the true texts, strings.
+      hypotheses: the predicted texts, as many strings.
 
     Raises:
-      TypeError, ValueError: they are not as many strings, or the references hold no words.
+      TypeError, ValueError: the numbers of strings differ, or the references hold no words.
 
     >>> from jaxseq.train import metrics
     >>> metrics.word_error_rate(["the cat sat", "on the mat"], ["the cat sat", "on a mat"])
@@ -83,10 +97,16 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
 
 
 def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Returns the edits a character of the references, over all of them; spaces count but for those at the ends.
+    """Returns the character error rate: the edits per character of the references, over all pairs.
+
+    Spaces count, except those at the ends of a text.
+
+    Args:
+      references: the true texts, strings.
+      hypotheses: the predicted texts, as many strings.
 
     Raises:
-      TypeError, ValueError: they are not as many strings, or the references hold no characters.
+      TypeError, ValueError: the numbers of strings differ, or the references hold no characters.
     """
     return _error_rate(lambda text: list(text.strip()), references, hypotheses)
 
@@ -108,8 +128,8 @@ def _checked(predicted, labels, predicted_mask, mask):
 @jax.jit
 def _distance(predicted, labels, predicted_mask, mask):
     count = jnp.cumsum(predicted_mask, axis=-1)
-    count = jnp.concatenate([jnp.zeros_like(count, shape=(*count.shape[:-1], 1)), count], axis=-1)  # j, in real ones
-    beyond = predicted.shape[-1] + labels.shape[-1]  # no distance is above it
+    count = jnp.concatenate([jnp.zeros_like(count, shape=(*count.shape[:-1], 1)), count], axis=-1)  # j of real ones
+    beyond = predicted.shape[-1] + labels.shape[-1]  # no distance is greater
 
     def row(before, step):
         label, real = step
@@ -131,10 +151,10 @@ def _error_rate(split: Callable[[str], list[str]], references: Sequence[str], hy
     parts = [[split(text) for text in texts] for texts in (hypotheses, references)]
     number = {part: n for n, part in enumerate({part for texts in parts for text in texts for part in text})}
     if not any(parts[1]):
-        raise ValueError("`references` must hold something to count by; all of them are empty")
+        raise ValueError("`references` must hold at least one word or character; all of them are empty")
 
     def pad(texts):
-        """As many rows and columns as the next power of two: texts of other lengths compile nothing anew."""
+        """Pads rows and columns to the next power of two, so that texts of other lengths rarely need a compilation."""
         rows, columns = (1 << (size - 1).bit_length() for size in (len(texts), max(map(len, texts), default=1)))
         lengths = np.array([len(text) for text in texts] + [0] * (rows - len(texts)))
         mask = np.arange(columns) < lengths[:, None]

@@ -1,4 +1,4 @@
-"""Errors of forecasts, and how often prediction intervals hold."""
+"""Errors of forecasts, and the coverage of prediction intervals."""
 
 from typing import NamedTuple
 
@@ -13,67 +13,88 @@ from jaxseq.train.metrics._mean import Mean, mean
 
 
 class Rmse(NamedTuple):
-    """The summed squared errors, and how many there are."""
+    """The sum of squared errors, and their number."""
 
     total: jax.Array
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
     def value(self) -> jax.Array:
-        """The root of the mean, over all batches; NaN where nothing was counted."""
+        """The root of the mean squared error over all batches; NaN if nothing was counted."""
         return jnp.sqrt(Mean(*self).value)
 
 
 def mae(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> Mean:
-    """Returns the mean absolute error of predictions `[...]`; arguments as in `losses.absolute_error`."""
+    """Returns the mean absolute error, in units of the targets.
+
+    Args:
+      predictions: float `[...]`.
+      targets: real `[...]`.
+      mask: bool `[...]`, True where a step is real.
+
+    Raises:
+      TypeError, ValueError: a dtype or a shape does not fit.
+    """
     return mean(losses.absolute_error(predictions, targets, mask=mask), mask=mask)
 
 
 def rmse(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> Rmse:
-    """Returns the root mean squared error of predictions `[...]`; arguments as in `losses.squared_error`."""
+    """Returns the root mean squared error, in units of the targets.
+
+    Args:
+      predictions: float `[...]`.
+      targets: real `[...]`.
+      mask: bool `[...]`, True where a step is real.
+
+    Raises:
+      TypeError, ValueError: a dtype or a shape does not fit.
+    """
     return Rmse(*mean(losses.squared_error(predictions, targets, mask=mask), mask=mask))
 
 
 def mase(predictions: jax.Array, targets: jax.Array, scale: jax.Array, *, mask: jax.Array | None = None) -> Mean:
-    """Returns the mean absolute scaled error (Hyndman & Koehler 2006): below 1, it beats the naive forecast in-sample.
+    """Returns the mean absolute scaled error, without unit (Hyndman & Koehler 2006).
+
+    Below 1 the forecast is better than the naive forecast is on the training series.
 
     Args:
       predictions: float `[...]`, such as `[B, T]`.
-      targets: `[...]`.
-      scale: a scalar, or one a series, with axes of 1 such as `[B, 1]`: what `naive_scale` gave for the series that the
-        model was fitted to.
-      mask: bool `[...]`.
+      targets: real `[...]`.
+      scale: what `naive_scale` returns for the training series: a scalar, or one number per series with axes of size 1,
+        such as `[B, 1]`.
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: dtypes or shapes do not fit.
+      TypeError, ValueError: a dtype or a shape does not fit.
     """
     error = losses.absolute_error(predictions, targets, mask=mask)
     if isinstance(scale, np.ndarray) and scale.dtype.kind in "if" and np.any(scale < 0):
-        raise ValueError("`scale` must not be negative, a mean of distances; give what naive_scale returns")
+        raise ValueError("`scale` must not be negative, as a mean of distances; pass what naive_scale returns")
     scale = check.array("scale", "...", scale)
     real("scale", scale)
     fits = scale.ndim == error.ndim and all(a in (1, b) for a, b in zip(scale.shape, error.shape, strict=True))
     if scale.ndim and not fits:
         raise ValueError(
-            f"`scale` must be a scalar, or have the axes of `targets` {error.shape}, each as long or 1; "
+            f"`scale` must be a scalar, or have the axes of `targets` {error.shape}, each of the same size or 1; "
             f"got {scale.shape}"
         )
     return mean(error / scale.astype(error.dtype), mask=mask)
 
 
 def naive_scale(series: jax.Array, *, season: int = 1, axis: int = -1, mask: jax.Array | None = None) -> jax.Array:
-    """Returns the mean of |y_t - y_{t - season}|, the error of the seasonal-naive forecast, for `mase`.
+    """Returns the mean of |y_t - y_{t - season}|, the error of the seasonal-naive forecast, which scales `mase`.
 
-    It is NaN where no two real steps are a season apart, and 0, which scales nothing, for a constant series.
+    It has the units of the series. It is NaN if no two real steps are a season apart. It is 0 for a constant series,
+    which cannot be scaled.
 
     Args:
-      series: float `[...]`, what the model is fitted to.
-      season: steps a season; 1 without one.
-      axis: that of time; the result has it at length 1, such as `[B, 1]` of `[B, T]`.
-      mask: bool `[...]`; a difference counts where both steps are real.
+      series: float `[...]`, the training series.
+      season: steps in a season; 1 without seasons.
+      axis: the time axis. The result has size 1 there, such as `[B, 1]` for `[B, T]`.
+      mask: bool `[...]`, True where a step is real. A difference counts if both of its steps are real.
 
     Raises:
-      TypeError, ValueError: dtypes, shapes, `season` or `axis` do not fit.
+      TypeError, ValueError: a dtype, a shape, `season` or `axis` does not fit.
 
     >>> from jaxseq.train import metrics
     >>> metrics.naive_scale(jnp.array([[1.0, 2.0, 4.0]]))
@@ -101,16 +122,16 @@ def naive_scale(series: jax.Array, *, season: int = 1, axis: int = -1, mask: jax
 
 
 def coverage(lower: jax.Array, upper: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> Mean:
-    """Returns the share of targets in their prediction intervals, ends included: 0.9 is right for 90 % intervals.
+    """Returns the fraction of targets in their prediction intervals, ends included; 90 % intervals should give 0.9.
 
     Args:
       lower: float `[...]`, such as the 5 % quantile.
       upper: `[...]`, such as the 95 % quantile.
-      targets: `[...]`; one that is NaN, as missing values are, counts nowhere. An end that is NaN holds nothing.
-      mask: bool `[...]`.
+      targets: `[...]`. NaN marks a missing value, which is not counted. An interval with an end of NaN holds no target.
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: dtypes or shapes do not fit.
+      TypeError, ValueError: a dtype or a shape does not fit.
     """
     lower, upper, targets = floats(lower=lower, upper=upper, targets=targets)
     known = ~jnp.isnan(targets)

@@ -1,4 +1,4 @@
-"""Means over real steps, and what is one: accuracy, perplexity."""
+"""Means over real steps, and metrics made from them: accuracy and perplexity."""
 
 import math
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from jaxseq.train._elementwise import floating, ids, real, wide
 
 
 class Mean(NamedTuple):
-    """A sum and how many steps it is over; bools are summed exactly, numbers in float32 at least."""
+    """A sum and the number of its steps; bools are summed exactly, numbers in float32 at least."""
 
     total: jax.Array
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
     def value(self) -> jax.Array:
-        """The mean; NaN where nothing was counted."""
+        """The mean; NaN if nothing was counted."""
         counted = self.count > 0
         total = jnp.asarray(self.total)
         total = total if jnp.issubdtype(total.dtype, jnp.inexact) else total.astype(float)
@@ -26,31 +26,31 @@ class Mean(NamedTuple):
 
 
 class Perplexity(NamedTuple):
-    """The summed negative log-likelihood in nats, and how many tokens it is of."""
+    """The sum of negative log-likelihoods in nats, and the number of tokens."""
 
     total: jax.Array
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
     def value(self) -> jax.Array:
-        """The perplexity exp(nats a token); NaN where nothing was counted."""
+        """The perplexity, exp of the mean negative log-likelihood; NaN if nothing was counted."""
         return jnp.exp(Mean(*self).value)
 
     @property
     def bits(self) -> jax.Array:
-        """Bits a token: log₂ of the perplexity."""
+        """Bits per token: log₂ of the perplexity."""
         return Mean(*self).value / math.log(2)
 
 
 def mean(values: jax.Array, *, mask: jax.Array | None = None) -> Mean:
-    """Returns the `Mean` of the values on real steps.
+    """Returns the mean of the values on real steps.
 
     Args:
-      values: `[...]`, such as an unreduced loss.
-      mask: bool `[...]`.
+      values: `[...]`, such as a loss per step.
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: `values` is not an array, or `mask` is not of its shape.
+      TypeError, ValueError: `values` is not an array, or `mask` does not have its shape.
     """
     values = check.array("values", "...", values)
     real("values", values)
@@ -62,15 +62,15 @@ def mean(values: jax.Array, *, mask: jax.Array | None = None) -> Mean:
 
 
 def accuracy(predicted: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> Mean:
-    """Returns the share of steps whose prediction is the label.
+    """Returns the fraction of steps whose prediction equals the label.
 
     Args:
       predicted: int `[...]`, such as `logits.argmax(-1)`.
       labels: int `[...]`.
-      mask: bool `[...]`.
+      mask: bool `[...]`, True where a step is real.
 
     Raises:
-      TypeError, ValueError: dtypes or shapes do not fit.
+      TypeError, ValueError: a dtype or a shape does not fit.
 
     >>> from jaxseq.train import metrics
     >>> metrics.accuracy(jnp.array([1, 2, 0]), jnp.array([1, 1, 0]), mask=jnp.array([True, True, False]))
@@ -81,14 +81,14 @@ def accuracy(predicted: jax.Array, labels: jax.Array, *, mask: jax.Array | None 
 
 
 def perplexity(nll: jax.Array, *, mask: jax.Array | None = None) -> Perplexity:
-    """Returns the `Perplexity` of tokens by their negative log-likelihoods.
+    """Returns the perplexity of tokens with the given negative log-likelihoods.
 
     Args:
       nll: float `[...]`, in nats, such as `losses.cross_entropy(logits, labels)`.
-      mask: bool `[...]`.
+      mask: bool `[...]`, True where a token is real.
 
     Raises:
-      TypeError, ValueError: dtypes or shapes do not fit.
+      TypeError, ValueError: a dtype or a shape does not fit.
     """
     floating("nll", check.array("nll", "...", nll))
     return Perplexity(*mean(nll, mask=mask))

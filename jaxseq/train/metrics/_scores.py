@@ -1,4 +1,4 @@
-"""Precision, recall and F1 from counts."""
+"""Precision, recall and F1, computed from counts."""
 
 from typing import NamedTuple
 
@@ -15,11 +15,11 @@ class Scores(NamedTuple):
 
 
 def scores(correct: jax.Array, predicted: jax.Array, actual: jax.Array) -> Scores:
-    """Returns the scores of counts of one shape: right, predicted and actual ones; 0 where undefined."""
+    """Returns the scores for counts of one shape: correct, predicted and actual items; 0 where undefined."""
     correct, predicted, actual = (jnp.asarray(count).astype(float) for count in (correct, predicted, actual))
     return Scores(ratio(correct, predicted), ratio(correct, actual), ratio(2 * correct, predicted + actual))
 
 
 def ratio(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Returns a / b, 0 where b is 0."""
+    """Returns a / b, or 0 where b is 0."""
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0.0)

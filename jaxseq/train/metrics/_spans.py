@@ -1,12 +1,12 @@
-"""Spans in tagged sequences, as named-entity recognition counts them (conlleval; Tjong Kim Sang & De Meulder 2003).
+"""Scores of spans in tagged sequences, as for named entities (conlleval; Tjong Kim Sang & De Meulder 2003).
 
-Tags are "O", outside, and "B-", "I-", "E-" and "S-" with a type: BIO, IOB1 and BIOES are read by one rule. A step
-inside a span continues the one before it where
+A tag is "O" (outside), or "B-", "I-", "E-" or "S-" with a type. One rule reads BIO, IOB1 and BIOES. A step inside a
+span continues the span of the step before if
 
-    tag_t is I or E,   tag_{t-1} is B or I,   and both are of one type
+    tag_t is I or E,   tag_{t-1} is B or I,   and both have the same type
 
-and starts a span of its own otherwise. So an "I-" without a "B-" of its type before it starts one, as in conlleval. A
-span is right where its first step, its last step and its type are.
+and otherwise starts a new span. An "I-" that no "B-" of its type precedes therefore starts a span, as in conlleval. A
+predicted span is right if its first step, its last step and its type are.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from jaxseq.train.metrics._scores import Scores, scores
 
 
 class Spans(NamedTuple):
-    """How many spans are right, how many were predicted, and how many there are."""
+    """The numbers of correct, predicted and actual spans."""
 
     correct: jax.Array
     predicted: jax.Array
@@ -30,12 +30,12 @@ class Spans(NamedTuple):
 
     @property
     def precision(self) -> jax.Array:
-        """Of the predicted spans, the share that are right; 0 without any."""
+        """The fraction of predicted spans that are right; 0 if there are none."""
         return scores(*self).precision
 
     @property
     def recall(self) -> jax.Array:
-        """Of the actual spans, the share that were found; 0 without any."""
+        """The fraction of actual spans that were found; 0 if there are none."""
         return scores(*self).recall
 
     @property
@@ -50,16 +50,16 @@ class Spans(NamedTuple):
 
 
 def spans(predicted: jax.Array, labels: jax.Array, tags: Sequence[str], *, mask: jax.Array | None = None) -> Spans:
-    """Returns the `Spans` of predicted and actual tags.
+    """Returns the counts of correct, predicted and actual spans; their value holds precision, recall and F1.
 
     Args:
-      predicted: int `[..., T]`, places in `tags`; one that is out of range is outside, like padding.
-      labels: int `[..., T]`.
-      tags: their names, such as ["O", "B-PER", "I-PER"].
-      mask: bool `[..., T]`; spans end at padding.
+      predicted: int `[..., T]`, indices into `tags`. An index out of range counts as outside, like padding.
+      labels: int `[..., T]`, indices into `tags`.
+      tags: the names of the tags, such as ["O", "B-PER", "I-PER"].
+      mask: bool `[..., T]`, True where a step is real; a span ends at padding.
 
     Raises:
-      TypeError, ValueError: dtypes, shapes or tags do not fit.
+      TypeError, ValueError: a dtype, a shape or `tags` does not fit.
 
     >>> from jaxseq.train import metrics
     >>> labels, predicted = jnp.array([[1, 2, 0, 1]]), jnp.array([[1, 2, 0, 2]])
@@ -78,15 +78,15 @@ def spans(predicted: jax.Array, labels: jax.Array, tags: Sequence[str], *, mask:
 
 
 class _Table(NamedTuple):
-    """What each tag id says, `[len(tags) + 1]`; the last is outside."""
+    """The meaning of each tag id, `[len(tags) + 1]`; the last entry is outside."""
 
-    kind: np.ndarray  # a number for each type, 0 outside
-    continues: np.ndarray  # I, E: it continues a span that is open
-    leaves_open: np.ndarray  # B, I: its span may go on
+    kind: np.ndarray  # the number of the type, 0 for outside
+    continues: np.ndarray  # True for I and E, which continue an open span
+    leaves_open: np.ndarray  # True for B and I, whose span may continue
 
 
 class _Found(NamedTuple):
-    """Where spans start, `[..., T]`, and of what type and before which step each one ends that does."""
+    """Where spans start, `[..., T]`; the type of each, and the step before which it ends."""
 
     starts: jax.Array
     kind: jax.Array
@@ -95,11 +95,11 @@ class _Found(NamedTuple):
 
 def _table(tags: Sequence[str]) -> _Table:
     if not strings("tags", tags, "['O', 'B-PER', 'I-PER']"):
-        raise ValueError("`tags` must name the tags, such as ['O', 'B-PER', 'I-PER']; got none")
+        raise ValueError("`tags` must hold at least one tag, such as ['O', 'B-PER', 'I-PER']; got none")
     prefixes, types = zip(*(tag.partition("-")[::2] for tag in [*tags, "O"]), strict=True)
     for tag, prefix, kind in zip(tags, prefixes, types, strict=False):
         if prefix not in list("OBIES") or (prefix == "O" and kind):
-            raise ValueError(f"`tags` must be 'O' or B-, I-, E- or S- with a type, such as 'B-PER'; got {tag!r}")
+            raise ValueError(f"`tags` must be 'O', or B-, I-, E- or S- with a type, such as 'B-PER'; got {tag!r}")
     numbers = {kind: number for number, kind in enumerate(sorted(set(types)), 1)}
     return _Table(
         np.array([0 if p == "O" else numbers[kind] for p, kind in zip(prefixes, types, strict=True)]),

@@ -1,4 +1,4 @@
-"""Families of p(x_t | s_t), one a file: equations, params, how EM starts, its M-step, draws."""
+"""Emissions, the distributions p(x_t | s_t), one family per file: equations, params, initial values, M-step, draws."""
 
 from jaxseq.structured.hmm.emissions._categorical import CategoricalParams as CategoricalParams
 from jaxseq.structured.hmm.emissions._categorical import categorical as categorical

@@ -1,6 +1,6 @@
-"""Emissions that are one of V symbols: p(x_t = v | s_t = k) = p[k, v].
+"""Categorical emissions, one of V symbols: p(x_t = v | s_t = k) = p[k, v].
 
-maximise    p[k, v] = (Σ_t weights_t[k] 1[x_t = v] + c) / Σ_v'         with the pseudocount c
+maximise    p[k, v] = (Σ_t weights_t[k] 1[x_t = v] + c) / Σ_v'         with pseudocount c, normalised over v'
 """
 
 from typing import NamedTuple
@@ -23,13 +23,13 @@ class CategoricalParams(NamedTuple):
 
 
 def categorical(symbols: int, *, pseudocount: float = 0.0) -> Emission:
-    """Returns the emission of symbols, ids int `[T, B]` in 0 … V-1; the log-probability of any other id is NaN.
+    """Returns the emission of symbols, ids int `[T, B]` in 0 … V-1; any other id has the log-probability NaN.
 
-    EM starts from the symbols' frequencies, each times a draw.
+    EM starts from the frequencies of the symbols, each multiplied by a random number.
 
     Args:
-      symbols: V.
-      pseudocount: added to each symbol's count in each state that has a weight; above 0, no symbol becomes impossible.
+      symbols: V, the number of symbols.
+      pseudocount: added to the count of each symbol in each state with a weight. Above 0, every symbol stays possible.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -43,7 +43,7 @@ def categorical(symbols: int, *, pseudocount: float = 0.0) -> Emission:
 
 
 def _ids(xs):
-    return check.integers("xs", "T, B", xs).astype(int)  # narrow ones could not be held against `symbols`
+    return check.integers("xs", "T, B", xs).astype(int)  # narrow dtypes could not be compared with `symbols`
 
 
 @factory
@@ -74,7 +74,7 @@ def _categorical(symbols, pseudocount):
         return draw_states(key, params.log_probs[states], states.shape)
 
     def _counts(xs, weights):
-        """The weight of each symbol `[K, V]`."""
+        """Returns the total weight of each symbol `[K, V]`."""
         return jnp.zeros((symbols, weights.shape[-1]), weights.dtype).at[xs[:, 0]].add(weights).T
 
     return Emission(init, log_prob, maximise, sample)

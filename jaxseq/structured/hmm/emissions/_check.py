@@ -1,4 +1,4 @@
-"""The errors of emissions: params that are another's, and observations that do not fit them."""
+"""Checks of emissions: that params belong to the emission, and that observations fit them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -12,9 +12,9 @@ _P = TypeVar("_P", bound=tuple)
 
 
 class Partial(NamedTuple):
-    """Observations of which some features are missing: `xs` `[T, B, D]`, zeros there, and `seen`, bool of that shape.
+    """Observations with missing features: `xs` `[T, B, D]`, with zeros there, and `seen`, bool of that shape.
 
-    It stands for `xs` where an emission's functions are called.
+    The functions of an emission take it in place of `xs`.
     """
 
     xs: jax.Array
@@ -22,7 +22,7 @@ class Partial(NamedTuple):
 
 
 def fields(params: Any, kind: type[_P], *axes: str, **sizes: int) -> _P:
-    """Returns an emission's params, a NamedTuple `kind` of float arrays with `axes`, of which `sizes` says some."""
+    """Returns an emission's params, a NamedTuple `kind` of float arrays, after checking their axes against `sizes`."""
     names = kind._fields  # pyright: ignore[reportAttributeAccessIssue]
     if not isinstance(params, kind):
         expected = f"hmm.{kind.__name__}({', '.join(names)})"
@@ -31,7 +31,7 @@ def fields(params: Any, kind: type[_P], *axes: str, **sizes: int) -> _P:
     for name, of, x in zip(names, axes, arrays, strict=True):
         letters = of.split(", ")
         if x.ndim != len(letters) or x.size == 0:
-            raise ValueError(f"`params.{name}` must be [{of}], none of them 0; got {check.shaped(x)}")
+            raise ValueError(f"`params.{name}` must be [{of}], with all sizes above 0; got {check.shaped(x)}")
         expected = tuple(sizes.setdefault(letter, size) for letter, size in zip(letters, x.shape, strict=True))
         if x.shape != expected:
             raise ValueError(f"`params.{name}` must be [{of}] = {expected}; got {check.shaped(x)}")
@@ -39,9 +39,10 @@ def fields(params: Any, kind: type[_P], *axes: str, **sizes: int) -> _P:
 
 
 def features(xs: Any, D: int | None = None) -> tuple[jax.Array, jax.Array | None]:
-    """Returns observations `[T, B, D]`, floating, of as many features as the params have, where `D` is given.
+    """Returns observations `[T, B, D]` after checking that they are floating, and which features are seen.
 
-    Beside them, which are seen, bool of the same shape; None: all.
+    The latter is bool of the same shape, or None if all are seen. `D`, if given, is the number of features of the
+    params.
     """
     xs, seen = xs if isinstance(xs, Partial) else (xs, None)
     xs = check.array("xs", "T, B, D", xs)
@@ -51,7 +52,7 @@ def features(xs: Any, D: int | None = None) -> tuple[jax.Array, jax.Array | None
 
 
 def counts(xs: Any, D: int | None = None) -> tuple[jax.Array, jax.Array | None]:
-    """Returns observations `[T, B, D]`, integers or floating, as floating, and which are seen, as `features` does."""
+    """Returns counts `[T, B, D]`, integers or floating, as floating, and which features are seen, as in `features`."""
     xs, seen = xs if isinstance(xs, Partial) else (xs, None)
     xs = check.array("xs", "T, B, D", xs)
     if not jnp.issubdtype(xs.dtype, jnp.number) or jnp.iscomplexobj(xs):
@@ -60,7 +61,7 @@ def counts(xs: Any, D: int | None = None) -> tuple[jax.Array, jax.Array | None]:
 
 
 def learned(learn: Sequence[str] | None, name: str) -> bool:
-    """Whether a param is to be learned; None: all are."""
+    """Returns whether `name` is among the params to learn; None means all."""
     return learn is None or name in learn
 
 
@@ -68,5 +69,5 @@ def _of_size(xs, D):
     if xs.ndim < 2 or xs.shape[-1] == 0:
         raise ValueError(f"`xs` must be [T, B, D], with at least one feature; got {xs.dtype} {xs.shape}")
     if D is not None and xs.shape[-1] != D:
-        raise ValueError(f"`xs` must be [T, B, D] of the D = {D} features that the params are for; got {xs.shape}")
+        raise ValueError(f"`xs` must be [T, B, D] with the D = {D} features of the params; got {xs.shape}")
     return xs

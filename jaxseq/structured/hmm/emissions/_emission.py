@@ -1,4 +1,4 @@
-"""What makes a hidden Markov model: its chain, and an emission, the family of p(x_t | s_t)."""
+"""The parts of a hidden Markov model: its chain, and an emission, which is a family of distributions p(x_t | s_t)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,24 +16,24 @@ from jaxseq.typing import Shape
 @jax.tree_util.register_static
 @by_its_call
 class Emission(NamedTuple):
-    """A family of distributions p(x_t | s_t): its functions, and nothing else. Static under `jax.jit`.
+    """A family of distributions p(x_t | s_t), given by its functions. Static under `jax.jit`.
 
-    Observations `xs` are an array, or a pytree of arrays, `[T, B, ...]`; params are a pytree of arrays that lead with
-    K, the states. All arguments are passed by position. An emission is known by the identity of its functions: make it
-    once.
+    Observations `xs` are an array `[T, B, ...]` or a pytree of them. Params are a pytree of arrays whose first axis is
+    K, the states. All arguments are passed by position. Emissions are compared by the identity of their functions, so
+    make an emission once.
 
     Attributes:
-      init: `(key, states, xs, mask) -> params`: params to start EM from, drawn, for K = `states`, by what was observed
-        on the True steps of `mask` `[T, B]`; None: on all.
+      init: `(key, states, xs, mask) -> params`: random initial params for EM, for K = `states`, from the observations
+        on the True steps of `mask` `[T, B]`; from all if it is None.
       log_prob: `(params, xs) -> log p(x_t | s_t)` `[T, B, K]`.
-      maximise: `(params, xs, weights, learn=None) -> params`: those that maximise Σ_t Σ_k weights_t[k] log p(x_t | k),
-        of weights `[T, B, K]` of at least 0, or raise it above that of the old ones, as a step of EM does. A state
-        without weight keeps its params, unless a prior says more, and an observation without weight, NaN too, reaches
-        nothing. `learn` are the names of the params to learn, the others are held; None: all. An emission whose
-        `maximise` takes three arguments is learned as a whole.
-      sample: `(key, params, states) -> xs`, of states int `[T, B]`.
-      by_feature: whether `xs` may also be `(xs, seen)`, with bools that say which features are seen, as a NamedTuple of
-        arrays `[T, B, D]`; where they are not, xs are zeros. log p is then that of the features that are.
+      maximise: `(params, xs, weights, learn=None) -> params`: the params that maximise Σ_t Σ_k weights_t[k] log p(x_t |
+        k) for weights `[T, B, K]` of at least 0; or that increase it over the old params, as a step of EM does. A state
+        without weight keeps its params, unless a prior decides. An observation without weight, even NaN, has no effect.
+        `learn` holds the names of the params to learn; the others are kept. None: all. An emission whose `maximise`
+        takes three arguments can only be learned as a whole.
+      sample: `(key, params, states) -> xs`, for states int `[T, B]`.
+      by_feature: whether features may be missing one by one. `xs` may then also be a NamedTuple `(xs, seen)` of arrays
+        `[T, B, D]`, where `seen` is bool, and `xs` is zero where it is False. log p is that of the seen features.
     """
 
     init: Callable[..., Any]
@@ -54,21 +54,22 @@ class Params(NamedTuple):
 def observe(
     emission: Emission, params: Any, xs: Any, *, mask: jax.Array | None = None, missing: jax.Array | None = None
 ) -> jax.Array:
-    """Returns log p(x_t | s_t) `[T, B, K]`, the `log_obs` that inference takes: zeros where nothing was observed.
+    """Returns log p(x_t | s_t) `[T, B, K]`, the `log_obs` of inference; zeros where nothing was observed.
 
     Args:
       emission: such as `hmm.gaussian()`.
-      params: of the emission, `Params.emission`.
-      xs: `[T, B, ...]`, any number of batch axes, also none.
-      mask: bool `[T, B]`, True = real; for inference, pass it there too, or the state moves on over False steps.
-      missing: bool `[T, B, D]`, True where a feature of a real step was not observed, as `jnp.isnan(xs)` says: log p is
-        that of the others, the missing ones summed out. Or bool `[T, B]`, where all of a step was not. What stands in
-        `xs` there, or on False steps, reaches neither a value nor a gradient. Emissions that cannot leave features out
-        take `[T, B]`, or one flag a step, `[T, B, 1]`.
+      params: those of the emission, `Params.emission`.
+      xs: observations `[T, B, ...]`, with any number of batch axes.
+      mask: bool `[T, B]`, True where a step is real. Pass it to inference too; otherwise the state moves on over False
+        steps.
+      missing: bool `[T, B, D]`, True where a feature of a real step was not observed, such as `jnp.isnan(xs)`; log p is
+        then that of the other features. Or bool `[T, B]`, True where nothing of a step was observed. Values of `xs`
+        there, or on False steps, affect neither a result nor a gradient. Emissions that cannot leave features out take
+        `[T, B]`, or one flag per step, `[T, B, 1]`.
 
     Raises:
-      TypeError, ValueError: an argument does not fit, or `xs` hold NaN that no flag explains; traced `xs` are not
-        looked at, and NaN comes out.
+      TypeError, ValueError: an argument does not fit, or `xs` hold NaN that no flag marks. Traced `xs` are not checked,
+        and give NaN.
 
     >>> from jaxseq.structured import hmm
     >>> coins = hmm.CategoricalParams(jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])))
@@ -79,7 +80,7 @@ def observe(
     """
     is_emission(emission)
     if hasattr(params, "log_transition"):
-        raise TypeError("`params` must be those of the emission; got those of a whole model: take `params.emission`")
+        raise TypeError("`params` must be those of the emission; got those of a whole model: pass `params.emission`")
     params, xs = check.as_jax((params, xs), ("params", "xs"))
     steps = jax.eval_shape(emission.log_prob, params, xs).shape[:-1]
     xs, _, seen = observed(emission, steps, xs, mask, missing)
@@ -89,9 +90,9 @@ def observe(
 def observed(
     emission: Emission, steps: Shape, xs: Any, mask: Any, missing: Any
 ) -> tuple[Any, jax.Array | None, jax.Array | None]:
-    """Returns observations as the emission takes them, the mask, and which steps were observed, bool `[T, B]` or None.
+    """Returns observations in the emission's form, the mask, and which steps were observed, bool `[T, B]` or None.
 
-    What is not seen is zeros. Raises where flags do not fit, or where what is seen is NaN.
+    What was not observed is set to zero. Raises if flags do not fit, or if an observed value is NaN.
     """
     mask = check.flags("mask", mask, steps)
     missing, of_features = _missing(emission, steps, xs, missing)
@@ -105,7 +106,7 @@ def observed(
 
 
 def _missing(emission, steps, xs, missing):
-    """Which steps, and which features of steps, are missing, or None."""
+    """Returns which steps, and which features of steps, are missing; or None."""
     if missing is None or getattr(missing, "ndim", None) != len(steps) + 1:
         return check.flags("missing", missing, steps), None
     features = xs.shape[-1] if isinstance(xs, jax.Array) and xs.ndim > len(steps) else 1
@@ -115,7 +116,7 @@ def _missing(emission, steps, xs, missing):
         return flags[..., 0], None
     if not emission.by_feature:
         raise ValueError(
-            f"`missing` must be bool [T, B] = {steps}: this emission does not say what features mean apart; "
+            f"`missing` must be bool [T, B] = {steps}: this emission cannot leave out single features; "
             f"got {check.shaped(flags)}"
         )
     return jnp.all(flags, -1), flags
@@ -129,7 +130,7 @@ def is_emission(emission: Any) -> None:
 
 
 def model(params: Any, K: int | None = None) -> Params:
-    """Returns a model of JAX arrays, of K states, or of any where K is None; the emission's params are its to check."""
+    """Returns a model of JAX arrays with K states, or any number if K is None; emission params are not checked."""
     if not isinstance(params, Params):
         raise TypeError(
             f"`params` must be hmm.Params(log_initial, log_transition, emission); got {type(params).__name__}"
@@ -140,7 +141,7 @@ def model(params: Any, K: int | None = None) -> Params:
 
 
 def steps_of(emission: Emission, states: int, xs: Any, params: Any = None) -> tuple[int, ...]:
-    """Returns the steps `(T, *B)` of the observations; raises unless the emission's params are of `states` states."""
+    """Returns the steps `(T, *B)` of the observations; raises unless the emission's params have `states` states."""
 
     def log_obs(key):
         return emission.log_prob(emission.init(key, states, xs, None) if params is None else params, xs)

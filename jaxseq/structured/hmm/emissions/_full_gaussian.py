@@ -1,17 +1,19 @@
-"""Gaussian emissions of features that depend on each other.
+"""Gaussian emissions with a full covariance, so that features may depend on each other.
 
     log p(x | k) = -1/2 ((x - μ_k)ᵀ Σ_k⁻¹ (x - μ_k) + log det 2π Σ_k)
     maximise    μ_k = Σ_t w_t[k] x_t / Σ_t w_t[k]         Σ_k = Σ_t w_t[k] (x_t - μ_k)(x_t - μ_k)ᵀ / Σ_t w_t[k]
 
-"tied" has one Σ for all states, the mean of theirs by their weights. Eigenvalues of Σ_k below the floor are set to it,
-its eigenvectors kept, which is the maximum among those matrices that have none: the likelihood still rises.
+"tied" has one Σ for all states, their weighted mean. Eigenvalues of Σ_k below the floor are raised to it, and its
+eigenvectors are kept. This is the maximum over matrices without eigenvalues below the floor, so the likelihood still
+rises.
 
-Of a step with missing features u and seen ones s, the density is that of x_s, which is Gaussian too. The M-step is then
-a step of EM (Ghahramani & Jordan 1994): x_u and its square are what is expected by the old params,
+If a step has missing features u and seen features s, the density is that of x_s, which is Gaussian too. The M-step is
+then a step of EM (Ghahramani & Jordan 1994): x_u and its square are replaced by their expectations under the old
+params,
 
     E[x_u | x_s] = μ_u + Σ_us Σ_ss⁻¹ (x_s - μ_s)        Cov[x_u | x_s] = Σ_uu - Σ_us Σ_ss⁻¹ Σ_su
 
-It raises the weighted likelihood, and repeated maximises it.
+It increases the weighted likelihood; repeated, it maximises it.
 """
 
 import functools
@@ -32,16 +34,16 @@ from jaxseq.structured.hmm.emissions._rows import PRECISE, rows_seen, shares, sp
 
 
 class FullGaussianParams(NamedTuple):
-    """`mean [K, D]`, `covariance [K, D, D]`; tied covariances are the same."""
+    """`mean [K, D]` and `covariance [K, D, D]`; tied covariances are equal."""
 
     mean: jax.Array
     covariance: jax.Array
 
 
 def full_gaussian(*, floor: float = 1e-3) -> Emission:
-    """Returns `gaussian(covariance="full")`, the Gaussian emission with a full covariance of each state.
+    """Returns `gaussian(covariance="full")`: a Gaussian emission with a full covariance for each state.
 
-    EM starts from means that are rows of the data far from each other, and the covariance of all data.
+    EM starts from means that are rows of the data far from each other, and from the covariance of all data.
 
     Args:
       floor: the least variance in any direction, in squared units of the data.
@@ -59,7 +61,7 @@ def _full_gaussian(floor):
 
 @functools.cache
 def full_covariance(tied: bool, floor: float, prior: GaussianPrior) -> Emission:
-    """Returns the emission of checked options."""
+    """Returns the emission for checked options."""
 
     def own(params):
         return fields(params, FullGaussianParams, "K, D", "K, D, D")
@@ -68,7 +70,7 @@ def full_covariance(tied: bool, floor: float, prior: GaussianPrior) -> Emission:
         xs, seen = features(xs)
         xs, weights, mean, variance = start(xs, mask, seen)
         covariance = _covariances(xs, shares(weights)[1][..., 0], mean[None])
-        # Missing features stand at the mean: as much variance as they should have is added.
+        # Missing features are filled with the mean, so the variance that they lack is added.
         lost = variance - jnp.diagonal(covariance[0])
         covariance = _raise(covariance + jnp.diag(jnp.maximum(lost, 0))[None], floor)
         means = spread(key, xs, jnp.log(weights[:, 0]), variance, states)
@@ -123,9 +125,9 @@ def full_covariance(tied: bool, floor: float, prior: GaussianPrior) -> Emission:
 
 @jax.jit
 def _log_densities(xs, mean, factor):
-    """Log-densities `[K, N]` of xs `[N, D]`, by means `[K, D]` and the covariances' Cholesky factors `[K, D, D]`."""
+    """Returns log-densities `[K, N]` of xs `[N, D]`, from means `[K, D]` and Cholesky factors `[K, D, D]`."""
 
-    def of_state(state):  # one at a time, as xs - mean of all would be K times the data
+    def of_state(state):  # one at a time, because xs - mean for all states would take K times the data
         mean, factor = state
         whitened = solve_triangular(factor, (xs - mean[None]).T, lower=True)
         log_scale = jnp.sum(jnp.log(2 * math.pi * jnp.square(jnp.diagonal(factor))))
@@ -136,7 +138,7 @@ def _log_densities(xs, mean, factor):
 
 @jax.jit
 def _log_densities_of_seen(xs, seen, mean, covariance):
-    """Log-densities `[K, N]` of what is seen, bool `[N, D]`, of xs `[N, D]`."""
+    """Returns log-densities `[K, N]` of the seen features, bool `[N, D]`, of xs `[N, D]`."""
 
     def of_state(state):
         mean, covariance = state
@@ -151,7 +153,7 @@ def _log_densities_of_seen(xs, seen, mean, covariance):
 
 @jax.jit
 def _covariances(xs, share, mean):
-    """Covariances `[K, D, D]` of xs `[N, D]`, by shares `[N, K]`, about the means `[K, D]`."""
+    """Returns covariances `[K, D, D]` of xs `[N, D]`, with shares `[N, K]`, around the means `[K, D]`."""
 
     def of_state(state):
         share, mean = state
@@ -162,7 +164,7 @@ def _covariances(xs, share, mean):
 
 @jax.jit
 def _expected_means(xs, seen, share, mean, covariance):
-    """Means `[K, D]` of xs `[N, D]`, with what is expected by the params in place of what is missing."""
+    """Returns means `[K, D]` of xs `[N, D]`, with missing features replaced by their expectations."""
 
     def of_state(state):
         share, mean, covariance = state
@@ -173,7 +175,7 @@ def _expected_means(xs, seen, share, mean, covariance):
 
 @jax.jit
 def _expected_covariances(xs, seen, share, about, mean, covariance):
-    """Covariances `[K, D, D]` about means `[K, D]`, expected by the params mean and covariance."""
+    """Returns covariances `[K, D, D]` around means `[K, D]`, expected under the params mean and covariance."""
 
     def of_state(state):
         share, about, mean, covariance = state
@@ -186,7 +188,7 @@ def _expected_covariances(xs, seen, share, about, mean, covariance):
 
 
 def _completed(xs, seen, mean, covariance):
-    """Xs `[N, D]` with the expected missing features, and the covariance of these `[N, D, D]`, zeros of seen ones."""
+    """Returns xs `[N, D]` with expected missing features, and their covariance `[N, D, D]`, zero for seen features."""
     factor = jnp.linalg.cholesky(_among_seen(covariance, seen))
     of_seen = jnp.where(seen[..., None], covariance[None], 0)  # rows of seen features
     gain = cho_solve((factor, True), of_seen)
@@ -198,12 +200,12 @@ def _completed(xs, seen, mean, covariance):
 
 
 def _among_seen(covariance, seen):
-    """The covariance of seen features `[N, D, D]`, with ones on the diagonal of the others, apart from them."""
+    """Returns the covariance of seen features `[N, D, D]`; the others have ones on the diagonal and zeros elsewhere."""
     unit = jnp.eye(len(covariance), dtype=covariance.dtype)[None]
     return jnp.where(seen[..., :, None] & seen[..., None, :], covariance[None], unit)
 
 
 def _raise(covariance, floor):
-    """Covariances `[K, D, D]` with eigenvalues of at least the floor."""
+    """Returns covariances `[K, D, D]` with eigenvalues raised to at least the floor."""
     values, vectors = jnp.linalg.eigh(covariance)
     return jnp.einsum("kde,ke,kfe->kdf", vectors, jnp.maximum(values, floor), vectors, precision=PRECISE)

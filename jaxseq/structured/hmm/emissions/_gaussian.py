@@ -1,10 +1,11 @@
-"""Gaussian emissions of features that are independent in each state.
+"""Gaussian emissions with features that are independent given the state.
 
     log p(x | k) = -1/2 Σ_d (x_d - μ_kd)² / σ²_kd + log 2π σ²_kd
     maximise    μ_k = Σ_t w_t[k] x_t / Σ_t w_t[k]         σ²_k = Σ_t w_t[k] (x_t - μ_k)² / Σ_t w_t[k]
 
-Of a feature only the steps count where it is seen. "spherical" has one σ²_k for all features, the mean of theirs.
-A variance below the floor is set to it, which is the maximum among those that are not: the likelihood still rises.
+A feature counts only on steps where it is seen. "spherical" has one σ²_k for all features, their mean. A variance below
+the floor is raised to it. This is the maximum over variances that are not below the floor, so the likelihood still
+rises.
 """
 
 import math
@@ -25,24 +26,24 @@ from jaxseq.structured.hmm.emissions._rows import means, rows_seen, shares, spre
 
 
 class GaussianParams(NamedTuple):
-    """`mean [K, D]`, `variance [K, D]`; of spherical covariance a state's variances are the same."""
+    """`mean [K, D]` and `variance [K, D]`; with spherical covariance, a state's variances are equal."""
 
     mean: jax.Array
     variance: jax.Array
 
 
 def gaussian(*, covariance: str = "diagonal", floor: float = 1e-3, prior: GaussianPrior | None = None) -> Emission:
-    """Returns the Gaussian emission, of observations `[T, B, D]`, of which features may be missing.
+    """Returns the Gaussian emission, for observations `[T, B, D]` whose features may be missing.
 
-    EM starts from means that are rows of the data far from each other, and the variance, or covariance, of all data.
+    EM starts from means that are rows of the data far from each other, and from the variance or covariance of all data.
 
     Args:
-      covariance: of each state's features: "diagonal" or "spherical", all of one variance, with `GaussianParams`;
-        "full", or "tied", a full one that is the same in all states, with `FullGaussianParams`.
-      floor: the least variance, of full covariances in any direction, in squared units of the data: a state that
-        explains one point would else have none.
-      prior: observations added to those of each state; None: none. EM then climbs the likelihood plus the logarithm of
-        the prior; the likelihood itself may fall.
+      covariance: the covariance of each state. "diagonal", or "spherical" (one variance for all features), with
+        `GaussianParams`; "full", or "tied" (full, and equal in all states), with `FullGaussianParams`.
+      floor: the least variance, in any direction for full covariances, in squared units of the data. Without it a state
+        that explains a single point would have a variance of 0.
+      prior: observations that are added to those of each state. None: no prior. With a prior, EM maximises the
+        likelihood times the prior, and the likelihood itself may fall.
 
     Raises:
       TypeError, ValueError: an argument does not fit.
@@ -106,7 +107,7 @@ def _gaussian(covariance, floor, prior):
 def log_density(xs: jax.Array, seen: jax.Array | None, mean: jax.Array, variance: jax.Array) -> jax.Array:
     """Returns log-densities `[T, B, ...]` of xs `[T, B, D]` under Gaussians with mean and variance `[..., D]`.
 
-    With `seen`, bool `[T, B, D]`, that of the features that are.
+    With `seen`, bool `[T, B, D]`, they are those of the seen features.
     """
 
     def between(x: Any):

@@ -1,10 +1,11 @@
-"""Emissions that are mixtures of M Gaussians with diagonal covariance.
+"""Emissions that are mixtures of M Gaussians with diagonal covariances.
 
     p(x | k) = Σ_m c_km N(x; μ_km, σ²_km)
-    maximise    r_t[k, m] = w_t[k] c_km N(x_t; μ_km, σ²_km) / p(x_t | k)        by the old params
-                c_km = Σ_t r_t[k, m] / Σ_t w_t[k], and μ, σ² of each component as for a Gaussian, of weights r
+    maximise    r_t[k, m] = w_t[k] c_km N(x_t; μ_km, σ²_km) / p(x_t | k)        with the old params
+                c_km = Σ_t r_t[k, m] / Σ_t w_t[k], and μ, σ² of each component as for a Gaussian, with weights r
 
-As the component is not observed, this is a step of EM: it raises the weighted likelihood, and repeated maximises it.
+Since the component is not observed, this is a step of EM: it increases the weighted likelihood; repeated, it maximises
+it.
 """
 
 import math
@@ -42,13 +43,13 @@ class GaussianMixtureParams(NamedTuple):
 
 
 def gaussian_mixture(components: int, *, floor: float = 1e-3) -> Emission:
-    """Returns the emission that is a mixture of Gaussians with diagonal covariance, of observations `[T, B, D]`.
+    """Returns the emission that is a mixture of Gaussians with diagonal covariances, for observations `[T, B, D]`.
 
-    Features may be missing. EM starts from a row of the data for each state, these far from each other, components at
-    rows near it, equal weights, and the variance of all data.
+    Features may be missing. EM starts from rows of the data: one for each state, far from each other, with components
+    at rows near it. Weights start equal, and variances are those of all data.
 
     Args:
-      components: M, of each state.
+      components: M, the number of components in each state.
       floor: the least variance, in squared units of the data.
 
     Raises:

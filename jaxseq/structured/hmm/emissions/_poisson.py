@@ -1,4 +1,4 @@
-"""Poisson emissions: counts that are independent in each state.
+"""Poisson emissions: counts that are independent given the state.
 
 log p(x | k) = Σ_d x_d log λ_kd - λ_kd - log x_d!
 maximise    λ_k = Σ_t w_t[k] x_t / Σ_t w_t[k]
@@ -25,12 +25,12 @@ class PoissonParams(NamedTuple):
 
 
 def poisson(*, floor: float = 1e-6) -> Emission:
-    """Returns the Poisson emission, of counts `[T, B, D]`, integers or floating, of at least 0.
+    """Returns the Poisson emission, for counts `[T, B, D]` of at least 0, integers or floating.
 
-    Features may be missing. EM starts from rates half way between the mean and rows of the data far from each other.
+    Features may be missing. EM starts from rates halfway between the mean and rows of the data far from each other.
 
     Args:
-      floor: the least rate: at 0, a state that saw no count would hold any impossible.
+      floor: the least rate. With a rate of 0, any count would be impossible in a state that has seen none.
 
     Raises:
       TypeError, ValueError: an argument does not fit.

@@ -1,12 +1,12 @@
-"""A conjugate prior of Gaussians, as observations that are added to those of each state (Gauvain & Lee 1994).
+"""A conjugate prior for Gaussians, in the form of observations that are added to those of each state.
 
-With κ observations of mean m for a state's mean, and ν of variance v for its variance, n those that it has, x̄ and S
-their mean and sum of squares about μ,
+There are κ observations of value m for a state's mean, and ν of variance v for its variance. The state itself has n
+observations with mean x̄ and sum of squares S around μ (Gauvain & Lee 1994):
 
     log p(μ, σ²) = -1/2 (ν log σ² + (ν v + κ (μ - m)²) / σ²) + constant        of each feature
     maximised by    μ = (κ m + n x̄) / (κ + n)        σ² = (ν v + κ (μ - m)² + S) / (ν + n)
 
-For matrices ν v is ν diag(v), and (μ - m)² the outer product; it is a normal-inverse-Wishart density.
+For covariance matrices, ν v is ν diag(v), and (μ - m)² is the outer product: a normal-inverse-Wishart density.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from jaxseq._promote import expand_rank
 
 
 class GaussianPrior(NamedTuple):
-    """What the mean and variance of each state are held to, and how many observations that counts as.
+    """The mean and variance that each state is drawn towards, and how many observations they count as.
 
     Attributes:
-      mean: m, one number for all features, or one for each; the same for all states.
-      mean_count: κ, the observations that it counts as, one number for all features; 0: it holds nothing.
-      variance: v, one number for all features, or one for each; the same for all states.
-      variance_count: ν, the observations that it counts as, one number for all features; 0: it holds nothing.
+      mean: m, one number, or one for each feature; the same for all states.
+      mean_count: κ, the number of observations that `mean` counts as; 0: no prior on the mean.
+      variance: v, one number, or one for each feature; the same for all states.
+      variance_count: ν, the number of observations that `variance` counts as; 0: no prior on the variance.
     """
 
     mean: float | Sequence[float] = 0.0
@@ -37,7 +37,7 @@ class GaussianPrior(NamedTuple):
 
 
 def checked(prior: Any) -> GaussianPrior:
-    """Returns a prior of plain numbers; None is one that counts nothing."""
+    """Returns a checked prior of plain numbers; for None, one with counts of 0."""
     if prior is None:
         return GaussianPrior()
     if not isinstance(prior, GaussianPrior):
@@ -51,13 +51,13 @@ def checked(prior: Any) -> GaussianPrior:
 
 
 def pulled(prior: GaussianPrior, total: jax.Array, mean: jax.Array) -> jax.Array:
-    """Returns means `[..., D]` with those of the prior, from the data's, and how many these are."""
+    """Returns means `[..., D]` of data and prior together, from the data's total weights and means."""
     count = total + prior.mean_count
     return mean + prior.mean_count / jnp.where(count > 0, count, 1) * _from_mean(prior, mean)
 
 
 def added(prior: GaussianPrior, mean: jax.Array) -> jax.Array:
-    """Returns ν v + κ (μ - m)² of each feature, `[..., D]`."""
+    """Returns ν v + κ (μ - m)² for each feature, `[..., D]`."""
     return _prior_variance(prior, mean) + prior.mean_count * jnp.square(_from_mean(prior, mean))
 
 
@@ -86,7 +86,7 @@ def _of_features(name, value, mean):
 
 
 def _each(number, name, value):
-    """A number, or a tuple of one for each feature."""
+    """Returns a number, or a tuple with one number for each feature."""
     if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
         return tuple(number(name, part) for part in value)
     return number(name, value)
