@@ -59,7 +59,7 @@ def tcn(T: int, rngs: nnx.Rngs, size: int) -> nn.TCN:
 
 NETS = {
     "LSTM": Net(lambda T, _: jaxseq.lstm(64, forget_bias=jaxseq.initializers.chrono(T)), 1e-2, 3000),
-    "S5": Net(partial(s5, size=32, state=16, layers=3), 8e-3, 2000),
+    "S5": Net(partial(s5, size=32, state=16, layers=3), 8e-3, 2600),
     "TCN": Net(partial(tcn, size=16), 5e-3, 2750),
     "Transformer": Net(lambda _, rngs: nn.Transformer(1, 64, layers=1, heads=1, causal=False, rngs=rngs), 5e-3, 2000),
 }
