@@ -57,6 +57,11 @@ BAD = {
         ValueError,
         r"`mask` must be bool \[T, B\] = \(7, 3\); got bool \(7, 1\). Nothing is broadcast.",
     ),
+    "mask: lengths": (
+        lambda: unroll(mask=jnp.array([7, 5, 3])),
+        TypeError,
+        r"got int32 \(3,\). Make one from lengths: jaxseq.lengths_to_mask\(lengths, T\)\.$",
+    ),
     "mask: with features": (
         lambda: unroll(mask=jnp.ones((T, B, D), bool)),
         ValueError,

@@ -145,8 +145,11 @@ def flags(name: str, flags: Any, steps: Shape, axes: str = "T, B") -> jax.Array 
     if flags.dtype == bool and flags.shape == steps:
         return flags
     hint, other_order = "", {"T, B": "batch-major", "B, T": "time-major"}.get(axes)
+    lengths = flags.shape in (steps[:1], steps[1:]) and jnp.issubdtype(flags.dtype, jnp.integer)
     if other_order and flags.shape != steps and flags.shape[:2] == steps[1::-1]:
         hint = f" Did you pass {other_order}?"
+    elif name.endswith("mask") and other_order and lengths and flags.shape != steps:
+        hint = f" Make one from lengths: jaxseq.lengths_to_mask(lengths, T){'.T' if axes == 'B, T' else ''}."
     elif flags.shape != steps:
         hint = " Nothing is broadcast."
     elif flags.dtype != bool:

@@ -90,7 +90,7 @@ class Watch:
                 named = ", ".join(sorted(spoilt))
                 warnings.warn(f"NaN {place} in {named}. The update was made.", RuntimeWarning, stacklevel=4)
             return
-        message = f"not finite {place}: {_faults(state.params, report)}"
+        message = f"not finite {place}: {_faults(state.params, report)}{_in_batch(batch)}"
         if not np.all(state.alive):
             raise NonFiniteError(message, number, epoch, index, batch, state, report)
         warnings.warn(f"{message}. The update was skipped.", RuntimeWarning, stacklevel=4)
@@ -101,6 +101,15 @@ def _nan(aux):
     leaves = jax.tree_util.tree_leaves_with_path(aux)
     floats = [(path, leaf) for path, leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return {f"aux{jax.tree_util.keystr(path)}" for path, leaf in floats if np.any(np.isnan(leaf))}
+
+
+def _in_batch(batch):
+    """Which arrays of the batch are not finite; of those that are split over processes nothing is said."""
+    leaves = jax.tree_util.tree_leaves_with_path(batch)
+    here = [(path, leaf) for path, leaf in leaves if getattr(leaf, "is_fully_addressable", True)]
+    floats = [(path, leaf) for path, leaf in here if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.inexact)]
+    names = [f"batch{jax.tree_util.keystr(path)}" for path, leaf in floats if not np.isfinite(np.asarray(leaf)).all()]
+    return f"; NaN or infinity stands in {', '.join(names)}" if names else ""
 
 
 def _faults(params, report):

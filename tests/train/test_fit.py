@@ -237,7 +237,8 @@ def test_what_is_not_finite_stops_the_run_and_is_told(value):
     batches = spoilt(3, value)
     with pytest.raises(
         train.NonFiniteError,
-        match=r"not finite at step 9 \(epoch 0, batch 3\): loss (nan|inf), gradient norm nan, in params\['w'\]",
+        match=r"not finite at step 9 \(epoch 0, batch 3\): loss (nan|inf), gradient norm nan, in params\['w'\]; "
+        r"NaN or infinity stands in batch\['y'\]$",
     ) as raised:
         train.fit(STEP, train.fit(STEP, start(), LOADER, epochs=1).state, [*batches], epochs=1)
     error = raised.value
