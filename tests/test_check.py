@@ -130,7 +130,8 @@ BAD = {
     "carry: of another cell": (
         lambda: unroll(carry=jnp.zeros((B, H))),
         ValueError,
-        r"`carry` must be like cell.carry\(params, \(3,\)\), .*LstmCarry.*Does it belong to another cell\?",
+        r"`carry` must be like cell.carry\(params, \(3,\)\), LstmCarry\(h=float32 \(3, 4\), c=float32 \(3, 4\)\); "
+        r"got float32 \(3, 4\). Does it belong to another cell\?",
     ),
     "carry: without the batch": (
         lambda: unroll(carry=CELL.carry(PARAMS)),

@@ -86,8 +86,8 @@ def carry(cell: Cell | Composite, params: Params, carry: Carry, batch: Shape) ->
     expected = jax.eval_shape(lambda params: cell.carry(params, batch), params)
     if jax.tree.structure(carry) != jax.tree.structure(expected):
         raise ValueError(
-            f"`carry` must be like cell.carry(params, {batch}), {brief(jax.tree.structure(expected))}; "
-            f"got {brief(jax.tree.structure(carry))}. Does it belong to another cell?"
+            f"`carry` must be like cell.carry(params, {batch}), {_outline(expected)}; "
+            f"got {_outline(carry)}. Does it belong to another cell?"
         )
     for (path, leaf), (_, want) in zip(_leaves(carry), _leaves(expected), strict=True):
         if jnp.shape(leaf) != want.shape:
@@ -166,6 +166,11 @@ def brief(tree: Any) -> str:
     """Returns the text of a tree for an error, shortened if it is long."""
     text = str(tree)
     return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _outline(tree):
+    """The text of a tree with the dtype and shape of each leaf in its place."""
+    return brief(jax.tree.map(shaped, tree)).replace("'", "")
 
 
 def _leaves(tree):

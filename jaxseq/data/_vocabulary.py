@@ -158,7 +158,7 @@ class Vocabulary:
         """
         ids = _check.ids("ids", ids)
         for wrong in ids[(ids < 0) | (ids >= len(self))][:1]:
-            hint = "; `decoding` writes -1 after the end of a row, so cut the row at its length" if wrong == -1 else ""
+            hint = "; `decoding` writes -1 after the end of a row; leave it out, ids[ids >= 0]" if wrong == -1 else ""
             raise ValueError(f"`ids` must be from 0 to {len(self) - 1}, for V = {len(self)}; got {wrong}{hint}")
         return [self.tokens[i] for i in ids]
 
