@@ -10,6 +10,7 @@ import numpy as np
 from jaxseq import check
 
 NUMBERS = "`{}` must hold numbers; got {}.{}"
+ENCODE = " Encode it first: texts by vocabulary.encode(words(text)), classes by np.unique(names, return_inverse=True)."
 
 
 def seed(value: Any) -> int | None:
@@ -24,7 +25,7 @@ def numbers(name: str, value: Any) -> np.ndarray:
     except ValueError:
         raise ValueError(f"`{name}` must be an array; its parts have different shapes") from None
     if array.dtype.kind in "SU":
-        raise TypeError(NUMBERS.format(name, "text", " Encode it first: vocabulary.encode(words(text))."))
+        raise TypeError(NUMBERS.format(name, "text", ENCODE))
     if array.dtype.kind in "OMm":
         raise TypeError(NUMBERS.format(name, f"{array.dtype} from a {type(value).__name__}", ""))
     return array

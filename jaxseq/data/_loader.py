@@ -10,7 +10,7 @@ therefore gets the batches that it would have got, without computing the earlier
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,6 +53,9 @@ class Loader:
 
     def __len__(self):
         return self.count
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("a Loader is no iterable of batches. Loop over those of an epoch: loader.epoch(number)")
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Returns an iterator over the batches of epoch `number`, from batch `start` on; both are counted from 0.

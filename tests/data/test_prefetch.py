@@ -138,7 +138,7 @@ def test_a_sharding():
     (batch,) = prefetch([{"xs": np.ones([4, 2]), "real": np.ones(4, bool)}], sharding=sharding)
     assert batch["xs"].sharding == batch["real"].sharding == sharding
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "data"))
-    with pytest.raises(ValueError, match=r"`batches\['real'\]` is \(4,\), and `sharding` splits it by .* of 2 axes"):
+    with pytest.raises(ValueError, match=r"`batches\['real'\]` is \(4,\), and `sharding` splits it by .*, which has 2 axes"):
         next(prefetch([{"xs": np.ones([4, 2]), "real": np.ones(4, bool)}], sharding=sharding))
 
 
@@ -151,7 +151,9 @@ def test_settings_of_the_consumer_hold_for_the_thread(x64):
 def test_errors():
     with pytest.raises(ValueError, match="`size` must be a positive int; got 0"):
         prefetch([], 0)
-    with pytest.raises(TypeError, match=r"`batches` must be an iterable, such as loader.epoch\(0\); got Loader"):
+    with pytest.raises(TypeError, match=r"`batches` must be an iterable, such as loader.epoch\(0\); got int"):
+        prefetch(3)
+    with pytest.raises(TypeError, match=r"Loop over those of an epoch: loader.epoch\(number\)$"):
         prefetch(batches({"xs": [1]}, 1))
 
 
