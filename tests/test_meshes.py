@@ -132,7 +132,7 @@ def test_fit_names_the_leaf_that_a_sharding_does_not_fit(axis_type):
     state = train.init(cell.init(jax.random.key(0), D), optimizer, jax.random.key(0))
     batch = {"x": np.ones((3, 4)), "real": np.ones(3)}
     mesh = mesh_of(axis_type)
-    too_many = r"`batch\['real'\]` is \(3,\), and `sharding` splits it by .*None, 'b'.*of 2 axes"
+    too_many = r"`batch\['real'\]` is \(3,\), and `sharding` splits it by .*None, 'b'.*which has 2 axes"
     with pytest.raises(ValueError, match=too_many):
         train.fit(step, state, [batch], epochs=1, sharding=NamedSharding(mesh, P(None, "b")))
     with pytest.raises(ValueError, match=r"`batch\['real'\]` is \(3,\).*axis 0 must be a multiple of the 2 devices"):

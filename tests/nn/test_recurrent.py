@@ -258,7 +258,7 @@ LSTM = layer_of(jaxseq.lstm(4))
         ),
         (lambda: LSTM(XS, mask=MASK.T), ValueError, r"`mask` must be bool \[B, T\] = \(3, 5\); .*pass time-major\?"),
         (lambda: LSTM(XS, reset=MASK.T), ValueError, r"`reset` must be bool \[B, T\] = \(3, 5\); .*time-major\?"),
-        (lambda: LSTM(XS, mask=jnp.arange(len(XS))), TypeError, r"Make one from lengths: .*\(lengths, T\)\.T\.$"),
+        (lambda: LSTM(XS, mask=jnp.arange(len(XS))), TypeError, r"Make one from lengths: .*\(lengths, T\)\.T\."),
         (lambda: LSTM(XS, mask=MASK[:1]), ValueError, r"`mask` must be bool \[B, T\] = .* Nothing is broadcast"),
         (lambda: LSTM(XS, mask=MASK * 1.0), TypeError, r"`mask` must be bool \[B, T\].* Cast it: mask.astype"),
         (lambda: LSTM(XS, LSTM.initial_carry((2,))), ValueError, r"`carry.h` must be float32 \(3, 4\)"),
