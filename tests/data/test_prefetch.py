@@ -138,7 +138,7 @@ def test_a_sharding():
     (batch,) = prefetch([{"xs": np.ones([4, 2]), "real": np.ones(4, bool)}], sharding=sharding)
     assert batch["xs"].sharding == batch["real"].sharding == sharding
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "data"))
-    with pytest.raises(ValueError, match=r"`batches\['real'\]` is \(4,\), and `sharding` splits it by .*, which has 2 axes"):
+    with pytest.raises(ValueError, match=r"`batches\['real'\]` is \(4,\), and `sharding` splits it by .*has 2 axes"):
         next(prefetch([{"xs": np.ones([4, 2]), "real": np.ones(4, bool)}], sharding=sharding))
 
 
