@@ -1,4 +1,4 @@
-"""Activations that libraries have with parameters of their own; equal parameters give the same function."""
+"""Activations with parameters, as other libraries have them. Equal parameters return the same function."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxseq.cells._activation import Activation
 
 @factory
 def hard_sigmoid(alpha: float, beta: float) -> Activation:
-    """Returns max(0, min(1, alpha a + beta)): ONNX's HardSigmoid, with 0.2 and 0.5 that of Keras 1 and 2."""
+    """Returns max(0, min(1, alpha a + beta)), ONNX's HardSigmoid. With 0.2 and 0.5 it is that of Keras 1 and 2."""
     return lambda a: jnp.clip(alpha * a + beta, 0, 1)
 
 
@@ -45,10 +45,10 @@ def elu(alpha: float) -> Activation:
 
 @factory
 def clipped(function: Activation, bound: float) -> Activation:
-    """Returns `function` of a within ±bound: ONNX's `clip`."""
+    """Returns `function` of a, with a clipped to ±bound: ONNX's `clip`."""
     return lambda a: function(jnp.clip(a, -bound, bound))
 
 
 def exact_gelu(a: jax.Array) -> jax.Array:
-    """Returns a Φ(a), by the error function; JAX's own is near to it by default."""
+    """Returns a Φ(a), by the error function. JAX's gelu approximates it by default."""
     return jax.nn.gelu(a, approximate=False)

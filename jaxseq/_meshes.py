@@ -1,13 +1,14 @@
-"""Loops over time on the devices of a mesh, in the two modes of JAX that put devices into types.
+"""Loops over time on the devices of a mesh, in the two modes in which JAX's types tell how arrays lie on devices.
 
-Inside `jax.shard_map` a value's type says over which axes of the mesh it varies. The carry of a loop must say so from
-the start, also where it begins as a constant; and what is alike on all devices, as params are, is made varying before
-a loop that has a gradient of its own, not in it: the transpose of that step is the sum over the devices.
+Inside `jax.shard_map` a value's type tells over which axes of the mesh it varies. The carry of a loop must have that
+type from the start, even if it begins as a constant. A value that is the same on all devices, such as params, is made
+varying before a loop with a custom gradient, not inside the loop: the transpose of that conversion is the sum over the
+devices.
 
-On a mesh of explicit axes, which `jax.make_mesh` makes, a value's type says how it is split. A kernel runs with these
-axes left to the compiler, so that a cell needs no word about them; its results are split as its inputs are. So
-does a function whose gradient sums over the batch. Elsewhere the carry of a loop starts split as the loop's body makes
-it, and rows of a table are split as the ids are.
+On a mesh of explicit axes, which `jax.make_mesh` makes, a value's type tells how it is split. A kernel leaves these
+axes to the compiler, so that cells need not handle them. Its results are split as its inputs are. A function whose
+gradient sums over the batch does the same. Elsewhere the carry of a loop starts with the split that the loop's body
+gives it, and rows of a table are split as the ids are.
 """
 
 import functools
@@ -24,17 +25,17 @@ Tree = TypeVar("Tree")
 
 
 def vary_alike(tree: Tree) -> Tree:
-    """Returns the tree; its leaves vary over all axes of a mesh over which any of them does."""
+    """Returns the tree, with every leaf varying over all mesh axes over which any leaf varies."""
     return _vary(tree, _varied(tree))
 
 
 def vary_over(axis: str, tree: Tree) -> Tree:
-    """Returns the tree; its leaves vary over an axis of a mesh, whatever they did before."""
+    """Returns the tree, with every leaf varying over an axis of a mesh."""
     return _vary(tree, frozenset({axis}))
 
 
 def split_as(tree: Tree, made: Any) -> Tree:
-    """Returns the tree on explicit axes as what is made of it; `made` are types, maybe those of all steps of a loop."""
+    """Returns the tree, split over explicit axes as the types `made` are. `made` may have an extra axis of steps."""
 
     def split(leaf, made):
         if made.sharding is None or not made.sharding.mesh.explicit_axes:
@@ -48,7 +49,7 @@ def split_as(tree: Tree, made: Any) -> Tree:
 def scan(
     body: Callable, start: Tree, xs: Any = None, length: int | None = None, reverse: bool = False
 ) -> tuple[Tree, Any]:
-    """Runs `jax.lax.scan`, also where what the body makes of a constant `start` varies over a mesh, or is split."""
+    """Runs `jax.lax.scan`. `start` may be constant even if the body's result varies over a mesh, or is split."""
     of_steps = jax.vmap(body, (None, 0)) if jax.tree.leaves(xs) else body
 
     def run(start: Any, xs: Any) -> Any:
@@ -66,7 +67,7 @@ def scan(
 
 
 def while_loop(goes_on: Callable[[Any], jax.Array], body: Callable[[Any], Any], start: Any) -> Any:
-    """Runs `jax.lax.while_loop`, also where `start` is constant and what the body makes of it is not, as in `scan`."""
+    """Runs `jax.lax.while_loop`. `start` may be constant even if the body's result is not, as in `scan`."""
 
     def run_split(start):
         return jax.lax.while_loop(goes_on, body, split_as(start, jax.eval_shape(body, start)))
@@ -79,7 +80,7 @@ def while_loop(goes_on: Callable[[Any], jax.Array], body: Callable[[Any], Any], 
 
 
 def step_output(cell: Cell, params: Params, carry: Carry, xs: Inputs) -> jax.ShapeDtypeStruct:
-    """Returns the shape of a step's output, from shapes alone: of no array it matters how it is split."""
+    """Returns the shape of a step's output, computed only from shapes. How arrays are split does not matter."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, carry, xs))
     params, carry, xs = shapes
     x = jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:]), xs)
@@ -87,14 +88,14 @@ def step_output(cell: Cell, params: Params, carry: Carry, xs: Inputs) -> jax.Sha
 
 
 def zeros_types(shapes: list[jax.ShapeDtypeStruct], like: Any) -> list[Any]:
-    """Returns the types of arrays of such shapes that vary over a mesh as the leaves of `like` do."""
+    """Returns the types of arrays of these shapes that vary over a mesh as the leaves of `like` do."""
     axes = _varied(like)
     zeros = jax.make_jaxpr(lambda: _vary([jnp.zeros(leaf.shape, leaf.dtype) for leaf in shapes], axes))
     return zeros().out_avals
 
 
 def local_types(types: Any) -> Any:
-    """Returns types of arrays without the axes that they vary over: for code that is lowered for one device."""
+    """Returns types of arrays without the axes that they vary over, for code that is lowered for one device."""
 
     def local(leaf):
         return (
@@ -105,7 +106,7 @@ def local_types(types: Any) -> Any:
 
 
 def on_meshes(kernel: Kernel) -> Kernel:
-    """Returns a kernel that runs on any mesh: under `jax.shard_map`, and on explicit axes."""
+    """Returns a kernel that runs on any mesh, both under `jax.shard_map` and on explicit axes."""
 
     @functools.wraps(kernel)
     def run(cell, params, carry, xs, *, reverse=False):
@@ -117,13 +118,13 @@ def on_meshes(kernel: Kernel) -> Kernel:
 
 
 def of_rows(run: Callable[..., jax.Array], like: jax.Array, *arguments: Any) -> jax.Array:
-    """Returns `run(*arguments)`, `[*B]`, with explicit axes left to the compiler, and split as `like`, `[T, *B, K]`."""
+    """Returns `run(*arguments)` `[*B]`, with explicit axes left to the compiler, and split as `like` `[T, *B, K]`."""
     split = lambda mesh: NamedSharding(mesh, PartitionSpec(*_spec(like)[1:-1]))
     return _left_to_compiler(run, split, *arguments)
 
 
 def alike(run: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """Returns `run(x)`, of the shape of x, with explicit axes left to the compiler, and split as x."""
+    """Returns `run(x)`, with explicit axes left to the compiler. It has the shape of x, and is split as x."""
     return _left_to_compiler(run, lambda mesh: NamedSharding(mesh, PartitionSpec(*_spec(x))), x)
 
 
@@ -143,12 +144,15 @@ def split_as_given(run: Callable[..., tuple[Carry, jax.Array]], carry: Carry, xs
 
 
 def over_all(run: Callable[..., Tree], *arguments: Any) -> Tree:
-    """Returns `run(*arguments)`, say a sum over rows, with explicit axes left to the compiler, whole on each device."""
+    """Returns `run(*arguments)`, such as a sum over rows, with explicit axes left to the compiler.
+
+    Each device holds the whole result.
+    """
     return _left_to_compiler(run, lambda mesh: NamedSharding(mesh, PartitionSpec()), *arguments)
 
 
 def _left_to_compiler(run, split, *arguments):
-    """Runs with explicit axes of a mesh, where there are any, left to the compiler; `split(mesh)` is of the results."""
+    """Runs with a mesh's explicit axes, if any, left to the compiler. `split(mesh)` tells how to split the results."""
     mesh = _explicit_mesh(arguments)
     if mesh is None:
         return run(*arguments)
@@ -157,7 +161,7 @@ def _left_to_compiler(run, split, *arguments):
 
 
 def rows(table: jax.Array, *ids: jax.Array, out_sharding: Any = None, **options: Any) -> jax.Array:
-    """Returns `table[ids]`, `[*B, ...]`, of arrays of ids `[*B]`, split as they are; `options` are of `at[].get`."""
+    """Returns `table[ids]` `[*B, ...]` for arrays of ids `[*B]`, split as the ids. `options` go to `at[].get`."""
     mesh = _explicit_mesh((table, ids))
     if out_sharding is None and mesh is not None:
         spec = _first_named(*map(_spec, ids))
@@ -166,7 +170,7 @@ def rows(table: jax.Array, *ids: jax.Array, out_sharding: Any = None, **options:
 
 
 def for_each_row(x: jax.Array, like: jax.Array) -> jax.Array:
-    """Returns x `[K]` for each row, `[*B, K]`, split as `like`, `[T, *B, K]`."""
+    """Returns x `[K]` repeated for each row, `[*B, K]`, split as `like`, `[T, *B, K]`."""
     wide, mesh = jnp.broadcast_to(x, like.shape[1:]), _explicit_mesh((x, like))
     if mesh is None:
         return wide
@@ -174,32 +178,32 @@ def for_each_row(x: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def mesh_here(mesh: Any, axis: str) -> Any:
-    """Returns the mesh for a `jax.shard_map` over one of its axes, also where JAX knows of that mesh already.
+    """Returns the mesh for a `jax.shard_map` over one of its axes. JAX may already have that mesh as its current one.
 
     Raises:
-      ValueError: the axis is one of a `jax.shard_map` around this.
+      ValueError: an enclosing `jax.shard_map` already maps over the axis.
     """
     around = jax.sharding.get_abstract_mesh()
     if axis in around.manual_axes:
         raise ValueError(
-            f"this runs `jax.shard_map` over {axis!r} itself, and was called inside of one. Call it outside, on whole "
+            f"this runs `jax.shard_map` over {axis!r} itself, but was called inside of one. Call it outside, on whole "
             "arrays"
         )
     return around if axis in around.axis_names else mesh
 
 
 def in_types(tree: Any) -> bool:
-    """Whether types speak of a mesh here: inside `jax.shard_map`, or where a leaf is split over explicit axes."""
+    """Returns whether types refer to a mesh: inside `jax.shard_map`, or if a leaf is split over explicit axes."""
     return _is_manual() or _explicit_mesh(tree) is not None
 
 
 def _is_manual():
-    """Whether this is traced inside `jax.shard_map`."""
+    """Returns whether this is traced inside `jax.shard_map`."""
     return bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def _varied(tree) -> frozenset[str]:
-    """The axes of a mesh over which any leaf, an array or an array's type, varies."""
+    """Returns the axes of a mesh over which any leaf varies. A leaf is an array or an array's type."""
     types = (leaf if hasattr(leaf, "manual_axis_type") else jax.typeof(leaf) for leaf in jax.tree.leaves(tree))
     kinds = (kind.manual_axis_type for kind in types)
     return frozenset().union(*(kind.varying for kind in kinds if kind is not None))
@@ -214,13 +218,13 @@ def _vary(tree, axes):
 
 
 def _explicit_mesh(tree):
-    """The mesh of explicit axes that a leaf's type names; None: there is none."""
+    """Returns the mesh of explicit axes that a leaf's type names, or None."""
     meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
     return next((mesh for mesh in meshes if mesh.explicit_axes), None)
 
 
 def _split(mesh, cell, params, carry, xs):
-    """How the last carry and ys are split: time and the batch as they are in xs, or in the carry."""
+    """Returns how the last carry and ys are split: over time and batch as xs or the carry are."""
     axes = step_output(cell, params, carry, xs).ndim - 1
     time, *batch = _first_named(*(_spec(leaf)[: 1 + axes] for leaf in jax.tree.leaves(xs) if leaf.ndim > axes))
     batch = _first_named(batch, *(_spec(leaf)[:axes] for leaf in jax.tree.leaves(carry)))
@@ -233,5 +237,5 @@ def _spec(leaf):
 
 
 def _first_named(*specs):
-    """Of each axis the first of the names that specs give it; None where none does."""
+    """Returns for each axis the first name that one of the specs gives it, or None."""
     return [next(filter(None, names), None) for names in zip(*specs, strict=True)]

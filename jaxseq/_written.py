@@ -1,14 +1,14 @@
-"""A file that is written whole, or not at all."""
+"""Writes a file completely, or not at all."""
 
 import uuid
 from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes `data` beside the path, and puts it in its place in one stroke.
+    """Writes `data` to a new file in the same folder, and renames it to `path` atomically.
 
     Raises:
-      OSError: it cannot be written; what was there before still is.
+      OSError: it cannot be written. An existing file at `path` is then unchanged.
     """
     new = path.with_name(f".new-{uuid.uuid4().hex}")
     try:

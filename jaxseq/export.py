@@ -1,14 +1,14 @@
-"""Programs that leave jaxseq, by `jax.export`: all sequences at once, or one step of a stream, batch and time free.
+"""Exports models as programs that run without jaxseq, by `jax.export`, for any batch size and number of steps.
 
-    export.save("whole.jax", export.unroll(model, xs))       call(xs) -> what the model returns
-    export.save("step.jax", export.step(model, x))           call(carry, x, reset=reset) -> (carry, y)
+    export.save("whole.jax", export.unroll(model, xs))       whole sequences: call(xs) -> the model's outputs
+    export.save("step.jax", export.step(model, x))           one step: call(carry, x, reset=reset) -> (carry, y)
 
-Where they run JAX is all that is needed, and flatbuffers, which reads the file:
+To run them, only JAX is needed, and flatbuffers to read the file:
 
     program = jax.export.deserialize(pathlib.Path("step.jax").read_bytes())
     carry, y = program.call(carry, x, reset=reset)
 
-So that nothing of jaxseq stands in them, NamedTuples are dicts by the names of their fields: the carry of an LSTM is
+The programs use no types of jaxseq. NamedTuples become dicts by the names of their fields: the carry of an LSTM is
 `{"h": ..., "c": ...}`. See docs/serving.md.
 """
 
@@ -39,21 +39,21 @@ def unroll(
     params: bool = False,
     platforms: Sequence[str] = PLATFORMS,
 ) -> export.Exported:
-    """Returns the program of a model on whole sequences, of any B and T of 1 or more.
+    """Returns the program of a model on whole sequences, for any B and T of at least 1.
 
-    Its `call([params,] xs[, carry], [mask=, reset=])` returns what the model does: `logits` of a classifier, `(carry,
-    ys)` of a net. There is no noise.
+    Its `call([params,] xs[, carry], [mask=, reset=])` returns the model's outputs: `logits` for a classifier,
+    `(carry, ys)` for a net. It draws no noise.
 
     Args:
-      model: a module of `jaxseq.nn`, or one of your own, which is called with `xs` and, where asked for, `mask`; or a
-        pair `(net, params)`.
-      xs: an example of the inputs, or its `jax.ShapeDtypeStruct`: `[B, T, ...]`, floats or ids, of a pair
-        `[T, B, ...]`. Its B and T do not matter.
-      mask: True: the program takes a `mask`, bool `[B, T]`, of a pair `[T, B]`.
-      carry: True: it is of a part of a stream. It takes the carry so far and `reset`, bool as `mask` is, True where a
-        sequence starts, and returns the next carry beside the outputs.
-      params: True: it takes the params, a dict as of `export.params`; False: they stand in the program.
-      platforms: that it can run on, of "cpu", "cuda", "rocm" and "tpu".
+      model: a module of `jaxseq.nn`, another `nnx.Module` that is called with `xs` and optionally `mask`, or a pair
+        `(net, params)`.
+      xs: an example of the inputs, or its `jax.ShapeDtypeStruct`, of floats or ids: `[B, T, ...]`, or `[T, B, ...]` for
+        a pair. Its B and T do not matter.
+      mask: True if the program takes a `mask`, bool `[B, T]`, or `[T, B]` for a pair.
+      carry: True if the program runs a part of a stream. It then takes the carry so far, and `reset`, a bool array like
+        `mask` that is True where a sequence starts. It returns the next carry with the outputs.
+      params: True if the program takes the params, as a dict from `export.params`. False stores them in the program.
+      platforms: the platforms that it can run on, among "cpu", "cuda", "rocm" and "tpu".
 
     Raises:
       TypeError, ValueError: an argument does not fit, or the model has no `unroll` that takes a carry.
@@ -75,16 +75,16 @@ def unroll(
 
 
 def step(model: Any, x: Any, *, params: bool = False, platforms: Sequence[str] = PLATFORMS) -> export.Exported:
-    """Returns the program of one step of a stream, of any B.
+    """Returns the program of one step of a stream, for any B.
 
     Its `call([params,] carry, x, reset=reset)` returns `(carry, y)`. `reset` is bool `[B]`, True where a new sequence
-    starts with this step, which needs no carry: zeros do.
+    starts with this step. The carry of such a row is not used, so pass zeros for the first step.
 
     Args:
-      model: a module with `step` and `initial_carry`: an `nn.LanguageModel`, a layer such as `nn.Recurrent`, one of
-        your own; or a pair `(net, params)`.
+      model: a module with `step` and `initial_carry`, such as `nn.LanguageModel` or the layer `nn.Recurrent`, or a pair
+        `(net, params)`.
       x: an example of one step's input, or its `jax.ShapeDtypeStruct`: `[B, ...]`, floats or ids.
-      params, platforms: as of `unroll`.
+      params, platforms: as in `unroll`.
 
     Raises:
       TypeError, ValueError: an argument does not fit, or the model has no step.
@@ -102,35 +102,35 @@ def step(model: Any, x: Any, *, params: bool = False, platforms: Sequence[str] =
 
 
 def params(model: Any) -> dict[str, jax.Array]:
-    """Returns the arrays of a model by their paths, `{"recurrent.params.w_x": ...}`: what a program takes as params.
+    """Returns the arrays of a model by path, `{"recurrent.params.w_x": ...}`, in the form that programs take.
 
     Args:
-      model: as of `unroll`.
+      model: as in `unroll`.
 
     Raises:
-      TypeError: it is none.
+      TypeError: `model` is not a model.
     """
     return _by_name(_taken_apart(model))
 
 
 def save(path: str | os.PathLike, program: export.Exported) -> None:
-    """Writes a program to a file, which is whole or not there; `jax.export.deserialize` reads its bytes.
+    """Writes a program to a file, completely or not at all. `jax.export.deserialize` reads the file's bytes.
 
     Raises:
-      TypeError: it is no program.
-      ImportError: flatbuffers is missing, which comes with `jaxseq[export]`.
+      TypeError: `program` is not a program.
+      ImportError: flatbuffers is missing, which `jaxseq[export]` installs.
       OSError: it cannot be written.
     """
     path = check.path("path", path)
     if not isinstance(program, export.Exported):
-        raise TypeError(f"`program` must be what export.unroll or export.step returned; got {check.short(program)}")
+        raise TypeError(f"`program` must be a result of export.unroll or export.step; got {check.short(program)}")
     if importlib.util.find_spec("flatbuffers") is None:
-        raise ImportError("files of programs need flatbuffers: pip install 'jaxseq[export]'", name="flatbuffers")
+        raise ImportError("writing a program needs flatbuffers: pip install 'jaxseq[export]'", name="flatbuffers")
     write_whole(path, bytes(program.serialize()))
 
 
 class _Model(NamedTuple):
-    """A model taken apart: its params, and what makes of params something to call."""
+    """A model split into its params and a function that rebuilds the model from params."""
 
     params: Any
     bind: Callable[[Any], Any]
@@ -138,7 +138,7 @@ class _Model(NamedTuple):
 
 
 class _Net(NamedTuple):
-    """A net with its params, with the methods of a module; time-major."""
+    """A net with its params, with the methods of a module. It is time-major."""
 
     net: Cell | Composite
     params: Params
@@ -170,7 +170,7 @@ def _taken_apart(model: Any) -> _Model:
 
 
 def _free(name, example, axes):
-    """The shape of an example, its first axes free."""
+    """Returns the shape of an example, with symbols for its first axes."""
     shape, dtype = getattr(example, "shape", None), getattr(example, "dtype", None)
     if shape is None or dtype is None:
         raise TypeError(f"`{name}` must be an array or a jax.ShapeDtypeStruct; got {check.short(example)}")
@@ -183,15 +183,15 @@ def _free(name, example, axes):
 
 
 def _initial_carry(made, batch, method) -> Carry:
-    """The shapes of the carry of a batch."""
+    """Returns the shapes of the carry of a batch."""
 
     def start(params):
         bound = made.bind(params)
         missing = [name for name in (method, "initial_carry") if getattr(bound, name, None) is None]
         if missing:
             raise ValueError(
-                f"`model` must have `{missing[0]}` to carry something on; {type(bound).__name__} has none. Its layer "
-                "may have: model.recurrent"
+                f"`model` must have `{missing[0]}` to run on parts of a stream; {type(bound).__name__} does not. Its "
+                "layer may have it: model.recurrent"
             )
         return bound.initial_carry((batch,))
 
@@ -222,12 +222,12 @@ def _exported(made, run, arguments, given, with_params, platforms):
         return export.export(jax.jit(run_it), platforms=platforms)(*arguments, **given)
     except (TypeError, ValueError) as error:
         shapes = ", ".join(f"{check.shaped(leaf)}" for leaf in jax.tree.leaves(arguments[with_params:]))
-        error.add_note(f"This was of a program of `model` for {check.brief(shapes)}, by `x` or `xs`.")
+        error.add_note(f"This was raised by the program of `model` for {check.brief(shapes)}, from `x` or `xs`.")
         raise
 
 
 def _by_name(made):
-    """The params by their paths, in the order of the tree; to a path the value of an `nnx.Variable` is the variable."""
+    """Returns the params by path, in the order of the tree. The path of an `nnx.Variable` is that of its value."""
     keystr = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
     named = {keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(made.params)}
     return named if made.is_net else {name.removesuffix(".value"): leaf for name, leaf in named.items()}

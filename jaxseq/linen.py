@@ -11,14 +11,14 @@ from jaxseq.typing import Carry, Cell, Composite, Kernel
 
 
 class Recurrent(linen.Module):
-    """Wraps a cell or a net of cells as a Flax Linen module: `xs [B, T, D]` in, `ys [B, T, H]` out.
+    """Wraps a cell or a net of cells as a Flax Linen module that maps `xs [B, T, D]` to `ys [B, T, H]`.
 
-    Its variables are `{"params": {"weights": cell.init(...)}}`, in the cell's own structure. There are zero or more
+    Its variables are `{"params": {"weights": cell.init(...)}}`, in the cell's structure. There are zero or more
     batch axes; T may be 0. Noise (dropout, zoneout) is drawn only if a key is given.
 
     Attributes:
       cell: a Cell or a Composite.
-      kernel: how to run over time, see `jaxseq.kernels`. None: the default of `jaxseq.unroll`.
+      kernel: how to run over time; see `jaxseq.kernels`. None: the default of `jaxseq.unroll`.
       dtype: the dtype of the computation, to which params and inputs are cast. None: that of the params.
       param_dtype: the dtype of the params. None: JAX's default float.
 
@@ -93,5 +93,5 @@ class Recurrent(linen.Module):
         """
         params = self.get_variable("params", "weights")
         if params is None:
-            raise ValueError("`step` makes no variables; init with a whole sequence: module.init(key, xs)")
+            raise ValueError("`step` cannot make variables; init with a whole sequence: module.init(key, xs)")
         return step(self.cell, cast(params, self.dtype), carry, cast(x, self.dtype), reset=reset)

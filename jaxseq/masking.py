@@ -1,14 +1,14 @@
-"""Masks and resets: the one place where their meaning is spelled out.
+"""Masks and resets. This module defines what they mean.
 
-For a step that enters with carry c, with u the projected input and c₀ the initial carry:
+For a step that starts with carry c, where u is the projected input and c₀ the initial carry:
 
     s      = c₀ if reset else c            a new sequence starts at this step
     c', y' = step(s, u)
     c'     = c' if mask else s             on padding the carry is held
-    y      = y' if mask else 0             and nothing comes out
+    y      = y' if mask else 0             and the output is zero
 
-On padding the cell is handed zeros, inputs and carry, and what it makes of them is dropped: a NaN there reaches neither
-a value nor a gradient. A cell of your own must be finite, with finite derivatives, where x and carry are zero.
+On padding the cell gets zeros as inputs and carry, and its results are dropped: a NaN there reaches neither a value nor
+a gradient. If you write a cell, it must be finite, with finite derivatives, for x and carry of zeros.
 """
 
 import functools
@@ -24,14 +24,14 @@ from jaxseq.typing import Cell
 
 
 def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
-    """Returns the mask `[T, B]` of sequences that are padded at the end: True on each one's first `lengths` steps.
+    """Returns the mask `[T, B]` of sequences padded at the end. It is True on the first `lengths` steps of each.
 
     Args:
       lengths: int `[B]`, any number of axes. A length above T marks all T steps, one below 0 none.
       T: the number of steps.
 
     Raises:
-      TypeError, ValueError: `lengths` are not integers, or beyond those of JAX; `T` is no int of at least 0.
+      TypeError, ValueError: `lengths` are not integers, or larger than JAX's; `T` is not an int of at least 0.
 
     >>> lengths_to_mask([2, 0], 3).astype(int).tolist()
     [[1, 0], [1, 0], [0, 0]]
@@ -45,17 +45,17 @@ def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
 
 
 def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
-    """Returns each row's output at its last True step, `[B, H]`; zeros where a row has none.
+    """Returns each row's output at its last True step, `[B, H]`, or zeros if a row has none.
 
-    Of a bidirectional net this is where the backward direction starts; what it has read stands in `ys` at a row's first
-    step, and in its last carry.
+    In a bidirectional net the backward direction starts at this step. Its summary of the whole sequence is in `ys` at a
+    row's first step, and in the last carry.
 
     Args:
       ys: `[T, B, H]`.
       mask: bool `[T, B]`, of any pattern.
 
     Raises:
-      TypeError, ValueError: `ys` are no array of at least 2 axes; `mask` is not bool, or not of their steps.
+      TypeError, ValueError: `ys` is not an array of at least 2 axes; `mask` is not bool, or has not the steps of `ys`.
     """
     ys = check.array("ys", "T, B, H", ys)
     if ys.ndim < 2:
@@ -65,15 +65,15 @@ def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
     mask = check.array("mask", "T, B", mask)
     check.flags("mask", mask, ys.shape[:-1])
     steps = jnp.arange(1, ys.shape[0] + 1).reshape(-1, *[1] * (mask.ndim - 1))
-    last = jnp.max(jnp.where(mask, steps, 0), axis=0, initial=0)  # counted from 1; 0: no step at all
+    last = jnp.max(jnp.where(mask, steps, 0), axis=0, initial=0)  # counted from 1; 0 means no step
     return jnp.sum(_where(last[None] == steps, ys, jnp.zeros_like(ys)), axis=0)
 
 
 def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
-    """Returns the flags by the step that they act before, in the direction of processing.
+    """Returns the flags at the step before which they act, in the direction of processing.
 
-    A reset at t says that a sequence starts there. Run backwards, the border is crossed from t to t - 1, so the flag
-    acts before step t - 1, and `reset[0]` acts on nothing.
+    A reset at t means that a sequence starts at t. A backward run crosses this border from t to t - 1, so the flag acts
+    before step t - 1, and `reset[0]` has no effect.
     """
     if not reverse:
         return reset
@@ -85,9 +85,9 @@ def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
 def masked(cell: Cell) -> Cell:
     """Returns `cell` under masks and resets, for a kernel to run.
 
-    Its params are `Augmented(params, initial)`, with `initial` the carry that a reset puts in place; its xs are
-    `Augmented(xs, (mask, reset))`, bool `[T, B]` each, None for no mask or no reset; its carry is the cell's. Here
-    `reset` acts before the step it stands at in the direction of processing (see `reset_before_step`).
+    Its params are `Augmented(params, initial)`, where `initial` is the carry after a reset. Its xs are
+    `Augmented(xs, (mask, reset))`, bool `[T, B]` each; None means no mask or no reset. Its carry is the cell's. `reset`
+    acts before the step at its index, in the direction of processing (see `reset_before_step`).
     """
 
     def init(key, in_size, dtype=None):
@@ -98,7 +98,7 @@ def masked(cell: Cell) -> Cell:
         return cell.carry(params.value, batch_shape)
 
     def restart(flags, params, xs):
-        """The initial carry at every step, so that its gradient comes back through `project`, summed by JAX."""
+        """Returns the initial carry at every step. Its gradient goes through `project`, and JAX sums it over steps."""
         _, reset = flags
         if reset is None:
             return None
@@ -134,23 +134,23 @@ def masked(cell: Cell) -> Cell:
 
 
 def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:
-    """`jnp.where` with flags that lead: `[*lead]` against arrays `[*lead, ...]`."""
+    """Returns `jnp.where` of flags `[*lead]` and arrays `[*lead, ...]`."""
     return jnp.where(flags.reshape(flags.shape + (1,) * (on_true.ndim - flags.ndim)), on_true, on_false)
 
 
 def choose(flags: jax.Array, on_true: Any, on_false: Any) -> Any:
-    """Returns one pytree where the leading flags are True, the other one elsewhere."""
+    """Returns the leaves of one pytree where the flags `[*lead]` are True, and of the other one elsewhere."""
     return jax.tree.map(functools.partial(_where, flags), on_true, on_false)
 
 
 def keep(mask: jax.Array | None, tree: Any) -> Any:
-    """The pytree on real steps, zeros on padding; a mask of None is all real."""
+    """Returns the pytree with zeros on padding. If the mask is None, all steps are real."""
     if mask is None:
         return tree
     return jax.tree.map(lambda x: _where(mask, x, jnp.zeros((), x.dtype)), tree)
 
 
 def _over_time(reset, initial, batch_axes):
-    """Broadcasts a leaf of the initial carry `[B, ...]` over the axes of `reset` that lead the batch."""
+    """Broadcasts a leaf of the initial carry `[B, ...]` over the axes of `reset` before the batch."""
     lead = reset.shape[: reset.ndim - batch_axes]
     return jnp.broadcast_to(initial, lead + initial.shape)

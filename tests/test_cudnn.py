@@ -176,9 +176,12 @@ def run(cell, dtype=np.float32, **options):
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        (lambda: run(jaxseq.gru(4)), r"does not run gru\(4\) here: it is no LSTM"),
-        (lambda: run(jaxseq.zoneout(CELL, h=0.1)), "it is no LSTM of `jaxseq.lstm`, with nothing around it but a mask"),
-        (lambda: run(CELL._replace(backward=None)), "it is no LSTM of `jaxseq.lstm`"),
+        (lambda: run(jaxseq.gru(4)), r"does not run gru\(4\) here: it is not an LSTM"),
+        (
+            lambda: run(jaxseq.zoneout(CELL, h=0.1)),
+            "it is not an LSTM of `jaxseq.lstm` without wrappers",
+        ),
+        (lambda: run(CELL._replace(backward=None)), "it is not an LSTM of `jaxseq.lstm`"),
         (lambda: run(jaxseq.lstm(4, peephole="new")), "`peephole` = 'new'"),
         (lambda: run(jaxseq.lstm(4, projection=2)), "`projection` = 2"),
         (lambda: run(jaxseq.lstm(4, coupled=True)), "`coupled` = True"),
@@ -186,7 +189,7 @@ def run(cell, dtype=np.float32, **options):
         (lambda: run(jaxseq.lstm(4, candidate=jax.nn.relu)), "`candidate` ="),
         (lambda: run(jaxseq.lstm(4, gate=jax.nn.hard_sigmoid)), "`gate` ="),
         (lambda: run(CELL, reset=RESET), "cuDNN has no resets"),
-        (lambda: run(CELL, jnp.bfloat16), "float32 alone; got bfloat16"),
+        (lambda: run(CELL, jnp.bfloat16), "only in float32; got bfloat16"),
     ],
 )
 def test_what_cudnn_does_not_run_is_refused_with_the_reason(call, reason, stand_in):

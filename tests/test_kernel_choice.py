@@ -89,7 +89,7 @@ def looks_across_rows(cell):
             jaxseq.lstm(512),
             3,
             0,
-            "not native: its weights are larger than a core's cache, and to read them is most of the work",
+            "not native: its weights are larger than a core's cache, and reading them is most of the work",
         ),
         (jaxseq.lstm(512), 8, 2, "kernels.native, by its hand-written backward"),
         (jaxseq.conv_lstm((4, 4), 2), 3, 0, "kernels.bptt, by its hand-written backward; T = 20, not cut"),

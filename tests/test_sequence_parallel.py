@@ -162,5 +162,5 @@ def test_explained():
     kernel = kernels.sequence_parallel(over_time, kernel=kernels.bptt)
     assert kernels.explain(cell, params, xs, kernel=kernel) == (
         "min_gru(4): kernels.sequence_parallel(P('time',)), each device by kernels.bptt, by the gradient of its "
-        "algebra; 4 segments of 4 steps: a stretch for each of 4 devices"
+        "algebra; 4 segments of 4 steps: a segment for each of 4 devices"
     )

@@ -1,4 +1,4 @@
-"""What is stored beside arrays: JSON that gives back what it was given, vocabularies and normalisers too."""
+"""The info that is stored with arrays, as JSON that restores exactly, including vocabularies and normalisers."""
 
 import json
 from typing import Any
@@ -13,27 +13,27 @@ def as_json(name: str, value: Any) -> str:
     """Returns the JSON of `value`.
 
     Raises:
-      TypeError: naming the place in it, where JSON does not hold what is there, or would give back something else: a
-        list for a tuple, "1" for the key 1.
-      ValueError: it holds itself, or an int of thousands of digits, or keys that are kept for vocabularies.
+      TypeError: JSON cannot hold a part of it, or would restore it as something else: a list for a tuple, "1" for the
+        key 1. The message names the place.
+      ValueError: it contains itself, an int of thousands of digits, or a key that is reserved for vocabularies.
     """
     try:
-        return json.dumps(_same(name, value))  # in ASCII, which also holds what UTF-8 does not: halves of surrogates
+        return json.dumps(_same(name, value))  # ASCII also represents lone surrogates; UTF-8 does not
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"`{name}` must be what JSON gives back; got what it cannot hold: {error}") from None
+        raise ValueError(f"`{name}` must be a value that JSON restores exactly; it cannot hold this: {error}") from None
 
 
 def from_json(text: str) -> Any:
-    """Returns what `as_json` was given.
+    """Returns the value that `as_json` was given.
 
     Raises:
-      ValueError: it is none of its texts.
+      ValueError: `text` is not a result of `as_json`.
     """
     return json.loads(text, object_hook=_made)
 
 
 def _same(place, value) -> Any:
-    """What JSON gives back; raises where it would not."""
+    """Returns the value in a form that JSON restores exactly. Raises if there is none."""
     if isinstance(value, Vocabulary):
         return {"jaxseq.data.Vocabulary": value.to_dict()}
     if isinstance(value, Normalizer):
@@ -41,7 +41,7 @@ def _same(place, value) -> Any:
     if isinstance(value, dict):
         for key in value:
             if key in _KINDS:
-                raise ValueError(f"`{place}` has {key} as a key, which is the library's own")
+                raise ValueError(f"`{place}` has {key} as a key, which jaxseq reserves")
             if not isinstance(key, str):
                 raise TypeError(
                     f"`{place}` must have strings as keys, as JSON has; got {type(key).__name__} {key!r:.60}. "
@@ -53,7 +53,9 @@ def _same(place, value) -> Any:
     if not (value is None or isinstance(value, str | int | float)):
         hint = " Give its numbers: array.tolist()." if hasattr(value, "tolist") else ""
         hint = " Give a list: JSON would." if isinstance(value, tuple) else hint
-        raise TypeError(f"`{place[:200]}` must be what JSON gives back; got {type(value).__name__}.{hint}")
+        raise TypeError(
+            f"`{place[:200]}` must be a value that JSON restores exactly; got {type(value).__name__}.{hint}"
+        )
     return value
 
 
@@ -68,11 +70,11 @@ _KINDS = {"jaxseq.data.Vocabulary": Vocabulary.from_dict, "jaxseq.data.Normalize
 
 
 def _made(found):
-    """What a dict of one key of `_KINDS` stands for; any other as it is."""
+    """Returns the value that a dict with one key of `_KINDS` represents. Other values are returned unchanged."""
     for kind in [key for key in found if key in _KINDS]:
         try:
             ((_, fields),) = found.items()
             return _KINDS[kind](fields)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"no {kind}: {check.short(found[kind])}; {check.short(error)}") from None
+            raise ValueError(f"not a valid {kind}: {check.short(found[kind])}; {check.short(error)}") from None
     return found

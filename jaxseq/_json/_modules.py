@@ -1,4 +1,4 @@
-"""Modules of `jaxseq.nn` as JSON, by the calls that made them; heads and n-grams, which are options, by fields."""
+"""Modules of `jaxseq.nn` as JSON, by the calls that made them. Heads and n-grams are options, stored by fields."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,11 +24,11 @@ _OPTIONS: dict[str, Any] = {
 
 
 def module_as_json(module: nnx.Module) -> Any:
-    """Returns a module as JSON; raises ValueError, naming what cannot be kept."""
+    """Returns a module as JSON. Raises ValueError, naming the part, if a part cannot be stored."""
     kind = type(module)
     if _MODULES.get(kind.__name__) is not kind:
         raise ValueError(
-            f"`model` must be made of modules of jaxseq.nn alone; {kind.__module__}.{kind.__name__} is none"
+            f"`model` must be made only of modules of jaxseq.nn; {kind.__module__}.{kind.__name__} is another one"
         )
     arguments = call_of(module) or {}
     return [kind.__name__, {name: _argument(module, name, value) for name, value in arguments.items()}]
@@ -36,7 +36,7 @@ def module_as_json(module: nnx.Module) -> Any:
 
 def _argument(module, name, value) -> Any:
     if isinstance(value, Unknown):
-        raise ValueError(f"`{name}` of {type(module).__name__} cannot be kept; it is {value.kind}")
+        raise ValueError(f"`{name}` of {type(module).__name__} cannot be stored; it is {value.kind}")
     if isinstance(value, Part):
         return {"module": module_as_json(part_of(module, value))}
     if isinstance(value, Flags):
@@ -51,7 +51,7 @@ def _argument(module, name, value) -> Any:
 
 
 def module_from_json(data: Any, rngs: nnx.Rngs) -> Any:
-    """Returns the module, its params drawn by `rngs`; raises ValueError where `data` is none."""
+    """Returns the module, with params drawn by `rngs`. Raises ValueError if `data` is not a module."""
     kinds: dict[str, Callable] = {
         **KINDS,
         "module": lambda inner: made(_MODULES, inner, rngs=rngs),
@@ -66,4 +66,4 @@ def module_from_json(data: Any, rngs: nnx.Rngs) -> Any:
     try:
         return kinds["module"](data)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"no module of jaxseq.nn, {check.short(error)}: {check.short(data)}") from None
+        raise ValueError(f"not a module of jaxseq.nn, {check.short(error)}: {check.short(data)}") from None

@@ -1,4 +1,4 @@
-"""Nets, kernels and other values as JSON: what factories made by their calls, functions by their names."""
+"""Nets, kernels and other values as JSON: results of factories by their calls, functions by their names."""
 
 import inspect
 import types
@@ -34,10 +34,10 @@ _FACTORIES = {
 
 
 def net_as_json(net: Any) -> Any:
-    """Returns a net as JSON; initialisers are left out, which act in `init` alone."""
+    """Returns a net as JSON. Initialisers are left out, because only `init` uses them."""
     call = call_of(net)
     if call is None or _FACTORIES.get(call[0].__name__) is not call[0]:
-        raise ValueError(f"`net` must be made by factories of jaxseq alone; {check.short(net)} is not")
+        raise ValueError(f"`net` must be made only by factories of jaxseq; {check.short(net)} is not")
     factory, options = call
     args, kwargs = [], {}
     for name, parameter in inspect.signature(factory).parameters.items():
@@ -51,7 +51,7 @@ def net_as_json(net: Any) -> Any:
 
 
 def value_as_json(name: str, value: Any) -> Any:
-    """Returns the value of an option; raises ValueError, naming it, where it can be told by no name."""
+    """Returns the value of an option as JSON. Raises ValueError, naming the option, if the value has no known name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if type(value) in (tuple, list):
@@ -60,23 +60,23 @@ def value_as_json(name: str, value: Any) -> Any:
         return {"net": net_as_json(value)}
     found = next((path for path, function in _FUNCTIONS.items() if function is value), None)
     if found is None:
-        kind = "a function of jax.nn or jnp" if callable(value) else "something of jaxseq's"
-        raise ValueError(f"`{name}` must be {kind} to be kept; got {check.short(value)}")
+        kind = "a function of jax.nn or jnp" if callable(value) else "an object of jaxseq"
+        raise ValueError(f"`{name}` must be {kind} to be stored; got {check.short(value)}")
     return {"function": found}
 
 
 def net_from_json(data: Any) -> Any:
-    """Returns the net; raises ValueError where `data` is none."""
+    """Returns the net. Raises ValueError if `data` is not a net."""
     try:
         name, args, kwargs = data
         factory, args = _FACTORIES[name], [value_from_json(value, KINDS) for value in args]
         return factory(*args, **{str(key): value_from_json(value, KINDS) for key, value in kwargs.items()})
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"no net of jaxseq: {check.short(data)}; {check.short(error)}") from None
+        raise ValueError(f"not a net of jaxseq: {check.short(data)}; {check.short(error)}") from None
 
 
 def value_from_json(value: Any, kinds: Mapping[str, Callable]) -> Any:
-    """Returns the value, made by `kinds` where it is `{kind: ...}`; what they raise where it is none."""
+    """Returns the value. A dict `{kind: ...}` is converted by `kinds[kind]`, which raises if it cannot."""
     if isinstance(value, list):
         return tuple(value_from_json(each, kinds) for each in value)
     if not isinstance(value, dict):

@@ -13,7 +13,7 @@ _TUPLES = {
 
 
 def tree_as_json(tree: Any, place: str = "") -> tuple[Any, dict[str, Any]]:
-    """Returns a tree as JSON, with names where its arrays stand, and the arrays by name."""
+    """Returns a tree as JSON, with names in place of its arrays, and the arrays by name."""
     parts, kind = None, type(tree).__name__
     if _TUPLES.get(kind) is type(tree):
         parts = tree._asdict()
@@ -33,7 +33,7 @@ def tree_as_json(tree: Any, place: str = "") -> tuple[Any, dict[str, Any]]:
 
 
 def tree_from_json(data: Any, arrays: dict[str, Any]) -> Any:
-    """Returns the tree; raises ValueError where `data` is none, or names an array that is not there."""
+    """Returns the tree. Raises ValueError if `data` is not a tree, or names an array that is missing."""
     if data is None:
         return None
     if isinstance(data, str) and data in arrays:
@@ -48,4 +48,4 @@ def tree_from_json(data: Any, arrays: dict[str, Any]) -> Any:
                 return {"tuple": lambda: tuple(made.values()), "list": lambda: [*made.values()], "dict": lambda: made}[
                     kind
                 ]()
-    raise ValueError(f"no params, or without their array: {check.short(data)}")
+    raise ValueError(f"not params, or an array is missing: {check.short(data)}")

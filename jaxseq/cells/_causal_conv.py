@@ -1,10 +1,10 @@
-"""A causal convolution of each feature apart, as stands before the recurrence in Mamba, Griffin and the mLSTM.
+"""A causal depthwise convolution: one per feature, as Mamba, Griffin and the mLSTM have it before the recurrence.
 
     y_t = b + Σ_k w_k ⊙ x_{t-k},   k = 0 … width - 1              x before a sequence's first step: 0
 
-x_{t-k} is the k-th real step before: padding is as if it were not there. A step needs the last width - 1 inputs: that
-is the carry. A whole sequence is `width` products and sums of all steps; with a mask, each row's real steps are put
-beside one another before, and back after.
+x_{t-k} is the input k real steps before t: padding is skipped. A step needs the last width - 1 inputs, which are the
+carry. A whole sequence takes `width` products and sums over all steps. With a mask, each row's real steps are moved to
+be adjacent before that, and moved back after it.
 """
 
 from typing import NamedTuple
@@ -21,22 +21,24 @@ from jaxseq.typing import Composite
 
 
 class CausalConvParams(NamedTuple):
-    """`w [width, H]`, row k that of the input k steps ago; `b [H]`."""
+    """`w [width, H]`, where row k multiplies the input k steps ago; `b [H]`."""
 
     w: jax.Array
     b: jax.Array
 
 
 def causal_conv(size: int, *, width: int = 4) -> Composite:
-    """Returns the net that convolves each feature apart; its carry is the last inputs `[B, width - 1, H]`, in order.
+    """Returns the net that convolves each feature independently over time.
+
+    Its carry is the last inputs `[B, width - 1, H]`, in order.
 
     Args:
       size: H, the features of inputs and outputs.
-      width: of the window, in steps.
+      width: the number of steps in the window.
 
     Raises:
-      TypeError, ValueError: `size` or `width` is not a positive int. `init` raises ValueError where the inputs have
-        other than `size` features.
+      TypeError, ValueError: `size` or `width` is not a positive int. `init` raises ValueError if the inputs do not have
+        `size` features.
 
     >>> net = jaxseq.stack(causal_conv(4, width=2), jaxseq.gru(8))
     >>> params = causal_conv(4, width=2).init(jax.random.key(0), 4)._replace(w=jnp.array([[1.0] * 4, [0.5] * 4]))
@@ -79,7 +81,11 @@ def _causal_conv(size, width):
         return carry, masking.keep(mask, _take(ys, jnp.cumsum(real, axis=0) - real))
 
     def convolve(params, xs, carry, sequence, last, lengths):
-        """`sequence` says which one a step is of, 0 that of the carry; `last` which goes on; `lengths` what is real."""
+        """Runs the convolution, given the sequence of each step.
+
+        `sequence` numbers the sequence of each step, with 0 for that of the carry. `last` is the number of the sequence
+        that continues. `lengths` counts the real steps.
+        """
         T = xs.shape[0]
         seen = jnp.concatenate([jnp.moveaxis(carry, -2, 0), xs])
         if sequence is not None:
@@ -110,10 +116,10 @@ def _causal_conv(size, width):
 
 
 def _take(x, places):
-    """The entries of `x` `[T, B, ...]` at places int `[N, B]`, `[N, B, ...]`."""
+    """Returns the entries `[N, B, ...]` of `x` `[T, B, ...]` at places int `[N, B]`."""
     return jnp.take_along_axis(x, places.reshape(*places.shape, *[1] * (x.ndim - places.ndim)), axis=0)
 
 
 def _window(x, places):
-    """A slice of steps, or those at each row's places."""
+    """Returns a slice of steps, or the steps at each row's places."""
     return x[places] if isinstance(places, slice) else _take(x, places)

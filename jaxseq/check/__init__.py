@@ -1,7 +1,7 @@
-"""The errors of the public edge; below it the mathematics is bare.
+"""Checks of arguments of public functions. Internal functions do not check their arguments.
 
-Each check names the argument, what was expected, what came, and the likely cause. TypeError is for dtypes and kinds,
-ValueError for shapes and values.
+Each error names the argument, what was expected, what was given, and the likely cause. TypeError is for dtypes and
+kinds, ValueError for shapes and values.
 """
 
 from jaxseq.check._arrays import array as array

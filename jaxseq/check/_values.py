@@ -17,21 +17,21 @@ from jax.core import Tracer
 
 from jaxseq.typing import Shape
 
-_MOST = 2**31 - 1  # the largest int32, which JAX counts and indexes by
+_MOST = 2**31 - 1  # the largest int32; JAX counts and indexes in int32
 
 
 def positive_int(name: str, value: Any) -> int:
-    """Returns `value`, a size or a number of things, as an int of at least 1 that JAX can count to."""
+    """Returns `value`, a size or a count, as an int of at least 1 that fits in JAX's int32."""
     return _int_from(1, "a positive int", name, value, _MOST)
 
 
 def natural(name: str, value: Any) -> int:
-    """Returns `value`, a size or a number of things, as an int of at least 0 that JAX can count to."""
+    """Returns `value`, a size or a count, as an int of at least 0 that fits in JAX's int32."""
     return _int_from(0, "an int, 0 or more", name, value, _MOST)
 
 
 def seed(name: str, value: Any) -> int:
-    """Returns `value` as an int of at least 0, however large."""
+    """Returns `value` as an int of at least 0, of any size."""
     return _int_from(0, "an int, 0 or more", name, value)
 
 
@@ -43,7 +43,7 @@ def sequence(name: str, value: Any) -> tuple:
 
 
 def shape(name: str, value: Any) -> Shape:
-    """Returns `value` as a tuple of ints, of at least 0 each."""
+    """Returns `value` as a tuple of ints of at least 0."""
     return tuple(natural(name, size) for size in sequence(name, value))
 
 
@@ -64,7 +64,7 @@ def probability(name: str, value: Any) -> float:
 
 
 def positive(name: str, value: Any) -> float:
-    """Returns `value` as a float above 0, infinity too."""
+    """Returns `value` as a float above 0, including infinity."""
     return _number_in(lambda value: value > 0, "a positive number", name, value)
 
 
@@ -84,7 +84,7 @@ def finite(name: str, value: Any) -> float:
 
 
 def number(name: str, value: Any, where: str, holds: Callable[[float], bool]) -> Any:
-    """Returns a number that `holds`, or an array of one, which is looked at unless it is traced."""
+    """Returns a number, or an array of one number, after checking it by `holds`. Traced arrays are not checked."""
     if isinstance(value, jax.Array | np.ndarray):
         if value.ndim:
             raise ValueError(f"`{name}` must be one number {where}; got {value.dtype} {value.shape}")
@@ -97,7 +97,7 @@ def number(name: str, value: Any, where: str, holds: Callable[[float], bool]) ->
 
 
 def bias(name: str, value: Any) -> Any:
-    """Returns a bias to start from, a float, an initialiser or None."""
+    """Returns an initial bias: a float, an initialiser or None."""
     if value is None or callable(value):
         initializers(**{} if value is None else {name: value})
         return value
@@ -109,7 +109,7 @@ def bias(name: str, value: Any) -> Any:
 
 
 def initializers(**named: Any) -> tuple:
-    """Returns the initialisers in their order; raises unless each can draw an array."""
+    """Returns the initialisers in their order. Raises unless each can draw an array."""
     for name, value in named.items():
         if not callable(value):
             raise TypeError(
@@ -133,7 +133,7 @@ def function(name: str, value: Any) -> None:
 
 
 def functions_taking(**named: tuple[Any, int]) -> None:
-    """Raises unless each is None or a function that takes as many arguments by position as stand beside it."""
+    """Raises unless each function is None or takes the given number of arguments by position."""
     for name, (value, count) in named.items():
         if value is not None:
             function_taking(name, value, count)
@@ -159,10 +159,10 @@ def switch(name: str, value: Any) -> None:
 
 
 def parallel(value: Any) -> None:
-    """Raises unless `value` is a bool, or says how time is split over the devices of a mesh.
+    """Raises unless `value` is a bool, or a sharding that splits time over the devices of a mesh.
 
     Raises:
-      TypeError, ValueError: it is neither, or splits time over none or several axes of its mesh.
+      TypeError, ValueError: it is neither, or does not split time over exactly one axis of its mesh.
     """
     if isinstance(value, jax.sharding.NamedSharding):
         split_axis("parallel", value)
@@ -174,7 +174,7 @@ def split_axis(name: str, value: Any) -> str:
     """Returns the axis of a mesh over which a sharding splits the first axis of an array.
 
     Raises:
-      TypeError, ValueError: it is no `NamedSharding`, or that axis is not split, or over several.
+      TypeError, ValueError: it is not a `NamedSharding`, or does not split that axis over exactly one axis of its mesh.
     """
     if not isinstance(value, jax.sharding.NamedSharding):
         raise TypeError(f"`{name}` must be a jax.sharding.NamedSharding; got {short(value)}")
@@ -193,7 +193,7 @@ def sharding(value: Any) -> None:
 
 
 def short(value: Any) -> str:
-    """What stands for a value in an error: its repr, cut where it is long."""
+    """Returns the text of a value in an error: its repr, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
 
@@ -231,7 +231,10 @@ def kernel(kernel: Any) -> None:
 
 
 def takes(function: Callable, count: int, names: Sequence[str] = ()) -> bool:
-    """Whether `function` takes `count` arguments by position and those `names`; True of one that keeps it to itself."""
+    """Returns whether `function` takes `count` arguments by position and `names` by name.
+
+    It is True if the signature is not known.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -244,7 +247,7 @@ def takes(function: Callable, count: int, names: Sequence[str] = ()) -> bool:
 
 
 def takes_what(function: Callable) -> str:
-    """Says what arguments a function takes, in short."""
+    """Describes briefly what arguments a function takes."""
     signature = inspect.signature(function)
     bare = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
     text = str(signature.replace(parameters=bare, return_annotation=signature.empty))
@@ -252,7 +255,7 @@ def takes_what(function: Callable) -> str:
 
 
 def kind(x: Any) -> str:
-    """The name of a function or class, or of what `x` is one of."""
+    """Returns the name of a function or class, or of the type of `x`."""
     return getattr(x, "__name__", type(x).__name__)
 
 
@@ -285,7 +288,7 @@ def _number_in(fits, words, name, value):
 
 
 def _is_key(key):
-    """Whether it is one of `jax.random.key`, or of the older `jax.random.PRNGKey`."""
+    """Returns whether it was made by `jax.random.key` or the older `jax.random.PRNGKey`."""
     return isinstance(key, jax.Array) and (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32)
 
 
@@ -298,7 +301,7 @@ def _is_number(value):
 
 
 def _hashable(name, value):
-    """Cells are told apart by what they are made of, so that has to have a hash."""
+    """Raises unless `value` has a hash. Cells are cached by the arguments that made them."""
     try:
         hash(value)
     except TypeError:
@@ -306,5 +309,5 @@ def _hashable(name, value):
 
 
 def _is_symbolic(value):
-    """Whether `value` is a dimension of `jax.export`, which stands for any int of at least 0."""
+    """Returns whether `value` is a symbolic dimension of `jax.export`, which represents any int of at least 0."""
     return hasattr(value, "dimension_as_value") and export.is_symbolic_dim(value)

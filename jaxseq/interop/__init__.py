@@ -1,7 +1,7 @@
-"""Weights from and to other libraries, one file a library; none of them is imported before it is used.
+"""Weights from and to other libraries, one module per library. A library is imported when its module is first used.
 
-Each import returns `(net, params)`, for `jaxseq.unroll`, and each export takes them. What a library has no equal of is
-an error that names it.
+Each import returns `(net, params)`, for `jaxseq.unroll`, and each export takes them. An option without an equivalent in
+the other library raises an error that names it.
 """
 
 from jaxseq.interop import equinox as equinox

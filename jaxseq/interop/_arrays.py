@@ -1,4 +1,4 @@
-"""Arrays of any library as NumPy's, whole and of the shape that is expected; what gates are split and joined by."""
+"""Converts arrays of any library to NumPy, checks their shapes and values, and splits and joins gates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,19 +9,19 @@ import numpy as np
 from jax.core import Tracer
 
 Gates = dict[str, np.ndarray]
-"""Arrays by the name of their gate, features of the gate last."""
+"""Arrays by the name of their gate. The features of the gate are the last axis."""
 
 
 def array(name: str, value: Any, shape: Sequence[int | None] | None = None) -> np.ndarray:
-    """Returns `value`, an array of NumPy, JAX, PyTorch, Keras or Flax, as NumPy's.
+    """Returns `value`, an array of NumPy, JAX, PyTorch, Keras or Flax, as a NumPy array.
 
     Args:
-      name: what its library calls it.
-      value: of floats.
-      shape: that it must have, with None where any size will do; None: any.
+      name: the array's name in its library, for errors.
+      value: an array of floats.
+      shape: the expected shape, with None for an axis of any size. None: any shape.
 
     Raises:
-      TypeError: it is no array of floats.
+      TypeError: `value` is not an array of floats.
       ValueError: it has another shape, or holds NaN or infinity.
     """
     value = _as_numpy(name, value)
@@ -41,7 +41,7 @@ def array(name: str, value: Any, shape: Sequence[int | None] | None = None) -> n
 def _as_numpy(name, value):
     if hasattr(value, "detach"):  # PyTorch's
         value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # which NumPy has none of
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has no bfloat16
             return np.asarray(jnp.asarray(value.float().numpy()).astype(jnp.bfloat16))
         return value.numpy()
     if hasattr(value, "get_value") or hasattr(value, "value"):  # Flax's, Keras's
@@ -54,34 +54,34 @@ def _as_numpy(name, value):
 
 
 def tensor(value: np.ndarray) -> Any:
-    """Returns an array as PyTorch's."""
+    """Returns an array as a PyTorch tensor."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    if value.dtype == jnp.bfloat16:  # which PyTorch takes none of from NumPy
+    if value.dtype == jnp.bfloat16:  # PyTorch does not take bfloat16 from NumPy
         return torch.from_numpy(value.astype(np.float32)).bfloat16()
     return torch.from_numpy(np.array(value))
 
 
 def entry(of: str, arrays: Mapping[str, Any], name: str, shape: Sequence[int | None] | None = None) -> np.ndarray:
-    """Returns `arrays[name]` of the argument `of` as `array` does; raises ValueError where there is none."""
+    """Returns `arrays[name]` of the argument `of`, converted by `array`. Raises ValueError if it is missing."""
     if name not in arrays:
         raise ValueError(f"`{of}` must have {name!r}; there are {listed(arrays)}")
     return array(f"{of}[{name!r}]", arrays[name], shape)
 
 
 def listed(names: Any) -> str:
-    """Names in an error, cut where there are many."""
+    """Returns names as text for an error, shortened if there are many."""
     text = ", ".join(map(str, names))
     return (text if len(text) <= 160 else f"{text[:157]}...") or "none"
 
 
 def split(joined: np.ndarray, gates: Sequence[str], axis: int = -1) -> Gates:
-    """Returns the arrays of the gates, which stand in that order along the axis."""
+    """Returns the arrays of the gates, which are joined in that order along the axis."""
     return dict(zip(gates, np.split(joined, len(gates), axis=axis), strict=True))
 
 
 def join(arrays: Gates, gates: Sequence[str], axis: int = -1) -> np.ndarray:
-    """Returns the arrays of the gates beside each other in that order."""
+    """Returns the arrays of the gates, concatenated in that order."""
     return np.concatenate([arrays[gate] for gate in gates], axis=axis)
 
 
@@ -96,5 +96,5 @@ def each(arrays: Gates, function: Any) -> Gates:
 
 
 def zeros(like: Gates) -> Gates:
-    """Returns the bias that is none, for weights `[D, H]` each."""
+    """Returns a zero bias for each gate, for weights `[D, H]` each."""
     return each(like, lambda weight: np.zeros(weight.shape[-1], weight.dtype))

@@ -1,11 +1,11 @@
 """Flax's LSTMCell, OptimizedLSTMCell, GRUCell, SimpleCell and ConvLSTMCell.
 
-    Linen, and NNX's LSTMCell    ii if ig io, hi hf hg ho;  ir iz in, hr hz hn;  i, h    a kernel a gate
+    Linen, and NNX's LSTMCell    ii if ig io, hi hf hg ho;  ir iz in, hr hz hn;  i, h    one kernel per gate
     other cells of NNX           dense_i, dense_h                                        gates i f g o, r z n
     ConvLSTMCell                 ih, hh                                                  gates i g f o
 
-Kernels are `[in, out]`. The bias stands beside the recurrent kernel of the LSTM and beside the input kernel of the
-others; `hn` has one of its own, `b_hn`, in Linen alone. ConvLSTMCell has two, and adds 1 to the forget gate's.
+Kernels are `[in, out]`. In the LSTM the bias belongs to the recurrent kernel, in the others to the input kernel. Only
+in Linen, `hn` has a separate bias, `b_hn`. ConvLSTMCell has two biases, and adds 1 to that of the forget gate.
 """
 
 from collections.abc import Sequence
@@ -31,22 +31,22 @@ _OF_CONVOLUTION = ("i", "g", "f", "o")
 
 
 def plain_options(module: Any, where: str, weights: Weights) -> None:
-    """Raises where an option has no equal."""
+    """Raises ValueError if an option has no equivalent."""
     start = module.carry_init
     if start is not None and start is not jax.nn.initializers.zeros:
-        raise ValueError(f"jaxseq has no equal of `{where}.carry_init`: pass the carry to unroll")
+        raise ValueError(f"jaxseq has no equivalent of `{where}.carry_init`: pass the carry to unroll")
     if getattr(module, "residual", False):
-        raise ValueError(f"jaxseq has no equal of `{where}.residual`, which adds h before the activation")
+        raise ValueError(f"jaxseq has no equivalent of `{where}.residual`, which adds h before the activation")
     dtype = next(iter(weights.x.values())).dtype
     if module.dtype is not None and module.dtype != dtype:
         raise ValueError(
-            f"`{where}.dtype` is {jnp.dtype(module.dtype).name}, of the computation, and its params are {dtype}; "
-            "cast the params: jaxseq computes in their dtype"
+            f"`{where}.dtype`, the dtype of the computation, is {jnp.dtype(module.dtype).name}, but the params are "
+            f"{dtype}. Cast the params: jaxseq computes in their dtype"
         )
 
 
 def read(module: Any, where: str, of: str, flat: dict[str, Any]) -> Weights:
-    """The weights of a cell but ConvLSTMCell."""
+    """Returns the weights of any cell except ConvLSTMCell."""
     kind = KINDS[type(module).__name__]
     gates = GATES[kind]
     if "dense_h/kernel" in flat:
@@ -76,18 +76,20 @@ def read(module: Any, where: str, of: str, flat: dict[str, Any]) -> Weights:
     else:
         options = {"gate": module.gate_fn, "candidate": jnp.tanh if kind == "lstm" else module.activation_fn}
     if kind == "lstm" and module.activation_fn not in (jnp.tanh, jax.lax.tanh):
-        raise ValueError(f"jaxseq has no equal of `{where}.activation_fn`, of the memory too, but of tanh")
+        raise ValueError(
+            f"jaxseq has no equivalent of `{where}.activation_fn`, which also acts on the memory, except tanh"
+        )
     return Weights(kind, options, x, h, b, b_hn if kind == "gru" else None)
 
 
 def read_convolution(module: Any, where: str, of: str, flat: dict[str, Any], shape: Sequence[int] | None) -> Weights:
-    """The weights of a ConvLSTMCell."""
+    """Returns the weights of a ConvLSTMCell."""
     if shape is None:
         raise ValueError(f"`shape` of the images must be given for `{where}`, a ConvLSTMCell")
     if module.strides is not None and any(stride != 1 for stride in np.ravel(module.strides)):
-        raise ValueError(f"jaxseq has no equal of `{where}.strides`")
+        raise ValueError(f"jaxseq has no equivalent of `{where}.strides`")
     if module.padding != "SAME":
-        raise ValueError(f"jaxseq has no equal of `{where}.padding`, but of 'SAME'")
+        raise ValueError(f"jaxseq has no equivalent of `{where}.padding`, except 'SAME'")
     window, channels = tuple(module.kernel_size), module.features
     x, h = (
         split(entry(of, flat, f"{side}/kernel", (*window, size, 4 * channels)), _OF_CONVOLUTION)
@@ -101,7 +103,7 @@ def read_convolution(module: Any, where: str, of: str, flat: dict[str, Any], sha
 
 
 def _options(weights):
-    """The options of a cell of Flax, of NNX and Linen alike."""
+    """Returns the options of a Flax cell, for both NNX and Linen."""
     dtype = next(iter(weights.x.values())).dtype
     if weights.kind == "rnn":
         functions = {"activation_fn": weights.options["activation"]}
@@ -113,7 +115,7 @@ def _options(weights):
 
 
 def linen_cell(linen: Any, weights: Weights) -> Any:
-    """The cell of Linen."""
+    """Returns the Linen cell."""
     options = _options(weights)
     if weights.kind == "conv_lstm":
         _layers.only(weights, "Flax", "shape", "channels", "window")
@@ -129,10 +131,10 @@ def _supported(weights, library):
 
 
 def as_linen(weights: Weights) -> dict[str, dict[str, jax.Array]]:
-    """The params of the cell of Linen."""
+    """Returns the params of the Linen cell."""
     if weights.kind == "conv_lstm":
         b_h = zeros(weights.h)
-        b_h["f"] = b_h["f"] - 1  # which the cell adds
+        b_h["f"] = b_h["f"] - 1  # the cell adds 1
         parts = {"ih": (weights.x, weights.b), "hh": (weights.h, b_h)}
         return {
             name: {"kernel": jnp.asarray(join(w, _OF_CONVOLUTION)), "bias": jnp.asarray(join(b, _OF_CONVOLUTION))}
@@ -150,14 +152,14 @@ def as_linen(weights: Weights) -> dict[str, dict[str, jax.Array]]:
 
 
 def nnx_cell(nnx: Any, weights: Weights) -> Any:
-    """The cell of NNX, with its weights."""
+    """Returns the NNX cell, with its weights."""
     if weights.kind == "conv_lstm":
-        raise ValueError("Flax NNX has no equal of jaxseq.conv_lstm")
+        raise ValueError("Flax NNX has no equivalent of jaxseq.conv_lstm")
     _supported(weights, "Flax NNX")
     if weights.b_hn is not None and np.any(weights.b_hn):
-        raise ValueError("Flax NNX has no equal of `b_hn` of jaxseq.gru, which must be zero")
+        raise ValueError("Flax NNX has no equivalent of `b_hn` of jaxseq.gru, which must be zero")
     make = {"lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell, "rnn": nnx.SimpleCell}[weights.kind]
-    start = jax.nn.initializers.zeros  # orthogonal matrices are not drawn in every dtype
+    start = jax.nn.initializers.zeros  # orthogonal matrices cannot be drawn in every dtype
     cell = make(
         weights.in_size,
         weights.size,

@@ -1,7 +1,7 @@
-"""Keras's recurrent cells: kernel `[D, G]`, recurrent kernel `[H, G]`, bias `[G]`, with the reset after `[2, G]`.
+"""Keras's recurrent cells: kernel `[D, G]`, recurrent kernel `[H, G]`, bias `[G]`, or `[2, G]` with `reset_after`.
 
-The gates of an LSTM are in our order, i f g o, of a ConvLSTM too; those of a GRU are z r n. The activation of an LSTM
-is that of the candidate and of the memory.
+The gates of LSTM and ConvLSTM are in the order of jaxseq, i f g o. Those of a GRU are z r n. An LSTM applies its
+activation to both the candidate and the memory.
 """
 
 from collections.abc import Sequence
@@ -50,14 +50,14 @@ _ACTIVATIONS = {
 def read(
     kind: str, config: dict[str, Any], arrays: Sequence[Any], where: str, shape: Sequence[int] | None = None
 ) -> Weights:
-    """Returns the weights of a layer or cell, by its class, its config and its arrays in Keras's order."""
+    """Returns the weights of a layer or cell, given its class, its config and its arrays in Keras's order."""
     ours = _KINDS.get(kind)
     if ours is None:
-        raise ValueError(f"jaxseq has no equal of layer {where!r}, a {kind}; it has one of {', '.join(_KINDS)}")
+        raise ValueError(f"jaxseq has no equivalent of layer {where!r}, a {kind}; it can import {', '.join(_KINDS)}")
     with_bias = config.get("use_bias", True)
     if len(arrays) != (3 if with_bias else 2):
         raise ValueError(f"layer {where!r}, a {kind}, must have {3 if with_bias else 2} arrays; it has {len(arrays)}")
-    if with_bias and hasattr(arrays[2], "shape"):  # old configs do not say it
+    if with_bias and hasattr(arrays[2], "shape"):  # old configs have no `reset_after`
         config = {"reset_after": len(arrays[2].shape) == 2} | config
     options = _options(ours, config, where)
     names = [f"{where}.{name}" for name in ("kernel", "recurrent_kernel", "bias")]
@@ -90,7 +90,7 @@ def read(
 
 
 def plain(weights: Weights) -> Weights:
-    """Returns the weights as Keras can have them; raises ValueError where it cannot."""
+    """Returns the weights in a form that Keras supports. Raises ValueError if there is none."""
     weights = _layers.plain(weights, "Keras")
     convolution = ("shape", "channels", "window", "strides", "dilation", "padding")
     _layers.only(weights, "Keras", "activation", "gate", "reset_after", *convolution, *_candidate(weights))
@@ -110,7 +110,7 @@ def write(weights: Weights) -> list[np.ndarray]:
 
 
 def make(keras: Any, weights: Weights, end: str = "") -> Any:
-    """Returns the layer, or the cell where `end` is "Cell", without weights."""
+    """Returns the layer without weights, or the cell if `end` is "Cell"."""
     options = weights.options
     names = {"gate": "recurrent_activation", "candidate": "activation", "activation": "activation"}
     given = {names[name]: _name(value, name) for name, value in options.items() if name in names}
@@ -141,12 +141,14 @@ def _options(kind, config, where):
     if kind == "gru":
         return {**options, "candidate": functions["activation"], "reset_after": bool(config.get("reset_after", True))}
     if functions["activation"] is not jnp.tanh:
-        raise ValueError(f"jaxseq has no equal of `activation` of layer {where!r}, of the memory too, but of tanh")
+        raise ValueError(
+            f"jaxseq has no equivalent of `activation` of layer {where!r}, which also acts on the memory, except tanh"
+        )
     return options
 
 
 def _function(value, name, where):
-    """A function of JAX's for one of Keras's, by name, by what stands for it in a config, or itself."""
+    """Returns the JAX function for one of Keras's, given its name, its entry in a config, or a function."""
     if isinstance(value, dict):  # of a config
         value = value.get("config")
         value = value.get("name") if isinstance(value, dict) else value
@@ -157,13 +159,13 @@ def _function(value, name, where):
     if value is None:
         return jax.nn.identity
     if not isinstance(value, str) or value not in _ACTIVATIONS:
-        raise ValueError(f"jaxseq has no equal of `{name}={check.short(value)}` of layer {where!r}")
+        raise ValueError(f"jaxseq has no equivalent of `{name}={check.short(value)}` of layer {where!r}")
     return _ACTIVATIONS[value]
 
 
 def _convolution(config, recurrent, shape, where):
     if config.get("data_format", "channels_last") != "channels_last":
-        raise ValueError(f"jaxseq has no equal of `data_format={config['data_format']!r}` of layer {where!r}")
+        raise ValueError(f"jaxseq has no equivalent of `data_format={config['data_format']!r}` of layer {where!r}")
     axes = recurrent.ndim - 2
     shape = shape or (config.get("build_config", {}).get("input_shape") or ())[2 : 2 + axes]
     if len(shape) != axes or any(side is None for side in shape):
@@ -185,5 +187,5 @@ def _candidate(weights):
 def _name(function, option):
     found = next((name for name, ours in _ACTIVATIONS.items() if ours is function), None)
     if found is None:
-        raise ValueError(f"Keras has no equal of `{option}={_layers.name_of(function)}` of jaxseq")
+        raise ValueError(f"Keras has no equivalent of `{option}={_layers.name_of(function)}` of jaxseq")
     return found

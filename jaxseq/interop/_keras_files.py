@@ -1,4 +1,4 @@
-"""The recurrent layers in a `.keras` file, a zip of JSON and HDF5, and in the older `.h5`, HDF5 with JSON in it.
+"""Reads the recurrent layers of a `.keras` file, a zip of JSON and HDF5, and of the older `.h5`, HDF5 with JSON in it.
 
 .keras   config.json; model.weights.h5: layers/<any name>/vars, whose attribute `name` is the layer's, and below
 cell/vars/0 …, cell/cells/<class>/vars/0 …, forward_layer, backward_layer
@@ -24,15 +24,15 @@ _RECURRENT = re.compile("SimpleRNN|LSTM|GRU|ConvLSTM[123]D|RNN|Bidirectional")
 
 
 def chosen(kinds: Mapping[str, str], layer: str | None) -> list[str]:
-    """Returns the names of the recurrent layers of a model, of classes by name, or the one that is asked for."""
+    """Returns the names of a model's recurrent layers, or only `layer`. `kinds` maps layer names to classes."""
     if layer is not None:
         if layer not in kinds:
-            raise ValueError(f"`layer` {layer!r} is none of the model's: {listed(kinds)}")
+            raise ValueError(f"`layer` {layer!r} is not in the model, which has {listed(kinds)}")
         return [layer]
     others = [name for name, kind in kinds.items() if not _RECURRENT.fullmatch(kind) and kind not in _BESIDE[:4]]
     names = [name for name, kind in kinds.items() if _RECURRENT.fullmatch(kind)]
     if others or not names:
-        raise ValueError(f"the model has more than recurrent layers; choose one by `layer`: {listed(kinds)}")
+        raise ValueError(f"the model has layers that are not recurrent; choose one by `layer`: {listed(kinds)}")
     return names
 
 
@@ -40,7 +40,7 @@ def layers(path: Path, layer: str | None) -> Iterator[tuple[str, dict[str, Any],
     """Yields the class, the config, the arrays in Keras's order and the name of each recurrent layer.
 
     Raises:
-      ValueError: it is no such file, or a damaged one.
+      ValueError: the file is of another format, or damaged.
     """
     import h5py  # pyright: ignore[reportMissingImports]
 
@@ -54,7 +54,7 @@ def layers(path: Path, layer: str | None) -> Iterator[tuple[str, dict[str, Any],
             weights = data
             with h5py.File(io.BytesIO(data)) as file:
                 if "model_config" not in file.attrs:
-                    raise ValueError("it has no `model_config`; weights alone do not say what layers they are of")
+                    raise ValueError("it has no `model_config`; weights without it do not tell their layers")
                 model = _config(_text(file.attrs["model_config"]), _text(file.attrs.get("keras_version", "1")))
         with h5py.File(io.BytesIO(weights)) as file:
             configs = {each["config"]["name"]: each for each in model["config"]["layers"]}
@@ -64,13 +64,13 @@ def layers(path: Path, layer: str | None) -> Iterator[tuple[str, dict[str, Any],
                 config = {**configs[name]["config"], "build_config": configs[name].get("build_config") or {}}
                 read = _new if data[:2] == b"PK" else _old
                 found.append((kinds[name], config, read(file, name, kinds[name], config), name))
-    except Exception as error:  # what h5py and zipfile raise of damaged files is of any kind
-        raise ValueError(f"{path} is no .keras or .h5 file of a model, or damaged: {check.short(error)}") from None
+    except Exception as error:  # h5py and zipfile raise many kinds of errors for damaged files
+        raise ValueError(f"{path} is not a model's .keras or .h5 file, or is damaged: {check.short(error)}") from None
     yield from found
 
 
 def _config(text, version):
-    """A model's config; the hard sigmoid of Keras 1 and 2 was another one."""
+    """Returns a model's config. Keras 1 and 2 had another hard sigmoid than Keras 3."""
 
     def hook(found):
         old = version.split(".")[0] in ("1", "2")
@@ -93,7 +93,7 @@ def _new(file, name, kind, config):
 
 
 def _arrays(group, kind, config):
-    """The arrays of a layer or a cell, in the order of `get_weights`."""
+    """Returns the arrays of a layer or a cell, in the order of `get_weights`."""
     if kind == "Bidirectional":
         inner = config["layer"]
         back = config.get("backward_layer") or inner
@@ -116,12 +116,12 @@ def _arrays(group, kind, config):
 
 def _array(dataset):
     if dataset.dtype.kind not in "fV" or dataset.size > 2**31:  # bfloat16 is V
-        raise ValueError(f"{dataset.name} is no array of floats: {dataset.dtype} {dataset.shape}")
+        raise ValueError(f"{dataset.name} is not an array of floats: {dataset.dtype} {dataset.shape}")
     return np.asarray(dataset[()])
 
 
 def _snake(name):
-    """As Keras names what it saves: LSTMCell, lstm_cell; SimpleRNNCell, simple_rnn_cell."""
+    """Returns a class name as Keras writes it in files: lstm_cell for LSTMCell."""
     name = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 

@@ -1,10 +1,10 @@
-"""What all libraries' recurrent layers have in common: named gates, one direction or two, one layer above the other.
+"""A common form of all libraries' recurrent layers: named gates, one or two directions, and a stack of layers.
 
     cell, params  <->  Weights         one cell, arrays by gate
-    net, params   <->  [Layer, ...]    from the inputs up; each of one or two `Weights`
+    net, params   <->  [Layer, ...]    from the inputs up; each has one or two `Weights`
 
-A library is a table of its gate orders, transposes and names, and a walk over these. What jaxseq has two forms of and
-most libraries one is brought into that one, with the same function:
+The module of a library has a table of its gate orders, transposes and names, and code that converts to and from this
+form. Two options of jaxseq are missing in most libraries. They are converted to weights with the same function:
 
     coupled          i = 1 - f = σ(-a_f):  an input gate with the forget gate's weights negated
     update_writes    z = σ(a_z) writes:    σ(-a_z) = 1 - σ(a_z) keeps, with the update gate's weights negated
@@ -26,7 +26,7 @@ from jaxseq.interop._arrays import Gates, array, join, split
 from jaxseq.typing import Cell, Composite, Params
 
 GATES = {"rnn": ("n",), "lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "conv_lstm": ("i", "f", "g", "o")}
-"""The gates of the cells, in the order of the params; the one of `rnn` is called n, as the candidate of `gru`."""
+"""The gates of the cells, in the order of the params. The one of `rnn` is called n, like the candidate of `gru`."""
 _FACTORIES = {name: getattr(cells, name) for name in GATES}
 _PARAMS = {
     "rnn": cells.RnnParams,
@@ -39,11 +39,11 @@ _ODD = (jax.nn.sigmoid, jax.lax.logistic, jax.nn.hard_sigmoid)  # f(-a) = 1 - f(
 
 
 class Weights(NamedTuple):
-    """A cell in one direction: the factory's name, its options but initialisers, and arrays of NumPy by gate.
+    """A cell in one direction: the factory's name, its options except initialisers, and NumPy arrays by gate.
 
-    `x` `[D, H]`, `h` `[P, H]` and `b` `[H]` each, of a convolution windows `[*window, in, out]`; `b_hn` `[H]` of a GRU
-    whose reset comes after; `peepholes` `[H]` each; `projection` `[H, P]`; `carry`, which is learned, with h `[P]` and
-    for an LSTM c `[H]`; `noise`, the arguments of `dropout`.
+    `x` `[D, H]`, `h` `[P, H]` and `b` `[H]` for each gate; in a convolution `x` and `h` are `[*window, in, out]`.
+    `b_hn` `[H]` belongs to a GRU with `reset_after`; `peepholes` `[H]` for each gate; `projection` `[H, P]`; `carry`,
+    the learned carry, with h `[P]` and for an LSTM c `[H]`; `noise`, the arguments of `dropout`.
     """
 
     kind: str
@@ -59,17 +59,17 @@ class Weights(NamedTuple):
 
     @property
     def in_size(self) -> int:
-        """D, the features of the inputs; of a convolution their channels."""
+        """D, the features of the inputs, or their channels for a convolution."""
         return next(iter(self.x.values())).shape[-2]
 
     @property
     def size(self) -> int:
-        """The features of the outputs; of a convolution their channels."""
+        """The features of the outputs, or their channels for a convolution."""
         return next(iter(self.h.values())).shape[-2]
 
 
 class Layer(NamedTuple):
-    """A layer: one direction, forward or backwards, or two and their merge; residual: y = x + layer(x)."""
+    """A layer: one direction, forward or backwards, or two and their merge. If `residual`, y = x + layer(x)."""
 
     forward: Weights
     backward: Weights | None = None
@@ -79,7 +79,7 @@ class Layer(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A net, its params, and the features of its inputs."""
+    """A net, its params, and the number of features of its inputs."""
 
     net: Cell | Composite
     params: Params
@@ -87,7 +87,7 @@ class Part(NamedTuple):
 
 
 def weights_of(cell: Cell | Composite, params: Params, library: str) -> Weights:
-    """Returns a stock cell as `Weights`; `library` has no equal of any other, which raises ValueError."""
+    """Returns a stock cell as `Weights`. Raises ValueError for other cells, of which `library` has no equivalent."""
     factory, options = call(cell, library)
     if factory is wrappers.learned_carry:
         if not isinstance(params, wrappers.LearnedCarry):
@@ -97,7 +97,7 @@ def weights_of(cell: Cell | Composite, params: Params, library: str) -> Weights:
         return weights_of(options["cell"], params.params, library)._replace(carry=carry)
     kind = factory.__name__
     if _FACTORIES.get(kind) is not factory:
-        raise ValueError(f"{library} has no equal of {check.short(cell)}")
+        raise ValueError(f"{library} has no equivalent of {check.short(cell)}")
     params = _checked(cell, params, kind, math.prod(options.get("shape", ())))
     options = {name: value for name, value in options.items() if not name.endswith("_init") and name != "forget_bias"}
     coupled = options.get("coupled")
@@ -111,7 +111,7 @@ def weights_of(cell: Cell | Composite, params: Params, library: str) -> Weights:
 
 
 def _checked(cell, params, kind, pixels):
-    """The params of a cell as arrays of NumPy; raises unless they are of its structure and shapes."""
+    """Returns the params of a cell as NumPy arrays. Raises unless they have its structure and shapes."""
     if not isinstance(params, _PARAMS[kind]):
         raise ValueError(
             f"`params` must be {_PARAMS[kind].__name__} for {check.short(cell)}; got {check.short(params)}"
@@ -124,7 +124,7 @@ def _checked(cell, params, kind, pixels):
 
 
 def children(factory: Callable, options: dict[str, Any], params: Params) -> list[tuple[Cell | Composite, Params]]:
-    """Returns the nets that a wrapper is around, each with its params; raises ValueError where those are others."""
+    """Returns the nets inside a wrapper, each with its params. Raises ValueError if the params do not fit."""
     if factory is wrappers.stack:
         nets = options["cells"]
         if type(params) is not tuple or len(params) != len(nets):
@@ -138,14 +138,14 @@ def children(factory: Callable, options: dict[str, Any], params: Params) -> list
 
 
 def plain(weights: Weights, library: str, coupled: bool = False) -> Weights:
-    """Returns the same function without `coupled` and `update_writes`, by negated weights; `coupled` may stay."""
+    """Returns equivalent weights without `update_writes`, and without `coupled` unless that argument is True."""
     options, changed = dict(weights.options), weights
     pairs = [("update_writes", "z", "z")] if coupled else [("coupled", "f", "i"), ("update_writes", "z", "z")]
     for option, source, target in pairs:
         if not options.get(option):
             continue
         if options["gate"] not in _ODD:
-            raise ValueError(f"{library} has no equal of `{option}` with the gate {check.short(options['gate'])}")
+            raise ValueError(f"{library} has no equivalent of `{option}` with the gate {check.short(options['gate'])}")
         options[option] = False
         x, h, b, peepholes = (
             {target: -gates[source], **{gate: leaf for gate, leaf in gates.items() if gate != target}} if gates else {}
@@ -156,18 +156,18 @@ def plain(weights: Weights, library: str, coupled: bool = False) -> Weights:
 
 
 def only(weights: Weights, library: str, *supported: str) -> None:
-    """Raises ValueError where an option is not at its default, and not of those that the library has an equal of."""
+    """Raises ValueError if an option is not at its default, and the library does not support it."""
     parameters = inspect.signature(_FACTORIES[weights.kind]).parameters
     for name, value in weights.options.items():
         default = parameters[name].default
         if name not in (*supported, "size") and value is not default and value != default:
-            raise ValueError(f"{library} has no equal of `{name}={name_of(value)}` of jaxseq.{weights.kind}")
+            raise ValueError(f"{library} has no equivalent of `{name}={name_of(value)}` of jaxseq.{weights.kind}")
     if weights.carry is not None and "carry" not in supported:
-        raise ValueError(f"{library} has no equal of `learned_carry`: give it the carry with the inputs")
+        raise ValueError(f"{library} has no equivalent of `learned_carry`: pass the carry to it with the inputs")
 
 
 def cell_of(weights: Weights) -> Part:
-    """Returns the cell with its params, a learned carry and dropout where it has them."""
+    """Returns the cell with its params, and with a learned carry and dropout if it has them."""
     kind, options = weights.kind, dict(weights.options)
     gates = [gate for gate in GATES[kind] if gate in weights.x]
     is_convolution = kind == "conv_lstm"
@@ -198,7 +198,7 @@ def both(forward: Part, backward: Part, merge: str) -> Part:
 
 
 def stacked(parts: Sequence[Part]) -> Part:
-    """Returns one part as it is, several as a stack."""
+    """Returns one part unchanged, or several as a stack."""
     if len(parts) == 1:
         return parts[0]
     for place, (before, part) in enumerate(itertools.pairwise(parts)):
@@ -209,7 +209,7 @@ def stacked(parts: Sequence[Part]) -> Part:
 
 
 def net_of(layers: Sequence[Layer]) -> tuple[Cell | Composite, Params]:
-    """Returns the net of the layers, a stack of several, and its params."""
+    """Returns the net of the layers, which is a stack if there are several, and its params."""
     made = []
     for layer in layers:
         part = cell_of(layer.forward)
@@ -222,9 +222,9 @@ def net_of(layers: Sequence[Layer]) -> tuple[Cell | Composite, Params]:
 
 
 def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer]:
-    """Returns the layers of a net; raises ValueError, naming what is no layer of the library, where it has others.
+    """Returns the layers of a net. Raises ValueError, naming the part, if the library has no equivalent of one.
 
-    Dropout is left out: it acts in training alone.
+    Dropout is left out: it acts only in training.
     """
     factory, options = call(net, library)
     if factory not in (wrappers.stack, wrappers.dropout, wrappers.residual, wrappers.backwards, wrappers.bidirectional):
@@ -235,7 +235,7 @@ def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer
     if any(len(part) != 1 or not _is_simple(part[0]) for part in parts):
         around = factory is wrappers.residual and len(parts[0]) == 1 and not parts[0][0].residual
         if not around:
-            raise ValueError(f"{library} has no equal of `{factory.__name__}` around such a net, but around a cell")
+            raise ValueError(f"{library} has no equivalent of `{factory.__name__}` around a net, only around a cell")
     if factory is wrappers.bidirectional:
         return [Layer(parts[0][0].forward, parts[1][0].forward, options["merge"])]
     (layer,) = parts[0]
@@ -247,14 +247,14 @@ def _is_simple(layer):
 
 
 def call(net: Cell | Composite, library: str) -> tuple[Callable, dict[str, Any]]:
-    """Returns the factory of a net and its options; raises ValueError where none made it."""
+    """Returns the factory of a net and its options. Raises ValueError if no factory made it."""
     check.net(net, "net")
     made = call_of(net)
     if made is None:
-        raise ValueError(f"{library} has no equal of a net that no factory of jaxseq made; got {check.short(net)}")
+        raise ValueError(f"{library} has no equivalent of a net that no factory of jaxseq made; got {check.short(net)}")
     return made
 
 
 def name_of(value: Any) -> str:
-    """What an option's value is called in an error."""
+    """Returns the text of an option's value in an error."""
     return getattr(value, "__name__", repr(value))

@@ -1,4 +1,4 @@
-"""The models of `jaxseq.nn` as ONNX graphs: batch-major outside, as they are, time-major inside, as nodes are.
+"""Models of `jaxseq.nn` as ONNX graphs. Inputs and outputs are batch-major; the recurrent nodes are time-major.
 
 ids [B, T] or xs [B, T, D]  ->  Transpose, Gather of embeddings  ->  the net  ->  pooling, linear layers, the head
 """
@@ -15,7 +15,7 @@ from jaxseq.nn.models import _heads, _pooling
 
 
 def model(model: Any, lengths: bool, carry: bool) -> Any:
-    """Returns the model, checked; see `onnx.export_model`."""
+    """Returns the checked model. See `onnx.export_model`."""
     kinds = {
         nn.SequenceClassifier: _classifier,
         nn.SequenceTagger: _tagger,
@@ -28,7 +28,7 @@ def model(model: Any, lengths: bool, carry: bool) -> Any:
         raise TypeError(f"`model` must be an nn.{names}; got {type(model).__name__}")
     layer = model.recurrent
     if not isinstance(layer, nn.Recurrent):
-        raise ValueError(f"ONNX is written of models of cells and nets; this one's layer is {type(layer).__name__}")
+        raise ValueError(f"`model` must be of cells and nets to become ONNX; its layer is {type(layer).__name__}")
     graph = Graph(lengths, carry)
     embedding = getattr(model, "embedding", None)
     params = layer._arrays()  # in the dtype of the computation
@@ -48,7 +48,7 @@ def _array(graph, name, param):
 
 
 def _embedded(graph, table):
-    """The embeddings `[T, B, D]` of the ids, which on padding may be anything."""
+    """Adds the embeddings `[T, B, D]` of the ids. On padding the ids may have any value."""
     ids = graph.add("Transpose", ["ids"], "ids.time", perm=[1, 0])
     if graph.lengths:
         mask = graph.add("Squeeze", [graph.mask(ids), graph.constant("axis 2", np.array([2]))], "ids.mask")
@@ -77,7 +77,7 @@ def _tagger(graph, model, ys):
 
 def _language_model(graph, model, ys):
     if model.ngrams is not None:
-        raise ValueError("ONNX has no equal of `ngrams` of nn.LanguageModel")
+        raise ValueError("ONNX has no equivalent of `ngrams` of nn.LanguageModel")
     ys = ys if model.head is None else _linear(graph, "head", model.head, ys)
     if model.tied:
         table = np.asarray(model.embedding.embedding[...], graph.dtype)
@@ -95,11 +95,11 @@ def _forecaster(graph, model, ys):
 
 
 def _parameters(graph, head, raw):
-    """What a head makes of its raw outputs."""
+    """Adds the parameters that a head computes from its raw outputs."""
     if isinstance(head, nn.Point) or (head.size == 1 and isinstance(head, nn.Quantiles)):
         return raw
     if not isinstance(head, nn.Quantiles | nn.Gaussian):
-        raise ValueError(f"ONNX has no equal of `head` {type(head).__name__} of nn.Forecaster")
+        raise ValueError(f"ONNX has no equivalent of `head` {type(head).__name__} of nn.Forecaster")
 
     def part(name, start, end):
         bounds = [graph.constant(f"{name}.{at}", np.array([value])) for at, value in (("from", start), ("to", end))]
@@ -117,7 +117,7 @@ def _parameters(graph, head, raw):
 
 
 def _pooled(graph, pool, ys):
-    """One vector a row, `[B, F]`."""
+    """Adds one pooled vector per row, `[B, F]`."""
     if pool is _pooling.last_pool:
         return _at_end(graph, ys)
     if pool is _pooling.ends_pool:
@@ -133,7 +133,7 @@ def _pooled(graph, pool, ys):
 
 
 def _at_end(graph, ys):
-    """The output of the last real step."""
+    """Adds the output of the last real step."""
     if not graph.lengths:
         return graph.add("Gather", [ys, graph.constant("last", np.int64(-1))], "pool.last", axis=0)
     nothing = graph.constant("zero", np.zeros((), graph.dtype))

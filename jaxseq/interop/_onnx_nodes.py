@@ -1,8 +1,9 @@
-"""ONNX's RNN, LSTM and GRU: W `[sides, G, D]`, R `[sides, G, H]`, B `[sides, 2 G]`, P `[sides, 3 H]`, sides directions.
+"""ONNX's RNN, LSTM and GRU: W `[sides, G, D]`, R `[sides, G, H]`, B `[sides, 2 G]`, P `[sides, 3 H]`.
 
-The gates of an LSTM are in the order i o f g, its peepholes i o f, that of o sees the new memory; those of a GRU are
-z r n. Coupled (`input_forget`), the forget gate is 1 - i, where ours makes i of f: so weights are negated. `clip`
-bounds what goes into the activations of gates and candidate, not the memory.
+A side is a direction. The gates of an LSTM are in the order i o f g, and its peepholes i o f; the peephole of o sees
+the new memory. The gates of a GRU are z r n. With `input_forget` the forget gate is 1 - i. A coupled LSTM of jaxseq
+computes i from f instead, so the weights are negated. `clip` bounds the inputs of the activations of gates and
+candidate, not the memory.
 """
 
 from collections.abc import Sequence
@@ -47,9 +48,9 @@ def read(kind: str, attributes: dict[str, Any], arrays: dict[str, np.ndarray], w
 
     Args:
       kind: "RNN", "LSTM" or "GRU".
-      attributes: of the node.
-      arrays: W, R, and of B and P those that it has.
-      where: its name, for errors.
+      attributes: the attributes of the node.
+      arrays: W and R, and B and P if the node has them.
+      where: the node's name, for errors.
     """
     ours, gates = KINDS[kind], _GATES[KINDS[kind]]
     count = 2 if attributes.get("direction") == "bidirectional" else 1
@@ -58,7 +59,7 @@ def read(kind: str, attributes: dict[str, Any], arrays: dict[str, np.ndarray], w
     rows = len(gates) * H
     if R.shape[1] != rows or attributes.get("hidden_size", H) != H:
         raise ValueError(
-            f"`{where}.R` must be of the shape [{count}, {rows}, {H}] for {kind} of `hidden_size` "
+            f"`{where}.R` must be of the shape [{count}, {rows}, {H}] for {kind} with `hidden_size` "
             f"{attributes.get('hidden_size', H)}; got {list(R.shape)}"
         )
     W = array(f"{where}.W", arrays["W"], (count, rows, None))
@@ -86,15 +87,15 @@ def write(weights: Weights) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]
     """Returns the operator, its attributes, and W, R, B and P of one direction.
 
     Raises:
-      ValueError: ONNX has no equal of an option, which is named.
+      ValueError: ONNX has no equivalent of an option. The message names it.
     """
     weights = _layers.plain(weights, "ONNX")
     if weights.kind == "conv_lstm":
-        raise ValueError("ONNX has no equal of jaxseq.conv_lstm")
+        raise ValueError("ONNX has no equivalent of jaxseq.conv_lstm")
     _layers.only(weights, "ONNX", "activation", "gate", "candidate", "reset_after", "peephole", "carry")
     options, gates = weights.options, _GATES[weights.kind]
     if options.get("peephole") == "old":
-        raise ValueError("ONNX has no equal of `peephole='old'` of jaxseq.lstm")
+        raise ValueError("ONNX has no equivalent of `peephole='old'` of jaxseq.lstm")
     functions = [(name, options[name]) for name in ("activation", "gate", "candidate") if name in options]
     named = [_named(function, option) for option, function in functions]
     named += [("Tanh", ())] if weights.kind == "lstm" else []
@@ -118,7 +119,7 @@ def write(weights: Weights) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]
 
 
 def _functions(kind, attributes, count, where):
-    """The activations of each direction, as options of the cell."""
+    """Returns the activations of each direction, as options of the cell."""
     names = {"RNN": ("activation",), "LSTM": ("gate", "candidate", "memory"), "GRU": ("gate", "candidate")}[kind]
     default = {"activation": "Tanh", "gate": "Sigmoid", "candidate": "Tanh", "memory": "Tanh"}
     given = attributes.get("activations") or [default[name] for name in names] * count
@@ -131,7 +132,7 @@ def _functions(kind, attributes, count, where):
     for side in range(count):
         own = dict(zip(names, made[side * len(names) : (side + 1) * len(names)], strict=True))
         if own.pop("memory", jnp.tanh) is not jnp.tanh:
-            raise ValueError(f"jaxseq has no equal of `{where}.activations` {given}: that of the memory must be Tanh")
+            raise ValueError(f"jaxseq has no equivalent of `{where}.activations` {given}: the memory's must be Tanh")
         own = {name: _activations.clipped(function, bound) for name, function in own.items()} if bound else own
         sides.append(own)
     return sides
@@ -141,7 +142,7 @@ def _function(name, parameters, where):
     by_lower = {known.lower(): known for known in (*_ACTIVATIONS, *_PARAMETRISED)}
     known = by_lower.get(name.lower())
     if known is None:
-        raise ValueError(f"jaxseq has no equal of `{where}.activations` {name!r}")
+        raise ValueError(f"jaxseq has no equivalent of `{where}.activations` {name!r}")
     if known in _ACTIVATIONS:
         return _ACTIVATIONS[known]
     make, defaults = _PARAMETRISED[known]
@@ -153,7 +154,7 @@ def _function(name, parameters, where):
 
 
 def _named(function, option):
-    """ONNX's name and parameters of an activation."""
+    """Returns ONNX's name of an activation, and its parameters."""
     for name, known in _ACTIVATIONS.items():
         if function is known:
             return name, ()
@@ -163,13 +164,13 @@ def _named(function, option):
     for name, (make, _) in _PARAMETRISED.items():
         if call is not None and call[0] is make:
             return name, tuple(call[1].values())
-    raise ValueError(f"ONNX has no equal of `{option}={_layers.name_of(function)}` of jaxseq")
+    raise ValueError(f"ONNX has no equivalent of `{option}={_layers.name_of(function)}` of jaxseq")
 
 
 def _coupled(weights, where):
-    """The forget gate as 1 - i, of the negated weights of i."""
+    """Returns weights whose forget gate is 1 - i, made from the negated weights of i."""
     if weights.options["gate"] not in (jax.nn.sigmoid, jax.nn.hard_sigmoid):
-        raise ValueError(f"jaxseq has no equal of `{where}.input_forget` with the gate of its `activations` or `clip`")
+        raise ValueError(f"jaxseq has no equivalent of `{where}.input_forget` with this `activations` or `clip`")
 
     def moved(gates):
         return {"f": -gates["i"], **{gate: leaf for gate, leaf in gates.items() if gate not in "if"}} if gates else {}

@@ -1,7 +1,8 @@
-"""The recurrent nodes of an ONNX graph as one net, by going through its nodes once.
+"""Reads the recurrent nodes of an ONNX graph as one net, in one pass over its nodes.
 
-Each value is one of: a `Chain` of layers that the graph's input went through, a constant, or something else. What only
-moves axes leaves a chain as it is; Concat, Add, Sum, Mean and Mul put two directions or a residual connection together.
+Each value is a `Chain` of the layers that the graph's input has passed through, a constant, or something else. A node
+that only moves axes does not change a chain. Concat, Add, Sum, Mean and Mul combine two directions, or add a residual
+connection.
 """
 
 from typing import Any, NamedTuple
@@ -20,17 +21,18 @@ _REDUCED = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceProd": "mul"}
 
 
 class Chain(NamedTuple):
-    """The layers so far, from the inputs up, and the nodes that they are of."""
+    """The layers so far, from the inputs up, and the nodes that they were read from."""
 
     parts: tuple[Part, ...] = ()
     nodes: frozenset[str] = frozenset()
 
 
 def read(graph: Any, node_name: str | None) -> Part:
-    """Returns the net of the recurrent nodes of a graph, which follow each other, or of the one that is named.
+    """Returns the net of a graph's recurrent nodes, which must follow each other, or of the node called `node_name`.
 
     Raises:
-      ValueError: a node that is neither recurrent nor moves axes, which is named; weights that are missing or computed.
+      ValueError: a node is neither recurrent nor only moves axes, and the message names it; or weights are missing or
+        computed.
     """
     from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
 
@@ -38,7 +40,7 @@ def read(graph: Any, node_name: str | None) -> Part:
     values: dict[str, Any] = {each.name: Chain() for each in graph.input if each.name not in constants}
     named = [node.name or node.output[0] for node in graph.node if node.op_type in _onnx_nodes.KINDS]
     if not named or (node_name is not None and node_name not in named):
-        raise ValueError(f"the graph has no recurrent node {node_name or ''}; of its nodes those are: {listed(named)}")
+        raise ValueError(f"the graph has no recurrent node {node_name or ''}; its recurrent nodes are: {listed(named)}")
     best, other = Chain(), None
     for node in graph.node:
         name = node.name or node.output[0]
@@ -66,14 +68,14 @@ def read(graph: Any, node_name: str | None) -> Part:
         if isinstance(result, Chain) and len(result.nodes) >= len(best.nodes):
             best = result
     if node_name is None and other is not None:
-        raise ValueError(f"jaxseq has no equal of {other}; choose a recurrent node by `node`: {listed(named)}")
+        raise ValueError(f"jaxseq has no equivalent of {other}; choose a recurrent node by `node`: {listed(named)}")
     if len(best.nodes) != len(named):
         raise ValueError(f"the recurrent nodes do not follow each other; choose one by `node`: {listed(named)}")
     return _layers.stacked(best.parts)
 
 
 def _joined(op, inputs):
-    """The chain that comes of chains; None where jaxseq has no equal."""
+    """Returns the chain that a node makes of its input chains, or None if jaxseq has no equivalent."""
     chains = [each for each in inputs if isinstance(each, Chain)]
     if op in _MOVES:
         return max(chains, key=lambda chain: len(chain.parts), default=None)
@@ -98,7 +100,7 @@ def _joined(op, inputs):
 
 
 def _turned(part):
-    """A part that reads backwards, as if it read forwards; None: it does not."""
+    """Returns the forward part inside a part that reads backwards, or None if it does not read backwards."""
     factory, options = _layers.call(part.net, "ONNX")
     if factory is wrappers.residual:
         inner = _turned(part._replace(net=options["cell"]))
@@ -109,12 +111,12 @@ def _turned(part):
 def _with_merge(net, merge):
     factory, options = _layers.call(net, "ONNX")
     if factory is not wrappers.bidirectional:
-        raise ValueError("a node that reduces directions must come after two")
+        raise ValueError("a node that reduces over directions must follow a bidirectional node")
     return wrappers.bidirectional(options["forward"], options["backward"], merge=merge)
 
 
 def _node(node, name, constants, values):
-    """The part that a recurrent node is."""
+    """Returns a recurrent node as a part."""
     attributes = _attributes(node)
     slots = dict(zip(("X", "W", "R", "B", "lengths", "h", "c", "P"), node.input, strict=False))
     arrays = {}
@@ -122,7 +124,7 @@ def _node(node, name, constants, values):
         source = slots.get(slot)
         if source:
             if not isinstance(constants.get(source), np.ndarray):
-                raise ValueError(f"`{name}.{slot}` must be an initializer of the graph; {source!r} is none")
+                raise ValueError(f"`{name}.{slot}` must be an initializer of the graph; {source!r} is not")
             arrays[slot] = constants[source]
     if not {"W", "R"} <= {*arrays}:
         raise ValueError(f"`{name}` must have W and R")
@@ -137,7 +139,7 @@ def _node(node, name, constants, values):
 
 
 def _carries(slots, constants, count, name):
-    """The initial carries of the directions where they are constants, and the same for all rows; else None."""
+    """Returns the initial carry of each direction if it is constant and the same for all rows, else None."""
     found = [{} for _ in range(count)]
     for slot in ("h", "c"):
         source = slots.get(slot)
@@ -146,7 +148,7 @@ def _carries(slots, constants, count, name):
             continue
         rows = np.reshape(value, (count, -1, np.shape(value)[-1]))
         if np.any(rows != rows[:, :1]):
-            raise ValueError(f"jaxseq has no equal of `{name}.initial_{slot}` with other numbers for each row")
+            raise ValueError(f"jaxseq has no equivalent of `{name}.initial_{slot}` that differs between rows")
         if np.any(rows):
             for side in range(count):
                 found[side][slot] = rows[side, 0]

@@ -1,4 +1,4 @@
-"""A net as an ONNX graph, by going through it once: a node a cell, and what puts them together.
+"""Writes a net as an ONNX graph in one pass: one node per cell, and nodes that combine them.
 
 ys                   Squeeze of the one direction
 two directions       a forward and a reverse node or chain of nodes, then Concat, Sum, Mean or Mul
@@ -19,7 +19,7 @@ _OPSET, _IR = 17, 8
 
 
 def model(net: Cell | Composite, params: Params, lengths: bool, carry: bool) -> Any:
-    """Returns the model, checked; see `onnx.export`."""
+    """Returns the checked model. See `onnx.export`."""
     graph = Graph(lengths, carry)
     ys = graph.net(net, params, "xs", "", False)
     graph.add("Identity", [ys], "ys")
@@ -27,7 +27,7 @@ def model(net: Cell | Composite, params: Params, lengths: bool, carry: bool) -> 
 
 
 class Graph:
-    """The nodes and constants so far."""
+    """An ONNX graph under construction: its nodes and constants so far."""
 
     def __init__(self, lengths: bool, carry: bool):
         self.lengths, self.carry = lengths, carry
@@ -40,14 +40,14 @@ class Graph:
         self.shared: dict[str, str] = {}
 
     def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Adds a node of one output; returns its name."""
+        """Adds a node with one output. Returns its name."""
         from onnx import helper  # pyright: ignore[reportMissingImports]
 
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def model(self, inputs: dict[str, tuple[Any, tuple]], outputs: dict[str, tuple]) -> Any:
-        """Returns the model, checked, of inputs with their dtypes and shapes, and of outputs with their shapes."""
+        """Returns the checked model, given its inputs with dtypes and shapes, and its outputs with shapes."""
         from onnx import checker, helper  # pyright: ignore[reportMissingImports]
 
         def value(name: str, shape: Any, dtype: Any = self.dtype) -> Any:
@@ -64,7 +64,7 @@ class Graph:
         return model
 
     def constant(self, name: str, value: Any) -> str:
-        """Adds a constant; returns its name."""
+        """Adds a constant. Returns its name."""
         from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
 
         if name not in self.shared:
@@ -73,7 +73,7 @@ class Graph:
         return name
 
     def net(self, net: Cell | Composite, params: Params, xs: str, place: str, reverse: bool) -> str:
-        """Adds a net that reads `xs`; returns the name of its outputs."""
+        """Adds a net that reads `xs`. Returns the name of its outputs."""
         factory, options = _layers.call(net, "ONNX")
         if factory is wrappers.dropout:
             return self.net(options["cell"], params, xs, place, reverse)
@@ -104,7 +104,7 @@ class Graph:
         self.sizes.append(weights.in_size)
         self.dtype = arrays["W"].dtype
         if self.dtype not in (np.float16, np.float32, np.float64):
-            raise ValueError(f"ONNX has no recurrent nodes of {self.dtype}; cast the params: jaxseq.cast")
+            raise ValueError(f"ONNX has no recurrent nodes of {self.dtype}; cast the params by jaxseq.cast")
         name = place or operator.lower()
         own = {slot: self.constant(f"{name}.{slot}", value) for slot, value in arrays.items()}
         parts = ("h", "c") if operator == "LSTM" else ("h",)
@@ -122,7 +122,7 @@ class Graph:
         return self.add("Squeeze", [outputs[0], self.constant("axis 1", np.array([1]))], f"{name}.ys")
 
     def start(self, weights: _layers.Weights, part: str, place: str, xs: str) -> str:
-        """Returns the name of what a part of the carry starts from, `[1, B, H]`; none where that is zero."""
+        """Returns the name of the initial value `[1, B, H]` of a part of the carry, or "" if it is zero."""
         name = _below(_below("carry", place) if place else "carry", part)
         if self.carry:
             self.carries[name] = weights.size
@@ -137,14 +137,14 @@ class Graph:
         return self.add("Expand", [row, rows], f"{name}.all")
 
     def kept(self, xs: str, place: str, fill: float = 0) -> str:
-        """Returns the name of `xs` `[T, B, ...]` with zeros, or `fill`, on padding."""
+        """Returns the name of `xs` `[T, B, ...]` with `fill` on padding."""
         if not self.lengths:
             return xs
         value = self.constant(f"{fill} on padding", np.asarray(fill, self.dtype))
         return self.add("Where", [self.mask(xs), xs, value], _below(place, f"kept{len(self.nodes)}"))
 
     def mask(self, xs: str, operator: str = "Less", shift: int = 0) -> str:
-        """Returns the name of bools `[T, B, 1]`, whether a step is less than (or equal to) the length and `shift`."""
+        """Returns the name of bools `[T, B, 1]`: whether a step is less than (or equal to) the length plus `shift`."""
         name = f"mask {operator} {shift}"
         if name not in self.shared:
             limits = [self.constant(f"{value} as a number", np.int64(value)) for value in (0, 1)]

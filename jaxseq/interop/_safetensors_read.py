@@ -1,4 +1,4 @@
-"""The arrays and the metadata of a safetensors file, which is a header of JSON and bytes: nothing in it is run."""
+"""Reads a safetensors file, which is a JSON header followed by bytes. Nothing in the file is run."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns the arrays of a file by name, and its metadata.
 
     Raises:
-      ValueError: it is no such file, a damaged one, or holds a dtype that JAX has not.
+      ValueError: the file is of another format, is damaged, or holds a dtype that JAX does not have.
       OSError: it cannot be read.
     """
     from safetensors import SafetensorError, deserialize  # pyright: ignore[reportMissingImports]
@@ -44,4 +44,4 @@ def arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             name: np.frombuffer(each["data"], DTYPES[each["dtype"]]).reshape(each["shape"]) for name, each in found
         }, metadata
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one: {check.short(error)}") from None
+        raise ValueError(f"{path} is not a safetensors file, or is damaged: {check.short(error)}") from None

@@ -1,6 +1,6 @@
-"""PyTorch's multi-head attention as Flax's, `nnx.MultiHeadAttention`, and back; Transformers are made of it too.
+"""Converts PyTorch's multi-head attention to `nnx.MultiHeadAttention` and back. Transformers use the same arrays.
 
-in_proj_weight [3 E, E]    queries, keys and values, below each other; apart where kdim and vdim are other sizes
+in_proj_weight [3 E, E]    queries, keys and values, joined by rows; separate if kdim and vdim are other sizes
 kernel                     [in, heads, features of a head] in Flax, of the last product [heads, features, out]
 """
 
@@ -16,12 +16,12 @@ PARTS = ("query", "key", "value")
 
 
 def read(module: Any) -> nnx.MultiHeadAttention:
-    """Returns the layer; see `torch.from_attention`."""
+    """Returns the layer. See `torch.from_attention`."""
     kind = type(module).__name__
     if not type(module).__module__.startswith("torch.") or kind != "MultiheadAttention":
         raise TypeError(f"`module` must be a torch.nn.MultiheadAttention; got {kind}")
     if module.kdim != module.vdim:
-        raise ValueError(f"nnx.MultiHeadAttention has no equal of `kdim` {module.kdim} beside `vdim` {module.vdim}")
+        raise ValueError(f"nnx.MultiHeadAttention has no equivalent of `kdim` {module.kdim} with `vdim` {module.vdim}")
     E, heads = module.embed_dim, module.num_heads
     found = products("module", module)
     layer = nnx.eval_shape(
@@ -44,7 +44,7 @@ def read(module: Any) -> nnx.MultiHeadAttention:
 
 
 def write(layer: nnx.MultiHeadAttention) -> Any:
-    """Returns the module; see `torch.to_attention`."""
+    """Returns the module. See `torch.to_attention`."""
     import torch  # pyright: ignore[reportMissingImports]
 
     if not isinstance(layer, nnx.MultiHeadAttention):
@@ -58,7 +58,7 @@ def write(layer: nnx.MultiHeadAttention) -> Any:
         "attention_fn": layer.attention_fn is not nnx.dot_product_attention,
     }.items():
         if differs:
-            raise ValueError(f"PyTorch has no equal of `{name}` of this nnx.MultiHeadAttention")
+            raise ValueError(f"PyTorch has no equivalent of `{name}` of this nnx.MultiHeadAttention")
     weights, biases = {}, {}
     for name, rows in {"query": E, "key": kdim, "value": kdim, "out": E}.items():
         part = getattr(layer, name)
@@ -80,7 +80,7 @@ def write(layer: nnx.MultiHeadAttention) -> Any:
 
 
 def products(where: str, theirs: Any) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Returns weights `[out, in]` and biases, or None, of queries, keys, values and the last product.
+    """Returns weights `[out, in]` and biases (None if absent) of queries, keys, values and the last product.
 
     Args:
       where: the module's place, for errors.
@@ -88,7 +88,7 @@ def products(where: str, theirs: Any) -> dict[str, tuple[np.ndarray, np.ndarray 
     """
     for option, has in {"add_bias_kv": theirs.bias_k is not None, "add_zero_attn": theirs.add_zero_attn}.items():
         if has:
-            raise ValueError(f"jaxseq and Flax have no equal of `{option}` of `{where}`")
+            raise ValueError(f"jaxseq and Flax have no equivalent of `{option}` of `{where}`")
     E = theirs.embed_dim
     if theirs.in_proj_weight is None:
         weights = [array(f"{where}.{name}_proj_weight", getattr(theirs, f"{name}_proj_weight")) for name in "qkv"]

@@ -1,4 +1,4 @@
-"""One direction of a layer of PyTorch, by the names of a state dict without the place, as `Weights`, and back."""
+"""Converts one direction of a PyTorch layer to `Weights` and back. Names lack the layer's number and direction."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ NONLINEARITIES = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
 def read(arrays, suffix, kind, nonlinearity):
-    """The weights of one direction of a layer."""
+    """Returns the weights of one direction of a layer."""
     rows, seen = entry("state_dict", arrays, f"weight_hh{suffix}", (None, None)).shape
     projected = f"weight_hr{suffix}" in arrays
     hidden = entry("state_dict", arrays, f"weight_hr{suffix}", (seen, None)).shape[1] if projected else seen
@@ -21,11 +21,11 @@ def read(arrays, suffix, kind, nonlinearity):
     gates = GATES.get(kind, ())
     if not gates or rows != len(gates) * hidden:
         raise ValueError(
-            f"`state_dict['weight_hh{suffix}']` is of {rows} rows for {hidden} features; an RNN has one time as many, "
-            f"a GRU three, an LSTM four{told}"
+            f"`state_dict['weight_hh{suffix}']` has {rows} rows for {hidden} features; an RNN has as many, "
+            f"a GRU three times as many, an LSTM four times{told}"
         )
     if projected and kind != "lstm":
-        raise ValueError(f"`weight_hr{suffix}` is of an LSTM; `kind` is {kind!r}")
+        raise ValueError(f"`weight_hr{suffix}` belongs to an LSTM; `kind` is {kind!r}")
     x, h = (
         each(split(entry("state_dict", arrays, f"weight_{name}{suffix}", (rows, size)), gates, 0), np.transpose)
         for name, size in (("ih", None), ("hh", seen))
@@ -46,10 +46,10 @@ def read(arrays, suffix, kind, nonlinearity):
 
 
 def write(weights, bias):
-    """The arrays of one direction of a layer, by their names without the place."""
+    """Returns the arrays of one direction of a layer, by their names without the layer's number and direction."""
     weights = _layers.plain(weights, "PyTorch")
     if weights.kind == "conv_lstm":
-        raise ValueError("PyTorch has no equal of jaxseq.conv_lstm")
+        raise ValueError("PyTorch has no equivalent of jaxseq.conv_lstm")
     _layers.only(weights, "PyTorch", "projection", "activation")
     if weights.kind == "rnn":
         nonlinearity_of(weights)
@@ -65,7 +65,7 @@ def write(weights, bias):
     if bias:
         arrays |= biases
     elif any(np.any(leaf) for leaf in biases.values()):
-        raise ValueError("`bias` is False, and the params have biases that are not zero")
+        raise ValueError("`bias` is False, but the params have biases that are not zero")
     if weights.projection is not None:
         arrays["weight_hr"] = weights.projection.T
     return {name: np.ascontiguousarray(array(name, leaf)) for name, leaf in arrays.items()}
@@ -76,11 +76,11 @@ def nonlinearity_of(weights):
     for name, function in NONLINEARITIES.items():
         if activation is function:
             return name
-    raise ValueError(f"PyTorch has no equal of `activation={_layers.name_of(activation)}` of jaxseq.rnn")
+    raise ValueError(f"PyTorch has no equivalent of `activation={_layers.name_of(activation)}` of jaxseq.rnn")
 
 
 def form(layer):
-    """What the layers of a module have in common."""
+    """Returns the properties that all layers of a PyTorch module must share."""
     return [
         (side.kind, side.size, side.b[next(iter(side.b))].shape, side.options.get("activation"))
         for side in (layer.forward, layer.backward)

@@ -1,7 +1,7 @@
-"""PyTorch's Transformer encoder and decoder as `nn.Transformer`, and back.
+"""Converts PyTorch's Transformer encoder and decoder to `nn.Transformer` and back.
 
-in_proj_weight [3 H, H]   queries, keys and values, below each other      out_proj, linear1, linear2 [out, in]
-norm_first                our norm="pre", whose last block is followed by a norm, `norm` of the encoder
+in_proj_weight [3 H, H]   queries, keys and values, joined by rows        out_proj, linear1, linear2 [out, in]
+norm_first                norm="pre" of jaxseq, with a norm after the last block: `norm` of the encoder
 """
 
 import functools
@@ -21,7 +21,7 @@ _KINDS = ("TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoder",
 
 
 def read(module: Any, causal: bool, max_length: int | None) -> nn.Transformer:
-    """Returns the layer; see `torch.from_transformer`."""
+    """Returns the layer. See `torch.from_transformer`."""
     check.switch("causal", causal)
     kind = type(module).__name__
     if not type(module).__module__.startswith("torch.") or kind not in _KINDS:
@@ -30,8 +30,8 @@ def read(module: Any, causal: bool, max_length: int | None) -> nn.Transformer:
     first, last = layers[0], getattr(module, "norm", None)
     if first.norm_first != (last is not None):
         raise ValueError(
-            f"nn.Transformer has no equal of `norm_first={first.norm_first}` {'with' if last else 'without'} a `norm` "
-            "after the last layer"
+            f"nn.Transformer has no equivalent of `norm_first={first.norm_first}` {'with' if last else 'without'} a "
+            "`norm` after the last layer"
         )
     H = first.self_attn.embed_dim
     made = nn.Transformer(
@@ -64,7 +64,7 @@ def read(module: Any, causal: bool, max_length: int | None) -> nn.Transformer:
 
 
 def write(layer: nn.Transformer) -> Any:
-    """Returns the module; see `torch.to_transformer`."""
+    """Returns the module. See `torch.to_transformer`."""
     import torch  # pyright: ignore[reportMissingImports]
 
     if not isinstance(layer, nn.Transformer):
@@ -78,10 +78,10 @@ def write(layer: nn.Transformer) -> Any:
         "memory_features": layer.memory_features not in (None, H),
     }.items():
         if differs:
-            raise ValueError(f"PyTorch has no equal of `{name}` of this nn.Transformer")
+            raise ValueError(f"PyTorch has no equivalent of `{name}` of this nn.Transformer")
     activations = {jax.nn.relu: "relu", exact_gelu: "gelu", jax.nn.gelu: _near_gelu(torch)}
     if block.activation not in activations:
-        raise ValueError(f"PyTorch has no equal of `activation={check.short(block.activation)}` of this nn.Transformer")
+        raise ValueError(f"PyTorch has no equivalent of `activation={check.short(block.activation)}` of nn.Transformer")
     tensors = {name: tensor(value) for name, value in _written(layer)}
     options = {
         "dim_feedforward": block.wide.out_features,
@@ -104,7 +104,7 @@ def write(layer: nn.Transformer) -> Any:
 
 
 def _activation(function):
-    form = getattr(function, "approximate", "none")  # of a module
+    form = getattr(function, "approximate", "none")  # if it is a module
     if isinstance(function, functools.partial):
         function, form = function.func, function.keywords.get("approximate", form)
     name = getattr(function, "__name__", type(function).__name__).lower()
@@ -112,11 +112,11 @@ def _activation(function):
         return jax.nn.gelu if form == "tanh" else exact_gelu
     if name == "relu":
         return jax.nn.relu
-    raise ValueError(f"nn.Transformer is given no equal of `activation` {name}; there are relu and gelu")
+    raise ValueError(f"nn.Transformer has no equivalent of `activation` {name}, only of relu and gelu")
 
 
 def _near_gelu(torch):
-    """As a function: the copies that PyTorch makes of a decoder layer forget a module and take a relu."""
+    """Returns tanh-approximated GELU as a function. PyTorch's copies of a decoder layer replace a module by relu."""
     return functools.partial(torch.nn.functional.gelu, approximate="tanh")
 
 
@@ -127,7 +127,7 @@ def _read_linear(name, weight, bias, ours):
 
 def _read_attention(name, theirs, ours):
     if theirs.in_proj_weight is None:
-        raise ValueError(f"nn.Transformer has no equal of `kdim` or `vdim` of `{name}`")
+        raise ValueError(f"nn.Transformer has no equivalent of `kdim` or `vdim` of `{name}`")
     for part, (weight, bias) in products(name, theirs).items():
         _read_linear(f"{name}.{part}", weight, bias, getattr(ours, part))
 
@@ -140,7 +140,7 @@ def _read_norm(name, theirs, ours):
 
 
 def _written(layer):
-    """The state dict."""
+    """Yields the entries of the state dict."""
     for place, block in enumerate(layer.blocks):
         where = f"layers.{place}"
         attentions = {"self_attn": block.attention} | ({} if block.cross is None else {"multihead_attn": block.cross})

@@ -1,6 +1,6 @@
-"""Equinox: `eqx.nn.LSTMCell` and `eqx.nn.GRUCell`, whose arrays are those of PyTorch with one bias.
+"""Equinox: `eqx.nn.LSTMCell` and `eqx.nn.GRUCell`. Their arrays are those of PyTorch, but with one bias.
 
-weight_ih [G, D]    weight_hh [G, H]    bias [G]    bias_n [H], of a GRU        gates i f g o and r z n
+weight_ih [G, D]    weight_hh [G, H]    bias [G]    bias_n [H] in a GRU         gates i f g o and r z n
 """
 
 from collections.abc import Sequence
@@ -19,34 +19,34 @@ _KINDS = {"LSTMCell": "lstm", "GRUCell": "gru"}
 
 
 def from_module(module: Any) -> tuple[Cell | Composite, Params]:
-    """Returns the net of a cell and its params, of a list of cells a stack.
+    """Returns the net of an Equinox cell and its params. A list of cells becomes a stack.
 
     Args:
-      module: an `eqx.nn.LSTMCell` or `GRUCell`, or a list of such.
+      module: an `eqx.nn.LSTMCell` or `GRUCell`, or a list of these.
 
     Raises:
-      TypeError, ValueError: another module; an array has another shape than those beside it, or holds NaN.
+      TypeError, ValueError: it is another module, or an array has a shape that does not fit the others, or holds NaN.
     """
     cells = list(module) if isinstance(module, Sequence) else [module]
     if not cells:
-        raise ValueError("`module` must be a cell or a list of such; got none")
+        raise ValueError("`module` must be a cell or a list of cells; got an empty list")
     return _layers.net_of([Layer(_read(cell)) for cell in cells])
 
 
 def to_module(net: Cell | Composite, params: Params) -> Any:
-    """Returns the cell of Equinox, of a stack the list of them.
+    """Returns the Equinox cell of a net, or the list of cells of a stack.
 
     Args:
-      net: `lstm`, or `gru` with the reset after, or a `stack` of these. Dropout is left out.
+      net: `lstm`, `gru` with `reset_after`, or a `stack` of these. Dropout is left out.
       params: its params.
 
     Raises:
-      ValueError: Equinox has no equal of an option, which is named.
+      ValueError: Equinox has no equivalent of an option. The message names it.
     """
     made = []
     for layer in _layers.layers_of(net, params, "Equinox"):
         if layer != Layer(layer.forward):
-            raise ValueError("Equinox's cells have no equal of `bidirectional`, `backwards` and `residual`")
+            raise ValueError("Equinox's cells have no equivalent of `bidirectional`, `backwards` and `residual`")
         made.append(_write(_layers.plain(layer.forward, "Equinox")))
     return made[0] if len(made) == 1 else made
 
@@ -55,7 +55,7 @@ def _read(cell):
     kind = _KINDS.get(type(cell).__name__)
     if kind is None or not type(cell).__module__.startswith("equinox."):
         name = f"{type(cell).__module__}.{type(cell).__name__}"
-        raise TypeError(f"`module` must be an eqx.nn.LSTMCell or GRUCell, or a list of such; got {name}")
+        raise TypeError(f"`module` must be an eqx.nn.LSTMCell or GRUCell, or a list of these; got {name}")
     gates, rows = GATES[kind], len(GATES[kind]) * cell.hidden_size
     x, h = (
         each(split(array(f"module.{name}", getattr(cell, name), (rows, size)), gates, 0), np.transpose)
@@ -73,7 +73,7 @@ def _write(weights):
 
     makers = {"lstm": equinox.nn.LSTMCell, "gru": equinox.nn.GRUCell}
     if weights.kind not in makers:
-        raise ValueError(f"Equinox has no equal of jaxseq.{weights.kind}")
+        raise ValueError(f"Equinox has no equivalent of jaxseq.{weights.kind}")
     _layers.only(weights, "Equinox")
     gates = GATES[weights.kind]
     arrays = {

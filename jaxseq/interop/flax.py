@@ -1,4 +1,4 @@
-"""Flax, NNX and Linen: RNN, Bidirectional and Sequential around the cells of `_flax_cells.py`."""
+"""Flax NNX and Linen: RNN, Bidirectional and Sequential around the cells of `_flax_cells.py`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,18 +18,18 @@ _MERGES = {"sum": jnp.add, "mul": jnp.multiply, "mean": lambda ys, zs: (ys + zs)
 def from_module(
     module: Any, variables: Mapping[str, Any] | None = None, *, shape: Sequence[int] | None = None
 ) -> tuple[Cell | Composite, Params]:
-    """Returns the net of a module of Flax and its params.
+    """Returns the net of a Flax module and its params.
 
-    `time_major`, `return_carry` and `unroll` are of the call alone: the net is time-major and returns its carry.
+    `time_major`, `return_carry` and `unroll` are ignored: the net is always time-major and returns its carry.
 
     Args:
       module: a cell, an RNN around one, a Bidirectional around two RNNs, or a Sequential of these, of NNX or Linen.
-      variables: of Linen's, `{"params": ...}` as `init` returns them, or what stands there; None for NNX.
-      shape: of the images that a ConvLSTMCell reads, (height, width); no module says it.
+      variables: for Linen, the variables `{"params": ...}` as `init` returns them, or only the params. None for NNX.
+      shape: (height, width) of the images that a ConvLSTMCell reads. The module does not store it.
 
     Raises:
-      TypeError, ValueError: a module or an option that jaxseq has no equal of, which is named; an array is missing,
-        has another shape than those beside it, or holds NaN.
+      TypeError, ValueError: jaxseq has no equivalent of a module or an option, and the message names it; or an array
+        is missing, has a shape that does not fit the others, or holds NaN.
     """
     if isinstance(variables, Mapping):
         variables = variables.get("params", variables)
@@ -39,15 +39,15 @@ def from_module(
 
 
 def to_linen(net: Cell | Composite, params: Params) -> tuple[Any, dict[str, Any]]:
-    """Returns the module of Linen, time-major, and its variables.
+    """Returns the time-major Linen module of a net, and its variables.
 
     Args:
-      net: `rnn`, `lstm`, `gru` with the reset after, or `conv_lstm`, in one direction or two, or a `stack` of these.
+      net: `rnn`, `lstm`, `gru` with `reset_after`, or `conv_lstm`, in one direction or two, or a `stack` of these.
         Dropout is left out.
       params: its params.
 
     Raises:
-      ValueError: Flax has no equal of an option, which is named.
+      ValueError: Flax has no equivalent of an option. The message names it.
     """
     from flax import linen
 
@@ -71,13 +71,13 @@ def to_linen(net: Cell | Composite, params: Params) -> tuple[Any, dict[str, Any]
 
 
 def to_nnx(net: Cell | Composite, params: Params) -> Any:
-    """Returns the module of NNX, time-major, with the weights; the LSTM is an OptimizedLSTMCell.
+    """Returns the time-major NNX module of a net, with its weights. An LSTM becomes an OptimizedLSTMCell.
 
     Args:
-      net, params: as `to_linen` takes them, but `conv_lstm`, and a GRU whose `b_hn` is not zero.
+      net, params: as in `to_linen`, except `conv_lstm`, and a GRU whose `b_hn` is not zero.
 
     Raises:
-      ValueError: Flax has no equal of an option, which is named.
+      ValueError: Flax has no equivalent of an option. The message names it.
     """
     from flax import nnx
 
@@ -92,7 +92,7 @@ def to_nnx(net: Cell | Composite, params: Params) -> Any:
 
 
 def _walk(module, where, params, shape):
-    """The layers of a module; `where` is its place, for errors."""
+    """Returns the layers of a module. `where` is its place, for errors."""
     kind = type(module).__name__
     if not type(module).__module__.startswith("flax."):
         raise TypeError(f"`{where}` must be a module of Flax; got {type(module).__module__}.{kind}")
@@ -108,17 +108,17 @@ def _walk(module, where, params, shape):
         sides = [inside(getattr(module, name), name, name) for name in ("forward_rnn", "backward_rnn")]
         merge = _merge(module.merge_fn, where)
         if merge == "concat" and sides[0][0].forward.kind == "conv_lstm":
-            raise ValueError(f"jaxseq has no equal of `{where}.merge_fn`, which puts channels of images side by side")
+            raise ValueError(f"jaxseq has no equivalent of `{where}.merge_fn`, which concatenates channels of images")
         return [Layer(sides[0][0].forward, sides[1][0].forward, merge)]
     if kind == "RNN":
         layers = inside(module.cell, "cell", "cell")
-        if not module.reverse or where.endswith("_rnn"):  # Bidirectional says it itself
+        if not module.reverse or where.endswith("_rnn"):  # Bidirectional sets the direction itself
             return layers
         if not module.keep_order:
-            raise ValueError(f"jaxseq has no equal of `{where}.reverse` without `keep_order`")
+            raise ValueError(f"jaxseq has no equivalent of `{where}.reverse` without `keep_order`")
         return [layer._replace(backwards=True) for layer in layers]
     if kind not in _flax_cells.KINDS:
-        raise TypeError(f"jaxseq has no equal of `{where}`, a {kind}; it has one of {', '.join(_flax_cells.KINDS)}")
+        raise TypeError(f"jaxseq has no equivalent of `{where}`, a {kind}; it imports {', '.join(_flax_cells.KINDS)}")
     of = "module" if params is None else "variables"
     if params is None:
         if not hasattr(module, "rngs"):
@@ -143,21 +143,21 @@ def _part(params, key, where):
 
 
 def _merge(function, where):
-    """Which merge a function of two outputs is, told by trying it."""
+    """Returns the name of the merge that a function of two outputs computes, found by trying it."""
     ys, zs = np.random.default_rng(0).normal(size=(2, 3, 4))
     merged = np.asarray(function(ys, zs))
     for name, ours in {"concat": lambda *both: jnp.concatenate(both, axis=-1), **_MERGES}.items():
         expected = np.asarray(ours(ys, zs))
         if merged.shape == expected.shape and np.allclose(merged, expected, rtol=1e-6):
             return name
-    raise ValueError(f"jaxseq has no equal of `{where}.merge_fn`; it has those of concat, {', '.join(_MERGES)}")
+    raise ValueError(f"jaxseq has no equivalent of `{where}.merge_fn`; it supports concat, {', '.join(_MERGES)}")
 
 
 def _sides(layer):
     if layer.residual:
-        raise ValueError("Flax has no equal of `residual`")
+        raise ValueError("Flax has no equivalent of `residual`")
     if layer.backward is not None and layer.merge == "concat" and layer.forward.kind == "conv_lstm":
-        raise ValueError("Flax has no equal of `merge='concat'` of jaxseq.conv_lstm, which puts image behind image")
+        raise ValueError("Flax has no equivalent of `merge='concat'` of jaxseq.conv_lstm, which concatenates images")
     return [side for side in (layer.forward, layer.backward) if side is not None]
 
 

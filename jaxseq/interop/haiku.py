@@ -1,4 +1,4 @@
-"""Haiku: the params of `hk.LSTM`, `hk.GRU` and `hk.VanillaRNN`, which are dicts of arrays by module and name.
+"""Haiku: the params of `hk.LSTM`, `hk.GRU` and `hk.VanillaRNN`, as dicts of arrays by module and name.
 
 lstm/linear    w [D + H, 4H], b [4H]                 gates i g f o; adds 1 to the forget gate's bias
 gru            w_i [D, 3H], w_h [H, 3H], b [3H]      gates z r n; the reset comes before, the update gate writes
@@ -23,41 +23,42 @@ _NAMES = {"lstm": "lstm", "gru": "gru", "rnn": "vanilla_rnn"}
 
 
 def from_params(params: Mapping[str, Any], names: str | Sequence[str]) -> tuple[Cell | Composite, Params]:
-    """Returns the net of recurrent cores and its params; of several cores a stack.
+    """Returns the net of Haiku's recurrent cores, and its params. Several cores become a stack.
 
     Args:
-      params: of Haiku, `{module: {name: array}}`; other modules may be among them.
-      names: of the core's module, such as "lstm" or "encoder/gru", or those of the cores of a `hk.DeepRNN` in turn.
+      params: Haiku's params, `{module: {name: array}}`. They may include other modules.
+      names: the name of the core's module, such as "lstm" or "encoder/gru", or the names of the cores of a
+        `hk.DeepRNN`, in order.
 
     Raises:
-      TypeError, ValueError: an array is missing, has another shape than those beside it, or holds NaN.
+      TypeError, ValueError: an array is missing, has a shape that does not fit the others, or holds NaN.
     """
     if not isinstance(params, Mapping) or not all(isinstance(part, Mapping) for part in params.values()):
         raise TypeError(f"`params` must be dicts of arrays by module, as Haiku's are; got {check.short(params)}")
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"`names` must be a module's name or a list of such; got {check.short(names)}")
+        raise TypeError(f"`names` must be a module's name or a list of names; got {check.short(names)}")
     flat = {f"{module}/{name}": array for module, part in params.items() for name, array in part.items()}
     return _layers.net_of([Layer(_read(flat, name)) for name in names])
 
 
 def to_params(net: Cell | Composite, params: Params) -> dict[str, dict[str, jax.Array]]:
-    """Returns the params of the cores, called lstm, gru or vanilla_rnn, with _1, _2 behind those of one kind.
+    """Returns Haiku's params of a net. The cores are called lstm, gru or vanilla_rnn, and further ones lstm_1, lstm_2.
 
     Args:
-      net: `lstm`, `gru` with the reset before, or `rnn` with relu, or a `stack` of these. Dropout is left out.
+      net: `lstm`, `gru` without `reset_after`, `rnn` with relu, or a `stack` of these. Dropout is left out.
       params: its params.
 
     Raises:
-      ValueError: Haiku has no equal of an option, which is named.
+      ValueError: Haiku has no equivalent of an option. The message names it.
     """
     made, counts = {}, {}
     for layer in _layers.layers_of(net, params, "Haiku"):
         if layer != Layer(layer.forward):
-            raise ValueError("Haiku's cores have no equal of `bidirectional`, `backwards` and `residual`")
+            raise ValueError("Haiku's cores have no equivalent of `bidirectional`, `backwards` and `residual`")
         kind = layer.forward.kind
         if kind not in _NAMES:
-            raise ValueError(f"jaxseq writes none of Haiku's cores for jaxseq.{kind}")
+            raise ValueError(f"Haiku has no equivalent of jaxseq.{kind} that `to_params` can write")
         count = counts[kind] = counts.get(kind, -1) + 1
         name = f"{_NAMES[kind]}_{count}" if count else _NAMES[kind]
         for part, arrays in _write(layer.forward).items():
@@ -66,7 +67,7 @@ def to_params(net: Cell | Composite, params: Params) -> dict[str, dict[str, jax.
 
 
 def _read(flat, name):
-    """The weights of a core."""
+    """Returns the weights of a core."""
     if f"{name}/w_h" in flat:
         hidden = entry("params", flat, f"{name}/w_h", (None, None)).shape[0]
         x, h = (
@@ -76,7 +77,7 @@ def _read(flat, name):
         b = split(entry("params", flat, f"{name}/b", (3 * hidden,)), _GRU)
         return Weights("gru", {"reset_after": False, "update_writes": True}, x, h, b)
     if f"{name}/linear/w" not in flat:
-        raise ValueError(f"`params` have no core of `names` called {name!r}; there are {listed(flat)}")
+        raise ValueError(f"`params` have no recurrent core {name!r}, which `names` lists; there are {listed(flat)}")
     if f"{name}/linear_1/w" in flat:
         hidden = entry("params", flat, f"{name}/linear_1/w", (None, None)).shape[0]
         x = entry("params", flat, f"{name}/linear/w", (None, hidden))
@@ -95,11 +96,11 @@ def _read(flat, name):
 
 
 def _write(weights):
-    """The arrays of a core, by the module below it and their names."""
+    """Returns the arrays of a core, by submodule and name."""
     if weights.kind == "gru":
         _layers.only(weights, "Haiku", "reset_after", "update_writes")
         if weights.options["reset_after"]:
-            raise ValueError("Haiku has no equal of `reset_after=True` of jaxseq.gru")
+            raise ValueError("Haiku has no equivalent of `reset_after=True` of jaxseq.gru")
         parts = weights.x, weights.h, weights.b
         if not weights.options["update_writes"]:  # 1 - σ(a) = σ(-a)
             parts = tuple(part | {"z": -part["z"]} for part in parts)
@@ -109,7 +110,7 @@ def _write(weights):
         _layers.only(weights, "Haiku", "activation")
         if weights.options["activation"] is not jax.nn.relu:
             activation = _layers.name_of(weights.options["activation"])
-            raise ValueError(f"Haiku has no equal of `activation={activation}` of jaxseq.rnn, but of relu")
+            raise ValueError(f"Haiku has no equivalent of `activation={activation}` of jaxseq.rnn, except relu")
         second = {"w": weights.h["n"], "b": zeros(weights.h)["n"]}
         return {"/linear": {"w": weights.x["n"], "b": weights.b["n"]}, "/linear_1": second}
     _layers.only(weights, "Haiku")

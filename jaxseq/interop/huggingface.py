@@ -1,13 +1,13 @@
 """Hugging Face's `transformers`: Mamba, Mamba-2, RecurrentGemma, xLSTM and Qwen3-Next as blocks of `nn`, and back.
 
-A state dict of any arrays and a config, a dict, do: `config.json` beside `model.safetensors` needs neither PyTorch nor
-transformers. What of a model has an equal:
+The input is a state dict of arrays and a config as a dict. To read `config.json` and `model.safetensors`, neither
+PyTorch nor transformers is needed. These parts of the models have an equivalent:
 
     mamba, mamba2      all
-    xlstm              all but the bound of the logits
+    xlstm              all, except the bound of the logits
     qwen3_next         layers of linear attention with an MLP; neither full attention nor experts
-    recurrent_gemma    recurrent layers, from a sequence's second step on: at the first one transformers leaves
-                       √(1 - a²) out; neither attention nor the bound of the logits
+    recurrent_gemma    recurrent layers, equal from a sequence's second step on: at the first step transformers leaves
+                       out √(1 - a²); neither attention nor the bound of the logits
 """
 
 import json
@@ -20,15 +20,15 @@ import numpy as np
 from jaxseq import check
 from jaxseq.interop import _safetensors_read
 
-if TYPE_CHECKING:  # Flax is imported when it is first used
+if TYPE_CHECKING:  # Flax is imported on first use
     from jaxseq import nn
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Returns the state dict and the config of a model's folder: `from_state_dict(*read(path))`.
+    """Returns the state dict and the config in a model's folder. Use it as `from_state_dict(*read(path))`.
 
     Args:
-      path: of the folder, with `config.json`, and `model.safetensors` or several such files with their
+      path: the folder, with `config.json`, and with `model.safetensors` or several such files and their
         `model.safetensors.index.json`. Pickles are not read.
 
     Raises:
@@ -42,7 +42,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
         places = _object(index).get("weight_map")
         files = [*places.values()] if isinstance(places, dict) else []
         if not files or not all(isinstance(name, str) and name == os.path.basename(name) for name in files):
-            raise ValueError(f"{index} must have a `weight_map` of files beside it; got {check.short(places)}")
+            raise ValueError(f"{index} must have a `weight_map` of files in its folder; got {check.short(places)}")
         names = sorted({*files})
     arrays: dict[str, np.ndarray] = {}
     for name in names:
@@ -51,13 +51,13 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 
 def from_model(model: Any) -> "nn.Blocks":
-    """Returns the blocks of a model of transformers, with a head or without; see `from_state_dict`.
+    """Returns the blocks of a model of transformers, with or without a head. See `from_state_dict`.
 
     Args:
-      model: such as a `MambaModel` or an `xLSTMForCausalLM`.
+      model: a model such as `MambaModel` or `xLSTMForCausalLM`.
 
     Raises:
-      TypeError, ValueError: another model, or a part or an option that has no equal, which is named.
+      TypeError, ValueError: it is another model, or a part or an option has no equivalent. The message names it.
     """
     if not (callable(getattr(model, "state_dict", None)) and hasattr(getattr(model, "config", None), "to_dict")):
         raise TypeError(f"`model` must be a model of transformers; got {type(model).__name__}")
@@ -65,17 +65,17 @@ def from_model(model: Any) -> "nn.Blocks":
 
 
 def from_state_dict(state_dict: Mapping[str, Any], config: Any) -> "nn.Blocks":
-    """Returns the blocks of a model and the norm after them: what embeddings `[B, T, H]` become before the head.
+    """Returns the blocks of a model and the norm after them, which map embeddings `[B, T, H]` to the head's inputs.
 
-    RecurrentGemma multiplies its embeddings by √H before that.
+    RecurrentGemma multiplies its embeddings by √H before its blocks.
 
     Args:
-      state_dict: arrays of PyTorch, NumPy or JAX by the names of transformers, of a model with a head or without.
+      state_dict: arrays of PyTorch, NumPy or JAX by the names of transformers, of a model with or without a head.
       config: a dict, as `config.json` holds it, or a config of transformers.
 
     Raises:
-      TypeError, ValueError: a part or an option has no equal, which is named; an array is missing, has another shape,
-        is not of floats or holds NaN; or a layer has others.
+      TypeError, ValueError: a part or an option has no equivalent, and the message names it; an array is missing, has
+        another shape, is not of floats, or holds NaN; or a layer has arrays that are not known.
     """
     from jaxseq.interop._huggingface import _modules
 
@@ -83,14 +83,14 @@ def from_state_dict(state_dict: Mapping[str, Any], config: Any) -> "nn.Blocks":
 
 
 def from_layer(state_dict: Mapping[str, Any], config: Any, layer: int) -> "nn.Layer":
-    """Returns the block of one layer, which may stand in a model whose other layers have no equal.
+    """Returns the block of one layer. The other layers of the model need no equivalent.
 
     Args:
-      state_dict, config: as `from_state_dict` takes them.
-      layer: which, from 0 on.
+      state_dict, config: as in `from_state_dict`.
+      layer: the number of the layer, counted from 0.
 
     Raises:
-      TypeError, ValueError: as `from_state_dict` does; or there is no such layer.
+      TypeError, ValueError: as in `from_state_dict`; or there is no such layer.
     """
     from jaxseq.interop._huggingface import _modules
 
@@ -101,11 +101,11 @@ def from_causal_lm(state_dict: Mapping[str, Any], config: Any) -> "nn.LanguageMo
     """Returns the language model of a `MambaForCausalLM`, `Mamba2ForCausalLM` or `Qwen3NextForCausalLM`.
 
     Args:
-      state_dict, config: as `from_state_dict` takes them.
+      state_dict, config: as in `from_state_dict`.
 
     Raises:
-      TypeError, ValueError: as `from_state_dict` does; RecurrentGemma and xLSTM bound their logits, of which
-        `nn.LanguageModel` has no equal.
+      TypeError, ValueError: as in `from_state_dict`; or the model is RecurrentGemma or xLSTM, whose logits are
+        bounded. `nn.LanguageModel` has no equivalent of that.
     """
     from jaxseq.interop._huggingface import _modules
 
@@ -115,16 +115,16 @@ def from_causal_lm(state_dict: Mapping[str, Any], config: Any) -> "nn.LanguageMo
 def to_state_dict(layer: "nn.Blocks | nn.LanguageModel") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns the state dict, of NumPy arrays, and the config of a model of transformers with the same function.
 
-    `AutoModel.from_config(AutoConfig.for_model(**config))` makes it, of a language model `AutoModelForCausalLM`. From
-    here and back is exact, but a scale below 1/2 may round where transformers keeps it less 1.
+    `AutoModel.from_config(AutoConfig.for_model(**config))` makes the model; use `AutoModelForCausalLM` for a language
+    model. A round trip is exact, except that a scale below 1/2 may round if transformers stores it minus 1.
 
     Args:
       layer: an `nn.Blocks` of `MambaBlock`, `Mamba2Block`, `XlstmBlock`, `GriffinBlock` or `GatedDeltaNetBlock`, all
-        alike, with norm="rms" and one epsilon; or an `nn.LanguageModel` of one of Mamba, Mamba-2 or gated DeltaNet,
-        without n-grams. Dropout is left out.
+        of one kind and equal options, with norm="rms" and one epsilon; or an `nn.LanguageModel` of one of Mamba,
+        Mamba-2 or gated DeltaNet, without n-grams. Dropout is left out.
 
     Raises:
-      TypeError, ValueError: transformers has no equal of an option, which is named.
+      TypeError, ValueError: transformers has no equivalent of an option. The message names it.
     """
     from jaxseq.interop._huggingface import _modules
 
@@ -132,11 +132,11 @@ def to_state_dict(layer: "nn.Blocks | nn.LanguageModel") -> tuple[dict[str, np.n
 
 
 def _object(path):
-    """The JSON object in a file."""
+    """Returns the JSON object in a file."""
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON, or damaged: {check.short(error)}") from None
+        raise ValueError(f"{path} is not JSON, or is damaged: {check.short(error)}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold a JSON object; got {check.short(found)}")
     return found

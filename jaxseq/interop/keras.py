@@ -1,7 +1,7 @@
 """Keras: SimpleRNN, LSTM, GRU, ConvLSTM1D to 3D, RNN around cells, StackedRNNCells, Bidirectional.
 
-Layers and files are read alike: by what `get_config` says, and arrays in the order of `get_weights`. Files are read as
-JSON and HDF5, without Keras; what a file holds beside is not looked at, and nothing of it is run.
+Layers and files are read in the same way, from the result of `get_config` and arrays in the order of `get_weights`.
+Files are read as JSON and HDF5, without Keras. Other contents of a file are ignored, and nothing in it is run.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,31 +18,32 @@ _KINDS = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
 
 
 def from_layer(layer: Any, *, shape: Sequence[int] | None = None) -> tuple[Cell | Composite, Params]:
-    """Returns the net of a layer of Keras that was built, and its params.
+    """Returns the net of a Keras layer that has been built, and its params.
 
-    `return_sequences`, `return_state`, `stateful` and `unroll` are of the call alone: the net returns all steps and its
-    carry. Dropout becomes that of the inputs and the recurrent one, where `unroll` is given a key.
+    `return_sequences`, `return_state`, `stateful` and `unroll` are ignored: the net returns all steps and its carry.
+    Keras's dropouts become dropout of the inputs and recurrent dropout. They act when `unroll` is given a key.
 
     Args:
       layer: SimpleRNN, LSTM, GRU, ConvLSTM1D, 2D or 3D, RNN around such cells or StackedRNNCells, or Bidirectional.
-      shape: of the images that a ConvLSTM reads; None: that which it was built for.
+      shape: the shape of the images that a ConvLSTM reads. None: the shape that it was built for.
 
     Raises:
-      TypeError, ValueError: a layer or an option that jaxseq has no equal of, which is named; a layer without weights,
-        or with NaN.
+      TypeError, ValueError: jaxseq has no equivalent of a layer or an option, and the message names it; or the layer
+        has no weights, or has NaN in them.
     """
     return _of_layer(layer, shape)[:2]
 
 
 def from_model(model: Any, layer: str | None = None) -> tuple[Cell | Composite, Params]:
-    """Returns the net of the recurrent layers of a model, which follow each other, and its params.
+    """Returns the net of a model's recurrent layers, which must follow each other, and its params.
 
     Args:
-      model: of Keras, built.
-      layer: the name of one; None: all. Then Masking, Dropout and inputs alone may stand beside them.
+      model: a Keras model that has been built.
+      layer: the name of one layer. None: all recurrent layers. The only other layers may then be Masking, Dropout and
+        inputs.
 
     Raises:
-      TypeError, ValueError: as `from_layer`; layers of other kinds and no name.
+      TypeError, ValueError: as in `from_layer`; or `layer` is None and the model has layers of other kinds.
     """
     if not hasattr(model, "layers"):
         raise TypeError(f"`model` must be a model of Keras; got {type(model).__module__}.{type(model).__name__}")
@@ -62,19 +63,19 @@ def from_weights(
     activation: str | Callable | None = "tanh",
     recurrent_activation: str | Callable | None = "sigmoid",
 ) -> tuple[Cell | Composite, Params]:
-    """Returns the net of arrays in the order of `get_weights` or `.weights`, and its params; they need no Keras.
+    """Returns the net of arrays in the order of `get_weights` or `.weights`, and its params. Keras is not needed.
 
     Args:
-      weights: kernel, recurrent kernel and bias of each cell: layer by layer, forward before backward.
-      kind: "rnn", "lstm" or "gru", of all layers.
+      weights: kernel, recurrent kernel and bias of each cell, layer by layer, forward before backward.
+      kind: "rnn", "lstm" or "gru", the kind of all layers.
       bidirectional: whether layers are Bidirectional.
-      merge: then "concat", "sum", "mean" or "mul".
+      merge: how Bidirectional layers merge their outputs: "concat", "sum", "mean" or "mul".
       use_bias: whether there are biases.
-      reset_after: of a GRU; with biases their shape says it.
-      activation, recurrent_activation: Keras's names, or functions; None: linear, as there.
+      reset_after: this option of a GRU. If there are biases, their shape overrides it.
+      activation, recurrent_activation: Keras's names, or functions. None is linear, as in Keras.
 
     Raises:
-      TypeError, ValueError: the arrays are not whole layers of that kind, or hold NaN.
+      TypeError, ValueError: the arrays are not complete layers of that kind, or hold NaN.
     """
     check.one_of("kind", kind, tuple(_KINDS))
     check.one_of("merge", merge, tuple(_MERGES.values()))
@@ -84,7 +85,7 @@ def from_weights(
         raise TypeError(f"`weights` must be a list of arrays; got {check.short(weights)}")
     each = (3 if use_bias else 2) * (2 if bidirectional else 1)
     if not weights or len(weights) % each:
-        raise ValueError(f"`weights` must be {each} arrays a layer; got {len(weights)}")
+        raise ValueError(f"`weights` must be {each} arrays per layer; got {len(weights)}")
     if kind == "gru" and use_bias and hasattr(weights[2], "shape"):
         reset_after = len(weights[2].shape) == 2
     config = {"activation": activation, "recurrent_activation": recurrent_activation, "use_bias": use_bias}
@@ -104,14 +105,14 @@ def from_weights(
 def load(path: Any, layer: str | None = None) -> tuple[Cell | Composite, Params]:
     """Returns the net of the recurrent layers in a `.keras` or `.h5` file of a whole model, and its params.
 
-    A `.keras` file has checksums; an `.h5` has none, and HDF5's reader may not return from one that was damaged inside.
+    A `.keras` file has checksums. An `.h5` file has none, and HDF5's reader may hang on one that is damaged inside.
 
     Args:
-      path: of the file.
-      layer: as `from_model` takes it.
+      path: the path of the file.
+      layer: as in `from_model`.
 
     Raises:
-      ValueError: it is no such file, or a damaged one; a layer or an option that jaxseq has no equal of.
+      ValueError: the file is of another format or damaged, or jaxseq has no equivalent of a layer or an option.
       OSError: it cannot be read.
     """
     path = check.path("path", path)
@@ -125,28 +126,28 @@ def load(path: Any, layer: str | None = None) -> tuple[Cell | Composite, Params]
 
 
 def to_weights(net: Cell | Composite, params: Params) -> list[np.ndarray]:
-    """Returns the arrays for `set_weights` of the layer that `to_layer` makes, or the layers of its model in turn.
+    """Returns the arrays for `set_weights` of the layer or model that `to_layer` makes, layer by layer.
 
     Args:
-      net, params: as `to_layer` takes them.
+      net, params: as in `to_layer`.
 
     Raises:
-      ValueError: Keras has no equal of an option, which is named.
+      ValueError: Keras has no equivalent of an option. The message names it.
     """
     return _arrays_of(_described(net, params))
 
 
 def to_layer(net: Cell | Composite, params: Params) -> Any:
-    """Returns the layer of Keras with the weights, batch-major, all steps returned.
+    """Returns the Keras layer of a net with its weights. It is batch-major and returns all steps.
 
-    A stack of cells is an RNN of StackedRNNCells, a stack of other layers a Sequential.
+    A stack of cells becomes an RNN of StackedRNNCells. A stack of other layers becomes a Sequential.
 
     Args:
       net: `rnn`, `lstm`, `gru` or `conv_lstm`, in one direction or two, or a `stack` of these. Dropout is left out.
       params: its params.
 
     Raises:
-      ValueError: Keras has no equal of an option, which is named.
+      ValueError: Keras has no equivalent of an option. The message names it.
     """
     import keras  # pyright: ignore[reportMissingImports]
 
@@ -158,7 +159,7 @@ def to_layer(net: Cell | Composite, params: Params) -> Any:
 
 
 def _of_layer(layer, shape):
-    """The part that a layer of Keras is."""
+    """Returns a Keras layer as a part."""
     if not hasattr(layer, "get_config") or not hasattr(layer, "weights"):
         raise TypeError(f"`layer` must be a layer of Keras; got {type(layer).__module__}.{type(layer).__name__}")
     build = getattr(layer, "get_build_config", dict)() or {}
@@ -168,28 +169,28 @@ def _of_layer(layer, shape):
 
 
 def _one(kind, config, arrays, where, shape):
-    """The part that a layer is, all of whose arrays are used."""
+    """Returns a layer as a part. Raises if it has more arrays than it needs."""
     arrays = list(arrays)
     part = _read(kind, config, arrays, where, shape)
     if arrays:
-        raise ValueError(f"layer {where!r} has {len(arrays)} arrays more than a {kind} of these options")
+        raise ValueError(f"layer {where!r} has {len(arrays)} arrays more than a {kind} with these options")
     return part
 
 
 def _read(kind, config, arrays, where, shape):
-    """The part that a layer is; its arrays are taken off the front."""
+    """Returns a layer as a part. Removes its arrays from the front of `arrays`."""
     if kind == "Bidirectional":
         ahead, back = config["layer"], config.get("backward_layer") or config["layer"]
         merge = config["merge_mode"]
         if merge not in _MERGES:
-            raise ValueError(f"jaxseq has no equal of `merge_mode={merge!r}` of layer {where!r}")
+            raise ValueError(f"jaxseq has no equivalent of `merge_mode={merge!r}` of layer {where!r}")
         if merge == "concat" and ahead["class_name"].startswith("ConvLSTM"):
-            raise ValueError(f"jaxseq has no equal of `merge_mode='concat'` of images of layer {where!r}")
+            raise ValueError(f"jaxseq has no equivalent of `merge_mode='concat'` for images, of layer {where!r}")
         fixed = {"build_config": config.get("build_config", {}), "go_backwards": False}
         sides = [_read(side["class_name"], side["config"] | fixed, arrays, where, shape) for side in (ahead, back)]
         return _layers.both(*sides, _MERGES[merge])
     if config.get("go_backwards"):
-        raise ValueError(f"jaxseq has no equal of `go_backwards` of layer {where!r}: call unroll(..., reverse=True)")
+        raise ValueError(f"jaxseq has no equivalent of `go_backwards` of layer {where!r}: pass reverse=True")
     if kind == "RNN":
         cell = config["cell"]
         return _read(cell["class_name"], cell["config"], arrays, where, shape)
@@ -202,7 +203,7 @@ def _read(kind, config, arrays, where, shape):
 
 
 def _with_functions(layer):
-    """The config of a layer, with its functions themselves in place of what stands for them."""
+    """Returns the config of a layer, with the functions themselves in place of their serialised forms."""
     config = dict(layer.get_config())
     for name in ("activation", "recurrent_activation"):
         if name in config:
@@ -218,7 +219,7 @@ def _with_functions(layer):
 
 
 def _described(net, params):
-    """A net as `(kind, ...)`: cells with their weights, stacks, and two directions."""
+    """Describes a net as `(kind, ...)`: a cell with its weights, a stack, or two directions."""
     factory, options = _layers.call(net, "Keras")
     if factory is wrappers.dropout:
         return _described(options["cell"], params)
@@ -227,19 +228,19 @@ def _described(net, params):
     if factory is wrappers.bidirectional:
         both = [_described(*part) for part in _layers.children(factory, options, params)]
         if any(not _is_layer(side) for side in both):
-            raise ValueError("Keras has no equal of `bidirectional` around such nets, but of cells and stacks of cells")
+            raise ValueError("Keras has no equivalent of `bidirectional`, except around cells and stacks of cells")
         merge = next(name for name, ours in _MERGES.items() if ours == options["merge"])
         if merge == "concat" and both[0][0] == "conv_lstm":
-            raise ValueError("Keras has no equal of `merge='concat'` of jaxseq.conv_lstm, image behind image")
+            raise ValueError("Keras has no equivalent of `merge='concat'` of jaxseq.conv_lstm, of images")
         return "bidirectional", both, merge
     if factory is wrappers.residual:
-        raise ValueError("Keras has no equal of `residual`")
+        raise ValueError("Keras has no equivalent of `residual`")
     weights = _keras_cells.plain(_layers.weights_of(net, params, "Keras"))
     return weights.kind, weights
 
 
 def _is_layer(described):
-    """Whether it is a cell, or a stack of cells but convolutional ones."""
+    """Returns whether it is a cell, or a stack of cells that are not convolutional."""
     kind, inner = described[:2]
     if kind == "stack":
         return all(part[0] in _KINDS for part in inner)
@@ -254,13 +255,13 @@ def _arrays_of(described):
 
 
 def _shape(described):
-    """Of one step of the inputs."""
+    """Returns the shape of one step of the inputs."""
     kind, inner = described[:2]
     return _shape(inner[0]) if kind in ("stack", "bidirectional") else _keras_cells.input_shape(inner)
 
 
 def _made(keras, described):
-    """The layer, without weights."""
+    """Returns the layer, without weights."""
     kind, inner, *merge = described
     if kind == "bidirectional":
         ahead, back = (_made(keras, side) for side in inner)

@@ -1,4 +1,4 @@
-"""ONNX: RNN, LSTM and GRU nodes, read from a file and written to one."""
+"""ONNX: reads RNN, LSTM and GRU nodes from a file, and writes them to one."""
 
 import os
 from pathlib import Path
@@ -10,18 +10,19 @@ from jaxseq.typing import Cell, Composite, Params
 
 
 def load(path: str | os.PathLike, *, node: str | None = None) -> tuple[Cell | Composite, Params]:
-    """Returns the net of the recurrent nodes of an ONNX file, time-major, and its params.
+    """Returns the time-major net of the recurrent nodes of an ONNX file, and its params.
 
-    Nodes that follow each other are a stack; what moves axes between them is passed over, and Concat, Sum, Add, Mean
-    and Mul put two directions, or a residual connection, together. An initial state that is a constant becomes a
-    learned carry; one that is an input is the carry that `unroll` takes, as `sequence_lens` is its mask.
+    Nodes that follow each other become a stack. Nodes between them that only move axes are skipped. Concat, Sum, Add,
+    Mean and Mul combine two directions, or add a residual connection. A constant initial state becomes a learned carry.
+    If the initial state is an input, pass it to `unroll` as the carry. Pass `sequence_lens` as the mask.
 
     Args:
-      path: of the file.
-      node: the name of one recurrent node, or of its first output where it has none; None: all.
+      path: the path of the file.
+      node: the name of one recurrent node, or of its first output if it has no name. None: all recurrent nodes.
 
     Raises:
-      ValueError: it is no ONNX file, or a damaged one; a node or an option that jaxseq has no equal of, which is named.
+      ValueError: the file is not an ONNX file or is damaged, or jaxseq has no equivalent of a node or an option. The
+        message names it.
       OSError: it cannot be read.
     """
     import onnx  # pyright: ignore[reportMissingImports]
@@ -31,8 +32,8 @@ def load(path: str | os.PathLike, *, node: str | None = None) -> tuple[Cell | Co
     try:
         model = onnx.load_model_from_string(data)
         onnx.load_external_data_for_model(model, str(Path(path).parent))
-    except Exception as error:  # what protobuf raises of damaged files is of any kind
-        raise ValueError(f"{path} is no ONNX file, or a damaged one: {check.short(error)}") from None
+    except Exception as error:  # protobuf raises many kinds of errors for damaged files
+        raise ValueError(f"{path} is not an ONNX file, or is damaged: {check.short(error)}") from None
     try:
         net, params, _ = _onnx_read.read(model.graph, node)
     except (AttributeError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -43,21 +44,21 @@ def load(path: str | os.PathLike, *, node: str | None = None) -> tuple[Cell | Co
 def export(
     net: Cell | Composite, params: Params, path: str | os.PathLike, *, lengths: bool = False, carry: bool = False
 ) -> None:
-    """Writes a net as one ONNX file of standard operators, of any T and B.
+    """Writes a net as one ONNX file of standard operators, for any T and B.
 
-    Its input is `xs` `[T, B, D]`, its outputs `ys` `[T, B, H]` and the last carries, `last.h`, or `last.0.forward.h`
-    and so on, by the paths in the carry, `[B, H]` each.
+    Its input is `xs` `[T, B, D]`. Its outputs are `ys` `[T, B, H]` and the last carries, `[B, H]` each. Their names are
+    `last.h`, or `last.0.forward.h` and so on, by their paths in the carry.
 
     Args:
-      net: of `rnn`, `lstm`, `gru`, `stack`, `bidirectional`, `backwards`, `residual`, `learned_carry`; dropout is left
-        out.
+      net: a net of `rnn`, `lstm`, `gru`, `stack`, `bidirectional`, `backwards`, `residual`, `learned_carry`. Dropout is
+        left out.
       params: its params.
-      path: of the file.
-      lengths: True: a second input `lengths`, int32 `[B]`, of at least 1: steps from there on are no steps.
-      carry: True: the carry to start from is an input too, `carry.h` and so on; a causal net of T = 1 is a step.
+      path: the path of the file.
+      lengths: True adds an input `lengths`, int32 `[B]`, at least 1. Later steps of a row are padding.
+      carry: True adds the initial carry as inputs, `carry.h` and so on. A causal net then runs one step with T = 1.
 
     Raises:
-      ValueError: ONNX has no equal of an option, which is named.
+      ValueError: ONNX has no equivalent of an option. The message names it.
       OSError: it cannot be written.
     """
     check.switch("lengths", lengths)
@@ -68,20 +69,20 @@ def export(
 
 
 def export_model(model: Any, path: str | os.PathLike, *, lengths: bool = False, carry: bool = False) -> None:
-    """Writes a model of `jaxseq.nn` as one ONNX file of standard operators, batch-major, of any T and B.
+    """Writes a model of `jaxseq.nn` as one batch-major ONNX file of standard operators, for any T and B.
 
-    Its input is `ids`, int64 `[B, T]`, where the model has a vocabulary, else `xs` `[B, T, D]`; its outputs are what
-    the model returns, `logits` or the head's `parameters`, and the last carries as of `export`, `last.recurrent.h` and
-    so on.
+    Its input is `ids`, int64 `[B, T]`, if the model has a vocabulary, else `xs` `[B, T, D]`. Its outputs are what the
+    model returns, `logits` or the head's `parameters`, and the last carries as in `export`, `last.recurrent.h` and so
+    on.
 
     Args:
-      model: an `nn.SequenceClassifier`, `SequenceTagger`, `LanguageModel` or `Forecaster` of a net as for `export`.
-      path: of the file.
-      lengths: True: another input `lengths`, int32 `[B]`, of at least 1.
-      carry: True: the carry to start from is an input too: with T = 1 that is the step of a language model.
+      model: an `nn.SequenceClassifier`, `SequenceTagger`, `LanguageModel` or `Forecaster` of a net as in `export`.
+      path: the path of the file.
+      lengths: True adds an input `lengths`, int32 `[B]`, at least 1.
+      carry: True adds the initial carry as inputs. A language model then runs one step with T = 1.
 
     Raises:
-      TypeError, ValueError: another model, or something in it that ONNX has no equal of, which is named.
+      TypeError, ValueError: it is another model, or ONNX has no equivalent of a part of it. The message names it.
       OSError: it cannot be written.
     """
     from jaxseq.interop import _onnx_models

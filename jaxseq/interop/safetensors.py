@@ -1,9 +1,9 @@
-"""One safetensors file for a net and its params: arrays by readable names, and metadata that rebuild both.
+"""A safetensors file for a net and its params: arrays by readable names, and metadata that rebuild both.
 
     0.forward.w_x  [D, 4H]  ...        the path in the tree
-    __metadata__   jaxseq: the form's version,  net, params: JSON (see `jaxseq._json`),  sha256: of all that
+    __metadata__   jaxseq: the format's version,  net, params: JSON (see `jaxseq._json`),  sha256: of all the above
 
-Any reader of safetensors finds the arrays. Nothing that stands in a file is run.
+Any reader of safetensors finds the arrays. Nothing in a file is run.
 """
 
 import hashlib
@@ -24,16 +24,17 @@ from jaxseq.typing import Cell, Composite, Params
 
 
 def save(path: str | os.PathLike, net: Cell | Composite, params: Params) -> None:
-    """Writes a net and its params to one file, which is whole or not there.
+    """Writes a net and its params to one file. The file is written completely or not at all.
 
     Args:
-      path: of the file; one that is there is replaced.
-      net: of any factories of jaxseq. Activations are functions of `jax.nn` or `jnp`. Initialisers are not kept.
-      params: its params, or a tree of arrays of any form: NamedTuples of jaxseq, dicts, tuples, lists.
+      path: the path of the file. An existing file is replaced.
+      net: a net made by factories of jaxseq. Its activations must be functions of `jax.nn` or `jnp`. Initialisers are
+        not stored.
+      params: its params, or any tree of arrays in NamedTuples of jaxseq, dicts, tuples and lists.
 
     Raises:
-      TypeError, ValueError: the net is not made by factories alone, a function is none of those, a leaf is no array,
-        or of a dtype that such files have not.
+      TypeError, ValueError: a part of the net was not made by a factory of jaxseq, a function is of another module, or
+        a leaf is not an array or has a dtype that safetensors does not support.
       OSError: it cannot be written.
     """
     from safetensors.numpy import save as as_bytes  # pyright: ignore[reportMissingImports]
@@ -48,10 +49,10 @@ def save(path: str | os.PathLike, net: Cell | Composite, params: Params) -> None
 
 
 def load(path: str | os.PathLike) -> tuple[Cell | Composite, Params]:
-    """Returns the net and the params of a file that `save` wrote.
+    """Returns the net and the params in a file that `save` wrote.
 
     Raises:
-      ValueError: it was damaged since, or is another one. Weights of other libraries are read by their own files:
+      ValueError: the file is damaged, or was not written by `save`. Read weights of other libraries by their modules:
         `interop.torch.from_state_dict(safetensors.numpy.load_file(path))`.
       OSError: it cannot be read.
     """
@@ -67,7 +68,7 @@ def load(path: str | os.PathLike) -> tuple[Cell | Composite, Params]:
         leaves = {name: jnp.asarray(leaf) for name, leaf in arrays.items()}
         params = tree_from_json(json.loads(metadata["params"]), leaves)
         if metadata["sha256"] != _checksum(arrays, metadata["net"], metadata["params"]):
-            raise ValueError("it holds something else than what was written")
+            raise ValueError("its contents differ from what was written")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {check.short(error)}") from None
     return net, params
@@ -78,7 +79,7 @@ def _as_array(name: str, leaf: Any) -> np.ndarray:
         raise TypeError(f"`params` must be a tree of arrays; {name or 'it'} is {check.short(leaf)}")
     array = np.ascontiguousarray(leaf).reshape(jnp.shape(leaf))
     if array.dtype not in [np.dtype(dtype) for dtype in _safetensors_read.DTYPES.values()]:
-        raise TypeError(f"`params` must be of a dtype that safetensors has; {name or 'it'} is of {array.dtype}")
+        raise TypeError(f"`params` must be of a dtype that safetensors supports; {name or 'it'} is {array.dtype}")
     return array
 
 

@@ -2,8 +2,9 @@
 
     weight_ih_l0 [G, D]    weight_hh_l0 [G, H]    bias_ih_l0, bias_hh_l0 [G]    weight_hr_l0 [P, H], the projection
 
-`_l1` stands for the next layer, `_reverse` for the other direction, and a cell's names have neither. The gates are in
-the order i f g o and r z n. The two biases are added, but those of a GRU's candidate, which are `b` and `b_hn`.
+The names of the next layer end in `_l1`, and those of the backward direction in `_reverse`. A cell's names have neither
+suffix. The gates are in the order i f g o and r z n. The two biases are added, except those of a GRU's candidate, which
+are `b` and `b_hn`.
 """
 
 import re
@@ -22,16 +23,16 @@ _NAME = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d+)(_
 
 
 def from_module(module: Any) -> tuple[Cell | Composite, Params]:
-    """Returns the net of a module and its params: a cell, `bidirectional`, or a `stack` of such.
+    """Returns the net of a PyTorch module and its params: a cell, `bidirectional`, or a `stack` of these.
 
-    Dropout between layers becomes that of their outputs, drawn anew at each step, where `unroll` is given a key.
-    `batch_first` is of the arrays alone: the net is time-major.
+    Dropout between layers becomes dropout of their outputs. It is drawn for each step when `unroll` is given a key.
+    `batch_first` is ignored: the net is always time-major.
 
     Args:
       module: a `torch.nn.RNN`, `LSTM`, `GRU`, `RNNCell`, `LSTMCell` or `GRUCell`.
 
     Raises:
-      TypeError: another module.
+      TypeError: it is another module.
       ValueError: its weights hold NaN.
     """
     import torch  # pyright: ignore[reportMissingImports]
@@ -57,18 +58,19 @@ def from_state_dict(
     nonlinearity: str = "tanh",
     dropout: float = 0.0,
 ) -> tuple[Cell | Composite, Params]:
-    """Returns the net whose weights stand in a state dict, and its params.
+    """Returns the net whose weights are in a state dict, and its params.
 
     Args:
-      state_dict: arrays of PyTorch, NumPy or JAX by PyTorch's names; those of a safetensors file need no PyTorch.
-      prefix: what stands before the names, such as "encoder.rnn."; what does not begin with it is passed over.
-      kind: "rnn", "lstm" or "gru"; None: which it is, is told by the shapes.
-      nonlinearity: of an RNN, "tanh" or "relu", which no array tells.
-      dropout: the rate between layers, which no array tells.
+      state_dict: arrays of PyTorch, NumPy or JAX by PyTorch's names. Reading them from a safetensors file needs no
+        PyTorch.
+      prefix: the prefix of the names, such as "encoder.rnn.". Arrays without it are ignored.
+      kind: "rnn", "lstm" or "gru". None finds it from the shapes.
+      nonlinearity: "tanh" or "relu", for an RNN. The arrays do not tell it.
+      dropout: the rate between layers. The arrays do not tell it.
 
     Raises:
-      TypeError, ValueError: an array is missing, has another shape than those beside it, is not of floats, holds NaN,
-        or has a name that is none of a recurrent module's.
+      TypeError, ValueError: an array is missing, has a shape that does not fit the others, is not of floats, holds NaN,
+        or has a name that a recurrent module does not have.
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"`state_dict` must be a dict of arrays by name; got {check.short(state_dict)}")
@@ -83,7 +85,7 @@ def from_state_dict(
         match = _NAME.fullmatch(name)
         if match is None:
             raise ValueError(
-                f"`state_dict` has {full!r}, no name of a recurrent module's weight. Give the `prefix` of its own"
+                f"`state_dict` has {full!r}, not a weight of a recurrent module. Give the `prefix` of the module"
             )
         places.add((match[2], match[3]))
     if not places:
@@ -91,7 +93,7 @@ def from_state_dict(
     arrays = {name: state_dict[full] for name, full in found.items()}
     if any(layer is None for layer, _ in places):
         if len(places) > 1:
-            raise ValueError(f"`state_dict` must be of one module; there are {listed(state_dict)}")
+            raise ValueError(f"`state_dict` must hold one module; there are {listed(state_dict)}")
         return _layers.net_of([Layer(_torch_recurrent.read(arrays, "", kind, nonlinearity))])
     count = 1 + max(int(layer or 0) for layer, _ in places)
     two = any(side for _, side in places)
@@ -111,22 +113,21 @@ def from_state_dict(
 def to_state_dict(
     net: Cell | Composite, params: Params, *, prefix: str = "", bias: bool = True, cell: bool = False
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of NumPy that PyTorch's module of the same form holds.
+    """Returns the state dict, of NumPy arrays, of the equivalent PyTorch module.
 
-    Load them by `module.load_state_dict({name: torch.from_numpy(value) for name, value in ….items()})`. The second bias
-    is zero but for the `b_hn` of a GRU. Gates that are coupled, and an update gate that writes, become PyTorch's, with
-    weights negated.
+    Load it by `module.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})`. The second
+    bias is zero, except for the `b_hn` of a GRU. `coupled` and `update_writes` are converted by negating weights.
 
     Args:
-      net: `rnn` (tanh, relu), `lstm` (projected too) or `gru` with the reset after, in one direction or two, or a
-        `stack` of layers of one size and form. Dropout is left out.
+      net: `rnn` (tanh or relu), `lstm` (with or without a projection) or `gru` with `reset_after`, in one direction or
+        two, or a `stack` of layers of equal sizes and options. Dropout is left out.
       params: its params.
-      prefix: what stands before the names.
-      bias: False: for a module without, whose weights have none; biases that are not zero are an error.
-      cell: the names are those of the cell (`nn.LSTMCell`), not of the module that runs it.
+      prefix: the prefix of the names.
+      bias: False for a PyTorch module without biases. Biases in `params` must then be zero.
+      cell: True for the names of a cell (`nn.LSTMCell`), False for those of the module that runs it.
 
     Raises:
-      ValueError: PyTorch has no equal of an option, which is named.
+      ValueError: PyTorch has no equivalent of an option. The message names it.
     """
     if not isinstance(prefix, str):
         raise TypeError(f"`prefix` must be a str; got {check.short(prefix)}")
@@ -135,17 +136,17 @@ def to_state_dict(
     layers = _layers.layers_of(net, params, "PyTorch")
     first = _torch_recurrent.form(layers[0])
     if cell and (len(layers) > 1 or layers[0].backward is not None or layers[0].forward.projection is not None):
-        raise ValueError("`cell` is of one layer in one direction, without projection")
+        raise ValueError("`cell` must be False unless the net has one layer, one direction and no projection")
     arrays = {}
     for place, layer in enumerate(layers):
         if _torch_recurrent.form(layer) != first:
-            raise ValueError("PyTorch has no equal of a `stack` whose layers differ in size or form")
+            raise ValueError("PyTorch has no equivalent of a `stack` whose layers differ in size or options")
         if layer.residual:
-            raise ValueError("PyTorch's recurrent modules have no equal of `residual`")
+            raise ValueError("PyTorch's recurrent modules have no equivalent of `residual`")
         if layer.backwards:
-            raise ValueError("PyTorch has no equal of `backwards`")
+            raise ValueError("PyTorch has no equivalent of `backwards`")
         if layer.merge != "concat":
-            raise ValueError(f"PyTorch has no equal of `merge={layer.merge!r}` of jaxseq.bidirectional")
+            raise ValueError(f"PyTorch has no equivalent of `merge={layer.merge!r}` of jaxseq.bidirectional")
         for side, weights in zip(("", "_reverse"), (layer.forward, layer.backward), strict=True):
             if weights is not None:
                 suffix = "" if cell else f"_l{place}{side}"
@@ -156,13 +157,13 @@ def to_state_dict(
 
 
 def to_module(net: Cell | Composite, params: Params) -> Any:
-    """Returns the `torch.nn.RNN`, `LSTM` or `GRU` of a net, time-major, with its weights.
+    """Returns the time-major `torch.nn.RNN`, `LSTM` or `GRU` of a net, with its weights.
 
     Args:
-      net, params: as `to_state_dict` takes them.
+      net, params: as in `to_state_dict`.
 
     Raises:
-      ValueError: PyTorch has no equal of an option, which is named.
+      ValueError: PyTorch has no equivalent of an option. The message names it.
     """
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -183,18 +184,19 @@ def to_module(net: Cell | Composite, params: Params) -> Any:
 
 
 def from_transformer(module: Any, *, causal: bool, max_length: int | None = None) -> Any:
-    """Returns the `nn.Transformer`, batch-major and without positions, of a Transformer of PyTorch.
+    """Returns the batch-major `nn.Transformer` of a PyTorch Transformer, without positions.
 
-    Dropout is left out. A decoder's memory has as many features as its inputs.
+    Dropout is left out. A decoder's memory must have as many features as its inputs.
 
     Args:
-      module: a `torch.nn.TransformerEncoder` or `TransformerDecoder`, or one layer of such. With `norm_first` there
-        must be a `norm` after the last layer, without there must be none.
-      causal: whether a step sees no later one; PyTorch says it by the mask of each call.
+      module: a `torch.nn.TransformerEncoder` or `TransformerDecoder`, or one layer of these. With `norm_first` there
+        must be a `norm` after the last layer. Without it there must be none.
+      causal: whether a step sees only itself and earlier steps. PyTorch takes this as the mask of each call.
       max_length: as in `nn.Transformer`.
 
     Raises:
-      TypeError, ValueError: another module, or an option that `nn.Transformer` has no equal of, which is named.
+      TypeError, ValueError: it is another module, or `nn.Transformer` has no equivalent of an option. The message names
+        it.
     """
     from jaxseq.interop import _torch_transformer
 
@@ -202,14 +204,16 @@ def from_transformer(module: Any, *, causal: bool, max_length: int | None = None
 
 
 def to_transformer(layer: Any) -> Any:
-    """Returns the `torch.nn.TransformerEncoder`, or `TransformerDecoder` of a layer with a memory, without dropout.
+    """Returns the `torch.nn.TransformerEncoder` of a layer, or the `TransformerDecoder` if the layer has a memory.
+
+    The module has no dropout. If the layer is causal, pass the causal mask in each call of the module.
 
     Args:
-      layer: an `nn.Transformer` without positions, of as many inputs as outputs and features of the memory, and a head
-        of keys and values for each of queries. PyTorch is told by the mask of each call whether it is causal.
+      layer: an `nn.Transformer` without positions. Inputs, outputs and memory must have equally many features, and
+        each head of queries its own head of keys and values.
 
     Raises:
-      TypeError, ValueError: PyTorch has no equal of an option, which is named.
+      TypeError, ValueError: PyTorch has no equivalent of an option. The message names it.
     """
     from jaxseq.interop import _torch_transformer
 
@@ -217,16 +221,16 @@ def to_transformer(layer: Any) -> Any:
 
 
 def from_attention(module: Any) -> Any:
-    """Returns Flax's `nnx.MultiHeadAttention`, batch-major, of PyTorch's; `jaxseq.nn` has none of its own.
+    """Returns the batch-major Flax `nnx.MultiHeadAttention` of a PyTorch module. `jaxseq.nn` has no such layer.
 
-    Dropout is left out. Flax's mask is True where a query sees a key, `[B, 1, T, S]`: of the lengths of keys
+    Dropout is left out. Flax's mask `[B, 1, T, S]` is True where a query sees a key. For lengths of keys it is
     `jaxseq.lengths_to_mask(lengths, S).T[:, None, None]`. A query that sees no key gives NaN in PyTorch.
 
     Args:
-      module: a `torch.nn.MultiheadAttention`, with `kdim` as `vdim`.
+      module: a `torch.nn.MultiheadAttention` whose `kdim` equals `vdim`.
 
     Raises:
-      TypeError, ValueError: another module, or an option that Flax has no equal of, which is named.
+      TypeError, ValueError: it is another module, or Flax has no equivalent of an option. The message names it.
     """
     from jaxseq.interop import _torch_attention
 
@@ -234,13 +238,14 @@ def from_attention(module: Any) -> Any:
 
 
 def to_attention(layer: Any) -> Any:
-    """Returns the `torch.nn.MultiheadAttention`, batch-first, without dropout, of Flax's.
+    """Returns the batch-first `torch.nn.MultiheadAttention` of a Flax module, without dropout.
 
     Args:
-      layer: an `nnx.MultiHeadAttention` of as many features out as in, and a head of keys for each of queries.
+      layer: an `nnx.MultiHeadAttention` with as many output features as inputs, and a head of keys for each head of
+        queries.
 
     Raises:
-      TypeError, ValueError: PyTorch has no equal of an option, which is named.
+      TypeError, ValueError: PyTorch has no equivalent of an option. The message names it.
     """
     from jaxseq.interop import _torch_attention
 

@@ -1,10 +1,10 @@
 """Kernels: ways to run a cell over time, `(cell, params, carry, xs, *, reverse) -> (carry, ys)`.
 
-They agree on every value and, but for `truncated`, on every gradient, and differ in speed and memory. `native` has
-loops of machine code on a CPU, by llvmlite. `associative` and `chunkwise` run many steps of a linear cell at once,
-`newton` those of any cell. A function of your own with this signature is a kernel too. They know neither masks nor
-resets: `jaxseq.unroll` hands them a cell that does. `explain` says how a net is run, `peak_bytes` predicts what a
-training step holds; a kernel of your own may `register` how it makes its `Plan`.
+All kernels return the same values, and all except `truncated` the same gradients. They differ in speed and memory.
+`native` runs loops of machine code on a CPU, by llvmlite. `associative` and `chunkwise` run many steps of a linear cell
+at once, and `newton` those of any cell. Any function with this signature is a kernel. Kernels do not handle masks and
+resets: `jaxseq.unroll` gives them a cell that does. `explain` describes how a net is run. `peak_bytes` predicts the
+memory of a training step. If you write a kernel, `register` can tell `explain` how it makes its `Plan`.
 """
 
 from jaxseq.kernels._associative import associative as associative

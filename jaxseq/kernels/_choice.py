@@ -1,4 +1,4 @@
-"""Which kernel runs a cell where none is asked for."""
+"""The default kernel of a cell."""
 
 import math
 
@@ -17,7 +17,7 @@ _CACHE = 2**20  # bytes of weights; the second-level caches of CPU cores hold on
 
 
 def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
-    """Returns the kernel that was measured to be fastest for a cell here, and why it is not a native one, if so."""
+    """Returns the kernel measured to be fastest for a cell on this machine, and the reason if it is not native."""
     by_algebra = linear_choice(cell, params, xs)
     if by_algebra is not None:
         return by_algebra, "many steps of a linear cell are run at once"
@@ -31,18 +31,18 @@ def choice(cell: Cell, params: Params, xs: Inputs) -> tuple[Kernel, str | None]:
     T, *batch = jax.tree.leaves(xs)[0].shape[:-1]
     rows = math.prod(batch)
     if T > 1 and array_bytes(params) > _CACHE and (rows == 1 or T * rows < _FEW):
-        return bptt, "its weights are larger than a core's cache, and to read them is most of the work for so few rows"
+        return bptt, "its weights are larger than a core's cache, and reading them is most of the work for so few rows"
     return (native_values if cell.backward is None and cell.linear is None else native), None
 
 
 def chosen(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
-    """Runs `cell` by the kernel of its `choice`."""
+    """Runs `cell` by the kernel that `choice` returns."""
     kernel, _ = choice(cell, params, xs)
     return kernel(cell, params, carry, xs, reverse=reverse)
 
 
 def values_alone(cell: Cell, params: Params, xs: Inputs) -> Kernel:
-    """Returns the kernel where values are asked for, as in streams: native or `scan`, differentiable in any mode."""
+    """Returns the kernel for runs without gradients, as in streams: native or `scan`, differentiable in any mode."""
     kernel, _ = choice(cell, params, xs)
     return {bptt: scan, native: native_values}.get(kernel, kernel)
 
@@ -50,18 +50,18 @@ def values_alone(cell: Cell, params: Params, xs: Inputs) -> Kernel:
 def chosen_values(
     cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False
 ) -> tuple[Carry, jax.Array]:
-    """Runs `cell` by the kernel of `values_alone`."""
+    """Runs `cell` by the kernel that `values_alone` returns."""
     kernel = values_alone(cell, params, xs)
     return kernel(cell, params, carry, xs, reverse=reverse)
 
 
 def default(kernel: Kernel | None) -> Kernel:
-    """Returns the kernel that a net is run by; None chooses one for each of its cells."""
+    """Returns the kernel that runs a net. None returns one that chooses for each cell."""
     return chosen if kernel is None else kernel
 
 
 def segment_bytes(cell: Cell, params: Params, xs: Inputs, steps: int) -> int:
-    """Returns the bytes that `steps` of a training step hold at once by the kernel of the choice, beside their ys."""
+    """Returns the bytes that `steps` steps hold at once in training, without their ys, with the default kernel."""
     if choice(cell, params, xs)[0] is native:
         return steps * native_step_bytes(cell, params, xs)
     step = step_bytes(cell, params, xs)

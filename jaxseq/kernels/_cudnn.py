@@ -1,9 +1,9 @@
-"""An LSTM by NVIDIA's cuDNN, which runs all steps in one call, and its gradient in another.
+"""Runs an LSTM by NVIDIA's cuDNN: all steps in one call, and the gradient in another.
 
 JAX has that call in `jax.experimental.rnn`: batch-major, in float32, with a length for each row. Its weights are one
-vector, W_xᵀ, W_hᵀ and two biases, in the order of gates i f g o; the second bias is zero here.
+vector, W_xᵀ, W_hᵀ and two biases, in the order of gates i f g o. The second bias is zero here.
 
-A mask of any pattern is one of lengths: padding holds the carry, so the real steps of a row may be moved to its front.
+A mask of any pattern can be turned into lengths: padding holds the carry, so a row's real steps are moved to its front.
 """
 
 import functools
@@ -33,15 +33,15 @@ _PLAIN |= {"projection": (None,), "coupled": (False,), "clip": (None,)}
 @functools.partial(jax.jit, static_argnames=("cell", "reverse"))
 @on_meshes
 def cudnn(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool = False) -> tuple[Carry, jax.Array]:
-    """Runs a plain LSTM of float32 by cuDNN, on an NVIDIA GPU; masks of any pattern, no resets.
+    """Runs a plain float32 LSTM by cuDNN on an NVIDIA GPU. It supports masks of any pattern, but no resets.
 
-    Its products may round their factors to TensorFloat-32, as JAX's do there; under
-    `jax.default_matmul_precision("highest")` they do not. Reverse mode, first order. Rows of `jax.vmap` are one batch,
-    and mapped params have a call each. Rows that the compiler splits over devices it gathers for the call; under
-    `jax.shard_map` each device calls for its own.
+    Its products may round their factors to TensorFloat-32, as JAX's do on such GPUs. Under
+    `jax.default_matmul_precision("highest")` they do not. Supports reverse mode, first order. `jax.vmap` over rows
+    makes one larger batch; over params it makes one call for each. If the compiler splits rows over devices, it gathers
+    them for the call. Under `jax.shard_map` each device makes its own call.
 
     Raises:
-      ValueError: cuDNN does not run the cell, or not on this machine; the message says why.
+      ValueError: cuDNN cannot run the cell, or not on this machine. The message tells why.
     """
     reason = cudnn_reason(cell, params, xs)
     if reason is not None:
@@ -50,14 +50,14 @@ def cudnn(cell: Cell, params: Params, carry: Carry, xs: Inputs, *, reverse: bool
 
 
 def cudnn_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
-    """Says why cuDNN does not run a cell here, None where it does; arrays may be their shapes."""
+    """Returns why cuDNN cannot run a cell on this machine, or None if it can. Shapes may replace arrays."""
     reason = _machine_reason()
     if reason is not None:
         return reason
     is_masked, inner = _unmasked(cell)
     factory, options = call_of(inner) or (None, {})
     if factory is not lstm:
-        return "it is no LSTM of `jaxseq.lstm`, with nothing around it but a mask"
+        return "it is not an LSTM of `jaxseq.lstm` without wrappers other than a mask"
     for name, plain in _PLAIN.items():
         if options[name] not in plain:
             return f"cuDNN has no LSTM with `{name}` = {options[name]!r}"
@@ -66,12 +66,12 @@ def cudnn_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
     weights, xs = (params.value, xs.value) if is_masked else (params, xs)
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((weights, xs))}
     if dtypes != {jnp.dtype(jnp.float32)}:
-        return f"JAX calls cuDNN in float32 alone; got {', '.join(sorted(dtype.name for dtype in dtypes))}"
+        return f"JAX calls cuDNN only in float32; got {', '.join(sorted(dtype.name for dtype in dtypes))}"
     return None if sizes_are_known((params, xs)) else "sizes are symbols"
 
 
 def _machine_reason():
-    """Why there is no cuDNN here."""
+    """Returns why this machine has no cuDNN, or None if it has."""
     backend = jax.extend.backend.get_backend()
     if jax.default_backend() != "gpu" or "rocm" in backend.platform_version.lower():
         return f"cuDNN runs on NVIDIA GPUs, and JAX's default device is a {jax.devices()[0].device_kind}"
@@ -81,12 +81,12 @@ def _machine_reason():
 
 
 def _rnn() -> Any:
-    """JAX's module, when it is first used: `import jaxseq` does without."""
+    """Returns JAX's module, imported on first use. `import jaxseq` does not need it."""
     return importlib.import_module("jax.experimental.rnn")
 
 
 def _unmasked(cell):
-    """Whether a cell stands under a mask, and the cell."""
+    """Returns whether a mask wraps the cell, and the inner cell."""
     factory, options = call_of(cell) or (None, {})
     return (True, options["cell"]) if factory is masking.masked else (False, cell)
 
@@ -112,18 +112,18 @@ def _in_one_call(params, carry, xs, *, cell, reverse):
 
 
 def _run_masked(mask, params, carry, xs):
-    """Real steps are moved to the front of their rows, in their order, padding behind them, and ys back again."""
+    """Runs each row's real steps first, in their order, and its padding last; moves the ys back to their places."""
     lengths = mask.sum(0, dtype=jnp.int32)
     place = jnp.where(mask, jnp.cumsum(mask, 0), lengths + jnp.cumsum(~mask, 0)) - 1
     at = place, jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
     once: Any = {"unique_indices": True, "mode": "promise_in_bounds"}
     front = jnp.zeros_like(xs).at[at].set(masking.keep(mask, xs), **once)
-    last, ys = _run(params, carry, front, jnp.maximum(lengths, 1))  # of a row without steps nothing is taken
+    last, ys = _run(params, carry, front, jnp.maximum(lengths, 1))  # the result of a row without steps is not used
     return masking.choose(lengths > 0, last, carry), masking.keep(mask, ys.at[at].get(**once))
 
 
 def _run(params, carry, xs, lengths=None):
-    """All steps of `xs [T, B, D]` by one call."""
+    """Runs all steps of `xs [T, B, D]` by one call."""
     T, B, _ = xs.shape
     lengths = jnp.full(B, T, jnp.int32) if lengths is None else lengths
     h, c = (leaf[None] for leaf in carry)
@@ -136,9 +136,9 @@ def _call(xs, h, c, weights, lengths):
     return _forward(xs, h, c, weights, lengths)[0]
 
 
-@jax.custom_batching.sequential_vmap  # of params, which each have a call of their own
+@jax.custom_batching.sequential_vmap  # over params, which get one call each
 def _forward(xs, h, c, weights, lengths):
-    """JAX's `rnn.lstm` by its two halves, as its types do not say what varies over a mesh."""
+    """Runs the forward half of JAX's `rnn.lstm`, whose types do not tell what varies over a mesh."""
     results, saved = _rnn().lstm_fwd(xs, h, c, weights, lengths, *_sizes(xs, h))
     *results, _ = vary_alike((*results, xs))
     return tuple(results), saved
@@ -150,7 +150,7 @@ def _backward(saved, cotangents):
 
 
 def _sizes(xs, h):
-    """D, H, one layer, no dropout, one direction, and the precision of JAX's products."""
+    """Returns the sizes for cuDNN: D, H, one layer, no dropout, one direction, and the precision of JAX's products."""
     return xs.shape[-1], h.shape[-1], 1, 0.0, False, None
 
 
@@ -158,7 +158,7 @@ _call.defvjp(_forward, _backward)
 
 
 def packed(params: LstmParams) -> jax.Array:
-    """Returns params of a plain LSTM as cuDNN's vector of weights, `[4H (D + H + 2)]`."""
+    """Returns the params of a plain LSTM as cuDNN's vector of weights, `[4H (D + H + 2)]`."""
     leaves = params.w_x.T, params.w_h.T, params.b, jnp.zeros_like(params.b)
     return jnp.concatenate([leaf.ravel() for leaf in leaves])
 

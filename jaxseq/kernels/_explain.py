@@ -1,4 +1,4 @@
-"""What is told of a net before it runs: how, in words, and in how many bytes."""
+"""Describes how a net will run, in words, and how many bytes it will need."""
 
 import jax
 
@@ -10,11 +10,11 @@ from jaxseq.typing import Cell, Composite, Kernel, Params
 
 
 def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Kernel | None = None) -> str:
-    """Says how `jaxseq.unroll` runs a net on this machine, a line for each of its cells.
+    """Describes how `jaxseq.unroll` runs a net on this machine, with one line for each of its cells.
 
-    What depends on sizes, dtype and platform is which kernel runs a cell where none is asked for, and into how many
-    segments time is cut (docs/performance.md). Masks and resets are left out: their few bytes count only next to a
-    threshold. The cells of a composite are told apart by where their carries stand in the net's.
+    The default kernel of a cell, and the number of segments of time, depend on sizes, dtype and platform
+    (docs/performance.md). Masks and resets are left out: their few bytes matter only near a threshold. A cell of a
+    composite is named by the place of its carry in the net's carry.
 
     Args:
       cell: a Cell or a Composite.
@@ -36,20 +36,22 @@ def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Ke
 
 
 def peak_bytes(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Kernel | None = None) -> int:
-    """Predicts the bytes that a training step holds at most: arguments, temporaries, and the gradients of params.
+    """Predicts the peak bytes of a training step: arguments, temporaries, and the gradients of params.
 
-    The step is the gradient of a loss of all ys; nothing is compiled or run. On CPUs it was within 20 % of what XLA
-    reports for the LSTM, GRU and RNN at every size of the benchmarks; tests/test_kernel_choice.py holds some to that.
-    The bytes of a net's layers are added up, as those between its passes live at once: it was within 10 % for nets of
-    two and three layers in steps of hundreds of MiB, and up to half too much in steps of 10 to 100 MiB, where what one
-    layer no longer needs is a part worth counting. Of steps of 1 or 2 MiB, one cell's too, it says up to 60 % too much.
+    The step is the gradient of a loss of all ys. Nothing is compiled or run. On CPUs the prediction was within 20 % of
+    what XLA reports for the LSTM, GRU and RNN, at every size of the benchmarks. tests/test_kernel_choice.py checks some
+    of these. The bytes of a net's layers are added up, because what they keep between the passes is alive at the same
+    time. For nets of two and three layers the sum was within 10 % for steps of hundreds of MiB. For steps of 10 to
+    100 MiB it was up to 50 % too large, because a layer frees a considerable part of its memory early. For steps of 1
+    or 2 MiB it is up to 60 % too large, even for one cell.
 
     Args:
       cell: a Cell or a Composite.
       params: its params; shapes are enough (`jax.eval_shape`).
       xs: the inputs `[T, B, D]`, or their shape and dtype.
-      kernel: as for `jaxseq.unroll`. Of one of your own it is what JAX keeps between the passes, down to half of what
-        XLA reports, as the passes hold more; `kernels.register` gives it a plan, with bytes of its own.
+      kernel: as for `jaxseq.unroll`. For a kernel that is not registered, the result counts only what JAX keeps between
+        the passes. That may be half of what XLA reports, because the passes hold more. `kernels.register` gives a
+        kernel a plan with its own count of bytes.
 
     Raises:
       TypeError, ValueError: `cell` is neither, `kernel` takes other arguments than a kernel, or `params` and `xs` do

@@ -1,4 +1,4 @@
-"""Linear cells over time: their algebra runs the steps, and all that is pointwise in time is done for all at once."""
+"""Runs linear cells over time. Their algebra runs the steps; what is pointwise in time is computed for all at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +19,9 @@ def run_linear(
     how: Callable[[Any, Carry], tuple[Carry, Any]],
     reverse: bool = False,
 ) -> tuple[Carry, jax.Array]:
-    """Runs a linear cell; `how(element, carry) -> (carry, observed)` runs steps from the first to the last.
+    """Runs a linear cell. `how(element, carry) -> (carry, observed)` runs the steps from the first to the last.
 
-    With `reverse` these are the steps of xs in the other order.
+    With `reverse`, the steps are those of xs in reverse order.
     """
     carry, ys = _run(cell, params, carry, flipped(xs) if reverse else xs, how)
     return carry, flipped(ys) if reverse else ys
@@ -41,26 +41,26 @@ def _run(cell, params, carry, xs, how):
 
 
 def flipped(tree: Any) -> Any:
-    """Returns a pytree of arrays `[T, ...]` with time in the other order."""
+    """Returns a pytree of arrays `[T, ...]` with time reversed."""
     return jax.tree.map(lambda leaf: jnp.flip(leaf, 0), tree)
 
 
 def refuse_nonlinear(kernel: str, cell: Cell) -> None:
-    """Raises unless a cell says how it is linear.
+    """Raises unless a cell defines `linear`.
 
     Raises:
       ValueError: it does not.
     """
     if cell.linear is None:
         raise ValueError(
-            f"`{kernel}` runs cells whose step is linear in the carry, which say so by `linear`; {cell!r} does not, or "
+            f"`{kernel}` runs cells whose step is linear in the carry, which define `linear`; {cell!r} does not, or "
             "a wrapper around it is not linear. Unroll with kernel=jaxseq.kernels.bptt, which runs every cell, or with "
             "kernel=jaxseq.kernels.newton(), which solves for many steps at once"
         )
 
 
 def plan_linear(kernel: Kernel, name: str, segment: int | None, reason: str) -> Callable[[Cell, Params, Inputs], Plan]:
-    """Returns the function that makes the plans of a kernel of linear cells."""
+    """Returns the function that makes the plans of a kernel for linear cells."""
 
     def plan(cell, params, xs):
         refuse_nonlinear(name, cell)

@@ -1,10 +1,10 @@
-"""Which kernel of linear cells runs a cell where none is asked for.
+"""The default kernel of a linear cell.
 
-Measured by the gradient, on two cores of a CPU (docs/linear.md): chunks take a fifth to a tenth of the time of steps
-where the state is a large matrix, also of native loops. Where a head's matrix has few numbers, a chunk's products of
-steps by steps are more work than it: steps of the delta rule with 8 by 8 numbers were four times as fast. For a
-diagonal cell there is nothing to gain: an associative scan does more work than a loop, and compiles for longer. On
-accelerators, where a loop costs launches, nothing was measured.
+The choice follows times of the gradient on two cores of a CPU (docs/linear.md). If the state is a large matrix, chunks
+take a fifth to a tenth of the time of single steps, even of native loops. If a head's matrix is small, the products of
+steps by steps in a chunk are more work than the matrix itself: for the delta rule with 8 by 8 numbers, single steps
+were four times as fast. A diagonal cell gains nothing: an associative scan does more work than a loop, and takes longer
+to compile. Accelerators, where each iteration of a loop costs launches, were not measured.
 """
 
 import functools
@@ -18,15 +18,15 @@ from jaxseq.kernels._chunkwise import chunkwise
 from jaxseq.recurrences import Delta, Diagonal, Outer, ScaledOuter
 from jaxseq.typing import Cell, Inputs, Kernel, Params
 
-_STEPS = 32  # in a chunk: on a CPU somewhat faster than 64, which make fewer states
-_SHORT = 16  # steps; a chunk is filled up
+_STEPS = 32  # in a chunk: on a CPU somewhat faster than 64, which needs fewer states
+_SHORT = 16  # steps; a chunk is padded
 _LARGE = {Outer: 128, ScaledOuter: 128, Delta: 512}  # numbers in a head's matrix
 
 
 def linear_choice(cell: Cell, params: Params, xs: Inputs) -> Kernel | None:
-    """Returns the kernel of linear cells that is fastest for a cell here; None: one that runs step by step is.
+    """Returns the fastest kernel for a linear cell on this machine. None: a kernel that runs step by step is fastest.
 
-    Sizes that are symbols are run step by step, as chunks and scans need a number of steps.
+    If sizes are symbols, the cell runs step by step, because chunks and scans need a known number of steps.
     """
     if cell.linear is None or not sizes_are_known((params, xs)):
         return None
@@ -41,7 +41,7 @@ def linear_choice(cell: Cell, params: Params, xs: Inputs) -> Kernel | None:
 
 @functools.lru_cache(maxsize=1024)
 def _has_large_state(cell, tree, shapes):
-    """Whether a head's state is a matrix that is worth chunks, from the shapes and dtypes of params and inputs."""
+    """Returns whether a head's state is a matrix large enough for chunks, given the shapes of params and inputs."""
 
     def element(params, xs):
         return cell.linear.element(params, cell.project(params, xs))

@@ -1,6 +1,6 @@
-"""How a kernel runs a cell: one object that the kernel runs by, `explain` prints, and `peak_bytes` adds up.
+"""How a kernel runs a cell: a `Plan`, which the kernel follows, `explain` prints, and `peak_bytes` adds up.
 
-A kernel registers the function that makes its plans; of a kernel that has registered none, a plan tells what JAX does.
+A kernel registers the function that makes its plans. For other kernels, a plan describes what JAX does.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ class Plan(NamedTuple):
 
     Attributes:
       kernel: the kernel's name.
-      gradient: how the gradient comes about, in words.
+      gradient: how the gradient is computed, in words.
       steps: T.
       segment: the steps that are run at a time.
-      reason: why so many, in words.
-      held: `() -> int`: the bytes that a training step holds beside its arguments and the gradients of params.
-      not_native: why it is not a native loop, where the kernel was not asked for by name; None where it is one.
+      reason: the reason for that number, in words.
+      held: `() -> int`, the bytes that a training step holds in addition to its arguments and the gradients of params.
+      not_native: why no native loop was chosen. None if one was, or if the kernel was asked for by name.
     """
 
     kernel: str
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     not_native: str | None = None
 
     def __str__(self) -> str:
-        """The plan in one line."""
+        """Returns the plan in one line."""
         whole = self.segment >= self.steps
         cut = (
             f"T = {self.steps}, not cut"
@@ -52,9 +52,9 @@ _PLANNERS: dict[Kernel, Planner] = {}
 
 
 def register(kernel: Kernel, planner: Planner) -> Kernel:
-    """Makes `planner(cell, params, xs) -> Plan` that which tells how `kernel` runs a cell; returns the kernel.
+    """Registers `planner(cell, params, xs) -> Plan`, which tells how `kernel` runs a cell. Returns the kernel.
 
-    A plan is made while a program is traced, so of `params` and `xs` it takes the shapes alone.
+    A plan is made while a program is traced, so `planner` gets only the shapes of `params` and `xs`.
     """
     _PLANNERS[kernel] = planner
     return kernel
@@ -66,24 +66,24 @@ _NET_PLANNERS: dict[Composite, NetPlanner] = {}
 
 
 def register_net(net: Composite, planner: NetPlanner) -> Composite:
-    """Makes `planner` that which tells how a net is run whose `unroll` is not to be followed part by part; returns it.
+    """Registers the planner of a net that does not run its parts one after another. Returns the net.
 
-    `planner(run, params, xs) -> (carry, ys, told)` calls `run(cell, params, xs)` for each part with what that is given
-    at a time; `told(plan)` says of the plan of a cell how it stands in the net.
+    `planner(run, params, xs) -> (carry, ys, told)` calls `run(cell, params, xs)` for each part, with the inputs that
+    the part gets at a time. `told(plan)` returns a cell's plan, adapted to its role in the net.
     """
     _NET_PLANNERS[net] = planner
     return net
 
 
 def plan_cell(kernel: Kernel, cell: Cell, params: Params, xs: Inputs) -> Plan:
-    """Returns how `kernel` runs a cell; of params and xs the shapes alone count, not how they lie on a mesh."""
+    """Returns how `kernel` runs a cell. It depends only on the shapes of params and xs, not on how they are split."""
     params, xs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, xs))
     planner = _PLANNERS.get(kernel)
     return _unregistered(kernel, cell, params, xs) if planner is None else planner(cell, params, xs)
 
 
 class Part(NamedTuple):
-    """A cell of a net: where its carry stands in the net's, and how it is run."""
+    """A cell of a net: the place of its carry in the net's carry, and how it is run."""
 
     place: str
     cell: Cell
@@ -92,13 +92,13 @@ class Part(NamedTuple):
 
 @jax.tree_util.register_static
 class Placeholder(NamedTuple):
-    """Stands in a net's carry where the carry of the cell does that was run as the `number`th."""
+    """Takes the place of a cell's carry in a net's carry. The cell was the `number`th to run."""
 
     number: int
 
 
 def plan_net(kernel: Kernel, net: Cell | Composite, params: Params, xs: Any) -> list[Part]:
-    """Returns the cells of a net in the order that they run in."""
+    """Returns the cells of a net in the order in which they run."""
     parts = []
 
     def run(cell, params, xs, carry=None, *, mask=None, reset=None, reverse=False, key=None):
@@ -113,7 +113,7 @@ def plan_net(kernel: Kernel, net: Cell | Composite, params: Params, xs: Any) -> 
         parts.append((cell, plan_cell(kernel, cell, params, xs)))
         return Placeholder(len(parts) - 1), jnp.zeros((*xs.shape[:-1], cell.size), xs.dtype)
 
-    # A net hands carries on as they are, so what is returned as the last carry shows where its cell stands.
+    # A net does not change carries, so a placeholder in the last carry shows the place of its cell.
     placeholders, _ = jax.eval_shape(run, net, params, xs)
     places = jax.tree_util.tree_leaves_with_path(placeholders, is_leaf=lambda node: isinstance(node, Placeholder))
     names = {leaf.number: jax.tree_util.keystr(path) for path, leaf in places if isinstance(leaf, Placeholder)}
@@ -121,7 +121,7 @@ def plan_net(kernel: Kernel, net: Cell | Composite, params: Params, xs: Any) -> 
 
 
 def _unregistered(kernel, cell, params, xs):
-    """The plan of a kernel of one's own, which JAX differentiates as it is."""
+    """Returns the plan of a kernel that was not registered, and that JAX differentiates."""
     T = jax.tree.leaves(xs)[0].shape[0]
     name = getattr(kernel, "__name__", repr(kernel))
     return Plan(name, "its own gradient", T, T, "a kernel of your own", lambda: kernel_bytes(kernel, cell, params, xs))

@@ -1,12 +1,12 @@
-"""A linear cell over time that is split over the devices of a mesh: each has a stretch of the steps.
+"""Runs a linear cell over time that is split over the devices of a mesh. Each device has a segment of the steps.
 
-    1.  each device puts its stretch together as one step          S ↦ P S + M
-    2.  one exchange: all devices get these summaries of all stretches
-    3.  each applies them in turn to the first carry, which gives the carry that its own stretch starts from
-    4.  each runs its stretch from there
+    1.  each device combines its segment into one step             S ↦ P S + M
+    2.  one exchange: all devices get these summaries of all segments
+    3.  each device applies them in turn to the first carry, which gives the carry at the start of its segment
+    4.  each device runs its segment from that carry
 
-The stretch is one step by the algebra of the cell, so that of a stretch little travels: as much as a few carries. The
-gradient is JAX's: it runs the other way, with one exchange too. Summaries are in float32 at least, as states are.
+The cell's algebra combines a segment into one step, so a summary is only as large as a few carries. The gradient is
+JAX's. It runs in the opposite direction, also with one exchange. Summaries are in float32 at least, as states are.
 """
 
 import jax
@@ -23,21 +23,21 @@ from jaxseq.typing import Cell, Kernel
 
 
 def sequence_parallel(sharding: NamedSharding, *, kernel: Kernel | None = None) -> Kernel:
-    """Returns the kernel that runs linear cells over time that is split over devices, each with a stretch of the steps.
+    """Returns a kernel for linear cells that splits time over devices, so that each device runs a segment of the steps.
 
-    `unroll` is called as ever, on whole arrays, outside of `jax.shard_map`; masks, resets, carries and `reverse` mean
-    the same. What stands around the recurrence is pointwise in time, and the compiler splits it as `xs` are split.
-    Params and carries are on all devices. The batch may be split over another axis of the mesh. Reverse mode.
+    Call `unroll` as usual, on whole arrays, outside of `jax.shard_map`. Masks, resets, carries and `reverse` mean the
+    same. All other operations of the cell are pointwise in time, and the compiler splits them as `xs` are split. Params
+    and carries are on all devices. The batch may be split over another axis of the mesh. Supports reverse mode.
 
     Args:
-      sharding: how time, the first axis of `[T, B, D]`, is split: `NamedSharding(mesh, PartitionSpec(axis))`. It does
-        not pickle, as devices do not, and nor does the kernel.
-      kernel: how each device runs its stretch; None: as `unroll` chooses for so many steps.
+      sharding: how time, the first axis of `[T, B, D]`, is split: `NamedSharding(mesh, PartitionSpec(axis))`. Neither
+        it nor the kernel can be pickled, because devices cannot.
+      kernel: how each device runs its segment. None: the default of `unroll` for that number of steps.
 
     Raises:
-      TypeError, ValueError: `sharding` is no `NamedSharding` that splits time over an axis of its mesh, or `kernel` is
-        no kernel. The kernel raises ValueError for a cell that is not linear, a T that is no multiple of the devices,
-        and inside `jax.shard_map` over that axis.
+      TypeError, ValueError: `sharding` is not a `NamedSharding` that splits time over an axis of its mesh, or `kernel`
+        is not a kernel. The kernel raises ValueError for a cell that is not linear, for a T that is not a multiple of
+        the number of devices, and inside `jax.shard_map` over that axis.
 
     >>> from jax.sharding import NamedSharding, PartitionSpec
     >>> mesh = jax.make_mesh((jax.device_count(),), ("time",))
@@ -90,7 +90,7 @@ def _sequence_parallel(sharding, kernel):
             kernel=f"{name}, each device by {inner.kernel}",
             steps=T,
             segment=T // count,
-            reason=f"a stretch for each of {count} devices",
+            reason=f"a segment for each of {count} devices",
         )
 
     run.__name__ = run.__qualname__ = f"sequence_parallel({sharding.spec})"
@@ -103,13 +103,13 @@ def _refuse(name, cell, xs, count):
     T = jax.tree.leaves(xs)[0].shape[0]
     if not isinstance(T, int) or T % count:
         raise ValueError(
-            f"`xs` must be of a number of steps that the {count} devices of `{name}` divide; got {T}. Pad them, and "
-            "give a mask"
+            f"`xs` must have a number of steps that is a multiple of the {count} devices of `{name}`; got {T}. Pad xs, "
+            "and pass a mask"
         )
 
 
 def _exchanged(summary, carry, axis, reverse, batch_axes):
-    """The carry after all stretches, and that which the stretch of this device starts from."""
+    """Returns the carry after all segments, and the carry at the start of this device's segment."""
     how = Flat.of(summary, batch_axes)
     flat = how.flat(summary, jax.tree.leaves(summary)[0].shape[:batch_axes])
     gathered = jax.lax.all_gather(flat, axis, to="invarying")
@@ -122,5 +122,5 @@ def _exchanged(summary, carry, axis, reverse, batch_axes):
 
 @factory
 def projected(cell: Cell) -> Cell:
-    """Returns a linear cell whose inputs are what the cell makes of its own, `us`."""
+    """Returns a linear cell whose inputs are the projected inputs `us` of the given cell."""
     return cell._replace(project=lambda params, us: us, backward=None, noise=None)

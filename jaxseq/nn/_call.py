@@ -1,4 +1,4 @@
-"""A module is known by the call that made it, as nets are: by it a saved model is made again, without its code."""
+"""Records the call that made a module, as for nets. A saved model is rebuilt from it, without the user's code."""
 
 import dataclasses
 import functools
@@ -18,51 +18,51 @@ from jaxseq.typing import Cell, Composite
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """The arguments of a call by name: one static value, with a hash."""
+    """The arguments of a call by name, as one static, hashable value."""
 
     arguments: tuple[tuple[str, Any], ...]
 
 
 class Part(NamedTuple):
-    """Stands for an argument that is a module, which is found in the new one by a path of attributes and indices."""
+    """Represents an argument that is a module, by its path of attributes and indices in the module that was made."""
 
     path: tuple[Any, ...]
 
 
 class Flags(NamedTuple):
-    """Stands for an argument that is an array, by its numbers in nested tuples, which have a hash."""
+    """Represents an argument that is an array, by its numbers in nested tuples, which are hashable."""
 
     values: Any
 
 
 class Unknown(NamedTuple):
-    """Stands for an argument that cannot be kept, by the name of its type."""
+    """Represents an argument that cannot be stored, by the name of its type."""
 
     kind: str
 
 
 class Module(nnx.Module):
-    """An `nnx.Module` that keeps the arguments of its `__init__`, as `call_of` tells them. They are static."""
+    """An `nnx.Module` that records the arguments of its `__init__`, for `call_of`. They are static."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Wraps the `__init__` of a class that has its own."""
+        """Wraps the `__init__` of a class that defines one."""
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             cls.__init__ = _keeping(cls.__init__)
 
 
 def call_of(module: nnx.Module) -> dict[str, Any] | None:
-    """Returns the arguments that a module was made with, all but `rngs`, by name; None: they were not kept.
+    """Returns the arguments that made a module, except `rngs`, by name. None: they were not recorded.
 
-    Lists are tuples, dtypes are names, a `param_dtype` of None is the default that it stood for; what is a module, an
-    array or not to be kept is a `Part`, `Flags` or `Unknown`.
+    Lists become tuples and dtypes become names. A `param_dtype` of None becomes the default at that time. A module
+    becomes a `Part`, an array becomes `Flags`, and an argument that cannot be stored becomes `Unknown`.
     """
     kept = getattr(module, "_call", None)
     return None if kept is None else dict(kept.arguments)
 
 
 def part_of(module: nnx.Module, part: Part) -> Any:
-    """Returns what stands in a module at the place of a part."""
+    """Returns the object at a part's path in a module."""
     return functools.reduce(_inside, part.path, module)
 
 

@@ -1,11 +1,11 @@
-"""Linear recurrences: the algebras of linear steps, one per file, and the cells that are made of them.
+"""Linear recurrences: the algebras of linear steps, one per file, and the cells built from them.
 
     diagonal       h' = a ⊙ h + b
     outer          S' = Diag(α) S + k vᵀ                         read as qᵀ S'
     scaled outer   the same with exponential gates, scaled by e^{-m}    (mLSTM)
     delta          S' = α (I - β k kᵀ) S + β k vᵀ                read as qᵀ S'
 
-A linear cell defines the element of a step and how outputs are read. `linear_cell` makes a `Cell` of it, which works
+A linear cell defines the element of a step and how outputs are read. `linear_cell` turns it into a `Cell`, which works
 with every kernel, mask and reset.
 """
 

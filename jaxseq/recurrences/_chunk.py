@@ -1,12 +1,12 @@
-"""Many steps of a matrix algebra at once, by matrix products.
+"""Runs many steps of a matrix algebra at once, by matrix products.
 
-    what the steps take up          U = update - erase S        S the state that the chunk starts from
-    seen from within a chunk        o = seen + query S + scores U
+    values that the steps write     U = update - erase S        S is the state at the start of the chunk
+    outputs within a chunk          o = seen + query S + scores U
     the state after it              S' = Diag(decay) S + M + keyᵀ U
     the chunk as one step           S' = P S + M'               P = Diag(decay) - keyᵀ erase, M' = M + keyᵀ update
 
-All of it but S comes from the steps of the chunk alone. So chunks may be run one after the other, or all at once, with
-an associative scan of the chunks as steps for the states at their borders. No other states are made.
+Everything except S depends only on the steps of the chunk. So chunks can run one after the other, or all at once: an
+associative scan over the chunks, each as one step, gives the states at their borders. No other states are computed.
 """
 
 import functools
@@ -31,7 +31,7 @@ class Step(NamedTuple):
         return self._through(S) + self.M
 
     def then(self, later: "Step") -> "Step":
-        """Returns both steps as one."""
+        """Returns this step followed by `later`, as one step."""
         return Step(later._through(self.P), later.apply(self.M))
 
     def _through(self, S):
@@ -40,9 +40,9 @@ class Step(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """L steps seen together, as above; `erase` is None where no step takes anything away."""
+    """L steps combined, as above. `erase` is None if no step erases anything."""
 
-    decay: jax.Array  # [..., K, 1], or [..., 1, 1] for one decay of all
+    decay: jax.Array  # [..., K, 1], or [..., 1, 1] for one decay of all features
     key: jax.Array  # [..., L, K]
     update: jax.Array  # [..., L, V]
     query: jax.Array  # [..., L, K]
@@ -52,7 +52,7 @@ class Chunk(NamedTuple):
     seen: jax.Array | int = 0  # [..., L, V]
 
     def run(self, S: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the state after the chunk that starts from `S [..., K, V]`, and what is observed, `[..., L, V]`."""
+        """Returns the state after the chunk, starting from `S [..., K, V]`, and what is observed, `[..., L, V]`."""
         U = self.update if self.erase is None else self.update - jnp.matmul(self.erase, S)
         observed = self.seen + jnp.matmul(self.query, S) + jnp.matmul(self.scores, U)
         return self.decay * S + self.M + jnp.matmul(self.key.mT, U), observed
@@ -67,41 +67,44 @@ class Chunk(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """Which steps of a chunk are of which sequence: `number` `[..., L]`, 0 of that which the chunk starts in."""
+    """The sequence of each step of a chunk: `number` `[..., L]`, where the sequence at the chunk's start is 0."""
 
     number: jax.Array
 
     def same(self, scores: jax.Array) -> jax.Array:
-        """Returns scores `[..., L, L]` of two steps; 0 where they are of different sequences."""
+        """Returns scores `[..., L, L]` of two steps, with 0 for steps of different sequences."""
         return jnp.where(self.number[..., :, None] == self.number[..., None, :], scores, 0)
 
     def first(self, x: jax.Array) -> jax.Array:
-        """Returns `[..., L, ·]` of the sequence that the chunk starts in; 0 elsewhere."""
+        """Returns x `[..., L, ·]` on steps of the sequence at the chunk's start, and 0 elsewhere."""
         return jnp.where((self.number == 0)[..., None], x, 0)
 
     def later(self, x: jax.Array) -> jax.Array:
-        """Returns `[..., L, ·]` of the sequences that start in the chunk; 0 elsewhere."""
+        """Returns x `[..., L, ·]` on steps of sequences that start in the chunk, and 0 elsewhere."""
         return jnp.where((self.number > 0)[..., None], x, 0)
 
     def last(self, x: jax.Array) -> jax.Array:
-        """Returns `[..., L, ·]` of the sequence that the chunk ends in; 0 elsewhere."""
+        """Returns x `[..., L, ·]` on steps of the sequence at the chunk's end, and 0 elsewhere."""
         return jnp.where((self.number == self.number[..., -1:])[..., None], x, 0)
 
     def unbroken(self, x: jax.Array) -> jax.Array:
-        """Returns `[..., ·, ·]` of chunks in which no sequence starts; 0 elsewhere."""
+        """Returns x `[..., ·, ·]` for chunks in which no sequence starts, and 0 for others."""
         return jnp.where((self.number[..., -1] == 0)[..., None, None], x, 0)
 
     def broken(self, x: jax.Array) -> jax.Array:
-        """Returns `[..., ·, ·]` of chunks in which one does; 0 elsewhere."""
+        """Returns x `[..., ·, ·]` for chunks in which a sequence starts, and 0 for others."""
         return jnp.where((self.number[..., -1] > 0)[..., None, None], x, 0)
 
 
 def in_chunks(element: Any, S: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
-    """Runs an element from `S [B, heads, K, V]` chunk by chunk; returns the last state and `[T, B, heads, V]`.
+    """Runs an element from `S [B, heads, K, V]` chunk by chunk.
 
-    The element has the fields of its algebra, `[T, B, heads, ·]` and `k` among them, a `start` or None, and the method
-    `chunk(number, initial) -> Chunk` of steps laid out as `[B, heads, L, ·]`; `number` `[B, 1, L]` counts the resets
-    up to a step. The gradient keeps the states at the borders of chunks, and makes all else once more.
+    The element has the fields of its algebra, `[T, B, heads, ·]`, including `k`; a `start` or None; and the method
+    `chunk(number, initial) -> Chunk` for steps laid out as `[B, heads, L, ·]`. `number` `[B, 1, L]` counts the resets
+    up to a step. The gradient keeps the states at the borders of chunks, and recomputes everything else.
+
+    Returns:
+      The last state, and what is observed, `[T, B, heads, V]`.
     """
     parts, initial, T = _laid_out(element, steps)
 
@@ -115,7 +118,7 @@ def in_chunks(element: Any, S: jax.Array, steps: int) -> tuple[jax.Array, jax.Ar
 
 
 def at_once(element: Any, S: jax.Array, steps: int = 64) -> tuple[jax.Array, jax.Array]:
-    """Runs all chunks of an element at once, as `in_chunks`, with an associative scan over them."""
+    """Runs all chunks of an element at once by an associative scan. Otherwise as `in_chunks`."""
     if not isinstance(element.k.shape[0], int):
         raise unknown(element.k.shape[0], "for an associative scan")
     if element.k.shape[0] == 0:
@@ -128,7 +131,7 @@ def at_once(element: Any, S: jax.Array, steps: int = 64) -> tuple[jax.Array, jax
 
 
 def as_one_step(element: Any, steps: int = 64) -> Step:
-    """Returns all steps of an element as one, put together chunk by chunk; of states none is made."""
+    """Returns all steps of an element as one step, combined chunk by chunk, without computing states."""
     parts, initial, _ = _laid_out(element, steps)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # the loop keeps the passes apart
@@ -144,7 +147,7 @@ def as_one_step(element: Any, steps: int = 64) -> Step:
 
 
 def _laid_out(element, steps):
-    """The element's steps and the numbers of their sequences as `[chunks, B, heads, steps, ·]`; the initial state."""
+    """Returns the element's steps and sequence numbers as `[chunks, B, heads, steps, ·]`, and the initial state."""
     start, element = element.start, element._replace(start=None)
     T, axes = element.k.shape[0], element.k.ndim
     parts = jax.tree.map(
@@ -158,5 +161,5 @@ def _laid_out(element, steps):
 
 
 def _in_order(observed, T):
-    """What is observed in chunks, `[chunks, B, heads, steps, V]`, as `[T, B, heads, V]`."""
+    """Returns what is observed in chunks, `[chunks, B, heads, steps, V]`, as `[T, B, heads, V]`."""
     return joined(jnp.moveaxis(observed, -2, 1), T)

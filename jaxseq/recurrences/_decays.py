@@ -1,10 +1,10 @@
-"""What decays over the steps of a chunk, from logarithms, by doubling: blocks of 1, 2, 4, … steps are joined by pairs.
+"""Decays over the steps of a chunk, from logarithms, by doubling: blocks of 1, 2, 4, … steps are joined in pairs.
 
     scores[t, s] = q_tᵀ Diag(α_{s+1} ⋯ α_t) k_s        for s ≤ t, else 0
 
-For a pair of blocks, the steps of the later see those of the earlier through their border: q_t decayed since it, k_s
-decayed until it. So every exponent is a sum of logarithms in one direction. Nothing overflows, differences of sums do
-not lose digits, and -inf, a decay of 0, stays what it is.
+In a pair of blocks, scores between the two blocks are split at their border: q_t times the decay since the border, k_s
+times the decay until it. So every exponent is a sum of logarithms in one direction. Nothing overflows, no digits are
+lost in differences of sums, and -inf, a decay of 0, needs no special case.
 """
 
 from typing import NamedTuple
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 
 from jaxseq._promote import expand_rank
 
-FORGOTTEN = -1e30  # for -inf, which is not a number where it meets a zero; its exponential is 0
+FORGOTTEN = -1e30  # replaces -inf, whose product with zero is NaN; its exponential is 0
 
 
 class Decayed(NamedTuple):
-    """Of the L steps of a chunk, `[..., L, K]`, or `[..., L, 1]` for one decay of all features.
+    """The decays of the L steps of a chunk, `[..., L, K]`, or `[..., L, 1]` for one decay of all features.
 
     Attributes:
       scores: `[..., L, L]`, as above.
@@ -32,7 +32,7 @@ class Decayed(NamedTuple):
 
 
 def decayed(log_decay: jax.Array, q: jax.Array, k: jax.Array) -> Decayed:
-    """Returns what decays, from `log_decay` `[..., L, K]` or `[..., L, 1]` and `q`, `k` `[..., L, K]`."""
+    """Returns the decays and scores for `log_decay` `[..., L, K]` or `[..., L, 1]` and `q`, `k` `[..., L, K]`."""
     L = k.shape[-2]
     if log_decay.shape[-1] == 1:
         ratios, since, until = by_one_decay(log_decay)
@@ -53,9 +53,9 @@ def decayed(log_decay: jax.Array, q: jax.Array, k: jax.Array) -> Decayed:
 
 
 def by_one_decay(log_decay: jax.Array) -> Decayed:
-    """Returns what decays where all features do alike, from `log_decay` `[..., L, 1]`; its scores are the decays alone.
+    """Returns the decays for one decay of all features, `log_decay` `[..., L, 1]`. The scores lack the factor qᵀ k.
 
-    All sums of logarithms come from one product with zeros and ones.
+    All sums of logarithms come from one product with a matrix of zeros and ones.
     """
     L = log_decay.shape[-2]
     log_decay = jnp.maximum(log_decay, FORGOTTEN)
@@ -67,9 +67,9 @@ def by_one_decay(log_decay: jax.Array) -> Decayed:
 
 
 def since_start(log_decay: jax.Array, number: jax.Array) -> jax.Array:
-    """Returns log (α_r ⋯ α_t), with r the first step of the sequence that t is of, or of the chunk, `[..., L, K]`.
+    """Returns log (α_r ⋯ α_t) `[..., L, K]`, where r is the first step in the chunk of the sequence of step t.
 
-    `number` `[..., L]` counts the sequences of the chunk; that which it starts in is 0.
+    `number` `[..., L]` counts the sequences of the chunk. The sequence at the chunk's start is 0.
     """
     starts = jnp.diff(number, prepend=0, axis=-1)[..., None] > 0
     starts = jnp.broadcast_to(starts, log_decay.shape)
@@ -82,7 +82,7 @@ def since_start(log_decay: jax.Array, number: jax.Array) -> jax.Array:
 
 
 def _filled(x):
-    """The steps, up to a power of two of them, with steps that hold."""
+    """Pads the steps to a power of two with steps that keep the state."""
     missing = (1 << (x.shape[-2] - 1).bit_length()) - x.shape[-2]
     return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, missing), (0, 0)]) if missing else x
 

@@ -1,15 +1,17 @@
-"""The algebra of the delta rule: what the key reads of a decayed matrix is moved towards the value (Schlag 2021).
+"""The algebra of the delta rule: the value that a key reads in a decayed matrix moves towards v (Schlag 2021).
 
-    S' = α (I - β k kᵀ) S + β k vᵀ                 seen as qᵀ S'
+    S' = α (I - β k kᵀ) S + β k vᵀ                 observed as qᵀ S'
 
-α is given as its logarithm, one a head (Yang 2024); -inf forgets all. With kᵀk = 1 and β in [0, 2] nothing grows.
+α is given as its logarithm, one per head (Yang 2024); -inf forgets everything. If kᵀk = 1 and β is in [0, 2], the
+state does not grow.
 
-A chunk of steps, with S the state before it, is one of outer products k_t u_tᵀ (Yang 2024):
+A chunk of steps, with S the state before it, becomes a chunk of outer products k_t u_tᵀ (Yang 2024):
 
     u_t = β_t (v_t - α_t S_{t-1}ᵀ k_t)           A_ts = β_t (α_{s+1} ⋯ α_t) k_tᵀ k_s  for s < t
     (I + A) U = β V - W₀ S                        W₀ = β (α_1 ⋯ α_t) k_t
 
-I + A is inverted by doubling, blocks of 1, 2, 4, … steps; powers of A, or a row after the other in many digits, grow.
+I + A is inverted by doubling over blocks of 1, 2, 4, … steps. Powers of A, or substitution row by row, would grow and
+lose digits.
 """
 
 from typing import NamedTuple
@@ -27,10 +29,10 @@ from jaxseq.recurrences._steps import in_steps
 
 
 class Delta(NamedTuple):
-    """Steps S' = α (I - β k kᵀ) S + β k vᵀ of a state `[B, heads, K, V]`, seen as qᵀ S' `[T, B, heads, V]`.
+    """Steps S' = α (I - β k kᵀ) S + β k vᵀ of a state `[B, heads, K, V]`, observed as qᵀ S' `[T, B, heads, V]`.
 
     Attributes:
-      log_decay: log α `[T, B, heads]`, at most 0, -inf too; zeros where nothing decays.
+      log_decay: log α `[T, B, heads]`, at most 0; -inf is allowed. Zeros mean no decay.
       beta: `[T, B, heads]`.
       k, q: `[T, B, heads, K]`.
       v: `[T, B, heads, V]`.
@@ -52,16 +54,16 @@ class Delta(NamedTuple):
         return S, jnp.einsum("...k,...kv->...v", self.q, S)
 
     def hold(self, mask: jax.Array) -> "Delta":
-        """Returns the steps; where `mask`, bool `[T, B]`, is False, they keep the state and show 0."""
+        """Returns the steps, changed to keep the state and output 0 where `mask`, bool `[T, B]`, is False."""
         log_decay, beta, q = masking.keep(mask, (self.log_decay, self.beta, self.q))
         return self._replace(log_decay=log_decay, beta=beta, q=q)
 
     def restart(self, reset: jax.Array, initial: jax.Array) -> "Delta":
-        """Returns the steps; where `reset`, bool `[T, B]`, is True, they start from `initial [B, heads, K, V]`."""
+        """Returns the steps, changed to start from `initial [B, heads, K, V]` where `reset`, bool `[T, B]`, is True."""
         return self._replace(start=Start(reset, initial))
 
     def in_steps(self, carry: jax.Array, reverse: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Runs the steps one by one; returns the last state, and what is observed, `[T, B, heads, V]`."""
+        """Runs the steps one by one. Returns the last state, and what is observed, `[T, B, heads, V]`."""
         return in_steps(self, carry, reverse)
 
     def at_once(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -73,11 +75,11 @@ class Delta(NamedTuple):
         return in_chunks(self, carry, steps)
 
     def summary(self) -> Step:
-        """Returns all steps as one, whose `apply` to a state `[B, heads, K, V]` is the state after them."""
+        """Returns all steps as one step. Its `apply` maps a state `[B, heads, K, V]` to the state after all steps."""
         return as_one_step(self)
 
     def chunk(self, number: jax.Array | None, initial: jax.Array | None) -> Chunk:
-        """Returns steps `[B, heads, L, ·]` seen together; see `in_chunks` of `_chunk.py`."""
+        """Returns the steps `[B, heads, L, ·]` as a chunk; see `in_chunks` of `_chunk.py`."""
         ratios, since, until = by_one_decay(self.log_decay)
         of = None if number is None else Sequences(number)
         if of is not None:

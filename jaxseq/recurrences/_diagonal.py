@@ -1,11 +1,11 @@
 """The diagonal algebra, real or complex: each number of the state decays by itself.
 
-    h' = a ⊙ h + b                               seen as h'
+    h' = a ⊙ h + b                               observed as h'
     (a₂, b₂) after (a₁, b₁)  =  (a₂ ⊙ a₁, a₂ ⊙ b₁ + b₂)
     hold      a = 1, b = 0
     restart   a = 0, b = a ⊙ h₀ + b
 
-Adjoint, with d_t the cotangent of h_t from what is read; it is a recurrence of the same kind that runs back:
+The adjoint is a recurrence of the same kind that runs backwards. With d_t the cotangent of the observed h_t:
 
     δ_t = d_t + a_{t+1} ⊙ δ_{t+1}        δb_t = δ_t        δa_t = δ_t ⊙ h_{t-1}        δh_0 = a_1 ⊙ δ_1
 """
@@ -24,10 +24,10 @@ from jaxseq.recurrences._cut import cut, joined, unknown
 
 
 class Diagonal(NamedTuple):
-    """Steps h' = a ⊙ h + b, of a state of any axes.
+    """Steps h' = a ⊙ h + b of a state with any axes.
 
     Attributes:
-      a: `[T, B, *state]`, or `[*state]` where it is the same at every step.
+      a: `[T, B, *state]`, or `[*state]` if it is the same at every step.
       b: `[T, B, *state]`.
     """
 
@@ -35,31 +35,31 @@ class Diagonal(NamedTuple):
     b: jax.Array
 
     def step(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the state after one step from `carry [B, *state]`, twice: it is what is observed."""
+        """Returns the state after one step from `carry [B, *state]`, twice: as state and as what is observed."""
         h = expand_rank(self.a, self.b) * carry + self.b
         return h, h
 
     def then(self, later: "Diagonal") -> "Diagonal":
-        """Returns these steps and the later ones as one."""
+        """Returns these steps followed by `later`, each pair as one step."""
         return Diagonal(later.a * self.a, later.a * self.b + later.b)
 
     def hold(self, mask: jax.Array) -> "Diagonal":
-        """Returns the steps; where `mask`, bool `[T, B]`, is False, they keep the state."""
+        """Returns the steps, changed to keep the state where `mask`, bool `[T, B]`, is False."""
         a = self.whole().a
         return Diagonal(masking.choose(mask, a, jnp.ones_like(a)), masking.keep(mask, self.b))
 
     def restart(self, reset: jax.Array, initial: jax.Array) -> "Diagonal":
-        """Returns the steps; where `reset`, bool `[T, B]`, is True, they start from `initial [B, *state]`."""
+        """Returns the steps, changed to start from `initial [B, *state]` where `reset`, bool `[T, B]`, is True."""
         a = self.whole().a
         started = a * expand_rank(initial, a) + self.b
         return Diagonal(masking.keep(~reset, a), masking.choose(reset, started, self.b))
 
     def whole(self) -> "Diagonal":
-        """Returns the steps with an `a` for each of them."""
+        """Returns the steps with a separate `a` for each step."""
         return self._replace(a=jnp.broadcast_to(expand_rank(self.a, self.b), self.b.shape))
 
     def in_steps(self, carry: jax.Array, reverse: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Runs the steps one by one from `carry [B, *state]`; returns the last state, and all `[T, B, *state]`."""
+        """Runs the steps one by one from `carry [B, *state]`. Returns the last state, and all `[T, B, *state]`."""
         return _run(False, reverse, *self._of(carry), carry)
 
     def at_once(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -73,7 +73,7 @@ class Diagonal(NamedTuple):
         return last, joined(hs, T)
 
     def summary(self) -> "Diagonal":
-        """Returns all steps as one, put together by pairs; its `apply` to a state is the state after them."""
+        """Returns all steps as one step, combined in pairs. Its `apply` maps a state to the state after all steps."""
         whole = self.whole()
         a, b = (leaf.astype(wider(*(leaf.dtype for leaf in whole))) for leaf in whole)
         while b.shape[0] != 1:
@@ -87,7 +87,7 @@ class Diagonal(NamedTuple):
         return self._of(carry).step(carry)[0]
 
     def _of(self, carry):
-        """The steps in the dtype of the state, which may be complex where they are not."""
+        """Returns the steps in the dtype of the state, which may be complex when the steps are real."""
         return Diagonal(self.a.astype(carry.dtype), self.b.astype(carry.dtype))
 
 
@@ -123,7 +123,7 @@ _by_adjoint.defvjp(_forward, _backward)
 
 
 def _loop(a, b, carry, reverse):
-    """h_t = a_t ⊙ h_{t-1} + b_t by a loop."""
+    """Runs h_t = a_t ⊙ h_{t-1} + b_t by a loop."""
 
     def step(h, ab):
         h, _ = Diagonal(*ab).step(h)
@@ -135,7 +135,7 @@ def _loop(a, b, carry, reverse):
 
 
 def _loop_back(a, d_hs, d_last, reverse):
-    """δ_t = d_t + a_{t+1} ⊙ δ_{t+1} by a loop; returns what is left of it for the first state, and all."""
+    """Runs δ_t = d_t + a_{t+1} ⊙ δ_{t+1} by a loop. Returns the cotangent of the first state, and all δ."""
 
     def step(d, ad):
         a, d_h = ad
@@ -148,7 +148,7 @@ def _loop_back(a, d_hs, d_last, reverse):
 
 
 def _tree(a, b, first, reverse=False):
-    """h_t = a_t ⊙ h_{t-1} + b_t by an associative scan."""
+    """Runs h_t = a_t ⊙ h_{t-1} + b_t by an associative scan."""
     T = b.shape[0]
     if not isinstance(T, int):
         raise unknown(T, "for an associative scan")

@@ -1,8 +1,8 @@
-"""The algebra of outer products: a matrix decays and takes up k vᵀ, which a query reads.
+"""The algebra of outer products: a matrix decays, k vᵀ is added to it, and a query reads it.
 
-    S' = Diag(α) S + k vᵀ                         seen as qᵀ S'
+    S' = Diag(α) S + k vᵀ                         observed as qᵀ S'
 
-α is given as its logarithm, of each key feature or one a head; -inf forgets all.
+α is given as its logarithm, one per key feature or one per head; -inf forgets everything.
 
 A chunk of steps, with S the state before it:
 
@@ -24,12 +24,12 @@ from jaxseq.recurrences._steps import in_steps
 
 
 class Outer(NamedTuple):
-    """Steps S' = Diag(α) S + k vᵀ of a state `[B, heads, K, V]`, seen as qᵀ S' `[T, B, heads, V]`.
+    """Steps S' = Diag(α) S + k vᵀ of a state `[B, heads, K, V]`, observed as qᵀ S' `[T, B, heads, V]`.
 
-    An axis of heads of 1 is shared by all heads; there may be more such axes, or none.
+    A field whose axis of heads has size 1 is shared by all heads. There may be several axes of heads, or none.
 
     Attributes:
-      log_decay: log α `[T, B, heads, K]`, or `[T, B, heads, 1]` for one a head; at most 0, -inf too.
+      log_decay: log α `[T, B, heads, K]`, or `[T, B, heads, 1]` for one per head, at most 0; -inf is allowed.
       k, q: `[T, B, heads, K]`.
       v: `[T, B, heads, V]`.
       start: where sequences start; see `restart`.
@@ -48,16 +48,16 @@ class Outer(NamedTuple):
         return S, jnp.einsum("...k,...kv->...v", self.q, S)
 
     def hold(self, mask: jax.Array) -> "Outer":
-        """Returns the steps; where `mask`, bool `[T, B]`, is False, they keep the state and show 0."""
+        """Returns the steps, changed to keep the state and output 0 where `mask`, bool `[T, B]`, is False."""
         log_decay, k, q = masking.keep(mask, (self.log_decay, self.k, self.q))
         return self._replace(log_decay=log_decay, k=k, q=q)
 
     def restart(self, reset: jax.Array, initial: jax.Array) -> "Outer":
-        """Returns the steps; where `reset`, bool `[T, B]`, is True, they start from `initial [B, heads, K, V]`."""
+        """Returns the steps, changed to start from `initial [B, heads, K, V]` where `reset`, bool `[T, B]`, is True."""
         return self._replace(start=Start(reset, initial))
 
     def in_steps(self, carry: jax.Array, reverse: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Runs the steps one by one; returns the last state, and what is observed, `[T, B, heads, V]`."""
+        """Runs the steps one by one. Returns the last state, and what is observed, `[T, B, heads, V]`."""
         return in_steps(self, carry, reverse)
 
     def at_once(self, carry: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -69,11 +69,11 @@ class Outer(NamedTuple):
         return in_chunks(self, carry, steps)
 
     def summary(self) -> Step:
-        """Returns all steps as one, whose `apply` to a state `[B, heads, K, V]` is the state after them."""
+        """Returns all steps as one step. Its `apply` maps a state `[B, heads, K, V]` to the state after all steps."""
         return as_one_step(self)
 
     def chunk(self, number: jax.Array | None, initial: jax.Array | None) -> Chunk:
-        """Returns steps `[B, heads, L, ·]` seen together; see `in_chunks` of `_chunk.py`."""
+        """Returns the steps `[B, heads, L, ·]` as a chunk; see `in_chunks` of `_chunk.py`."""
         scores, since, until = decayed(self.log_decay, self.q, self.k)
         decay, key = jnp.exp(since[..., -1:, :]).mT, self.k * jnp.exp(until)
         if number is None or initial is None:

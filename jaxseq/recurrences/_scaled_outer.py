@@ -1,12 +1,13 @@
 """The algebra of outer products under exponential gates, scaled so that nothing overflows (mLSTM, Beck 2024).
 
     m' = max(f̃ + m, ĩ)        f = e^{f̃+m-m'}        i = e^{ĩ-m'}
-    C' = f C + i k vᵀ          n' = f n + i k          seen as qᵀ C', qᵀ n' and m'
+    C' = f C + i k vᵀ          n' = f n + i k          observed as qᵀ C', qᵀ n' and m'
 
-f̃ and ĩ are logarithms. C e^m and n e^m are what the gates say; m only scales them, and is exact in every kernel.
+f̃ and ĩ are logarithms. C e^m and n e^m are the states that the gates define. m only scales them, and is exact in every
+kernel.
 
-Once m is known, by a recurrence of its own, the rest are steps of `Outer`: log α = f̃ + m - m', keys e^{ĩ-m'} k, and
-n as one more column of C, of values 1.
+A separate recurrence computes m. The rest are then steps of `Outer`: log α = f̃ + m - m', keys e^{ĩ-m'} k, and n as an
+extra column of C with values 1.
 """
 
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from jaxseq.recurrences._steps import in_steps
 
 
 class Observed(NamedTuple):
-    """What is seen of a scaled state: `values` qᵀ C' `[T, B, heads, V]`, `normaliser` qᵀ n' and `m` `[T, B, heads]`."""
+    """What is observed: `values` qᵀ C' `[T, B, heads, V]`, `normaliser` qᵀ n' and `m` `[T, B, heads]`."""
 
     values: jax.Array
     normaliser: jax.Array
@@ -48,7 +49,7 @@ class ScaledOuter(NamedTuple):
     start: Start | None = None
 
     def step(self, carry: Any) -> tuple[Any, Observed]:
-        """Returns the carry after one step, of the type that it came as, and what is observed."""
+        """Returns the carry after one step, of the same type, and what is observed."""
         carry = entered(self.start, carry)
         m = jnp.maximum(self.log_forget + carry.m, self.log_input)
         f, i = jnp.exp(self.log_forget + carry.m - m), jnp.exp(self.log_input - m)
@@ -59,17 +60,17 @@ class ScaledOuter(NamedTuple):
         return carry._replace(c=c, n=n, m=m), observed
 
     def hold(self, mask: jax.Array) -> "ScaledOuter":
-        """Returns the steps; where `mask`, bool `[T, B]`, is False, they keep the carry and show 0."""
+        """Returns the steps, changed to keep the carry and output 0 where `mask`, bool `[T, B]`, is False."""
         log_forget, q = masking.keep(mask, (self.log_forget, self.q))
         log_input = masking.choose(mask, self.log_input, jnp.full_like(self.log_input, -jnp.inf))
         return self._replace(log_forget=log_forget, log_input=log_input, q=q)
 
     def restart(self, reset: jax.Array, initial: Any) -> "ScaledOuter":
-        """Returns the steps; where `reset`, bool `[T, B]`, is True, they start from the carry `initial`."""
+        """Returns the steps, changed to start from the carry `initial` where `reset`, bool `[T, B]`, is True."""
         return self._replace(start=Start(reset, initial))
 
     def in_steps(self, carry: Any, reverse: bool = False) -> tuple[Any, Observed]:
-        """Runs the steps one by one; returns the last carry, and what is observed, `[T, B, heads, ·]`."""
+        """Runs the steps one by one. Returns the last carry, and what is observed, `[T, B, heads, ·]`."""
         return in_steps(self, carry, reverse)
 
     def at_once(self, carry: Any) -> tuple[Any, Observed]:
@@ -81,20 +82,20 @@ class ScaledOuter(NamedTuple):
         return self._by_outer(carry, self._scales_in_steps(carry.m), lambda outer, S: outer.in_chunks(S, steps))
 
     def summary(self) -> "Summary":
-        """Returns all steps as one, whose `apply` to a carry is the carry after them."""
+        """Returns all steps as one step. Its `apply` maps a carry to the carry after all steps."""
         never = jnp.full_like(self.log_forget[0], FORGOTTEN)
         m = self._scales_at_once(never)
         S = self._outer(never, m).summary().M
         return Summary(jnp.sum(self._scaling().log_forget, axis=0), m[-1] if m.shape[0] else never, S)
 
     def _by_outer(self, carry, m, run):
-        """All steps, of known scales `m`."""
+        """Runs all steps, given the scales `m`."""
         S, seen = run(self._outer(carry.m, m), _with_n(carry))
         last = m[-1] if m.shape[0] else carry.m
         return _without_n(carry, S, last), Observed(seen[..., :-1], seen[..., -1], m)
 
     def _outer(self, m_before, m):
-        """All steps, of known scales `m`, and one before the first."""
+        """Returns all steps as an `Outer`, given the scales before and after each step."""
         before, start = jnp.concatenate([m_before[None], m])[:-1], self.start
         if start is not None:
             before = masking.choose(start.reset, jnp.broadcast_to(start.initial.m, before.shape), before)
@@ -108,7 +109,7 @@ class ScaledOuter(NamedTuple):
         )
 
     def _scales_in_steps(self, m):
-        """The scale m after every step."""
+        """Returns the scale m after every step."""
 
         def step(m, of_step):
             m = jnp.maximum(of_step.log_forget + m, of_step.log_input)
@@ -132,7 +133,7 @@ class ScaledOuter(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Many steps as one: from a carry, m' = max(f̃ + m, ĩ), [C' | n'] = e^{f̃+m-m'} [C | n] + e^{ĩ-m'} S."""
+    """Many steps as one: m' = max(f̃ + m, ĩ) and [C' | n'] = e^{f̃+m-m'} [C | n] + e^{ĩ-m'} S."""
 
     log_forget: jax.Array  # [B, heads]
     log_input: jax.Array  # [B, heads]
@@ -147,7 +148,7 @@ class Summary(NamedTuple):
 
 
 class _Scaling(NamedTuple):
-    """Steps m' = max(f̃ + m, ĩ), which are linear over maxima and sums."""
+    """Steps m' = max(f̃ + m, ĩ), which are linear in max-plus algebra."""
 
     log_forget: jax.Array
     log_input: jax.Array
@@ -158,10 +159,10 @@ class _Scaling(NamedTuple):
 
 
 def _with_n(carry):
-    """The matrix with n as its last column."""
+    """Returns the carry as a matrix with n as its last column."""
     return jnp.concatenate([carry.c, carry.n[..., None]], axis=-1)
 
 
 def _without_n(carry, S, m):
-    """The carry of a matrix with n as its last column."""
+    """Returns the carry for a matrix with n as its last column."""
     return carry._replace(c=S[..., :-1], n=S[..., -1], m=m)

@@ -1,7 +1,7 @@
-"""Models on disk that need no code of the caller's: the arrays, and as JSON what makes the rest.
+"""Stores models so that loading needs no code of the caller: the arrays, and a JSON description that rebuilds the rest.
 
-Beside the arrays and the info of `_store` stands model.json, by which a module, or a net and the form of its params, is
-made again. `jaxseq._json` tells them by tables of names: nothing that is read is run, imported or unpickled.
+Next to the arrays and the info of `_store` there is a model.json. A module, or a net and the structure of its params,
+is rebuilt from it. `jaxseq._json` converts it by tables of names: nothing that is read is run, imported or unpickled.
 
     {"form": 1, "model": {"module": [...], "leaves": {...}}}                     leaves: dtype and shape by name
     {"form": 1, "model": {"net": [...], "params": {...}, "leaves": {...}}}
@@ -37,31 +37,31 @@ class StoredModel(NamedTuple):
 def save_model(
     folder: str | os.PathLike, model: Any, info: Any = None, *, number: int | None = None, keep: int = 1
 ) -> None:
-    """Stores a model with what makes it, so that `load_model` needs nothing else; otherwise as `save`.
+    """Stores a model with its description, so that `load_model` needs nothing else. Otherwise it works like `save`.
 
-    The arrays are stored as `save` stores them, so `load` and `transfer` read them too.
+    The arrays are stored as `save` stores them, so `load` and `transfer` can read them too.
 
     Args:
       folder, info, number, keep: as in `save`.
-      model: a module of `jaxseq.nn`, of nets that factories of jaxseq made; or a pair `(net, params)` of such a net; or
-        a dict of these by name. Initialisers are not kept.
+      model: a module of `jaxseq.nn` whose nets were made by factories of jaxseq; a pair `(net, params)` of such a net;
+        or a dict of these by name. Initialisers are not stored.
 
     Raises:
-      TypeError, ValueError: as `save` does; or something in the model cannot be made again, which is named: a module,
-        net or function of your own, or a module that was changed since it was made.
-      BlockingIOError, OSError: as `save` does.
+      TypeError, ValueError: as in `save`; or a part of the model cannot be rebuilt, because it is a module, net or
+        function that jaxseq did not make, or a module that was changed after it was made. The message names it.
+      BlockingIOError, OSError: as in `save`.
     """
     tree, description = _described("model", model)
     save_with({"model.json": json.dumps({"form": _FORM, "model": description})}, folder, tree, info, number, keep)
 
 
 def load_model(folder: str | os.PathLike) -> StoredModel:
-    """Makes the model that `save_model` stored, by the newest version that is whole, warning of newer ones.
+    """Rebuilds the model that `save_model` stored, from the newest complete version. Warns of newer damaged ones.
 
     Raises:
       FileNotFoundError: nothing was saved in `folder`.
-      TornError: no version is whole.
-      ValueError: what was saved is no model, or none that this version of jaxseq makes.
+      TornError: no version is complete.
+      ValueError: no model was saved, or this version of jaxseq cannot rebuild it.
     """
     return read_newest(folder, _read)
 
@@ -69,31 +69,31 @@ def load_model(folder: str | os.PathLike) -> StoredModel:
 def _read(version):
     path = version / "model.json"
     if not path.exists():
-        raise ValueError(f"{version} was stored by train.save, without what makes a model. Read it by train.load")
+        raise ValueError(f"{version} was stored by train.save, without a description of a model. Read it by train.load")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["form"] != _FORM:
             raise ValueError(f"form {found['form']}; this version of jaxseq reads form {_FORM}")
         made = _made(found["model"])
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{version} holds no model that jaxseq makes: {_reason(error)}") from None
+        raise ValueError(f"{version} holds no model that jaxseq can rebuild: {_reason(error)}") from None
 
     def all_of_it(version, found, wanted):
         if found.keys() != wanted.keys():
             names = ", ".join(sorted(found.keys() ^ wanted.keys()))
-            raise ValueError(f"{version} has other arrays than its model: {check.brief(names)}")
+            raise ValueError(f"{version} has arrays that differ from those of its model: {check.brief(names)}")
         return {name: name for name in wanted}
 
     return StoredModel(made.of(read_tree(version, made.like, all_of_it)), read_info(version))
 
 
 def _reason(error):
-    """What is wrong with a description: the words of our own errors, else the error."""
+    """Returns what is wrong with a description: the message of jaxseq's errors, or the repr of other errors."""
     return check.brief(str(error)) if type(error) is ValueError else check.short(error)
 
 
 class _Made(NamedTuple):
-    """The tree of a model's arrays as shapes, and what makes the model of the arrays."""
+    """The tree of a model's arrays as shapes, and a function that makes the model from the arrays."""
 
     like: Any
     of: Callable[[Any], Any]
@@ -121,7 +121,7 @@ def _described(name: str, model: Any) -> tuple[Any, Any]:
 
 
 def _made(description: Any) -> _Made:
-    """Returns what makes a model; whatever a wrong description leads to is raised."""
+    """Returns the shapes and the function that make a model. A wrong description may raise any error."""
     if "models" in description:
         parts = {name: _made(part) for name, part in description["models"].items()}
         like = {name: part.like for name, part in parts.items()}
@@ -136,13 +136,13 @@ def _made(description: Any) -> _Made:
     graph, like = nnx.split(_module(description["module"]))
     of_call = named(like, "module")
     if {name: leaf.shape for name, leaf in of_call.items()} != {name: leaf.shape for name, leaf in leaves.items()}:
-        raise ValueError("the arrays are others than those of the module that its description makes")
+        raise ValueError("the arrays differ from those of the module that its description makes")
     like = jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in of_call])
     return _Made(like, lambda state: nnx.merge(graph, state))
 
 
 def _module(description):
-    """The module of a description, of shapes."""
+    """Returns the module of a description, with shapes in place of arrays."""
     return nnx.eval_shape(lambda: module_from_json(description, nnx.Rngs(0)))
 
 
@@ -151,14 +151,14 @@ def _leaves(arrays):
 
 
 def _check_unchanged(name, model, made):
-    """Raises unless a module is what its call makes, but for dtypes of arrays and initialisers."""
+    """Raises unless a module equals what its call makes. Dtypes of arrays and initialisers may differ."""
     before, after = (named(nnx.state(module), name) for module in (made, model))
     statics = [_statics(module) for module in (made, model)]
     faults = [leaf for leaf in {**before, **after} if _shape(before.get(leaf)) != _shape(after.get(leaf))]
     faults += [path for path in {**statics[0], **statics[1]} if not _alike(*(found.get(path) for found in statics))]
     if faults:
         raise ValueError(
-            f"`{name}` is not what its call makes, and cannot be kept: {check.brief(', '.join(faults))} differ"
+            f"`{name}` differs from what its call makes, and cannot be stored: {check.brief(', '.join(faults))} differ"
         )
 
 
@@ -177,7 +177,7 @@ def _holds_variables(value):
 
 
 def _statics(module):
-    """What a module and those in it hold beside arrays and modules, by path."""
+    """Returns what a module and its submodules hold other than arrays and modules, by path."""
     found = {}
     for path, value in nnx.iter_graph(module):
         is_own = any(str(step).startswith("_") for step in path)

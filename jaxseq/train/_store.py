@@ -1,12 +1,12 @@
-"""Trees of arrays on disk: whole, or not at all.
+"""Stores trees of arrays on disk, completely or not at all.
 
-orbax writes the arrays. Around it stand two promises that it does not make: a process killed at any moment, also while
-it saves, leaves what was saved before; and what is incomplete or was damaged since is passed over, never loaded. So a
-folder holds numbered versions, each written beside its place, with the checksum of every file, and renamed into it:
+orbax writes the arrays. This module adds two guarantees. If a process is killed at any moment, even while it saves,
+earlier versions are kept. A version that is incomplete, or was damaged later, is skipped and never loaded. So a folder
+holds numbered versions. Each is written to a temporary folder, with the checksum of every file, and then renamed:
 
     folder/000000000120/arrays/          the leaves, by orbax
-                        info.json        what the caller adds: vocabulary, sizes, scores, where the data stood
-                        model.json       of `save_model`: what makes the model
+                        info.json        the caller's info: vocabulary, sizes, scores, the position in the data
+                        model.json       of `save_model`: the description of the model
                         manifest.json    the SHA-256 of each file above
 """
 
@@ -34,19 +34,19 @@ from jaxseq.train._write import orbax, write
 
 Read = TypeVar("Read")
 _LISTED = 180
-"""The characters of an error that list leaves."""
+"""The number of characters of an error that list leaves."""
 
 
 class TornError(ValueError):
-    """Nothing that is stored is whole: every version is torn, which is to say incomplete or changed since."""
+    """No stored version is complete: each is torn, which means incomplete or changed after it was written."""
 
 
 class OtherTreeError(ValueError):
-    """What is stored is another tree than the one that was asked for.
+    """The stored tree differs from the tree that was asked for.
 
     Attributes:
-      names: of the leaves that differ.
-      listed: in what they do; the first of them.
+      names: the names of the leaves that differ.
+      listed: how they differ, for the first of them.
     """
 
     def __init__(self, version: Path, faults: dict[str, str], hint: str):
@@ -62,26 +62,27 @@ class Stored(NamedTuple):
 
 
 def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int | None = None, keep: int = 1) -> None:
-    """Stores a tree of arrays and `info`; once that is whole, drops all but the newest `keep` versions.
+    """Stores a tree of arrays and `info` as a new version, then deletes all but the newest `keep` versions.
 
-    Arrays on a mesh of several processes are stored by all of them: each calls `save`, on a folder that all see.
+    If arrays are on a mesh of several processes, each process must call `save`, with a folder that all can access.
 
     Args:
-      folder: made where there is none. One process writes there at a time; others may read.
-      tree: any pytree of arrays; keys of `jax.random.key` may be among them.
-      info: what JSON holds and gives back as it was: dicts by strings, lists, strings, numbers, bools and None; and
-        `data.Vocabulary` and `data.Normalizer` anywhere in it. A tuple would come back as a list, and a key that is a
-        number as a string: both are refused.
-      number: of this version, such as the training step, not below that of an earlier one that is whole. One of the
-        same number is replaced; damaged ones of higher numbers go. None counts on from the last.
-      keep: the versions to keep, this one among them.
+      folder: created if it does not exist. One process may write to it at a time; others may read.
+      tree: any pytree of arrays, including keys of `jax.random.key`.
+      info: a value that JSON restores exactly: dicts with string keys, lists, strings, numbers, bools and None. It may
+        also contain `data.Vocabulary` and `data.Normalizer`. A tuple would be restored as a list, and a number that is
+        a key as a string, so both are refused.
+      number: the number of this version, such as the training step. It must not be below that of an earlier complete
+        version. A version of the same number is replaced, and damaged ones of higher numbers are deleted. None adds 1
+        to the last number.
+      keep: the number of versions to keep, including this one.
 
     Raises:
-      TypeError: a leaf is not an array, or `info` is nothing that JSON gives back as it was.
-      ValueError: `number` is negative or below the newest whole version's, or `keep` is less than one; or the arrays
-        are of one process of several, and that is not the first.
+      TypeError: a leaf is not an array, or JSON cannot restore `info` exactly.
+      ValueError: `number` is negative or below that of the newest complete version, or `keep` is below 1; or the arrays
+        belong to one process of several that is not the first.
       BlockingIOError: another process writes to `folder`.
-      OSError: it cannot be written, as where the disk is full; what was saved before is still there.
+      OSError: it cannot be written, for example because the disk is full. Earlier versions are kept.
     """
     save_with({}, folder, tree, info, number, keep)
 
@@ -89,7 +90,7 @@ def save(folder: str | os.PathLike, tree: Any, info: Any = None, *, number: int 
 def save_with(
     files: dict[str, str], folder: str | os.PathLike, tree: Any, info: Any, number: int | None, keep: int
 ) -> None:
-    """Does what `save` does, with texts by the names of their files beside."""
+    """Does what `save` does, and also stores texts, given by the names of their files."""
     folder, processes = place("folder", folder), of_tree(tree)
     arrays, text = as_stored(tree, info, number, keep)
     with contextlib.ExitStack() as held:
@@ -98,7 +99,7 @@ def save_with(
 
 
 def as_stored(tree: Any, info: Any, number: int | None, keep: int) -> tuple[dict[str, Any], str]:
-    """Returns what `write` takes; raises as `save` does."""
+    """Returns the arguments for `write`. Raises as `save` does."""
     check.positive_int("keep", keep)
     if number is not None:
         check.natural("number", number)
@@ -106,28 +107,28 @@ def as_stored(tree: Any, info: Any, number: int | None, keep: int) -> tuple[dict
 
 
 def saved(folder: str | os.PathLike) -> bool:
-    """Whether `folder` holds a version that is whole."""
+    """Returns whether `folder` holds a complete version."""
     return any(damage(version) is None for version in versions(place("folder", folder)).values())
 
 
 def load(folder: str | os.PathLike, like: Any, *, part: str = "") -> Stored:
-    """Reads the newest version that is whole, warning of each newer one that is not.
+    """Reads the newest complete version, and warns of each newer one that is damaged.
 
     Args:
       folder: as in `save`.
-      like: a tree of the structure that was saved, of arrays or of what `jax.eval_shape` gives. Where it holds
-        `jax.Array`s that are committed to devices, the new ones are put there, however they were placed when they were
-        saved. Where these are of several processes, each calls `load`.
-      part: the path of the part of what was saved that `like` is; "": all of it. Paths are as `groups.paths` tells
-        them: of what `fit` stores, "state/params" are the params after the last step, and "best" the best params, where
-        `load_info(folder)["best"]` is "own": where it is "last", those are the best.
+      like: a tree of the structure that was saved, of arrays or of shapes from `jax.eval_shape`. If it holds
+        `jax.Array`s that are committed to devices, the new arrays are put there, wherever they were when they were
+        saved. If these belong to several processes, each must call `load`.
+      part: the path of the stored part to read, which must have the structure of `like`. "" reads everything. Paths are
+        those of `groups.paths`. `fit` stores the params after the last step in "state/params". It stores the best
+        params in "best" if `load_info(folder)["best"]` is "own". If that is "last", the last params are the best.
 
     Raises:
       FileNotFoundError: nothing was saved in `folder`.
-      TornError: no version is whole.
-      ValueError: there is no such part, or a leaf is missing, left over, or of another shape or dtype; the first ones
-        are named. Into another tree, `transfer` reads.
-      TypeError: `like` is no tree of arrays.
+      TornError: no version is complete.
+      ValueError: there is no such part, or a leaf is missing, superfluous, or of another shape or dtype. The message
+        names the first such leaves. `transfer` can read into another tree.
+      TypeError: `like` is not a tree of arrays.
     """
     check_part(part)
 
@@ -140,19 +141,19 @@ def load(folder: str | os.PathLike, like: Any, *, part: str = "") -> Stored:
 
 
 def load_info(folder: str | os.PathLike) -> Any:
-    """Reads the info of the newest version that is whole: what is needed before there is a tree, such as its sizes.
+    """Reads the info of the newest complete version, such as sizes that are needed to build the tree for `load`.
 
     Raises:
       FileNotFoundError: nothing was saved in `folder`.
-      TornError: no version is whole.
+      TornError: no version is complete.
     """
     return read_newest(folder, read_info)
 
 
 def read_newest(folder: str | os.PathLike, read: Callable[[Path], Read], like: Any = None) -> Read:
-    """Returns what `read` makes of the newest version that is whole; looks again where a writer drops it meanwhile.
+    """Returns the result of `read` for the newest complete version. Tries again if a writer deletes it meanwhile.
 
-    Where `like` is of several processes, all read the version that the first found.
+    If `like` belongs to several processes, all read the version that the first one found.
     """
     processes = of_tree(like)
     if not processes.together:
@@ -171,7 +172,7 @@ def _read_newest(folder, read):
                 fault = damage(found[number])
                 if fault is None:
                     return read(found[number])
-            except Exception:  # whatever orbax raises of files that are dropped while it reads them
+            except Exception:  # orbax raises many kinds of errors if files are deleted while it reads them
                 if versions(folder) == found:
                     raise
             if versions(folder) != found:
@@ -183,10 +184,10 @@ def _read_newest(folder, read):
 
 
 def read_tree(version: Path, like: Any, choose: Callable[[Path, dict, dict], dict[str, str]]) -> Any:
-    """Returns a tree as `like`, with leaves of a version; the others are as they are in `like`.
+    """Returns the tree `like` with some leaves replaced by those of a version.
 
-    `choose(version, found, wanted)` is handed what is stored and what has numbers in `like`, by name, and returns the
-    names of those leaves that are read, each with the name of what is stored.
+    `choose(version, found, wanted)` gets the stored leaves and the leaves of `like`, by name. It returns the names of
+    the leaves to read, each with the name of the stored leaf.
     """
     arrays, place, processes = {}, epath.Path(version / "arrays"), of_tree(like)
     wanted = {name: leaf for name, leaf in named(like, "like").items() if leaf.size}
@@ -217,12 +218,12 @@ def _name(path):
 
 
 def named(tree: Any, argument: str = "tree") -> dict[str, Any]:
-    """Returns what is stored of each leaf, by its name; raises TypeError where one is no array."""
+    """Returns the stored form of each leaf by name. Raises TypeError if a leaf is not an array."""
     return {_name(path): _raw(argument, path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _raw(argument, path, leaf):
-    """What is stored of a leaf: itself, or the numbers of a random key."""
+    """Returns the stored form of a leaf: the leaf itself, or the numbers of a random key."""
     place = argument + jax.tree_util.keystr(path)
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
         raise TypeError(f"`{place}` must be an array; got {type(leaf).__name__} {check.short(leaf)}")
@@ -236,7 +237,7 @@ def _raw(argument, path, leaf):
 
 
 def _as(like, stored):
-    """The array stored for a leaf, as the leaf is: a random key, on the host, or free to go to any device."""
+    """Returns the stored array in the form of the leaf: a random key, a NumPy array, or an uncommitted JAX array."""
     if stored is None:
         return jnp.zeros(like.shape, like.dtype)
     if not _is_committed(like):
@@ -247,7 +248,7 @@ def _as(like, stored):
 
 
 def _is_committed(leaf):
-    """Whether a leaf has to be where it is; one of `jax.eval_shape` that names no sharding has not."""
+    """Returns whether a leaf is committed to devices. A shape of `jax.eval_shape` without a sharding is not."""
     return leaf.committed if isinstance(leaf, jax.Array) else getattr(leaf, "sharding", None) is not None
 
 
@@ -256,14 +257,14 @@ def _is_key(leaf):
 
 
 def _key_impl(like):
-    """The kind of a random key; `jax.random.key_impl` takes no ShapeDtypeStruct."""
+    """Returns the implementation of a random key. `jax.random.key_impl` does not take a ShapeDtypeStruct."""
     found = []
     jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), like)
     return found[0]
 
 
 def _compare(version, found, wanted, hint):
-    """Raises unless what was found is what is wanted."""
+    """Raises unless the stored leaves are the wanted ones."""
     faults = {name: f"{name} is not in it" for name in wanted if name not in found}
     faults |= {name: f"{name} is in it and not in `like`" for name in found if name not in wanted}
     faults |= differing({name: (found[name], wanted[name]) for name in wanted.keys() & found.keys()})
@@ -272,7 +273,7 @@ def _compare(version, found, wanted, hint):
 
 
 def differing(pairs: dict[str, tuple[Any, Any]]) -> dict[str, str]:
-    """Returns in what stored leaves and those that are to have their place differ in shape or dtype, by name."""
+    """Returns, by name, how stored leaves differ in shape or dtype from the leaves that they replace."""
     return {
         name: f"{name} is {stored.dtype} {stored.shape}, `like` has {leaf.dtype} {leaf.shape}"
         for name, (stored, leaf) in pairs.items()
@@ -281,7 +282,7 @@ def differing(pairs: dict[str, tuple[Any, Any]]) -> dict[str, str]:
 
 
 def _listed(faults):
-    """As many as are short together, at least a part of the first, and how many are left out."""
+    """Returns the first faults, as many as fit in a short text, and the number of those left out."""
     ends = itertools.accumulate(len(fault) + 2 for fault in faults)
     shown = [fault for fault, end in zip(faults, ends, strict=True) if end <= _LISTED] or [faults[0][:_LISTED] + "..."]
     rest = len(faults) - len(shown)

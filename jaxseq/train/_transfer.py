@@ -1,4 +1,4 @@
-"""What was stored, into another tree: a part of it, under other names, beside leaves that stay as they are."""
+"""Reads stored leaves into another tree: a part of them, under other names. Other leaves stay unchanged."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ class Transferred(NamedTuple):
 
     tree: Any
     fresh: tuple[str, ...]
-    """The paths of the leaves that were not read: they are as they were in `like`."""
+    """The paths of the leaves that were not read, and are unchanged from `like`."""
     left_out: tuple[str, ...]
-    """The paths, in the part, of what was stored and not read."""
+    """The paths, relative to the part, of stored leaves that were not read."""
 
 
 def transfer(
@@ -29,23 +29,23 @@ def transfer(
     renamed: Mapping[str, str] | None = None,
     fresh: str | Sequence[str] = (),
 ) -> Transferred:
-    """Reads the leaves of another tree that are in what was saved, by their paths, and says which are not.
+    """Reads stored leaves into another tree by their paths, and reports which leaves were not found.
 
     Args:
-      folder: as in `load`; the newest version that is whole is read.
-      like: a tree of arrays, such as the params of a new model. What is read has its shape and dtype.
+      folder: as in `load`. The newest complete version is read.
+      like: a tree of arrays, such as the params of a new model. Stored leaves must have its shapes and dtypes.
       part: as in `load`.
-      renamed: where parts of `like` stand in the stored part, path by path: `{"encoder": "recurrent"}`. Of several
-        that a leaf is in, the innermost counts.
-      fresh: a pattern of paths, or several, as in `groups.by_path`: leaves of `like` that stay as they are, also where
-        something of their name was stored, such as those of a new head.
+      renamed: maps paths in `like` to paths in the stored part: `{"encoder": "recurrent"}`. If several contain a leaf,
+        the innermost counts.
+      fresh: a pattern of paths, or several, as in `groups.by_path`. The leaves of `like` that match it are not read,
+        such as those of a new head, even if leaves of the same names were stored.
 
     Raises:
       FileNotFoundError: nothing was saved in `folder`.
-      TornError: no version is whole.
-      ValueError: there is no such part, a path of `renamed` or a pattern leads nowhere, nothing is read, or something
-        of another shape or dtype was stored for a leaf; the first ones are named.
-      TypeError: `like` is no tree of arrays, or a leaf that stays is only a shape.
+      TornError: no version is complete.
+      ValueError: there is no such part, a path of `renamed` or a pattern matches nothing, nothing is read, or a stored
+        leaf has another shape or dtype. The message names the first such leaves.
+      TypeError: `like` is not a tree of arrays, or a leaf that is not read is only a shape.
     """
     check_part(part)
     patterns = [fresh] if isinstance(fresh, str) else fresh
@@ -74,13 +74,13 @@ def transfer(
         }
         chosen = {name: place for name, place in places.items() if place is not None}
         if faults := differing({name: (found[place], wanted[name]) for name, place in chosen.items()}):
-            raise OtherTreeError(version, faults, '. Name in `fresh` what stays as it is, such as "head/*"')
+            raise OtherTreeError(version, faults, '. Name leaves not to be read in `fresh`, such as "head/*"')
         if not chosen:
             there = check.brief(", ".join(stored))
             raise ValueError(f"nothing of `like` is in {version}, whose paths are {there}")
         for name in [name for name in wanted if name not in chosen]:
             if isinstance(wanted[name], jax.ShapeDtypeStruct):
-                raise TypeError(f"`like{name}` is not read, and must be an array to stay as it is; got a shape")
+                raise TypeError(f"`like{name}` is not read, and must be an array to stay unchanged; got a shape")
         read = {*chosen.values()}
         told.append(tuple(path for name, path in paths.items() if name not in chosen))
         told.append(tuple(path for path, place in stored.items() if place not in read))
@@ -94,11 +94,11 @@ def _check_paths(what, parts, where, paths):
     for part in parts:
         if not any(f"{path}/".startswith(f"{part}/" if part else "") for path in paths):
             there = check.brief(", ".join(paths))
-            raise ValueError(f"{what} {check.short(part)} is no path {where}; the paths are {there}")
+            raise ValueError(f"{what} {check.short(part)} is not a path {where}; the paths are {there}")
 
 
 def _renamed(path, renamed):
-    """Where a leaf of `like` was stored."""
+    """Returns the path at which a leaf of `like` was stored."""
     inside = [part for part in renamed if f"{path}/".startswith(f"{part}/" if part else "")]
     if not inside:
         return path

@@ -1,7 +1,7 @@
-"""Numbered versions in a folder, each a folder of files with their checksums; how `_store` keeps them whole.
+"""Numbered versions in a folder. Each is a folder of files with their checksums, so that damage is detected.
 
-folder/000000000120/        a version; a whole one has the SHA-256 of each of its files in manifest.json
-       .new-.../            one that is being written, or that a killed process left
+folder/000000000120/        a version; a complete one has the SHA-256 of each of its files in manifest.json
+       .new-.../            one that is being written, or that a killed process left behind
        .old-000000000110/   one that is being removed or replaced
 """
 
@@ -22,26 +22,26 @@ def place(name: str, folder: Any) -> Path:
     """Returns the folder as an absolute path.
 
     Raises:
-      TypeError: it is no path.
-      ValueError: there is a sign in it that orbax takes for a pattern, and so finds nothing.
+      TypeError: it is not a path.
+      ValueError: it contains a character that orbax interprets as a pattern, and so would find nothing.
     """
     if not isinstance(folder, str | os.PathLike) or isinstance(os.fspath(folder), bytes):
         raise TypeError(f"`{name}` must be a path; got {check.short(folder)}")
     absolute = Path(folder).absolute()
     if set("*?[") & set(str(absolute)):
-        raise ValueError(f"`{name}` must be a path without *, ? and [, which orbax takes for patterns; got {absolute}")
+        raise ValueError(f"`{name}` must be a path without *, ? and [, which orbax reads as patterns; got {absolute}")
     return absolute
 
 
 def versions(folder: Path) -> dict[int, Path]:
-    """The folder of each version by its number; one that was being replaced counts where the new one is not there."""
+    """Returns the folder of each version by number. A version being replaced counts if its new one is missing."""
     paths = [path for path in folder.glob("*") if _is_folder(path)]
     old = {int(match[1]): path for path in paths if (match := _OLD.fullmatch(path.name))}
     return old | {int(path.name): path for path in paths if _NAMED.fullmatch(path.name)}
 
 
 def foreign(folder: Path) -> list[str]:
-    """The names of versions that something else has: a file, a link."""
+    """Returns names of versions that are used by something else, such as a file or a link."""
     return [path.name for path in folder.glob("*") if _NAMED.fullmatch(path.name) and not _is_folder(path)]
 
 
@@ -50,18 +50,18 @@ def _is_folder(path):
 
 
 def version_at(folder: Path, number: int) -> Path:
-    """The place of a version."""
+    """Returns the path of a version."""
     return folder / f"{number:012d}"
 
 
 def damage(version: Path) -> str | None:
-    """What is wrong with a version; None for one that is whole."""
+    """Returns what is wrong with a version, or None if it is complete."""
     try:
         expected = json.loads((version / "manifest.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return "its manifest cannot be read"
     if not isinstance(expected, dict):
-        return "its manifest is none"
+        return "its manifest is not valid"
     found = checksums(version)
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
@@ -72,7 +72,7 @@ def damage(version: Path) -> str | None:
 
 
 def checksums(version: Path) -> dict[str, str]:
-    """The checksum of each file but the manifest, by its path."""
+    """Returns the checksum of each file except the manifest, by path."""
     files = [file for file in sorted(version.rglob("*")) if file.is_file() and file != version / "manifest.json"]
     return {file.relative_to(version).as_posix(): _sha256(file) for file in files}
 
@@ -83,7 +83,7 @@ def _sha256(file):
 
 
 def set_aside(place: Path) -> None:
-    """Takes a version, if there is one, out of sight in one stroke, before its files go."""
+    """Renames a version, if it exists, so that it is hidden atomically before its files are deleted."""
     if place.exists():
         old = place.with_name(f".old-{place.name}")
         shutil.rmtree(old, ignore_errors=True)
@@ -91,7 +91,7 @@ def set_aside(place: Path) -> None:
 
 
 def drop(folder: Path, *, unfinished: bool) -> None:
-    """Removes the folders of versions that were set aside, or of those that were never finished."""
+    """Deletes the folders of versions that were set aside, or of those that were never finished."""
     pattern = _UNFINISHED if unfinished else _OLD
     for path in folder.glob(".*"):
         if pattern.fullmatch(path.name):

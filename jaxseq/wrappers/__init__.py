@@ -1,9 +1,10 @@
-"""Nets put together from cells, and cells with something around them.
+"""Wrappers that combine cells into nets, or change the behaviour of a cell.
 
-What works on whole sequences gives a `Composite`: `stack`, `residual`, `bidirectional`, `backwards`, `dropout` of
-inputs and outputs. What works on the carry gives a `Cell`, with a backward where the cell has one: `zoneout`,
-`learned_carry`, recurrent `dropout`. `jaxseq.unroll` takes either, so they nest to any depth; parts run through it in
-turn, so that a kernel, masks, resets and keys reach every cell. Wrappers without params of their own keep the cell's.
+Wrappers that work on whole sequences return a `Composite`: `stack`, `residual`, `bidirectional`, `backwards`, and
+`dropout` of inputs and outputs. Wrappers that work on the carry return a `Cell`, with a backward if the inner cell has
+one: `zoneout`, `learned_carry`, and recurrent `dropout`. `jaxseq.unroll` takes either, so wrappers nest to any depth.
+It also runs the parts of a net, so kernels, masks, resets and keys reach every cell. Wrappers that add no params have
+the params of the inner cell.
 """
 
 from jaxseq.wrappers._backwards import backwards as backwards

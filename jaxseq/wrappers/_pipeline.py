@@ -1,11 +1,11 @@
-"""Equal layers over devices, as a wavefront over chunks of time (Appleyard et al. 2016; Huang et al. 2019).
+"""Runs equal layers on several devices, as a wavefront over chunks of time (Appleyard et al. 2016; Huang et al. 2019).
 
-    tick s:   the device of stage i runs its layers on chunk s - i of C, and hands what comes out to the next
+    tick s:   the device of stage i runs its layers on chunk s - i of C, and passes the outputs to the next device
 
-So layer l works on chunk c while layer l + 1 works on chunk c - 1. With n devices that takes C + n - 1 ticks, and of
-these each device waits for n - 1, the bubble: (n - 1) / (C + n - 1) of the time. What is cut is time, not the batch:
-the carry at the end of a chunk is handed to the next one, so that all numbers are those of the layers one after the
-other.
+So layer l works on chunk c while layer l + 1 works on chunk c - 1. With n devices this takes C + n - 1 ticks. Each
+device waits during n - 1 of them, the bubble: (n - 1) / (C + n - 1) of the time. Time is split into chunks, not the
+batch. The carry at the end of a chunk is passed to the next chunk, so all values equal those of running the layers one
+after the other.
 """
 
 import math
@@ -24,26 +24,26 @@ from jaxseq.typing import Cell, Composite
 
 
 def pipeline(layer: Cell | Composite, layers: int, sharding: NamedSharding, *, chunk: int | None = None) -> Composite:
-    """Returns the net of equal layers of which each device of a mesh has some, and runs them on chunk after chunk.
+    """Returns a net of equal layers that are distributed over the devices of a mesh and run chunk by chunk.
 
-    Values and gradients are those of `stack(layer, layer, …)`. Params are those of the layer with the axis of layers in
-    front, `[layers, ...]`: put them on the mesh by `sharding`, so that each device holds its own layers alone. The
-    carry is a tuple, one entry a layer. Run it outside of `jax.shard_map`; the batch may be split over another axis of
-    the mesh. Noise is drawn for each chunk anew, also what is constant in time elsewhere. It does not pickle, as
-    devices do not.
+    Values and gradients are those of `stack(layer, layer, …)`. Params are those of the layer with a leading axis of
+    layers, `[layers, ...]`. Put them on the mesh by `sharding`, so that each device holds only its own layers. The
+    carry is a tuple with one entry per layer. Run the net outside of `jax.shard_map`. The batch may be split over
+    another axis of the mesh. Noise is drawn again for each chunk, even noise that is otherwise constant in time. The
+    net cannot be pickled, because devices cannot.
 
     Args:
       layer: a Cell or a causal Composite with as many features as inputs, D = H.
-      layers: how many; a multiple of the devices.
+      layers: the number of layers, a multiple of the number of devices.
       sharding: how layers are split, `NamedSharding(mesh, PartitionSpec(axis))`.
-      chunk: the steps that a device runs at a time; None: the number nearest to √(T / (devices - 1)) that divides T,
-        the best where to start a chunk costs as much as a step. `kernels.explain` tells it, and the bubble. Where it
-        does not divide T the last chunk is filled up with padding.
+      chunk: the steps that a device runs at a time. None: the number nearest to √(T / (devices - 1)) that divides T,
+        which is the best if starting a chunk costs as much as a step. `kernels.explain` prints it and the bubble. If
+        `chunk` does not divide T, the last chunk is padded.
 
     Raises:
-      TypeError, ValueError: an argument is not what it must be, or `layers` is not a multiple of the devices. `init`
-        raises ValueError where the inputs have other than H features; a run where T is a symbol, and inside
-        `jax.shard_map` over that axis.
+      TypeError, ValueError: an argument does not fit, or `layers` is not a multiple of the devices. `init` raises
+        ValueError if the inputs do not have H features. A run raises it if T is a symbol, and inside `jax.shard_map`
+        over that axis.
 
     >>> from jax.sharding import NamedSharding, PartitionSpec
     >>> sharding = NamedSharding(jax.make_mesh((jax.device_count(),), ("stage",)), PartitionSpec("stage"))
@@ -71,8 +71,8 @@ def _pipeline(layer, layers, sharding, *, chunk=None):
     def init(key, in_size, dtype=None):
         if in_size != layer.size:
             raise ValueError(
-                f"`pipeline` is of equal layers, whose inputs have the {layer.size} features of their outputs; got "
-                f"{in_size}. Put a layer of that size before it."
+                f"`pipeline` needs inputs with the {layer.size} features of its layers' outputs; got {in_size}. Put a "
+                "layer of that size before it."
             )
         return jax.vmap(lambda key: layer.init(key, in_size, dtype))(jax.random.split(key, layers))
 
@@ -81,7 +81,7 @@ def _pipeline(layer, layers, sharding, *, chunk=None):
 
     def unroll(run, params, xs, carry, *, mask, reset, reverse, key):
         if not isinstance(xs.shape[0], int):
-            raise ValueError(f"`pipeline` cuts a fixed number of steps into chunks; got {xs.shape[0]}, a symbol")
+            raise ValueError(f"`pipeline` needs a fixed number of steps for its chunks; got {xs.shape[0]}, a symbol")
         if xs.shape[0] == 0:
             return carry, xs
         steps = min(chunk or best_chunk(xs.shape[0], devices), xs.shape[0])
@@ -127,7 +127,7 @@ def _pipeline(layer, layers, sharding, *, chunk=None):
 
 
 def best_chunk(T: int, devices: int) -> int:
-    """Returns the steps of a chunk with which the ticks take least, where to start a chunk costs as much as a step.
+    """Returns the steps per chunk that minimise the time of all ticks, if starting a chunk costs as much as a step.
 
     (C + n - 1) (T / C + 1) is least for C = √((n - 1) T).
     """
@@ -135,7 +135,7 @@ def best_chunk(T: int, devices: int) -> int:
 
 
 def _wavefront(run, layer, params, xs, carry, mask, reset, key, steps, mesh, axis):
-    """The last carries and ys of all layers, a chunk of steps at a tick."""
+    """Returns the last carries and ys of all layers, running one chunk of steps per tick."""
     devices, layers, T = mesh.shape[axis], len(carry), xs.shape[0]
     chunks, missing = -(-T // steps), -T % steps
     if missing and mask is None:
@@ -181,21 +181,21 @@ def _wavefront(run, layer, params, xs, carry, mask, reset, key, steps, mesh, axi
 
 
 def _in_chunks(x, steps, missing):
-    """`[T, ...]` as `[chunks, steps, ...]`, with zeros, which in flags are False, after T."""
+    """Returns `[T, ...]` as `[chunks, steps, ...]`, padded at the end with zeros, or False in flags."""
     x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(-1, steps, *x.shape[1:])
 
 
 def _together(trees: Any) -> Any:
-    """Returns trees, one a layer, as one tree of `[layers, ...]`."""
+    """Returns the layers' trees as one tree of `[layers, ...]`."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _apart(tree, layers):
-    """A tree of `[layers, ...]` as trees, one a layer."""
+    """Returns a tree of `[layers, ...]` as one tree per layer."""
     return _meshes.over_all(lambda tree: tuple(_layer(tree, place) for place in range(layers)), tree)
 
 
 def _layer(tree, place):
-    """A layer's part of a tree of `[layers, ...]`."""
+    """Returns one layer's part of a tree of `[layers, ...]`."""
     return jax.tree.map(lambda leaf: leaf[place], tree)

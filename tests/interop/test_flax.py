@@ -204,7 +204,10 @@ FAULTS = {
         jax.tree.map(lambda leaf: leaf.at[..., 0].set(jnp.nan), drawn(linen.RNN(gru()))["params"]["cell"]),
     ),
     "must be a module of Flax": lambda: (jaxseq.gru(3),),
-    "no equal of `module.cell`, a MGUCell": lambda: (linen.RNN(linen.MGUCell(H)), drawn(linen.RNN(linen.MGUCell(H)))),
+    "no equivalent of `module.cell`, a MGUCell": lambda: (
+        linen.RNN(linen.MGUCell(H)),
+        drawn(linen.RNN(linen.MGUCell(H))),
+    ),
     "`module.reverse` without `keep_order`": lambda: (linen.RNN(gru(), reverse=True), drawn(linen.RNN(gru()))),
     "`module.cell.carry_init`": lambda: (linen.RNN(gru(carry_init=linen.initializers.ones)), drawn(linen.RNN(gru()))),
     "`module.cell.dtype` is bfloat16": lambda: (linen.RNN(gru(dtype=jnp.bfloat16)), drawn(linen.RNN(gru()))),

@@ -1,4 +1,4 @@
-"""Models of transformers by `interop.huggingface`, without transformers: back and forth, files, what has no equal."""
+"""`interop.huggingface` without transformers: round trips, files, and options that have no equivalent."""
 
 import functools
 import json
@@ -118,8 +118,8 @@ FAULTS = {
     "`state_dict` must be a dict": lambda s, c: ([], c),
     "`config` must be a dict": lambda s, c: (s, 3),
     "`config\\['model_type'\\]` must be 'mamba' or": lambda s, c: (s, c | {"model_type": "llama"}),
-    "`config\\['use_bias'\\]`, but of False": lambda s, c: (s, c | {"use_bias": True}),
-    "equal of 'gelu' as `config\\['hidden_act'\\]`": lambda s, c: (s, c | {"hidden_act": "gelu"}),
+    "`config\\['use_bias'\\]`, except False": lambda s, c: (s, c | {"use_bias": True}),
+    "equivalent of 'gelu' as `config\\['hidden_act'\\]`": lambda s, c: (s, c | {"hidden_act": "gelu"}),
     "`config\\['state_size'\\]` must be a positive int": lambda s, c: (s, c | {"state_size": "4"}),
     "`config\\['time_step_rank'\\]` must be": lambda s, c: (s, c | {"time_step_rank": -1}),
     "`config\\['layer_norm_epsilon'\\]` must be": lambda s, c: (s, c | {"layer_norm_epsilon": float("nan")}),
@@ -202,8 +202,8 @@ def mamba(rngs, **options):
 
 WITHOUT_EQUAL = {
     "must be an nn.Blocks": lambda rngs: nn.Recurrent(jaxseq.lstm(3), H, rngs=rngs),
-    "that are GriffinBlock, MambaBlock": mixed,
-    "that are MlstmBlock": blocks(lambda rngs: nn.MlstmBlock(H, heads=2, rngs=rngs)),
+    "blocks of GriffinBlock, MambaBlock": mixed,
+    "blocks of MlstmBlock": blocks(lambda rngs: nn.MlstmBlock(H, heads=2, rngs=rngs)),
     "`in_features`": blocks(mamba, in_features=3),
     '`norm="rms"`': blocks(mamba, norm="layer"),
     "several `epsilon`": blocks(lambda rngs: mamba(rngs, epsilon=1e-3)),
@@ -255,12 +255,12 @@ class Runs:
 
 
 FILES = {
-    "is no safetensors file": {"model.safetensors": pickle.dumps(Runs())},
-    "config.json is no JSON": {"config.json": pickle.dumps(Runs())},
+    "is not a safetensors file": {"model.safetensors": pickle.dumps(Runs())},
+    "config.json is not JSON": {"config.json": pickle.dumps(Runs())},
     "must hold a JSON object": {"config.json": b"[]"},
-    "must have a `weight_map` of files beside it; got None": {"model.safetensors.index.json": b"{}"},
-    "of files beside it; got {'a': '../b'}": {"model.safetensors.index.json": b'{"weight_map": {"a": "../b"}}'},
-    "of files beside it; got {'a': 3}": {"model.safetensors.index.json": b'{"weight_map": {"a": 3}}'},
+    "must have a `weight_map` of files in its folder; got None": {"model.safetensors.index.json": b"{}"},
+    "of files in its folder; got {'a': '../b'}": {"model.safetensors.index.json": b'{"weight_map": {"a": "../b"}}'},
+    "of files in its folder; got {'a': 3}": {"model.safetensors.index.json": b'{"weight_map": {"a": 3}}'},
 }
 
 

@@ -81,9 +81,9 @@ def own(a):
 
 FAULTS = {
     "`candidate` must be a function of jax.nn or jnp": (jaxseq.lstm(3, candidate=own), {}),
-    "made by factories of jaxseq alone": (zoo.own_lstm(3), {}),
+    "made only by factories of jaxseq": (zoo.own_lstm(3), {}),
     "tree of arrays; a is 'text'": (jaxseq.lstm(3), {"a": "text"}),
-    "of a dtype that safetensors has; a is of complex128": (jaxseq.lstm(3), {"a": np.zeros(2, np.complex128)}),
+    "of a dtype that safetensors supports; a is complex128": (jaxseq.lstm(3), {"a": np.zeros(2, np.complex128)}),
     "names without dots": (jaxseq.lstm(3), {"a.b": np.zeros(2)}),
     "`net` must be a jaxseq.Cell": (jaxseq.lstm, {}),
 }
@@ -113,16 +113,16 @@ def save_one(path):
 
 FOREIGN = {
     "not written by jaxseq": lambda data: safetensors.numpy.save({"weight": np.zeros(2)}),
-    "is no safetensors file": lambda data: pickle.dumps({"weight": np.zeros(2)}),
-    "no safetensors file, or a damaged": lambda data: b"",
-    "something else than what was written": lambda data: data[:-1] + b"\x99",
-    "no net of jaxseq: .*system": lambda data: rewritten(data, net='["os.system", ["true"], {}]'),
-    "no net of jaxseq: .*jax.nn.exec": lambda data: rewritten(
+    "is not a safetensors file": lambda data: pickle.dumps({"weight": np.zeros(2)}),
+    "is not a safetensors file, or is damaged": lambda data: b"",
+    "its contents differ from what was written": lambda data: data[:-1] + b"\x99",
+    "not a net of jaxseq: .*system": lambda data: rewritten(data, net='["os.system", ["true"], {}]'),
+    "not a net of jaxseq: .*jax.nn.exec": lambda data: rewritten(
         data, net='["rnn", [], {"size": 3, "activation": {"function": "jax.nn.exec"}}]'
     ),
-    "no net of jaxseq: .*surprise": lambda data: rewritten(data, net='["rnn", [3], {"surprise": 1}]'),
-    "no params, or without their array": lambda data: rewritten(data, params='{"tuple": {"0": "1.w_z"}}'),
-    "no params, or without": lambda data: rewritten(data, params='{"LstmParams": {"w_x": null}}'),
+    "not a net of jaxseq: .*surprise": lambda data: rewritten(data, net='["rnn", [3], {"surprise": 1}]'),
+    "not params, or an array is missing": lambda data: rewritten(data, params='{"tuple": {"0": "1.w_z"}}'),
+    "not params, or an array": lambda data: rewritten(data, params='{"LstmParams": {"w_x": null}}'),
     "is damaged": lambda data: rewritten(data, net="["),
 }
 

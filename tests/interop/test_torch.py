@@ -31,7 +31,7 @@ def test_a_prefix_chooses_among_others():
 
 
 FAULTS = [
-    (lambda s: {**s, "head.weight": np.zeros(3)}, {}, "has 'head.weight', no name of a recurrent module's weight"),
+    (lambda s: {**s, "head.weight": np.zeros(3)}, {}, "has 'head.weight', not a weight of a recurrent module"),
     (
         lambda s: {**s, "weight_ih_l0": s["weight_ih_l0"][:-1]},
         {},
@@ -56,7 +56,7 @@ FAULTS = [
         "`state_dict` must have 'weight_hh_l0'",
     ),
     (lambda s: s | state(suffix="_l1", size=5), {}, "layer 1 reads 5 features; the one before has 3"),
-    (lambda s: s | state(suffix=""), {}, "must be of one module"),
+    (lambda s: s | state(suffix=""), {}, "must hold one module"),
     (lambda s: s, {"kind": "gru"}, "weight_hh_l0'\\]` is of 12 rows for 3 features.*`kind` is 'gru'"),
     (lambda s: s, {"kind": "lru"}, "`kind` must be"),
     (lambda s: s, {"prefix": "rnn"}, "no weights under the `prefix` 'rnn'; there are weight_ih_l0"),
@@ -87,7 +87,7 @@ WITHOUT_EQUAL = {
     "conv_lstm": jaxseq.conv_lstm((3,), 1),
     "slstm": jaxseq.slstm(3),
     "zoneout": jaxseq.zoneout(jaxseq.gru(3), h=0.1),
-    "`bidirectional` around such a net": jaxseq.bidirectional(jaxseq.stack(jaxseq.gru(3), jaxseq.gru(3))),
+    "`bidirectional` around a net": jaxseq.bidirectional(jaxseq.stack(jaxseq.gru(3), jaxseq.gru(3))),
 }
 
 
@@ -105,7 +105,7 @@ def test_biases_and_cells():
     assert not any("bias" in name for name in interop.torch.to_state_dict(net, params, bias=False))
     with pytest.raises(ValueError, match="`bias` is False"):
         interop.torch.to_state_dict(net, zoo.random_like(params, 0), bias=False)
-    with pytest.raises(ValueError, match="`cell` is of one layer"):
+    with pytest.raises(ValueError, match="`cell` must be False"):
         interop.torch.to_state_dict(net, params, cell=True)
     with pytest.raises(ValueError, match="no factory of jaxseq"):
         interop.torch.to_state_dict(net._replace(size=3, step=None), params)

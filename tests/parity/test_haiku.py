@@ -121,7 +121,7 @@ def test_back_and_forth():
 FAULTS = {
     "`params` must be dicts": ([], "lstm"),
     "`names` must be": ({}, 3),
-    "`params` have no core of `names` called 'lstm'": ({"gru": {"w_h": np.zeros([2, 6])}}, "lstm"),
+    "`params` have no recurrent core 'lstm'": ({"gru": {"w_h": np.zeros([2, 6])}}, "lstm"),
     "`params` must have 'gru/w_i'": ({"gru": {"w_h": np.zeros([2, 6])}}, "gru"),
     "must be \\[D \\+ H, 4H\\]": ({"lstm/linear": {"w": np.zeros([3, 12]), "b": np.zeros(12)}}, "lstm"),
 }

@@ -185,7 +185,7 @@ FAULTS = {
     "a ConvLSTMish": lambda: type("ConvLSTMish", (layers.Dense,), {})(3),
     "`go_backwards`": lambda: built(layers.GRU(3, go_backwards=True)),
     "`merge_mode=None`": lambda: built(layers.Bidirectional(layers.GRU(3, return_sequences=True), merge_mode=None)),
-    "`activation` of layer .* but of tanh": lambda: built(layers.LSTM(3, activation="relu")),
+    "`activation` of layer .* except tanh": lambda: built(layers.LSTM(3, activation="relu")),
     "`recurrent_activation='gelu'`": lambda: built(layers.LSTM(3, recurrent_activation="gelu")),
     "must have 3 arrays; it has 0": lambda: layers.GRU(3),
     "`data_format='channels_first'`": lambda: built(layers.ConvLSTM2D(3, 2, data_format="channels_first"), IMAGES),

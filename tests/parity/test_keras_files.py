@@ -97,7 +97,7 @@ def test_a_pickle_inside_is_not_run(part, tmp_path):
     else:
         path = old if part == "the .h5" else path
         path.write_bytes(pickle.dumps(Runs()))
-    with pytest.raises(ValueError, match=rf"{path.name} is no \.keras or \.h5 file of a model, or damaged"):
+    with pytest.raises(ValueError, match=rf"{path.name} is not a model's \.keras or \.h5 file, or is damaged"):
         interop.keras.load(path)
 
 

@@ -176,7 +176,7 @@ class Runs:
 
 def test_a_pickle_is_not_run(tmp_path):
     (tmp_path / "net.onnx").write_bytes(pickle.dumps(Runs()))
-    with pytest.raises(ValueError, match=r"net\.onnx (is no ONNX file, or a damaged one|is damaged)"):
+    with pytest.raises(ValueError, match=r"net\.onnx (is not an ONNX file, or is damaged|is damaged)"):
         interop.onnx.load(tmp_path / "net.onnx")
 
 

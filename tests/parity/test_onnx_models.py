@@ -73,9 +73,9 @@ def test_a_language_model_writes_step_by_step(tmp_path):
 
 FAULTS = {
     "must be an nn.SequenceClassifier": lambda: drawn(nn.TCN, D, [H]),
-    "this one's layer is TCN": lambda: drawn(nn.SequenceTagger, drawn(nn.TCN, D, [H]), D, K),
-    "no equal of `ngrams`": lambda: drawn(nn.LanguageModel, jaxseq.gru(H), V, D, ngrams=nn.NGrams((2,))),
-    "no equal of slstm": lambda: drawn(nn.SequenceTagger, jaxseq.slstm(H), D, K),
+    "its layer is TCN": lambda: drawn(nn.SequenceTagger, drawn(nn.TCN, D, [H]), D, K),
+    "no equivalent of `ngrams`": lambda: drawn(nn.LanguageModel, jaxseq.gru(H), V, D, ngrams=nn.NGrams((2,))),
+    "no equivalent of slstm": lambda: drawn(nn.SequenceTagger, jaxseq.slstm(H), D, K),
 }
 
 

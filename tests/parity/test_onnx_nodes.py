@@ -135,7 +135,7 @@ def without_weights(model):
 
 
 FAULTS = {
-    "no equal of Softmax 'other'; choose a recurrent node": {"spoil": with_node("Softmax")},
+    "no equivalent of Softmax 'other'; choose a recurrent node": {"spoil": with_node("Softmax")},
     "`cell.R` must be an initializer": {"spoil": without_weights},
     "`cell.R` must be of the shape \\[1, 12, 4\\]": {"arrays": {"R": np.zeros([1, 16, 4], np.float32)}},
     "`cell.W` must be of the shape": {"arrays": {"W": np.zeros([1, 16, 4], np.float32)}},
@@ -159,5 +159,5 @@ def test_one_node_of_many(tmp_path):
     with pytest.raises(ValueError, match="no recurrent node other"):
         interop.onnx.load(path, node="other")
     lstm = node_file(tmp_path / "two.onnx", "LSTM", activations=["Sigmoid", "Tanh", "Relu"])
-    with pytest.raises(ValueError, match="that of the memory must be Tanh"):
+    with pytest.raises(ValueError, match="the memory's must be Tanh"):
         interop.onnx.load(lstm)

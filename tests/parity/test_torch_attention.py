@@ -98,7 +98,7 @@ def test_causal_and_bfloat16():
 
 FAULTS = {
     "`module` must be a torch.nn.MultiheadAttention": lambda: torch.nn.Linear(2, 2),
-    "`kdim` 3 beside `vdim` 8": lambda: torch.nn.MultiheadAttention(E, N, kdim=3),
+    "`kdim` 3 with `vdim` 8": lambda: torch.nn.MultiheadAttention(E, N, kdim=3),
     "`add_bias_kv`": lambda: torch.nn.MultiheadAttention(E, N, add_bias_kv=True),
     "`add_zero_attn`": lambda: torch.nn.MultiheadAttention(E, N, add_zero_attn=True),
 }

@@ -168,17 +168,17 @@ def transformer(activation):
 
 
 FAULTS = {
-    "made of modules of jaxseq.nn alone; .*test_models.Own is none": lambda: Own(jaxseq.gru(4), 3, 2, rngs=nnx.Rngs(0)),
-    "made of modules of jaxseq.nn alone; flax": lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
-    "made by factories of jaxseq alone": lambda: nn.Recurrent(zoo.own_lstm(3), 2, rngs=nnx.Rngs(0)),
-    "`head` must be something of jaxseq's to be kept; got OwnHead": lambda: nn.Forecaster(
+    "made only of modules of jaxseq.nn; .*Own is another": lambda: Own(jaxseq.gru(4), 3, 2, rngs=nnx.Rngs(0)),
+    "made only of modules of jaxseq.nn; flax": lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
+    "made only by factories of jaxseq": lambda: nn.Recurrent(zoo.own_lstm(3), 2, rngs=nnx.Rngs(0)),
+    "`head` must be an object of jaxseq to be stored; got OwnHead": lambda: nn.Forecaster(
         jaxseq.gru(2), 3, 1, head=OwnHead(), rngs=nnx.Rngs(0)
     ),
     "`activation` must be a function": lambda: transformer(own),
-    "`model` is not what its call makes, and cannot be kept: .*head.*bias": lambda: changed(
+    "`model` differs from what its call makes, and cannot be stored: .*head.*bias": lambda: changed(
         head=nnx.Linear(4, 2, use_bias=False, rngs=nnx.Rngs(0))
     ),
-    "`model` is not what its call makes, .*recurrent.cell differ": lambda: changed(
+    "`model` differs from what its call makes, .*recurrent.cell differ": lambda: changed(
         recurrent=nn.Recurrent(jaxseq.gru(4, candidate=jax.nn.relu), 3, rngs=nnx.Rngs(0))
     ),
     r"`model\['a'\]` must be a module of jaxseq.nn, a pair \(net, params\), or a dict": lambda: {"a": 3},
@@ -211,17 +211,17 @@ def forge(version, name, text):
 
 
 FORGED = {
-    "no module of jaxseq.nn, KeyError..os.system": ("SequenceTagger", "os.system"),
-    "no module of jaxseq.nn, KeyError..Module": ("SequenceTagger", "Module"),
-    "no net of jaxseq: .*exec": ('"rnn"', '"exec"'),
-    "no net of jaxseq: .*factory": ('"rnn"', '"factory"'),
-    "no module of jaxseq.nn, TypeError.*surprise": ('"tags"', '"surprise"'),
-    "holds no model that jaxseq makes: .*others than those of the module": ('"tags": 2', '"tags": 3'),
-    "no params, or without their array": ('"RnnParams"', '"GruParams"'),
+    "not a module of jaxseq.nn, KeyError..os.system": ("SequenceTagger", "os.system"),
+    "not a module of jaxseq.nn, KeyError..Module": ("SequenceTagger", "Module"),
+    "not a net of jaxseq: .*exec": ('"rnn"', '"exec"'),
+    "not a net of jaxseq: .*factory": ('"rnn"', '"factory"'),
+    "not a module of jaxseq.nn, TypeError.*surprise": ('"tags"', '"surprise"'),
+    "holds no model that jaxseq can rebuild: .*differ from those of the module": ('"tags": 2', '"tags": 3'),
+    "not params, or an array is missing": ('"RnnParams"', '"GruParams"'),
     "form 2; this version of jaxseq reads form 1": ('"form": 1', '"form": 2'),
-    "holds no model that jaxseq makes: KeyError..model": ('"model"', '"modell"'),
-    "has other arrays than its model": ('"b": {"net"', '"c": {"net"'),
-    "holds no model that jaxseq makes: .*flowt32": ("float32", "flowt32"),
+    "holds no model that jaxseq can rebuild: KeyError..model": ('"model"', '"modell"'),
+    "has arrays that differ from those of its model": ('"b": {"net"', '"c": {"net"'),
+    "holds no model that jaxseq can rebuild: .*flowt32": ("float32", "flowt32"),
 }
 
 
@@ -240,11 +240,11 @@ def test_what_is_no_model_is_told(tmp_path):
     version = save_one(tmp_path / "model")
     for text in ("[]", "3", "{", "[" * 10**5, pickle.dumps({"form": 1}).decode("latin-1")):
         forge(version, "model.json", text)
-        with pytest.raises(ValueError, match="holds no model that jaxseq makes"):
+        with pytest.raises(ValueError, match="holds no model that jaxseq can rebuild"):
             train.load_model(tmp_path / "model")
     train.save(tmp_path / "params", {"a": jnp.ones(2)})
     with pytest.raises(
-        ValueError, match=r"was stored by train.save, without what makes a model. Read it by train.load"
+        ValueError, match=r"was stored by train.save, without a description of a model. Read it by train.load"
     ):
         train.load_model(tmp_path / "params")
     with pytest.raises(FileNotFoundError, match="nothing was saved in"):
@@ -261,9 +261,9 @@ def test_a_wrong_vocabulary_is_told(tmp_path):
         "info.json",
         '{"words": {"jaxseq.data.Vocabulary": {"tokens": ["a", "a"], "unknown": null, "specials": 1}}}',
     )
-    with pytest.raises(ValueError, match=r"no jaxseq.data.Vocabulary: .*must differ"):
+    with pytest.raises(ValueError, match=r"not a valid jaxseq.data.Vocabulary: .*must differ"):
         train.load_model(tmp_path)
-    with pytest.raises(ValueError, match=r"`info` has jaxseq.data.Vocabulary as a key, which is the library's own"):
+    with pytest.raises(ValueError, match=r"`info` has jaxseq.data.Vocabulary as a key, which jaxseq reserves"):
         train.save(tmp_path, {}, {"jaxseq.data.Vocabulary": 3})
 
 

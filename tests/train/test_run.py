@@ -58,7 +58,7 @@ def test_a_run_with_other_settings_is_refused(tmp_path, before, now, message):
 def test_settings_are_what_json_holds(tmp_path):
     with pytest.raises(
         TypeError,
-        match=r"`checkpoints\.settings\['rate'\]` must be what JSON gives back; got function",
+        match=r"`checkpoints\.settings\['rate'\]` must be a value that JSON restores exactly; got function",
     ):
         run(tmp_path, {"rate": lambda step: 0.1})
     with pytest.raises(TypeError, match=r"`checkpoints\.settings\['sizes'\]` .* got tuple\. Give a list"):

@@ -165,12 +165,12 @@ def test_info_comes_back_as_it_was_or_is_refused(tmp_path):
         (
             {"a": (1, 2)},
             TypeError,
-            r"`info\['a'\]` must be what JSON gives back; got tuple\. Give a list",
+            r"`info\['a'\]` must be a value that JSON restores exactly; got tuple\. Give a list",
         ),
         ({"a": b"1"}, TypeError, r"`info\['a'\]` .*; got bytes"),
         ({"a": 1j}, TypeError, r"`info\['a'\]` .*; got complex"),
-        (ring, ValueError, "`info` must be what JSON gives back; got what it cannot hold"),
-        (10**5000, ValueError, "`info` must be what JSON gives back; got what it cannot hold"),
+        (ring, ValueError, "`info` must be a value that JSON restores exactly; it cannot hold this"),
+        (10**5000, ValueError, "`info` must be a value that JSON restores exactly; it cannot hold this"),
     ):
         with pytest.raises(error, match=message) as raised:
             train.save(tmp_path, jnp.float32(2), wrong)
@@ -333,12 +333,12 @@ def test_what_cannot_be_saved_leaves_what_was(tmp_path):
     with pytest.raises(TypeError, match=r"`tree\['a'\]` must be an array; got float 1.0"):
         train.save(tmp_path, {"a": 1.0})
     for info, message in (
-        ({"a": {1}}, r"`info\['a'\]` must be what JSON gives back; got set\.$"),
+        ({"a": {1}}, r"`info\['a'\]` must be a value that JSON restores exactly; got set\.$"),
         (
             {"sizes": [3, np.ones(2)]},
             r"`info\['sizes'\]\[1\]` must be .*; got ndarray\. Give its numbers: array\.tolist",
         ),
-        (np.int64(3), "`info` must be what JSON gives back; got int64"),
+        (np.int64(3), "`info` must be a value that JSON restores exactly; got int64"),
         (
             {(1, 2): 3},
             r"`info` must have strings as keys, as JSON has; got tuple \(1, 2\)\. Give str\(key\), or a list",

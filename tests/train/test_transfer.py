@@ -70,7 +70,7 @@ def test_what_leads_nowhere_is_named(tmp_path):
         (
             {"part": "net"},
             ValueError,
-            r"\['head'\]\['w'\] is float32 \(2, 5\), `like` has float32 \(2, 7\)\. Name in `fresh`",
+            r"\['head'\]\['w'\] is float32 \(2, 5\), `like` has float32 \(2, 7\)\. Name leaves not to be read",
         ),
         (
             {"part": "net", "fresh": "heads/*"},
@@ -80,12 +80,12 @@ def test_what_leads_nowhere_is_named(tmp_path):
         (
             {"renamed": {"bode": "net/body"}},
             ValueError,
-            "`renamed` 'bode' is no path of `like`; the paths are body/b's",
+            "`renamed` 'bode' is not a path of `like`; the paths are body/b's",
         ),
         (
             {"renamed": {"body": "net/bod"}},
             ValueError,
-            "`renamed` to 'net/bod' is no path in `part` '' of what was stored; the paths",
+            "`renamed` to 'net/bod' is not a path in `part` '' of what was stored; the paths",
         ),
         ({"renamed": {"body": 3}}, TypeError, "`renamed` must be a dict of paths"),
         ({"renamed": "body"}, TypeError, "`renamed` must be a dict of paths"),

@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused():
         jaxseq.pipeline(jaxseq.gru(4), 3, sharding)
     with pytest.raises(ValueError, match=r"this Composite is not causal"):
         jaxseq.pipeline(jaxseq.bidirectional(jaxseq.gru(4)), 2, sharding)
-    with pytest.raises(ValueError, match=r"`pipeline` is of equal layers, whose inputs have the 4 features .* got 3"):
+    with pytest.raises(ValueError, match=r"`pipeline` needs inputs with the 4 features .* got 3"):
         jaxseq.pipeline(jaxseq.gru(4), 2, sharding).init(jax.random.key(0), 3)
     with pytest.raises(TypeError, match=r"`layer` must be a jaxseq.Cell or a jaxseq.Composite"):
         jaxseq.pipeline(jaxseq.gru, 2, sharding)

@@ -1,1 +1,1 @@
-"""The models of `interop.huggingface`, a family a file, on one description of models and one of arrays."""
+"""The models of `interop.huggingface`, one file per family, described by `Model` for options and `Key` for arrays."""

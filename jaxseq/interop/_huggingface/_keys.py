@@ -1,6 +1,8 @@
-"""Where an array of Hugging Face's `transformers` stands in a module of `nn`, and back.
+"""Maps arrays of Hugging Face's `transformers` to params of modules of `nn`, and back.
 
-[out, in]                   a product; ours is [in, out], and may hold several side by side
+Below, "theirs" are arrays of transformers and "ours" are params of jaxseq.
+
+[out, in]                   a product; ours is [in, out], and may be several concatenated
 [features, 1, window]       a convolution, the latest step last; ours is [window, features], the latest first
 scale - 1                   the norms of some models
 """
@@ -20,9 +22,9 @@ Shape = tuple[int, ...]
 
 
 class Key(NamedTuple):
-    """Params of ours, and the arrays of theirs that hold the same numbers; neither holds anything else.
+    """Params of ours, and the arrays of theirs that hold exactly the same numbers.
 
-    `read` gets the arrays of theirs and the shapes of ours, `write` the arrays of ours.
+    `read` takes the arrays of theirs and the shapes of ours. `write` takes the arrays of ours.
     """
 
     ours: tuple[str, ...]
@@ -31,14 +33,14 @@ class Key(NamedTuple):
     write: Callable[[Arrays], Arrays]
 
     def below(self, ours: str, theirs: str) -> "Key":
-        """Returns the key with what stands before the names."""
+        """Returns the key with prefixes added to the names."""
         return self._replace(
             ours=tuple(ours + name for name in self.ours), theirs=tuple(theirs + name for name in self.theirs)
         )
 
 
 def same(ours: str, theirs: str, shape: Shape | None = None) -> Key:
-    """The same array; theirs may have another shape."""
+    """Returns the key of one array that is the same in both. Theirs may have another shape."""
     return Key(
         (ours,),
         (theirs,),
@@ -48,7 +50,7 @@ def same(ours: str, theirs: str, shape: Shape | None = None) -> Key:
 
 
 def less_one(ours: str, theirs: str) -> Key:
-    """A scale that is kept less 1; it may round."""
+    """Returns the key of a scale that theirs store minus 1. Converting it may round."""
     return Key(
         (ours,),
         (theirs,),
@@ -63,12 +65,12 @@ def product(
     rows: Sequence[int] = (),
     order: np.ndarray | None = None,
 ) -> Key:
-    """Products or their biases side by side.
+    """Returns the key of concatenated products, or of their biases.
 
     Args:
-      ours, theirs: one or several.
-      rows: of each of theirs, where there are several.
-      order: of their rows in ours; None: the same.
+      ours, theirs: one name or several.
+      rows: the number of rows of each of theirs, if there are several.
+      order: the order of their rows in ours. None: the same.
     """
     ours, theirs = ((names,) if isinstance(names, str) else tuple(names) for names in (ours, theirs))
 
@@ -86,7 +88,7 @@ def product(
 
 
 def convolution(theirs: str, has_bias: bool) -> list[Key]:
-    """A block's convolution; without a bias in theirs, that of ours is zero."""
+    """Returns the keys of a block's convolution. If theirs has no bias, the bias of ours is zero."""
     window = Key(
         ("conv.params.w",),
         (f"{theirs}.weight",),
@@ -97,18 +99,18 @@ def convolution(theirs: str, has_bias: bool) -> list[Key]:
 
 
 def zero(ours: str) -> Key:
-    """A param that transformers has none of."""
+    """Returns the key of a param that transformers does not have, and that must be zero."""
 
     def write(arrays):
         if np.any(arrays[0]):
-            raise ValueError(f"transformers has no equal of `{ours}`, which is not zero")
+            raise ValueError(f"transformers has no equivalent of `{ours}`, which is not zero")
         return []
 
     return Key((ours,), (), lambda arrays, shapes: [np.zeros(shapes[0], np.float32)], write)
 
 
 def read(make: Callable[[Any], nnx.Module], keys: Iterable[Key], arrays: Mapping[str, Any]) -> Any:
-    """Returns the module `make(param_dtype)`, nothing of it drawn, with params from arrays of theirs.
+    """Returns the module `make(param_dtype)` with params from arrays of theirs, without drawing any.
 
     Raises:
       TypeError, ValueError: an array is missing, has another shape, is not of floats, or holds NaN.
@@ -132,10 +134,10 @@ def read(make: Callable[[Any], nnx.Module], keys: Iterable[Key], arrays: Mapping
 
 
 def write(module: nnx.Module, make: Callable[[Any], nnx.Module], keys: Iterable[Key]) -> dict[str, np.ndarray]:
-    """Returns the arrays of theirs that hold what the module does, which is of the form of `make`.
+    """Returns the arrays of theirs for a module, which has the structure of `make`'s result.
 
     Raises:
-      TypeError, ValueError: a param has no equal, has another shape, is not of floats, or holds NaN.
+      TypeError, ValueError: a param has no equivalent, has another shape, is not of floats, or holds NaN.
     """
     leaves = jax.tree_util.tree_leaves_with_path(nnx.state(module, nnx.Param))
     params, arrays = {_name(path): leaf for path, leaf in leaves}, {}

@@ -61,7 +61,7 @@ def _common_config(block):
     expand, rest = divmod(block.out.in_features, block.size)
     if rest:
         raise ValueError(
-            f"transformers has no equal of `inner={block.out.in_features}`, no multiple of {block.size} `features`"
+            f"transformers has no equivalent of `inner={block.out.in_features}`: no multiple of {block.size} `features`"
         )
     return {"expand": expand, "conv_kernel": window(block), "use_conv_bias": True}
 

@@ -1,4 +1,4 @@
-"""What is to be known of a model of `transformers`, and its config, held against that."""
+"""The description of a model of `transformers`, and the check of a config against it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,32 +11,32 @@ Config = dict[str, Any]
 
 
 class Option(NamedTuple):
-    """An option that the function of a model depends on: the default of transformers, and what checks a value."""
+    """An option that changes what a model computes: the default of transformers, and the check of a value."""
 
     default: Any
     check: Callable[[str, Any], Any]
 
 
 def _alike(config: Config, layer: int) -> None:
-    """All layers are of the one kind."""
+    """Accepts any layer, for models whose layers are all of one kind."""
 
 
 class Model(NamedTuple):
-    """A model of transformers, whose blocks are those of `nn`.
+    """A model of transformers whose blocks exist in `nn`.
 
     Attributes:
       block: the class of the blocks.
-      prefix: what stands before the names of a model with a head.
-      layers, embeddings: how these parts are called.
+      prefix: the prefix of the names in a model with a head.
+      layers, embeddings: the names of these parts.
       last_norm: the norm after the last block.
-      epsilon: the option of the norms' epsilon.
-      options: all that the function depends on, but `COMMON`.
-      only: the value that has an equal, of options of which one has.
-      arguments: the config as the arguments of the block.
-      config: a block, and how many there are, as the options.
-      keys: of a layer.
-      refuse: raises of a layer that `nn` has no block of.
-      cap: the option that bounds logits, which nn.LanguageModel has no equal of.
+      epsilon: the name of the option that sets the norms' epsilon.
+      options: all options that change what the model computes, except `COMMON`.
+      only: the one supported value of each option that supports only one.
+      arguments: returns the block's arguments for a config.
+      config: returns the options for a block and the number of blocks.
+      keys: the keys of a layer.
+      refuse: raises for a layer of which `nn` has no block.
+      cap: the option that bounds logits, of which nn.LanguageModel has no equivalent.
     """
 
     block: type
@@ -55,7 +55,7 @@ class Model(NamedTuple):
 
 
 def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    """Returns the check that lets None pass."""
+    """Returns a check that also accepts None."""
     return lambda name, value: None if value is None else check(name, value)
 
 
@@ -63,7 +63,8 @@ def checked(config: Any, models: Mapping[str, Model]) -> tuple[Model, Config]:
     """Returns the model of a config, and its options, each with a value.
 
     Raises:
-      TypeError, ValueError: it is of another model, or an option does not fit, or has no equal, which is named.
+      TypeError, ValueError: the config is of another model, or an option is wrong or has no equivalent. The message
+        names it.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else config
     if not isinstance(config, Mapping):
@@ -73,7 +74,9 @@ def checked(config: Any, models: Mapping[str, Model]) -> tuple[Model, Config]:
     for name, value in model.only.items():
         got = _plain(config.get(name, value))
         if got != value:
-            raise ValueError(f"jaxseq.nn has no equal of {check.short(got)} as `config[{name!r}]`, but of {value!r}")
+            raise ValueError(
+                f"jaxseq.nn has no equivalent of {check.short(got)} as `config[{name!r}]`, except {value!r}"
+            )
     found = {}
     for name, option in model.options.items():
         value = config.get(name, option.default)
@@ -83,32 +86,32 @@ def checked(config: Any, models: Mapping[str, Model]) -> tuple[Model, Config]:
 
 
 def _plain(value):
-    """A value as it was before transformers wrote it to JSON, which has neither tuples nor infinity."""
+    """Returns a value as it was before transformers wrote it to JSON, which has neither tuples nor infinity."""
     if isinstance(value, list):
         return tuple(map(_plain, value))
     return float(value["__float__"]) if isinstance(value, dict) and [*value] == ["__float__"] else value
 
 
 def made(block: Any) -> dict[str, Any]:
-    """Returns the arguments that the cell of a block was made with."""
+    """Returns the arguments of the factory call that made a block's cell."""
     call = call_of(block.cell.cell)
     if call is None:
-        raise ValueError(f"transformers has no equal of the cell {check.short(block.cell.cell)}")
+        raise ValueError(f"transformers has no equivalent of the cell {check.short(block.cell.cell)}")
     return call[1]
 
 
 def window(block: Any) -> int:
-    """Returns the steps of a block's convolution."""
+    """Returns the width of a block's convolution, in steps."""
     return block.conv.params.w.shape[0]
 
 
 def mlp(theirs: str) -> dict[str, str]:
-    """Returns the products of a gated MLP by the names of ours."""
+    """Returns the names of a gated MLP's products in transformers, by their names in jaxseq."""
     return {f"mlp.{name}": f"{theirs}.{name}_proj" for name in ("gate", "up", "down")}
 
 
 def common(vocabulary: int, features: int, layers: int, tied: bool) -> dict[str, Option]:
-    """Returns the options that all models have, by their defaults."""
+    """Returns the options that all models share, with these defaults."""
     return {
         "vocab_size": Option(vocabulary, check.positive_int),
         "hidden_size": Option(features, check.positive_int),

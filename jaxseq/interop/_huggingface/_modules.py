@@ -38,7 +38,7 @@ def from_layer(state_dict: Mapping[str, Any], config: Any, layer: int) -> nn.Lay
     model, options, prefix = _opened(state_dict, config)
     layer = check.natural("layer", layer)
     if layer >= options["num_hidden_layers"]:
-        raise ValueError(f"`layer` must be one of {options['num_hidden_layers']}, from 0 on; got {layer}")
+        raise ValueError(f"`layer` must be one of {options['num_hidden_layers']}, counted from 0; got {layer}")
     model.refuse(options, layer)
     keys = _of_layer(model, options, prefix, layer, "")
     _only_known(state_dict, f"{prefix}{model.layers}.{layer}.", keys)
@@ -50,9 +50,9 @@ def from_causal_lm(state_dict: Mapping[str, Any], config: Any) -> nn.LanguageMod
     model, options, prefix = _opened(state_dict, config)
     if model.cap is not None and options[model.cap] is not None:
         raise ValueError(
-            f"nn.LanguageModel has no equal of `config[{model.cap!r}]`; `from_state_dict` reads the blocks"
+            f"nn.LanguageModel has no equivalent of `config[{model.cap!r}]`; `from_state_dict` reads the blocks"
         )
-    if f"{prefix}embedding.weight" in state_dict:  # as the first Mambas have it
+    if f"{prefix}embedding.weight" in state_dict:  # early Mamba models use this name
         state_dict = {**state_dict, f"{prefix}embeddings.weight": state_dict[f"{prefix}embedding.weight"]}
     keys = _of_blocks(model, options, prefix, state_dict)
     return _keys.read(
@@ -70,13 +70,13 @@ def to_state_dict(layer: nn.Blocks | nn.LanguageModel) -> tuple[dict[str, np.nda
     config: Config = {"model_type": kind, "hidden_size": blocks.size, "num_hidden_layers": len(blocks.blocks)}
     own = [model.config(block, len(blocks.blocks)) for block in blocks.blocks]
     if any(each != own[0] for each in own):
-        raise ValueError("transformers has no equal of `blocks` that are not all alike")
+        raise ValueError("transformers has no equivalent of `blocks` that are not all alike")
     config |= own[0] | {model.epsilon: _epsilon(blocks)}
     if is_language:
         if layer.ngrams is not None:
-            raise ValueError("transformers has no equal of `ngrams`")
+            raise ValueError("transformers has no equivalent of `ngrams`")
         if model.cap is not None:
-            raise ValueError(f"transformers' {kind} has no equal of logits without a bound, `{model.cap}`")
+            raise ValueError(f"transformers' {kind} bounds its logits by `{model.cap}`; nn.LanguageModel does not")
         config |= {"vocab_size": layer.embedding.num_embeddings, "tie_word_embeddings": bool(layer.tied)}
     _, options = checked(config, MODELS)
     prefix = model.prefix if is_language else ""
@@ -90,7 +90,7 @@ def to_state_dict(layer: nn.Blocks | nn.LanguageModel) -> tuple[dict[str, np.nda
 
 
 def _opened(state_dict, config) -> tuple[Model, Config, str]:
-    """The model, its options, and what stands before the names of its arrays."""
+    """Returns the model, its options, and the prefix of its arrays' names."""
     if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
         raise TypeError(f"`state_dict` must be a dict of arrays by name; got {check.short(state_dict)}")
     model, options = checked(config, MODELS)
@@ -98,7 +98,7 @@ def _opened(state_dict, config) -> tuple[Model, Config, str]:
 
 
 def _of_blocks(model, options, prefix, state_dict) -> list[Key]:
-    """The arrays of the blocks and the norm after them; raises where the state dict has other layers."""
+    """Returns the keys of the blocks and of the norm after them. Raises if the state dict has other layers."""
     count, before = options["num_hidden_layers"], f"{prefix}{model.layers}."
     there = {name[len(before) :].split(".")[0] for name in state_dict if name.startswith(before)}
     if len(there) != count or there != {*map(str, range(count))}:
@@ -124,7 +124,7 @@ def _of_layer(model, options, prefix, layer, ours) -> list[Key]:
 
 
 def _whole(model, options, prefix, keys) -> list[Key]:
-    """The arrays of a language model."""
+    """Returns the keys of a language model."""
     embedding = same("embedding.embedding", f"{prefix}{model.embeddings}.weight")
     head = [] if options["tie_word_embeddings"] else [product("head.kernel", "lm_head.weight"), zero("head.bias")]
     return [*(key.below("recurrent.", "") for key in keys), embedding, *head]
@@ -157,11 +157,11 @@ def _model_of(blocks):
     kinds = {type(block) for block in blocks.blocks}
     found = [(name, model) for name, model in MODELS.items() if kinds == {model.block}]
     if not found:
-        raise ValueError(f"transformers has no equal of blocks that are {listed(sorted(k.__name__ for k in kinds))}")
+        raise ValueError(f"transformers has no equivalent of blocks of {listed(sorted(k.__name__ for k in kinds))}")
     if blocks.enter is not None:
-        raise ValueError("transformers has no equal of `in_features` of nn.Blocks")
+        raise ValueError("transformers has no equivalent of `in_features` of nn.Blocks")
     if not isinstance(blocks.last_norm, nnx.RMSNorm):
-        raise ValueError('transformers has no equal of nn.Blocks but with `norm="rms"`')
+        raise ValueError('transformers has no equivalent of nn.Blocks, except with `norm="rms"`')
     return found[0]
 
 
@@ -169,5 +169,5 @@ def _epsilon(blocks):
     norms: list[Any] = [module for _, module in nnx.iter_modules(blocks) if hasattr(module, "epsilon")]
     found = sorted({norm.epsilon for norm in norms})
     if len(found) > 1:
-        raise ValueError(f"transformers has no equal of several `epsilon`; the norms have {found}")
+        raise ValueError(f"transformers has no equivalent of several `epsilon`; the norms have {found}")
     return found[0]

@@ -1,6 +1,6 @@
-"""Qwen3-Next: its layers of linear attention, the gated DeltaNet, and an MLP; full attention and experts have no equal.
+"""Qwen3-Next: layers of linear attention (gated DeltaNet) with an MLP. Full attention and experts have no equivalent.
 
-Products stand key head by key head, in each q, k, v, z, or b, a. Norms of residuals keep their scale less 1.
+Rows of products are grouped by key head; a group holds q, k, v, z, or b, a. Residual norms store their scale minus 1.
 """
 
 import numpy as np
@@ -55,7 +55,7 @@ def _keys(config):
 
 
 def _by_head(heads, sizes):
-    """Where the rows of our products, one behind the other, stand in theirs, head by head."""
+    """Returns the places of the rows of our concatenated products in theirs, which are grouped by head."""
     rows = np.arange(heads * sum(sizes)).reshape(heads, sum(sizes))
     return np.concatenate([part.ravel() for part in np.split(rows, np.cumsum(sizes)[:-1], axis=1)])
 
@@ -68,14 +68,14 @@ def _refuse(config, layer):
         kind = kinds[layer] if layer < len(kinds) else None
     if kind != "linear_attention":
         raise ValueError(
-            f"jaxseq.nn has no equal of {check.short(kind)} in `config['layer_types']`, which layer {layer} is; "
+            f"jaxseq.nn has no equivalent of {check.short(kind)} in `config['layer_types']`, which layer {layer} is; "
             "`from_layer` reads one layer"
         )
     has_mlp = layer in (config["mlp_only_layers"] or ()) or (layer + 1) % config["decoder_sparse_step"]
     if config["num_experts"] and not has_mlp:
         raise ValueError(
-            f"jaxseq.nn has no equal of `config['num_experts']={config['num_experts']}`, which layer {layer} has in "
-            "place of an MLP"
+            f"jaxseq.nn has no equivalent of `config['num_experts']={config['num_experts']}`, which layer {layer} has "
+            "instead of an MLP"
         )
 
 

@@ -1,6 +1,6 @@
-"""RecurrentGemma: its recurrent layers, whose norms keep their scale less 1. Those of attention have no equal.
+"""RecurrentGemma: its recurrent layers, whose norms store their scale minus 1. Attention layers have no equivalent.
 
-At a sequence's first step it leaves √(1 - a²) out.
+At a sequence's first step transformers leaves out √(1 - a²).
 """
 
 from jaxseq import check, nn
@@ -52,14 +52,14 @@ def _refuse(config, layer):
     kind = kinds[layer % len(kinds)]
     if kind != "recurrent":
         raise ValueError(
-            f"jaxseq.nn has no equal of {check.short(kind)} in `config['block_types']`, which layer {layer} is; "
+            f"jaxseq.nn has no equivalent of {check.short(kind)} in `config['block_types']`, which layer {layer} is; "
             "`from_layer` reads one layer"
         )
 
 
 def _kinds(name, value):
     if not check.sequence(name, value):
-        raise ValueError(f"`{name}` must name a kind of layer at least; it is empty")
+        raise ValueError(f"`{name}` must name at least one kind of layer; it is empty")
 
 
 RECURRENT_GEMMA = Model(

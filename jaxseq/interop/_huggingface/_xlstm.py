@@ -1,6 +1,6 @@
-"""xLSTM 7B, its weights apart ("single") or joined ("fused").
+"""xLSTM 7B, with separate ("single") or joined ("fused") weights.
 
-Its `eps` stands beside a denominator, before a norm by which it cannot be seen; ours has none.
+Its `eps` is added to a denominator before a norm, which cancels its effect. jaxseq has none.
 """
 
 import math
@@ -30,7 +30,7 @@ def _arguments(config):
 def _config(block, layers):
     cell, H = made(block), block.size
     if cell["cap"] is None:
-        raise ValueError("transformers has no equal of `cap=None` of nn.XlstmBlock")
+        raise ValueError("transformers has no equivalent of `cap=None` of nn.XlstmBlock")
     return {
         "num_heads": cell["heads"],
         "gate_soft_cap": float(cell["cap"]),
@@ -42,7 +42,7 @@ def _config(block, layers):
 
 
 def _factor(size, features):
-    """A float of which `int(features * factor)` is `size`."""
+    """Returns a float such that `int(features * factor)` is `size`."""
     factor = size / features
     return factor if int(features * factor) == size else math.nextafter(factor, math.inf)
 

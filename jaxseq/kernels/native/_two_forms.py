@@ -1,10 +1,10 @@
-"""A function in two forms that give the same: JAX's own, and one for the CPU that JAX knows nothing of.
+"""A function in two forms with equal results: a plain one of JAX operations, and a native one for the CPU.
 
-It is a primitive of JAX's. Lowered for a CPU it is the native form, made then and not while it is traced; for any other
-platform, for `jax.export`, whose artefacts run on other machines, and for `jax.disable_jit` it is the plain form. So it
-is where the compiler splits arrays over several devices, which it cannot do with what it does not know; in
-`jax.shard_map`, where that is done already, it is native. Its derivatives, and `jax.vmap` of it, are those of the plain
-form.
+The function is a JAX primitive. If it is lowered for a CPU, the native form runs. It is compiled at lowering, not at
+tracing. The plain form runs on other platforms, under `jax.export`, whose artefacts run on other machines, and under
+`jax.disable_jit`. It also runs if the compiler splits arrays over several devices, because the compiler cannot split a
+native call. Inside `jax.shard_map` arrays are already split, so the native form runs. Derivatives and `jax.vmap` are
+those of the plain form.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ def in_two_forms(
     shapes: Sequence[jax.ShapeDtypeStruct],
     *arguments: jax.Array,
 ) -> list[jax.Array]:
-    """Returns `plain(*arguments)`, arrays of `shapes`, on a CPU by `native(keep, *arguments)`.
+    """Returns `plain(*arguments)`, arrays of `shapes`. On a CPU `native(keep, *arguments)` computes them.
 
-    `keep(object)` has JAX hold an object as long as it holds what was compiled.
+    `keep(object)` makes JAX hold a reference to an object for as long as it holds the compiled program.
     """
     return _two_forms.bind(*arguments, plain=plain, native=native, shapes=tuple(shapes))
 
@@ -50,7 +50,7 @@ def _lower(context, *arguments, plain, native, shapes):
 
 
 def _is_split(context):
-    """Whether the compiler may split arrays: among several devices, but for those of axes that are manual."""
+    """Returns whether the compiler may split arrays over several devices. It does not split over manual axes."""
     manual = getattr(context, "manual_axes", None)
     if manual is None:
         return (getattr(context, "num_devices", None) or 1) > 1
