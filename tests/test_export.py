@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_named(tmp_path, monkeypatch):
             call()
     program = export.step((jaxseq.rnn(2), weights(jaxseq.rnn(2))), xs[:, 0])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"files of programs need flatbuffers: pip install 'jaxseq\[export\]'"):
+    with pytest.raises(ImportError, match=r"writing a program needs flatbuffers: pip install 'jaxseq\[export\]'"):
         export.save(tmp_path / "a", program)
     assert [*tmp_path.iterdir()] == []
 

@@ -57,12 +57,12 @@ FAULTS = [
     ),
     (lambda s: s | state(suffix="_l1", size=5), {}, "layer 1 reads 5 features; the one before has 3"),
     (lambda s: s | state(suffix=""), {}, "must hold one module"),
-    (lambda s: s, {"kind": "gru"}, "weight_hh_l0'\\]` is of 12 rows for 3 features.*`kind` is 'gru'"),
+    (lambda s: s, {"kind": "gru"}, "weight_hh_l0'\\]` has 12 rows for 3 features.*`kind` is 'gru'"),
     (lambda s: s, {"kind": "lru"}, "`kind` must be"),
     (lambda s: s, {"prefix": "rnn"}, "no weights under the `prefix` 'rnn'; there are weight_ih_l0"),
     (lambda s: {}, {}, "no weights"),
     (lambda s: [], {}, "`state_dict` must be a dict"),
-    (lambda s: {**s, "weight_hr_l0": np.zeros([3, 2])}, {}, "weight_hh_l0'\\]` is of 12 rows for 2 features"),
+    (lambda s: {**s, "weight_hr_l0": np.zeros([3, 2])}, {}, "weight_hh_l0'\\]` has 12 rows for 2 features"),
 ]
 
 
