@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused():
     )
     with pytest.raises(ValueError, match=r"`kernels.sequence_parallel\(.*time.*runs cells whose step is linear"):
         jaxseq.unroll(gru, of_gru, xs, kernel=kernel)
-    with pytest.raises(ValueError, match=r"that the 4 devices of `kernels.sequence_parallel.* divide; got 15. Pad"):
+    with pytest.raises(ValueError, match=r"a multiple of the 4 devices of `kernels.sequence_parallel.*`; got 15. Pad"):
         jaxseq.unroll(min_gru, params, xs[:15], kernel=kernel)
     inside = jax.shard_map(
         lambda xs: jaxseq.unroll(min_gru, params, xs, kernel=kernel)[1],

@@ -210,7 +210,7 @@ FAULTS = {
     ),
     "`module.reverse` without `keep_order`": lambda: (linen.RNN(gru(), reverse=True), drawn(linen.RNN(gru()))),
     "`module.cell.carry_init`": lambda: (linen.RNN(gru(carry_init=linen.initializers.ones)), drawn(linen.RNN(gru()))),
-    "`module.cell.dtype` is bfloat16": lambda: (linen.RNN(gru(dtype=jnp.bfloat16)), drawn(linen.RNN(gru()))),
+    "`module.cell.dtype`, .* is bfloat16": lambda: (linen.RNN(gru(dtype=jnp.bfloat16)), drawn(linen.RNN(gru()))),
     "`module.cell.residual`": lambda: (
         linen.RNN(linen.SimpleCell(H, residual=True)),
         drawn(linen.RNN(linen.SimpleCell(H))),

@@ -189,7 +189,7 @@ FAULTS = {
     "`recurrent_activation='gelu'`": lambda: built(layers.LSTM(3, recurrent_activation="gelu")),
     "must have 3 arrays; it has 0": lambda: layers.GRU(3),
     "`data_format='channels_first'`": lambda: built(layers.ConvLSTM2D(3, 2, data_format="channels_first"), IMAGES),
-    "`merge_mode='concat'` of images": lambda: built(
+    "`merge_mode='concat'` for images": lambda: built(
         layers.Bidirectional(layers.ConvLSTM2D(3, 2, return_sequences=True)), IMAGES
     ),
 }
