@@ -82,5 +82,5 @@ def test_steps_are_the_unroll():
         carry, y = layer.apply(variables, carry, XS[:, t], reset=RESET[:, t], method="step")
         ys.append(y)
     zoo.assert_close((carry, jnp.stack(ys, 1)), layer.apply(variables, XS, reset=RESET, method="unroll"), 1e-6)
-    with pytest.raises(ValueError, match="`step` makes no variables; init with a whole sequence"):
+    with pytest.raises(ValueError, match="`step` cannot make variables; init with a whole sequence"):
         layer.init(jax.random.key(0), None, XS[:, 0], method="step")

@@ -153,7 +153,7 @@ def test_a_file_among_the_checkpoints_is_named(tmp_path):
 def test_a_manifest_that_is_none_costs_steps_only(tmp_path):
     run(tmp_path, epochs=2)
     (tmp_path / "000000000004" / "manifest.json").write_text("[]")
-    with pytest.warns(RuntimeWarning, match="000000000004 is passed over: its manifest is none"):
+    with pytest.warns(RuntimeWarning, match="000000000004 is passed over: its manifest is not valid"):
         result = run(tmp_path, epochs=2)
     assert [row["step"] for row in result.history] == [2, 4]
 
