@@ -24,13 +24,13 @@ from jaxseq._around import around as around
 from jaxseq._cast import cast as cast
 from jaxseq._check_bptt import check_bptt as check_bptt
 from jaxseq._factory import factory as factory
+from jaxseq._lengths import last_valid as last_valid
+from jaxseq._lengths import lengths_to_mask as lengths_to_mask
 from jaxseq._serialise import register as _register
 from jaxseq._stream import stream as stream
 from jaxseq._unroll import step as step
 from jaxseq._unroll import unroll as unroll
 from jaxseq.cells import *
-from jaxseq.masking import last_valid as last_valid
-from jaxseq.masking import lengths_to_mask as lengths_to_mask
 from jaxseq.typing import Backward as Backward
 from jaxseq.typing import Cell as Cell
 from jaxseq.typing import Composite as Composite

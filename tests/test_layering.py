@@ -27,6 +27,7 @@ ROWS = [
     "_around_backward",
     "_around",
     "masking",
+    "_lengths",
     "recurrences",
     "initializers",
     "cells",

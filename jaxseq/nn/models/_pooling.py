@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.masking import keep, last_valid
+from jaxseq._lengths import last_valid
+from jaxseq.masking import keep
 from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given, linear
 from jaxseq.nn._layer import Layer
