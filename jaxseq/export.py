@@ -109,6 +109,7 @@ def params(model: Any) -> dict[str, jax.Array]:
 
     Raises:
       TypeError: `model` is not a model.
+      ValueError: two of its arrays have the same path, for example because a key holds a dot.
     """
     return _by_name(_taken_apart(model))
 
@@ -199,35 +200,45 @@ def _initial_carry(made, batch, method) -> Carry:
 
 
 def _exported(made, run, arguments, given, with_params, platforms):
-    platforms = check.sequence("platforms", platforms)
+    platforms = check.sequence("platforms", platforms, "names")
     if not platforms or not all(platform in _ALL for platform in platforms):
         raise ValueError(f"`platforms` must be of {', '.join(map(repr, _ALL))}; got {check.short(platforms)}")
-    names, (leaves, structure) = _by_name(made), jax.tree.flatten(made.params)
+    leaves, structure = jax.tree.flatten(made.params)
+    if not with_params and any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        raise TypeError("`model` must hold arrays to stand in a program, not only their shapes; or give params=True")
 
     def call(leaves, arguments, given):
         return plain("results", run(made.bind(jax.tree.unflatten(structure, leaves)), *arguments, **given))
 
     def of_params(params, *arguments, **given):
-        return call([params[name] for name in names], arguments, given)
+        return call([params[name] for name in shapes], arguments, given)
 
     def of_its_own(*arguments, **given):
         return call(leaves, arguments, given)
 
     if with_params:
-        shapes = {name: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype) for name, leaf in names.items()}
+        shapes = {
+            name: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+            for name, leaf in _by_name(made).items()
+        }
         run_it, arguments = of_params, (shapes, *arguments)
     else:
         run_it = of_its_own
     try:
         return export.export(jax.jit(run_it), platforms=platforms)(*arguments, **given)
     except (TypeError, ValueError) as error:
-        shapes = ", ".join(f"{check.shaped(leaf)}" for leaf in jax.tree.leaves(arguments[with_params:]))
-        error.add_note(f"This was raised by the program of `model` for {check.brief(shapes)}, from `x` or `xs`.")
+        inputs = ", ".join(f"{check.shaped(leaf)}" for leaf in jax.tree.leaves(arguments[with_params:]))
+        error.add_note(f"This was raised by the program of `model` for {check.brief(inputs)}, from `x` or `xs`.")
         raise
 
 
 def _by_name(made):
     """Returns the params by path, in the order of the tree. The path of an `nnx.Variable` is that of its value."""
     keystr = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
-    named = {keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(made.params)}
-    return named if made.is_net else {name.removesuffix(".value"): leaf for name, leaf in named.items()}
+    named, suffix = {}, "" if made.is_net else ".value"
+    for path, leaf in jax.tree_util.tree_leaves_with_path(made.params):
+        name = keystr(path).removesuffix(suffix)
+        if name in named:
+            raise ValueError(f"`model` must have params of one path each; several are {check.short(name)}")
+        named[name] = leaf
+    return named

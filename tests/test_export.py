@@ -107,6 +107,12 @@ def test_what_does_not_fit_is_named(tmp_path, monkeypatch):
         (lambda: export.step((TWO_WAYS, weights(TWO_WAYS)), xs[:, 0]), "causal"),
         (lambda: export.params(3), r"`model` must be an nnx.Module or a pair"),
         (lambda: export.unroll(model, xs, platforms=("gpu",)), "`platforms` must be of 'cpu', 'cuda', 'tpu', 'rocm'"),
+        (lambda: export.unroll(model, xs, platforms="cpu"), "`platforms` must be a sequence of names; got 'cpu'"),
+        (lambda: export.params((ONE_WAY, {"a.b": xs, "a": {"b": xs}})), "must have params of one path each; .* 'a.b'"),
+        (
+            lambda: export.unroll((ONE_WAY, jax.eval_shape(lambda: weights(ONE_WAY))), xs),
+            "`model` must hold arrays to stand in a program, not only their shapes; or give params=True",
+        ),
         (lambda: export.save(tmp_path / "a", model), "`program` must be a result of export.unroll or export.step"),
     ):
         with pytest.raises((TypeError, ValueError), match=words):

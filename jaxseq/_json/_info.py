@@ -37,7 +37,7 @@ def _same(place, value) -> Any:
     if isinstance(value, Vocabulary):
         return {"jaxseq.data.Vocabulary": value.to_dict()}
     if isinstance(value, Normalizer):
-        return {"jaxseq.data.Normalizer": {name: part.tolist() for name, part in value._asdict().items()}}
+        return {"jaxseq.data.Normalizer": _numbers(place, value)}
     if isinstance(value, dict):
         for key in value:
             if key in _KINDS:
@@ -57,6 +57,14 @@ def _same(place, value) -> Any:
             f"`{place[:200]}` must be a value that JSON restores exactly; got {type(value).__name__}.{hint}"
         )
     return value
+
+
+def _numbers(place, normalizer):
+    """The fields of a Normalizer as lists of floats."""
+    try:
+        return {name: part.tolist() for name, part in _normalizer(normalizer._asdict())._asdict().items()}
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`{place[:200]}` is no Normalizer that JSON gives back: {check.short(error)}") from None
 
 
 def _normalizer(fields):

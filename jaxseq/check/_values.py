@@ -35,10 +35,10 @@ def seed(name: str, value: Any) -> int:
     return _int_from(0, "an int, 0 or more", name, value)
 
 
-def sequence(name: str, value: Any) -> tuple:
-    """Returns `value` as a tuple."""
+def sequence(name: str, value: Any, of: str = "ints") -> tuple:
+    """Returns `value` as a tuple; `of` says in errors what is to be in it."""
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
-        raise TypeError(f"`{name}` must be a sequence of ints; got {short(value)}")
+        raise TypeError(f"`{name}` must be a sequence of {of}; got {short(value)}")
     return tuple(value)
 
 

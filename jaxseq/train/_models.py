@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxseq import check
@@ -44,14 +45,17 @@ def save_model(
     Args:
       folder, info, number, keep: as in `save`.
       model: a module of `jaxseq.nn` whose nets were made by factories of jaxseq; a pair `(net, params)` of such a net;
-        or a dict of these by name. Initialisers are not stored.
+        or a dict of these by name. Initialisers are not stored. NumPy arrays are loaded as JAX arrays.
 
     Raises:
       TypeError, ValueError: as in `save`; or a part of the model cannot be rebuilt, because it is a module, net or
         function that jaxseq did not make, or a module that was changed after it was made. The message names it.
       BlockingIOError, OSError: as in `save`.
     """
-    tree, description = _described("model", model)
+    try:
+        tree, description = _described("model", model)
+    except RecursionError:
+        raise ValueError("`model` is nested too deep to be kept, or holds itself") from None
     save_with({"model.json": json.dumps({"form": _FORM, "model": description})}, folder, tree, info, number, keep)
 
 
@@ -61,7 +65,8 @@ def load_model(folder: str | os.PathLike) -> StoredModel:
     Raises:
       FileNotFoundError: nothing was saved in `folder`.
       TornError: no version is complete.
-      ValueError: no model was saved, or this version of jaxseq cannot rebuild it.
+      ValueError: no model was saved, or this version of jaxseq cannot rebuild it; or it has arrays of 64 bits, and
+        JAX's 64-bit mode is off.
     """
     return read_newest(folder, _read)
 
@@ -102,7 +107,7 @@ class _Made(NamedTuple):
 def _described(name: str, model: Any) -> tuple[Any, Any]:
     """Returns the arrays of a model as a tree, and its description."""
     if isinstance(model, nnx.Module):
-        tree = nnx.state(model)
+        tree = check.as_jax(nnx.state(model), name)
         description = {"module": module_as_json(model), "leaves": _leaves(named(tree, name))}
         _check_unchanged(name, model, _module(description["module"]))
         return tree, description
@@ -110,9 +115,11 @@ def _described(name: str, model: Any) -> tuple[Any, Any]:
         parts = {key: _described(f"{name}[{key!r}]", part) for key, part in model.items()}
         return {key: tree for key, (tree, _) in parts.items()}, {"models": {key: of for key, (_, of) in parts.items()}}
     if type(model) is tuple and len(model) == 2 and isinstance(model[0], Cell | Composite):
-        net, params = model
+        net, params = model[0], check.as_jax(model[1], f"{name}[1]")
         described, arrays = tree_as_json(params)
         named(params, f"{name}[1]")  # raises unless they are arrays
+        if keys := [place for place, leaf in arrays.items() if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]:
+            raise TypeError(f"`{name}[1]` must be arrays of numbers to be kept; {check.brief(', '.join(keys))} are keys")
         return params, {"net": net_as_json(net), "params": described, "leaves": _leaves(arrays)}
     raise TypeError(
         f"`{name}` must be a module of jaxseq.nn, a pair (net, params), or a dict of these by name; got "
@@ -126,10 +133,7 @@ def _made(description: Any) -> _Made:
         parts = {name: _made(part) for name, part in description["models"].items()}
         like = {name: part.like for name, part in parts.items()}
         return _Made(like, lambda tree: {name: part.of(tree[name]) for name, part in parts.items()})
-    leaves = {
-        name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
-        for name, (dtype, shape) in description["leaves"].items()
-    }
+    leaves = {name: _leaf(name, *found) for name, found in description["leaves"].items()}
     if "net" in description:
         net = net_from_json(description["net"])
         return _Made(tree_from_json(description["params"], leaves), lambda params: (net, params))
@@ -144,6 +148,12 @@ def _made(description: Any) -> _Made:
 def _module(description):
     """Returns the module of a description, with shapes in place of arrays."""
     return nnx.eval_shape(lambda: module_from_json(description, nnx.Rngs(0)))
+
+
+def _leaf(name, dtype, shape):
+    if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
+        raise ValueError(f"{name} is {dtype}; enable jax_enable_x64")
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
 
 
 def _leaves(arrays):
@@ -168,7 +178,8 @@ def _shape(leaf):
 
 def _alike(made, held):
     nets = isinstance(made, Cell | Composite) and isinstance(held, Cell | Composite)
-    return made == held or (nets and net_as_json(made) == net_as_json(held))
+    is_array = isinstance(held, np.ndarray | jax.Array)  # one beside the variables, which no module of `nn` has
+    return not is_array and (made == held or (nets and net_as_json(made) == net_as_json(held)))
 
 
 def _holds_variables(value):

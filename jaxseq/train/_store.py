@@ -103,7 +103,11 @@ def as_stored(tree: Any, info: Any, number: int | None, keep: int) -> tuple[dict
     check.positive_int("keep", keep)
     if number is not None:
         check.natural("number", number)
-    return {name: leaf for name, leaf in named(tree).items() if leaf.size}, as_json("info", info)
+    arrays = named(tree)
+    for name, leaf in arrays.items():
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise TypeError(f"`tree{name}` must be an array; got only its shape, {check.shaped(leaf)}")
+    return {name: leaf for name, leaf in arrays.items() if leaf.size}, as_json("info", info)
 
 
 def saved(folder: str | os.PathLike) -> bool:

@@ -1,5 +1,6 @@
 """Reads stored leaves into another tree: a part of them, under other names. Other leaves stay unchanged."""
 
+import collections
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -43,8 +44,8 @@ def transfer(
     Raises:
       FileNotFoundError: nothing was saved in `folder`.
       TornError: no version is complete.
-      ValueError: there is no such part, a path of `renamed` or a pattern matches nothing, nothing is read, or a stored
-        leaf has another shape or dtype. The message names the first such leaves.
+      ValueError: there is no such part, a path of `renamed` or a pattern matches nothing, nothing is read, two leaves
+        have the same path, or a stored leaf has another shape or dtype. The message names the first such leaves.
       TypeError: `like` is not a tree of arrays, or a leaf that is not read is only a shape.
     """
     check_part(part)
@@ -59,8 +60,10 @@ def transfer(
     told = []
 
     def choose(version, found, wanted):
-        stored = {path_of(name): place for name, place in part_of(part, version, found).items()}
-        paths = {name: path_of(name) for name in wanted}
+        parts, paths = part_of(part, version, found), {name: path_of(name) for name in wanted}
+        stored = {path_of(name): place for name, place in parts.items()}
+        _check_unique("`like`", paths.values())
+        _check_unique(f"what was stored in {version}", map(path_of, parts))
         _check_paths("`renamed`", renamed, "of `like`", paths.values())
         _check_paths("`renamed` to", renamed.values(), f"in `part` {part!r} of what was stored", stored)
         for pattern in patterns:
@@ -95,6 +98,11 @@ def _check_paths(what, parts, where, paths):
         if not any(f"{path}/".startswith(f"{part}/" if part else "") for path in paths):
             there = check.brief(", ".join(paths))
             raise ValueError(f"{what} {check.short(part)} is not a path {where}; the paths are {there}")
+
+
+def _check_unique(what, paths):
+    if twice := [path for path, count in collections.Counter(paths).items() if count > 1]:
+        raise ValueError(f"{what} must have one leaf to a path; it has several of {check.brief(', '.join(twice))}")
 
 
 def _renamed(path, renamed):

@@ -118,6 +118,31 @@ def test_options_come_along(tmp_path):
     assert again.head.param_dtype == jnp.float16
 
 
+def test_arrays_of_numpy_come_back_as_the_numbers_they_are_run_by(tmp_path):
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params_of(jaxseq.rnn(2)))
+    train.save_model(tmp_path, (jaxseq.rnn(2), params))
+    assert_same(train.load_model(tmp_path).model[1], jax.tree.map(jnp.float32, params))
+
+
+def test_what_jax_would_narrow_is_refused(tmp_path, x64):
+    train.save_model(tmp_path, (jaxseq.rnn(2), jaxseq.rnn(2).init(jax.random.key(0), 3, jnp.float64)))
+    assert {leaf.dtype for leaf in train.load_model(tmp_path).model[1] if leaf is not None} == {jnp.dtype("float64")}
+    with (
+        jax.enable_x64(False),
+        pytest.raises(ValueError, match="holds no model that jaxseq makes: w_x is float64; enable jax_enable_x64"),
+    ):
+        train.load_model(tmp_path)
+
+
+def test_scalers_of_lists_come_along_and_no_others(tmp_path):
+    model = jaxseq.rnn(2), params_of(jaxseq.rnn(2))
+    train.save_model(tmp_path, model, {"scale": data.Normalizer([0.5], [2])})
+    jax.tree.map(np.testing.assert_array_equal, train.load_model(tmp_path).info["scale"], data.Normalizer([0.5], [2.0]))
+    for fields in ((0.5, 2.0), (None, [1.0]), ([1.0], [1.0, 2.0])):
+        with pytest.raises((TypeError, ValueError), match=r"`info\['scale'\]` is no Normalizer that JSON gives back"):
+            train.save_model(tmp_path, model, {"scale": data.Normalizer(*fields)})
+
+
 def test_every_kernel_comes_along():
     for name, kernel in {**zoo.KERNELS, **zoo.OTHER_KERNELS}.items():
         if name != "by_hand":  # of the tests
@@ -159,6 +184,12 @@ def changed(**attributes):
     return model
 
 
+def itself():
+    models = {}
+    models["again"] = models
+    return models
+
+
 def own(a):
     return a
 
@@ -182,6 +213,13 @@ FAULTS = {
         recurrent=nn.Recurrent(jaxseq.gru(4, candidate=jax.nn.relu), 3, rngs=nnx.Rngs(0))
     ),
     r"`model\['a'\]` must be a module of jaxseq.nn, a pair \(net, params\), or a dict": lambda: {"a": 3},
+    "`model` is not what its call makes, and cannot be kept: .*table differ": lambda: changed(table=np.ones(3)),
+    "`model` is nested too deep to be kept, or holds itself": lambda: itself(),
+    r"`model\[1\]` must be arrays of numbers to be kept; k are keys": lambda: (jaxseq.rnn(2), {"k": jax.random.key(0)}),
+    r"`tree\.w_x` must be an array; got only its shape, float32 \(3, 2\)": lambda: (
+        jaxseq.rnn(2),
+        jax.eval_shape(lambda: jaxseq.rnn(2).init(jax.random.key(0), 3)),
+    ),
     r"`model\[1\]\.w_x` must be an array; got float 1.0": lambda: (jaxseq.rnn(2), jaxseq.RnnParams(1.0, 1.0, 1.0)),
 }
 

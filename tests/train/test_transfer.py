@@ -95,5 +95,11 @@ def test_what_leads_nowhere_is_named(tmp_path):
     ):
         with pytest.raises(error, match=message):
             train.transfer(tmp_path, like, **options)
+    twice = {"w": {"b": jnp.zeros(2)}, "w/b": jnp.ones(2)}
+    with pytest.raises(ValueError, match="`like` must have one leaf to a path; it has several of w/b"):
+        train.transfer(tmp_path, twice, renamed={"w": "net/head"})
+    train.save(tmp_path / "twice", twice)
+    with pytest.raises(ValueError, match="what was stored in .* must have one leaf to a path; it has several of w/b"):
+        train.transfer(tmp_path / "twice", {"w": {"b": jnp.zeros(2)}})
     with pytest.raises(TypeError, match=r"`like\['head'\]\['scale'\]` is not read, and must be an array"):
         train.transfer(tmp_path, jax.eval_shape(lambda: like), part="net", fresh="head/w")

@@ -58,7 +58,7 @@ def _refuse(config, layer):
 
 
 def _kinds(name, value):
-    if not check.sequence(name, value):
+    if not check.sequence(name, value, "names"):
         raise ValueError(f"`{name}` must name at least one kind of layer; it is empty")
 
 

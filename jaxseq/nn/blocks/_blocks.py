@@ -67,7 +67,7 @@ class Blocks(Module):
         param_dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        blocks = check.sequence("blocks", blocks)
+        blocks = check.sequence("blocks", blocks, "blocks")
         if not blocks:
             raise ValueError("`blocks` must hold at least one block; got none")
         for place, block in enumerate(blocks):
