@@ -177,19 +177,41 @@ def for_each_row(x: jax.Array, like: jax.Array) -> jax.Array:
     return jax.sharding.reshard(wide, NamedSharding(mesh, PartitionSpec(*_spec(like)[1:])))
 
 
-def mesh_here(mesh: Any, axis: str) -> Any:
-    """Returns the mesh for a `jax.shard_map` over one of its axes. JAX may already have that mesh as its current one.
+def map_over(axis: str, mesh: Any, run: Callable, in_specs: tuple, out_specs: Any) -> Callable:
+    """Returns `run` under `jax.shard_map` over one axis of a mesh. JAX may already have that mesh as its current one.
+
+    On explicit axes, arguments that are split in another way, or not at all, are first split by `in_specs`.
 
     Raises:
-      ValueError: an enclosing `jax.shard_map` already maps over the axis.
+      ValueError: an enclosing `jax.shard_map` already maps over the axis, or the mesh has no devices.
     """
+    here = _mesh_here(mesh, axis)
+    mapped = jax.shard_map(run, mesh=here, in_specs=in_specs, out_specs=out_specs, axis_names={axis})
+    if axis not in here.explicit_axes:
+        return mapped
+
+    def split_first(*arguments):
+        shardings = (NamedSharding(here, spec) for spec in in_specs)
+        pairs = zip(arguments, shardings, strict=True)
+        return mapped(*(jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, where), tree) for tree, where in pairs))
+
+    return split_first
+
+
+def _mesh_here(mesh, axis):
     around = jax.sharding.get_abstract_mesh()
     if axis in around.manual_axes:
         raise ValueError(
             f"this runs `jax.shard_map` over {axis!r} itself, but was called inside of one. Call it outside, on whole "
             "arrays"
         )
-    return around if axis in around.axis_names else mesh
+    if axis in around.axis_names:
+        return around
+    if not isinstance(mesh, jax.sharding.Mesh):
+        raise ValueError(
+            f"`sharding` must be of a mesh of devices, as no mesh with the axis {axis!r} is set; got {mesh}"
+        )
+    return mesh
 
 
 def in_types(tree: Any) -> bool:

@@ -218,8 +218,7 @@ def _exported(made, run, arguments, given, with_params, platforms):
 
     if with_params:
         shapes = {
-            name: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
-            for name, leaf in _by_name(made).items()
+            name: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for name, leaf in _by_name(made).items()
         }
         run_it, arguments = of_params, (shapes, *arguments)
     else:

@@ -217,3 +217,14 @@ def test_gradients_are_summed_over_devices_once():
     before, _, entry = program.partition("\nENTRY ")
     assert "all-reduce(" in entry
     assert "all-reduce(" not in before
+
+
+def test_what_is_not_split_yet_is_split_on_explicit_axes():
+    """For what runs `jax.shard_map` itself: arrays of NumPy, and of a mesh, whole."""
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Explicit,))
+    run = _meshes.map_over("b", mesh, lambda w, xs: w * xs + jax.lax.axis_index("b"), (P(), P("b")), P("b"))
+    xs = np.arange(4.0, dtype=np.float32)
+    for given in (xs, jax.device_put(xs, NamedSharding(mesh, P())), jax.device_put(xs, NamedSharding(mesh, P("b")))):
+        ys = run(np.float32(2), given)
+        np.testing.assert_array_equal(ys, 2 * xs + np.array([0, 0, 1, 1]))
+        assert ys.sharding.spec == P("b")

@@ -101,6 +101,27 @@ def test_every_kernel_of_a_stretch(kernel, x64):
 
 
 @pytest.mark.learn
+@pytest.mark.parametrize("kernel", [kernels.bptt, kernels.native])
+def test_gradients_of_rows_and_of_gradients(kernel):
+    """What JAX maps and differentiates inside of `jax.shard_map` varies over its axes, also where it starts as zeros."""
+    cell, (over_time, _) = jaxseq.min_gru(4), split()
+    params, _, xs, *_ = problem(cell)
+    xs = xs.astype(np.float32)
+
+    def of(kernel):
+        loss = lambda params, xs: jnp.sum(jaxseq.unroll(cell, params, xs, kernel=kernel)[1] ** 2)
+        rows = jax.vmap(jax.grad(loss), (None, 0))(params, np.stack([xs, 2 * xs]))
+        along = lambda params: sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(jax.grad(loss)(params, xs)))
+        return rows, jax.grad(along)(params)
+
+    got, want = (
+        jax.jit(of, static_argnums=0)(kernel)
+        for kernel in (kernels.sequence_parallel(over_time, kernel=kernel), kernels.scan)
+    )
+    zoo.assert_close(got, want, 1e-4)
+
+
+@pytest.mark.learn
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_block(masked, axis_type, x64):
@@ -149,6 +170,9 @@ def test_what_does_not_fit_is_refused():
     )
     with pytest.raises(ValueError, match=r"runs `jax.shard_map` over 'time' itself"):
         inside(xs)
+    no_devices = kernels.sequence_parallel(NamedSharding(over_time.mesh.abstract_mesh, over_time.spec))
+    with pytest.raises(ValueError, match=r"`sharding` must be of a mesh of devices, .*'time' is set; got AbstractMesh"):
+        jaxseq.unroll(min_gru, params, xs, kernel=no_devices)
     with pytest.raises(ValueError, match=r"`sharding` must split the first axis over one axis of its mesh"):
         kernels.sequence_parallel(whole)
     with pytest.raises(TypeError, match=r"`sharding` must be a jax.sharding.NamedSharding; got 'time'"):

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxseq import check
 from jaxseq._factory import factory
-from jaxseq._meshes import mesh_here, on_meshes, step_output, vary_alike
+from jaxseq._meshes import map_over, on_meshes, step_output, vary_alike
 from jaxseq.kernels._choice import default
 from jaxseq.kernels._flat import Flat
 from jaxseq.kernels._linear import flipped, refuse_nonlinear
@@ -72,14 +72,7 @@ def _sequence_parallel(sharding, kernel):
             return last, default(kernel)(inner, params, entering, us, reverse=reverse)[1]
 
         specs = PartitionSpec(), PartitionSpec(axis)
-        of_all = jax.shard_map(
-            of_device,
-            mesh=mesh_here(mesh, axis),
-            in_specs=(specs[0], *specs),
-            out_specs=specs,
-            axis_names={axis},
-        )
-        return of_all(params, carry, xs)
+        return map_over(axis, mesh, of_device, (specs[0], *specs), specs)(params, carry, xs)
 
     def plan(cell, params, xs):
         _refuse(name, cell, xs, count)

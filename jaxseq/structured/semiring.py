@@ -201,13 +201,7 @@ def _in_stretches(sharding, semiring, move, body, start, steps, mask, T, reverse
         return last, _meshes.scan(body, own, (mask, steps), reverse=reverse)[1]
 
     whole, split = PartitionSpec(), PartitionSpec(axis)
-    run = jax.shard_map(
-        of_device,
-        mesh=_meshes.mesh_here(mesh, axis),
-        in_specs=(whole, split, split),
-        out_specs=(whole, split),
-        axis_names={axis},
-    )
+    run = _meshes.map_over(axis, mesh, of_device, (whole, split, split), (whole, split))
     last, (v, scale) = run(start, mask, steps)
     return Messages(v, scale, last)
 

@@ -119,7 +119,9 @@ def _described(name: str, model: Any) -> tuple[Any, Any]:
         described, arrays = tree_as_json(params)
         named(params, f"{name}[1]")  # raises unless they are arrays
         if keys := [place for place, leaf in arrays.items() if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]:
-            raise TypeError(f"`{name}[1]` must be arrays of numbers to be kept; {check.brief(', '.join(keys))} are keys")
+            raise TypeError(
+                f"`{name}[1]` must be arrays of numbers to be kept; {check.brief(', '.join(keys))} are keys"
+            )
         return params, {"net": net_as_json(net), "params": described, "leaves": _leaves(arrays)}
     raise TypeError(
         f"`{name}` must be a module of jaxseq.nn, a pair (net, params), or a dict of these by name; got "

@@ -169,21 +169,15 @@ def _wavefront(run, layer, params, xs, carry, mask, reset, key, steps, mesh, axi
         return carries, jax.lax.psum(of_last, axis)
 
     split, whole = PartitionSpec(axis), PartitionSpec()
-    of_all = jax.shard_map(
-        of_device,
-        mesh=_meshes.mesh_here(mesh, axis),
-        in_specs=(split, split, split, whole),
-        out_specs=(split, whole),
-        axis_names={axis},
-    )
+    of_all = _meshes.map_over(axis, mesh, of_device, (split, split, split, whole), (split, whole))
     carries, ys = of_all(params, _together(carry), keys, parts)
-    return _apart(carries, layers), ys.reshape(-1, *ys.shape[2:])[:T]
+    return _apart(carries, layers), ys.reshape(chunks * steps, *ys.shape[2:])[:T]
 
 
 def _in_chunks(x, steps, missing):
     """Returns `[T, ...]` as `[chunks, steps, ...]`, padded at the end with zeros, or False in flags."""
     x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
-    return x.reshape(-1, steps, *x.shape[1:])
+    return x.reshape(len(x) // steps, steps, *x.shape[1:])
 
 
 def _together(trees: Any) -> Any:

@@ -128,6 +128,15 @@ def test_noise_is_drawn_for_each_layer_and_chunk(x64):
     zoo.assert_close(got, xs, 1e-12)
 
 
+def test_of_no_rows_and_of_no_steps():
+    net, _ = both(jaxseq.gru(4), 2, stages(2), 5)
+    params = drawn(lambda: net.init(jax.random.key(0), D))
+    for shape in ((T, 0, D), (0, B, D)):
+        last, ys = jaxseq.unroll(net, params, jnp.zeros(shape))
+        assert ys.shape == shape
+        assert all(carry.shape == (shape[1], 4) for carry in last)
+
+
 @pytest.mark.learn
 def test_it_steps(x64):
     net, stack = both(jaxseq.gru(4), 2, stages(2), 4)

@@ -14,7 +14,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxseq._meshes import local_types, zeros_types
+from jaxseq._meshes import local_types, vary_alike, zeros_types
 
 
 def in_two_forms(
@@ -62,13 +62,13 @@ def _derivative(primals, tangents, *, plain, native, shapes):
 
     def of_varied(*leaves):
         at = dict(enumerate(primals)) | dict(zip(varied, leaves, strict=True))
-        return plain(*at.values())
+        return plain(*vary_alike([*at.values()]))
 
     return jax.jvp(of_varied, [primals[place] for place in varied], [tangents[place] for place in varied])
 
 
 def _mapped(arguments, axes, *, plain, native, shapes):
-    results = jax.vmap(plain, in_axes=axes)(*arguments)
+    results = jax.vmap(lambda *arguments: plain(*vary_alike([*arguments])), in_axes=axes)(*arguments)
     return results, [0] * len(results)
 
 
