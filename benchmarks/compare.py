@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
+from jaxseq import check
 
 Stored = dict[str, Any]
 
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("new", type=Path)
     parser.add_argument("--slower", type=float, metavar="RATIO")
     args = parser.parse_args(argv)
-    old, new = (json.loads(path.read_text()) for path in (args.old, args.new))
+    old, new = (_read(parser, path) for path in (args.old, args.new))
     print("\n".join(differences(old["header"], new["header"])))
     pairs = common(old, new)
     shown = pairs if args.slower is None else [pair for pair in pairs if min(slower(*pair)) > args.slower]
@@ -39,6 +40,20 @@ def main(argv: list[str] | None = None) -> None:
             print(f"in the {name} file alone: {len(alone)}")
     if args.slower is not None and shown:
         raise SystemExit(1)
+
+
+def _read(parser, path) -> Stored:
+    """What is stored in a file of results; ends the program where it is none."""
+    try:
+        found = json.loads(path.read_text())
+        for record in found["records"]:
+            results.key(record)
+            if not all(record[name] > 0 for name in ("median_s", "min_s")):
+                raise ValueError(f"times must be above 0; got {record['median_s']} and {record['min_s']}")
+        differences(found["header"], found["header"])
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        parser.error(f"{path} is no results.json of a benchmark: {check.short(error)}")
+    return found
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

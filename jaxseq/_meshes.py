@@ -191,9 +191,7 @@ def map_over(axis: str, mesh: Any, run: Callable, in_specs: tuple, out_specs: An
         return mapped
 
     def split_first(*arguments):
-        shardings = (NamedSharding(here, spec) for spec in in_specs)
-        pairs = zip(arguments, shardings, strict=True)
-        return mapped(*(jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, where), tree) for tree, where in pairs))
+        return mapped(*map(jax.sharding.reshard, arguments, [NamedSharding(here, spec) for spec in in_specs]))
 
     return split_first
 

@@ -103,7 +103,7 @@ def test_every_kernel_of_a_stretch(kernel, x64):
 @pytest.mark.learn
 @pytest.mark.parametrize("kernel", [kernels.bptt, kernels.native])
 def test_gradients_of_rows_and_of_gradients(kernel):
-    """What JAX maps and differentiates inside of `jax.shard_map` varies over its axes, also where it starts as zeros."""
+    """What JAX maps and differentiates inside of `jax.shard_map` varies over its axes, also what starts as zeros."""
     cell, (over_time, _) = jaxseq.min_gru(4), split()
     params, _, xs, *_ = problem(cell)
     xs = xs.astype(np.float32)

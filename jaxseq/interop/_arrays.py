@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxseq import check
+
 Gates = dict[str, np.ndarray]
 """Arrays by the name of their gate. The features of the gate are the last axis."""
 
@@ -22,7 +24,7 @@ def array(name: str, value: Any, shape: Sequence[int | None] | None = None) -> n
 
     Raises:
       TypeError: `value` is not an array of floats.
-      ValueError: it has another shape, or holds NaN or infinity.
+      ValueError: it has another shape, or holds NaN, infinity, or a number that would become infinite in JAX's dtype.
     """
     value = _as_numpy(name, value)
     if value.dtype == object or not jnp.issubdtype(value.dtype, jnp.floating):
@@ -35,6 +37,7 @@ def array(name: str, value: Any, shape: Sequence[int | None] | None = None) -> n
         raise ValueError(f"`{name}` must be of the shape [{want}]; got {list(value.shape)}")
     if not np.all(np.isfinite(value)):
         raise ValueError(f"`{name}` holds NaN or infinity")
+    check.representable(value, name)
     return value
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from jaxseq import check
 from jaxseq.train._elementwise import strings
 from jaxseq.train._run import Best, Row
@@ -32,7 +34,7 @@ def plot(
 
     Raises:
       ImportError: matplotlib is not installed.
-      TypeError: `names` is not a list of names, or `monitor` is not a name.
+      TypeError: `names` is not a list of names, `monitor` is not a name, or the history holds other than numbers.
       ValueError: the history is empty, or has no number of such a name; `better` does not say which `monitor` is
         better.
     """
@@ -46,10 +48,15 @@ def plot(
         raise ValueError("`names` must hold at least one name, such as ('loss',); got none")
     if not isinstance(history, Sequence) or not all(isinstance(row, Mapping) and "step" in row for row in history):
         raise TypeError(f"`history` must be a list of rows, as in Fit.history; got {check.short(history)}")
+    for key, value in [item for row in history for item in row.items()]:
+        if np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
+            raise TypeError(f"`history` must hold rows of numbers; got {check.short(value)} as {key!r}")
     if not history:
         raise ValueError("`history` must hold at least one row; got none")
     if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be a path or None; got {check.short(path)}")
+    if path is not None and not Path(path).name:
+        raise ValueError(f"`path` must name a file; got {check.short(path)}")
     best = Best.by(monitor, better)
     rows = [row for row in history if f"validation/{best.monitor}" in row]
     if monitor != "loss" and not rows:

@@ -52,3 +52,12 @@ def test_the_same_header_is_said_so():
     assert compare.differences(HEADER, HEADER) == ["the same machine and versions"]
     without = {**HEADER, "versions": {"jax": "0.10.2"}}
     assert compare.differences(without, HEADER) == ["jaxlib: none → 0.10.2"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"header": {}, "records": []}', '{"header": 3, "records": [{}]}'])
+def test_other_files_are_named(files, tmp_path, text, capsys):
+    (tmp_path / "other").write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        compare.main([files[0], str(tmp_path / "other")])
+    assert ended.value.code == 2
+    assert "other is no results.json of a benchmark: " in capsys.readouterr().err

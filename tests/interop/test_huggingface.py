@@ -127,6 +127,7 @@ FAULTS = {
     "must have 2147483647 layers": lambda s, c: (s, c | {"num_hidden_layers": 2**31 - 1}),
     "must be of the shape \\[32, 8\\]; got \\[31, 8\\]": lambda s, c: (s | {FIRST: s[FIRST][:-1]}, c),
     "in_proj.weight'\\]` holds NaN": lambda s, c: (s | {FIRST: s[FIRST] * np.nan}, c),
+    "in_proj.weight'\\]` .*float32": lambda s, c: (s | {FIRST: np.full(s[FIRST].shape, 1e300)}, c),
     "in_proj.weight'\\]` must be an array of floats": lambda s, c: (s | {FIRST: s[FIRST].astype(int)}, c),
     "must have 'layers.0.mixer.in_proj.weight'": lambda s, c: ({n: a for n, a in s.items() if n != FIRST}, c),
     "has layers.1.mixer.in_proj.bias, which no layer": lambda s, c: (s | {"layers.1.mixer.in_proj.bias": s[FIRST]}, c),
