@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(1)
 
 
-def _read(parser, path) -> Stored:
+def _read(parser: argparse.ArgumentParser, path: Path) -> Stored:
     """What is stored in a file of results; ends the program where it is none."""
     try:
         found = json.loads(path.read_text())

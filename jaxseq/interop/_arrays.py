@@ -42,6 +42,8 @@ def array(name: str, value: Any, shape: Sequence[int | None] | None = None) -> n
 
 
 def _as_numpy(name, value):
+    if getattr(value, "is_meta", False):  # PyTorch's, of a model that is not loaded
+        raise TypeError(f"`{name}` must be an array; got a meta tensor, which has a shape and no numbers")
     if hasattr(value, "detach"):  # PyTorch's
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":  # NumPy has no bfloat16

@@ -22,6 +22,8 @@ def read(module: Any) -> nnx.MultiHeadAttention:
         raise TypeError(f"`module` must be a torch.nn.MultiheadAttention; got {kind}")
     if module.kdim != module.vdim:
         raise ValueError(f"nnx.MultiHeadAttention has no equivalent of `kdim` {module.kdim} with `vdim` {module.vdim}")
+    if (module.in_proj_bias is None) != (module.out_proj.bias is None):
+        raise ValueError("nnx.MultiHeadAttention has no equivalent of `module`: only some of its products have a bias")
     E, heads = module.embed_dim, module.num_heads
     found = products("module", module)
     layer = nnx.eval_shape(
@@ -91,7 +93,11 @@ def products(where: str, theirs: Any) -> dict[str, tuple[np.ndarray, np.ndarray 
             raise ValueError(f"jaxseq and Flax have no equivalent of `{option}` of `{where}`")
     E = theirs.embed_dim
     if theirs.in_proj_weight is None:
-        weights = [array(f"{where}.{name}_proj_weight", getattr(theirs, f"{name}_proj_weight")) for name in "qkv"]
+        sizes = {"q": E, "k": theirs.kdim, "v": theirs.vdim}
+        weights = [
+            array(f"{where}.{name}_proj_weight", getattr(theirs, f"{name}_proj_weight"), (E, size))
+            for name, size in sizes.items()
+        ]
     else:
         weights = np.split(array(f"{where}.in_proj_weight", theirs.in_proj_weight, (3 * E, E)), 3)
     biases: list[np.ndarray | None] = [None] * 3

@@ -106,7 +106,7 @@ def _pipeline(layer, layers, sharding, *, chunk=None):
     def plan(run, params, xs):
         T = xs.shape[0]
         best = best_chunk(T, devices)
-        steps = min(chunk or best, T)
+        steps = max(1, min(chunk or best, T))
         part = jnp.zeros((steps, *xs.shape[1:]), xs.dtype)
         ends = tuple(run(layer, of_layer, part)[0] for of_layer in _apart(params, layers))
         ticks = -(-T // steps) + devices - 1

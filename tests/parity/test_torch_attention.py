@@ -96,9 +96,20 @@ def test_causal_and_bfloat16():
     np.testing.assert_allclose(got, want.detach().numpy(), rtol=0, atol=1e-6)
 
 
+def changed(part, name, value, **options):
+    module = torch.nn.MultiheadAttention(E, N, **options)
+    setattr(part(module), name, value)
+    return module
+
+
 FAULTS = {
     "`module` must be a torch.nn.MultiheadAttention": lambda: torch.nn.Linear(2, 2),
     "`kdim` 3 with `vdim` 8": lambda: torch.nn.MultiheadAttention(E, N, kdim=3),
+    "`module.in_proj_weight` must be an array; got a meta": lambda: torch.nn.MultiheadAttention(E, N, device="meta"),
+    "`module`: only some of its products have a bias": lambda: changed(lambda module: module.out_proj, "bias", None),
+    r"`module.q_proj_weight` must be of the shape \[8, 8\]; got \[5, 8\]": lambda: changed(
+        lambda module: module, "q_proj_weight", torch.nn.Parameter(torch.ones(5, E)), kdim=3, vdim=3
+    ),
     "`add_bias_kv`": lambda: torch.nn.MultiheadAttention(E, N, add_bias_kv=True),
     "`add_zero_attn`": lambda: torch.nn.MultiheadAttention(E, N, add_zero_attn=True),
 }

@@ -135,6 +135,7 @@ def test_of_no_rows_and_of_no_steps():
         last, ys = jaxseq.unroll(net, params, jnp.zeros(shape))
         assert ys.shape == shape
         assert all(carry.shape == (shape[1], 4) for carry in last)
+        assert "a pipeline over 2 devices" in kernels.explain(net, params, jnp.zeros(shape))
 
 
 @pytest.mark.learn
