@@ -41,7 +41,8 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
     if index.exists():
         places = _object(index).get("weight_map")
         files = [*places.values()] if isinstance(places, dict) else []
-        if not files or not all(isinstance(name, str) and name == os.path.basename(name) for name in files):
+        is_plain = lambda name: isinstance(name, str) and os.path.basename(name) == name not in ("", ".", "..")
+        if not files or not all(is_plain(name) and "\0" not in name for name in files):
             raise ValueError(f"{index} must have a `weight_map` of files in its folder; got {check.short(places)}")
         names = sorted({*files})
     arrays: dict[str, np.ndarray] = {}

@@ -261,6 +261,8 @@ FILES = {
     "must hold a JSON object": {"config.json": b"[]"},
     "must have a `weight_map` of files in its folder; got None": {"model.safetensors.index.json": b"{}"},
     "of files in its folder; got {'a': '../b'}": {"model.safetensors.index.json": b'{"weight_map": {"a": "../b"}}'},
+    "of files in its folder; got {'a': '..'}": {"model.safetensors.index.json": b'{"weight_map": {"a": ".."}}'},
+    "of files in its folder; got {'a': '.x00'}": {"model.safetensors.index.json": b'{"weight_map": {"a": "\\u0000"}}'},
     "of files in its folder; got {'a': 3}": {"model.safetensors.index.json": b'{"weight_map": {"a": 3}}'},
 }
 
