@@ -129,7 +129,7 @@ def test_what_jax_would_narrow_is_refused(tmp_path, x64):
     assert {leaf.dtype for leaf in train.load_model(tmp_path).model[1] if leaf is not None} == {jnp.dtype("float64")}
     with (
         jax.enable_x64(False),
-        pytest.raises(ValueError, match="holds no model that jaxseq makes: w_x is float64; enable jax_enable_x64"),
+        pytest.raises(ValueError, match="holds no model that jaxseq can rebuild: w_x is float64; enable jax_enable_x64"),
     ):
         train.load_model(tmp_path)
 
@@ -213,7 +213,7 @@ FAULTS = {
         recurrent=nn.Recurrent(jaxseq.gru(4, candidate=jax.nn.relu), 3, rngs=nnx.Rngs(0))
     ),
     r"`model\['a'\]` must be a module of jaxseq.nn, a pair \(net, params\), or a dict": lambda: {"a": 3},
-    "`model` is not what its call makes, and cannot be kept: .*table differ": lambda: changed(table=np.ones(3)),
+    "`model` differs from what its call makes, and cannot be stored: .*table differ": lambda: changed(table=np.ones(3)),
     "`model` is nested too deep to be kept, or holds itself": lambda: itself(),
     r"`model\[1\]` must be arrays of numbers to be kept; k are keys": lambda: (jaxseq.rnn(2), {"k": jax.random.key(0)}),
     r"`tree\.w_x` must be an array; got only its shape, float32 \(3, 2\)": lambda: (
@@ -299,7 +299,7 @@ def test_a_wrong_vocabulary_is_told(tmp_path):
         "info.json",
         '{"words": {"jaxseq.data.Vocabulary": {"tokens": ["a", "a"], "unknown": null, "specials": 1}}}',
     )
-    with pytest.raises(ValueError, match=r"not a valid jaxseq.data.Vocabulary: .*must differ"):
+    with pytest.raises(ValueError, match=r"not a valid jaxseq.data.Vocabulary: .*must be distinct"):
         train.load_model(tmp_path)
     with pytest.raises(ValueError, match=r"`info` has jaxseq.data.Vocabulary as a key, which jaxseq reserves"):
         train.save(tmp_path, {}, {"jaxseq.data.Vocabulary": 3})
