@@ -338,7 +338,7 @@ def test_images_of_one_to_three_axes(shape):
         (lambda: jaxseq.conv_lstm(8, 4), TypeError, "`shape` must be a sequence of ints; got 8"),
         (lambda: jaxseq.conv_lstm((8, 0), 4), ValueError, "`shape` must be a positive int; got 0"),
         (lambda: jaxseq.conv_lstm((2, 2, 2, 2), 4), ValueError, "`shape` must have one to three sizes"),
-        (lambda: jaxseq.conv_lstm((8, 8), 4, window=(3,)), ValueError, "have a size for each of the 2 axes"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, window=(3,)), ValueError, "have a size for each of 2 axes"),
         (lambda: jaxseq.conv_lstm((8, 8), 4, strides=0), ValueError, "`strides` must be a positive int; got 0"),
         (lambda: jaxseq.conv_lstm((8, 8), 4, dilation=(1,)), ValueError, "`dilation` must be an int or have a size"),
         (lambda: jaxseq.conv_lstm((8, 8), 4, padding="full"), ValueError, "`padding` must be 'same' or 'valid'"),

@@ -179,10 +179,12 @@ def is_linear(net):
         return False
 
 
-OTHER_KERNELS = {  # what the first does to gradients test_kernels.py holds; the second is of GPUs, see test_cudnn.py
+OTHER_KERNELS = {  # these have their own laws, in test_kernels.py, test_cudnn.py and test_sequence_parallel.py
     "truncated": kernels.truncated(3),
     "cudnn": kernels.cudnn,
+    "sequence_parallel": kernels.sequence_parallel,
 }
+OTHER_WRAPPERS = {"pipeline": jaxseq.pipeline}  # needs a mesh; wrappers/test_pipeline.py holds it against `stack`
 
 
 def random_like(tree, seed, scale=0.5):

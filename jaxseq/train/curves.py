@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq.train._elementwise import strings
-from jaxseq.train._run import Best, Row
+from jaxseq.train._run import Row
 
 
 def plot(
@@ -57,7 +57,7 @@ def plot(
         raise TypeError(f"`path` must be a path or None; got {check.short(path)}")
     if path is not None and not Path(path).name:
         raise ValueError(f"`path` must name a file; got {check.short(path)}")
-    best = Best.by(monitor, better)
+    best = _run.Best.by(monitor, better)
     rows = [row for row in history if f"validation/{best.monitor}" in row]
     if monitor != "loss" and not rows:
         raise ValueError(f"`monitor` must be a number of validation in the history; got {monitor!r}")
