@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxseq import check
-from jaxseq.train._elementwise import strings
 from jaxseq.train import _run
+from jaxseq.train._elementwise import strings
 from jaxseq.train._run import Row
 
 
