@@ -35,8 +35,8 @@ laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and k
 	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/interop tests/parity tests/native -k "random or thousands" $(ARGS)
 	JAXSEQ_LAWS=optimised $(PYTEST) tests/test_contract.py $(ARGS)
 
-modes: $(VENV)/test.installed $(VENV)/examples.installed ## Call every public function in each of JAX's modes alone
-	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/modes -k alone $(ARGS)
+modes: $(VENV)/test.installed $(VENV)/examples.installed ## Call every public function in each of JAX's modes, and lower it and every cell for cuda and tpu
+	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/modes -k "alone or accelerators" $(ARGS)
 
 kills: $(VENV)/test.installed ## Kill 160 training processes, alone and together, and see them go on to the same bits
 	JAXSEQ_KILLS=full $(BIN)/python -m pytest -m "learn or not learn" -s tests/train/test_kills.py
