@@ -93,7 +93,8 @@ def backward(
     before = _run(ring, move, start, chain, mask, reverse=True, parallel=parallel).v
     if mask is None:
         return jnp.concatenate([before, start[None]])[: chain.scores.shape[0]]
-    is_last = jnp.arange(len(before)).reshape(-1, *[1] * start.ndim) == len(before) - 1
+    steps = before.shape[0]
+    is_last = jnp.arange(steps).reshape(-1, *[1] * start.ndim) == steps - 1
     return jnp.where(is_last, start[None], shifted(before, -1))
 
 
