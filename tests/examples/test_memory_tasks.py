@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from examples import memory_tasks
+from examples.data import memory
 from examples.memory_tasks import TASKS, evaluate, make_cell, train
 
 
@@ -126,7 +127,7 @@ def best_without_resets(batch):
     xs, targets = np.asarray(batch.xs[..., 0]), np.asarray(batch.targets[..., 0])
     odd, right = np.zeros(xs.shape[1]), []
     for x, target in zip(xs, targets, strict=True):
-        odd = memory_tasks.RESET_RATE * x + (1 - memory_tasks.RESET_RATE) * np.where(x == 1, 1 - odd, odd)
+        odd = memory.RESET_RATE * x + (1 - memory.RESET_RATE) * np.where(x == 1, 1 - odd, odd)
         right.append((odd > 0.5) == target)
     return np.mean(right)
 
