@@ -25,10 +25,9 @@ from flax import nnx
 
 import jaxseq
 from examples import options, out_folder
-from examples.baselines import ridge
 from examples.data import weather
-from examples.reports.forecasts import plot, print_scores
 from examples.shared.forecasters import HEAD, Ensembles, Part, Task
+from examples.shared.scored_forecasts import store_and_score
 from jaxseq import data, nn, train
 from jaxseq.train import metrics
 
@@ -94,18 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         checkpoints=train.Checkpoints(out / "checkpoints", settings={"seed": args.seed}),
         progress=True,
     )
-    train.curves.plot(result.history, out / "curves.png", names=("loss", "MAE"))
-    best = min(result.history, key=lambda row: row["validation/loss"])
-    print(f"kept step {best['step']} of {result.history[-1]['step']}: ", end="")
-    print(f"validation MAE {best['validation/MAE'] * task.scale:.3f}, of {task.what}")
-    train.save(out / "model", result.params, {"levels": list(HEAD.levels), "scale": task.scale, **task.info})
-
-    # The test part, once, by the nets as they were stored.
-    members, linear = train.load(out / "model", result.params).tree, ridge.fit(task)
-    quantiles = test.anchor[..., None] + task.scale * np.asarray(nets(members, jnp.asarray(test.xs)))
-    earlier, forecasts = ({**part.naive, "linear autoregression": linear(part)} for part in (validation, test))
-    maes = print_scores(task, quantiles, forecasts, earlier)
-    plot(task, quantiles, maes, out / "forecasts.png")
+    store_and_score(task, nets, result, out)
     print(f"{time.perf_counter() - started:.0f} s; wrote forecasts.png, curves.png, checkpoints and model to {out}")
 
 

@@ -25,25 +25,14 @@ import numpy as np
 import optax
 from flax import nnx
 
-import jaxseq
 from examples import options, out_folder
 from examples.data.ts_files import as_arrays, fit_normalizer, japanese_vowels, made_up
 from examples.reports.compression import plot, print_scores, zero_share
-from examples.shared.series_classifiers import make_loss
-from jaxseq import data, nn, train
+from examples.shared.series_classifiers import make_loss, make_model, make_optimizer
+from jaxseq import data, train
 from jaxseq.train import compression
 
 BATCH, NOISE = 32, 0.6
-
-
-def make_model(features: int, classes: int, size: int, key: jax.Array) -> nn.SequenceClassifier:
-    net = jaxseq.dropout(jaxseq.bidirectional(jaxseq.gru(size)), outputs=0.5)
-    return nn.SequenceClassifier(net, features, classes, pooling="mean", rngs=nnx.Rngs(key))
-
-
-def make_optimizer(steps: int) -> optax.GradientTransformation:
-    adam = optax.adamw(optax.cosine_decay_schedule(4e-3, steps), weight_decay=1e-2)
-    return optax.chain(optax.clip_by_global_norm(1.0), adam)
 
 
 def main(argv: list[str] | None = None) -> None:

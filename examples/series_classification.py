@@ -18,28 +18,16 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
-import jaxseq
 from examples import options, out_folder
 from examples.baselines import frames
 from examples.data.ts_files import as_arrays, fit_normalizer, japanese_vowels, made_up
 from examples.reports.confusion import plot_confusion, print_scores
-from examples.shared.series_classifiers import make_loss
-from jaxseq import data, nn, train
+from examples.shared.series_classifiers import make_loss, make_model, make_optimizer
+from jaxseq import data, train
 
 BATCH = 32
-
-
-def make_model(features: int, classes: int, size: int, key: jax.Array) -> nn.SequenceClassifier:
-    net = jaxseq.dropout(jaxseq.bidirectional(jaxseq.gru(size)), outputs=0.5)
-    return nn.SequenceClassifier(net, features, classes, pooling="mean", rngs=nnx.Rngs(key))
-
-
-def make_optimizer(steps: int) -> optax.GradientTransformation:
-    adam = optax.adamw(optax.cosine_decay_schedule(4e-3, steps), weight_decay=1e-2)
-    return optax.chain(optax.clip_by_global_norm(1.0), adam)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,11 +1,25 @@
-"""How nets are taught to classify series: noise is added to what they read, in training alone."""
+"""A net that classifies series, and how it is taught: noise is added to what it reads, in training only."""
 
 from collections.abc import Callable
 
 import jax
+import optax
 from flax import nnx
 
-from jaxseq import data, train
+import jaxseq
+from jaxseq import data, nn, train
+
+
+def make_model(features: int, classes: int, size: int, key: jax.Array) -> nn.SequenceClassifier:
+    """Returns a GRU in both directions whose outputs are averaged over time."""
+    net = jaxseq.dropout(jaxseq.bidirectional(jaxseq.gru(size)), outputs=0.5)
+    return nn.SequenceClassifier(net, features, classes, pooling="mean", rngs=nnx.Rngs(key))
+
+
+def make_optimizer(steps: int) -> optax.GradientTransformation:
+    """Returns AdamW with a rate that falls to zero in so many steps."""
+    adam = optax.adamw(optax.cosine_decay_schedule(4e-3, steps), weight_decay=1e-2)
+    return optax.chain(optax.clip_by_global_norm(1.0), adam)
 
 
 def make_loss(graph: nnx.GraphDef, noise: float) -> Callable:
