@@ -9,7 +9,6 @@ one batch, so that a combination compiles once.
 
 import functools
 import itertools
-import os
 from typing import NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ import pytest
 
 import jaxseq
 from tests import zoo
+from tests.full import FULL
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -86,7 +86,6 @@ def pairwise(axes):
     return chosen
 
 
-FULL = os.environ.get("JAXSEQ_LAWS") == "full"
 PLAIN = ["rnn", "lstm", "gru", "gru_before", "own"]
 KERNELS = [
     "scan",

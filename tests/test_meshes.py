@@ -1,7 +1,5 @@
 """Several devices: under `jax.shard_map` and on explicit axes, the values and gradients are those of one device."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +13,9 @@ import jaxseq
 from jaxseq import _meshes, kernels, nn, train
 from jaxseq.structured import crf, hmm
 from tests import zoo
+from tests.full import FULL
 
 T, B, D = 5, 4, 3
-FULL = os.environ.get("JAXSEQ_LAWS") == "full"
 SOME = [
     ("lstm", "bptt", False),
     ("lstm", "native", False),

@@ -1,6 +1,5 @@
 """The memory tasks: their data against plain loops, what the cells learn, and the example end to end."""
 
-import os
 import sys
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 from examples import memory_tasks
 from examples.data import memory
 from examples.memory_tasks import TASKS, evaluate, make_cell, train
+from tests.full import FULL
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def optimised():
     """What runs for longer than it compiles has LLVM optimise its programs."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", os.environ.get("JAXSEQ_LAWS") != "full")
+    jax.config.update("jax_disable_most_optimizations", not FULL)
 
 
 def draw(name, T, B):

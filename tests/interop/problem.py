@@ -1,7 +1,6 @@
 """A net run on random inputs from a random carry: outputs, last carry, gradients by params, carry and inputs."""
 
 import functools
-import os
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +10,9 @@ import numpy as np
 import jaxseq
 from jaxseq import LstmCarry
 from tests import zoo
+from tests.full import FULL
 
-EXAMPLES = 200 if os.environ.get("JAXSEQ_LAWS") == "full" else 20
+EXAMPLES = 200 if FULL else 20
 """Random nets for each library."""
 
 

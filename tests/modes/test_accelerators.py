@@ -7,7 +7,6 @@ backend, which these tests say is a GPU.
 
 import functools
 import inspect
-import os
 import re
 
 import jax
@@ -21,6 +20,7 @@ import jaxseq
 from jaxseq import nn, train
 from jaxseq.train import losses
 from tests import zoo
+from tests.full import FULL
 from tests.modes import table
 from tests.modes.inputs import B, D, H, K, T, V, floats, ids, mask, resets, time_mask
 from tests.nn.blocks import BLOCKS
@@ -73,8 +73,7 @@ def test_what_calls_back_is_not_lowered(function):
 
 KERNELS = [name for name in zoo.KERNELS if name != "by_hand"]  # which is none of the library's
 OF_CELLS = {name: [kernel for kernel in KERNELS if zoo.runs(kernel, name)] for name in zoo.CELLS}
-FULL = os.environ.get("JAXSEQ_LAWS") == "full"  # `make modes`; else each cell by one of its kernels, in turn
-PAIRS = [
+PAIRS = [  # not at full length: each cell by one of its kernels, in turn
     (name, kernel)
     for place, (name, found) in enumerate(OF_CELLS.items())
     for kernel in (found if FULL else [found[place % len(found)]])

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import pytest
 import jaxseq
 from jaxseq import kernels
 from tests import zoo
+from tests.full import FULL
 from tests.modes import table
 
 MODES = {
@@ -24,7 +24,7 @@ MODES = {
 TOGETHER = ("rank", "dtype", "nans")  # what they forbid is seen together
 CALLS = table.calls()
 IN_TURN = [(call, ("leaks", "disable_jit")[place % 2]) for place, call in enumerate(CALLS)]
-ALL = [(call, mode) for call in CALLS for mode in MODES] if os.environ.get("JAXSEQ_LAWS") == "full" else IN_TURN
+ALL = [(call, mode) for call in CALLS for mode in MODES] if FULL else IN_TURN
 # JAX takes for a leak what the body of a scan closes over in jax.shard_map, in five lines without this library too.
 ALONE = [(call, "disable_jit" if (str(call), mode) == ("pipeline", "leaks") else mode) for call, mode in ALL]
 

@@ -14,6 +14,7 @@ import pytest
 from jaxseq.kernels.native import _call, _machine
 from jaxseq.kernels.native._ir import f32, i64
 from jaxseq.kernels.native._machine import forced, host, llvm, machine
+from tests.full import FULL
 from tests.native.programs import compiled
 
 UNITS = 13
@@ -168,7 +169,7 @@ def test_thousands_of_programs_take_no_memory():
         gc.collect()
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    more = 3000 if os.environ.get("JAXSEQ_LAWS") == "full" else 500
+    more = 3000 if FULL else 500
     before = memory(range(1000, 1500))
     assert memory(range(2000, 2000 + more)) - before < 20e6 * more / 3000
 

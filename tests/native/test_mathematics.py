@@ -1,7 +1,5 @@
 """Functions of vectors within two units in the last place, and special values as XLA has them, at every width."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ import scipy.special
 
 from jaxseq.kernels.native._machine import forced
 from jaxseq.kernels.native._mathematics import FUNCTIONS, INTRINSICS
+from tests.full import FULL
 from tests.native.programs import mapped
 
 EXACT = {
@@ -60,7 +59,7 @@ def test_float32(name, lanes):
 @pytest.mark.parametrize("name", EXACT)
 def test_all_of_float32(name):
     """Every 61st number; every 17th between 2^-27 and 2^8 in size, for log of all: there each with JAXSEQ_LAWS=full."""
-    dense = 1 if os.environ.get("JAXSEQ_LAWS") == "full" else 17
+    dense = 1 if FULL else 17
     block, found = 1 << 24, (0.0, 0.0)
     for start in range(0, 1 << 32, block):
         exponent = (start >> 23 & 255) - 127

@@ -18,6 +18,7 @@ from jaxseq.kernels.native._ir import Code, i64, ptr
 from jaxseq.kernels.native._machine import forced
 from jaxseq.kernels.native._runtime import RUN
 from tests import zoo
+from tests.full import FULL
 from tests.native.random_cells import random_cell
 
 GUARD = 256  # bytes of 0xff, NaN as floats, before and behind each buffer
@@ -47,7 +48,7 @@ def test_values_and_gradients_are_xlas(**drawn):
 
 
 @pytest.mark.learn
-@hypothesis.settings(max_examples=100 if os.environ.get("JAXSEQ_LAWS") == "full" else 30)
+@hypothesis.settings(max_examples=100 if FULL else 30)
 @DRAWS
 def test_those_of_many_cells_are(**drawn):
     of_random_cell(**drawn)

@@ -1,0 +1,5 @@
+"""Whether tests run at full length: `make laws` and `make modes` set JAXSEQ_LAWS=full."""
+
+import os
+
+FULL = os.environ.get("JAXSEQ_LAWS") == "full"
