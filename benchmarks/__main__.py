@@ -99,7 +99,7 @@ def run_case(case, contenders, rounds, longest, say=print, fail=stop):
             seconds = _seconds(call)
             if seconds > longest:  # once more, as the first call starts its library
                 seconds = _seconds(call)
-        except Exception as error:
+        except Exception as error:  # another library may raise anything; `fail` says what becomes of it
             fail(f"{name} in {case}", error)
             continue
         if seconds > longest:
@@ -109,7 +109,7 @@ def run_case(case, contenders, rounds, longest, say=print, fail=stop):
     for name in [*calls]:
         try:
             errors[name] = suite.check(case, name, contenders[name], calls[name], params, xs)
-        except Exception as error:
+        except Exception as error:  # as above
             fail(f"{name} in {case}", error)
             del calls[name]
     if not calls:

@@ -161,17 +161,27 @@ def test_programs_are_not_gathered():
     assert len(_call._known) < 5
 
 
+MEMORY = """
+import gc, os, sys
+from pathlib import Path
+from tests.native.test_call import times
+
+def memory(factors):
+    for factor in factors:
+        times(factor)
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+before = memory(range(1000, 1500))
+print(memory(range(2000, 2000 + int(sys.argv[1]))) - before)
+"""
+
+
 @pytest.mark.learn
 def test_thousands_of_programs_take_no_memory():
-    def memory(factors):
-        for factor in factors:
-            times(factor)
-        gc.collect()
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
     more = 3000 if FULL else 500
-    before = memory(range(1000, 1500))
-    assert memory(range(2000, 2000 + more)) - before < 20e6 * more / 3000
+    (bytes_more,) = map(int, run(MEMORY, str(more)))
+    assert bytes_more < 20e6 * more / 3000
 
 
 def test_a_number_that_is_no_programs():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from jaxseq.kernels.native._machine import forced
+from jaxseq.kernels.native._machine import forced, widths
 from jaxseq.kernels.native._mathematics import FUNCTIONS, INTRINSICS
 from tests.full import FULL
 from tests.native.programs import mapped
@@ -45,7 +45,7 @@ def worst(name, x):
 
 
 @pytest.mark.some(11)
-@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("lanes", widths())
 @pytest.mark.parametrize("name", EXACT)
 def test_float32(name, lanes):
     """Every 2,053rd number."""
@@ -97,7 +97,7 @@ SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 1e-30, -1e-30, 1e30, -
 
 @pytest.mark.some(3)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("lanes", widths())
 def test_special_values_as_xla_has_them(dtype, lanes):
     with jax.enable_x64(True), forced(lanes):
         x = np.tile(np.array(SPECIAL, dtype), 4)

@@ -15,7 +15,7 @@ import jaxseq
 from jaxseq import kernels
 from jaxseq.kernels.native import _call, _scan
 from jaxseq.kernels.native._ir import Code, i64, ptr
-from jaxseq.kernels.native._machine import forced
+from jaxseq.kernels.native._machine import forced, widths
 from jaxseq.kernels.native._runtime import RUN
 from tests import zoo
 from tests.full import FULL
@@ -35,7 +35,7 @@ DRAWS = hypothesis.given(
     size=st.integers(1, 33),
     B=st.integers(1, 13),
     T=st.integers(1, 5),
-    lanes=st.sampled_from([4, 8, 16]),
+    lanes=st.sampled_from(widths()),
     reverse=st.booleans(),
     has_flags=st.booleans(),
 )
@@ -118,12 +118,12 @@ def one_after_the_other(module, units):
 
 NAMES, DTYPES = ["lstm", "gru", "layer_norm_lstm", "slstm", "own"], [np.float32, np.float64, jnp.bfloat16, np.float16]
 SOME = [
-    ("lstm", np.float32, 16),
-    ("layer_norm_lstm", jnp.bfloat16, 8),
+    ("lstm", np.float32, widths()[-1]),
+    ("layer_norm_lstm", jnp.bfloat16, widths()[-2:][0]),
     ("own", np.float64, 4),
-    ("slstm", np.float32, 8),
+    ("slstm", np.float32, widths()[-2:][0]),
 ]
-OTHERS = [row for row in itertools.product(NAMES, DTYPES, [4, 8, 16]) if row not in SOME]
+OTHERS = [row for row in itertools.product(NAMES, DTYPES, widths()) if row not in SOME]
 
 
 @pytest.mark.parametrize(

@@ -78,11 +78,22 @@ def machine() -> Machine:
     return processor
 
 
+def widths() -> list[int]:
+    """Returns how many floats a vector may have on this processor: 4, 8 and 16 with AVX-512. For tests."""
+    return [lanes for lanes in (4, 8, 16) if 4 * lanes <= machine().vector_bytes]
+
+
 @contextlib.contextmanager
 def forced(lanes: int) -> Iterator[Machine]:
-    """Compiles for vectors of 16, 8 or 4 floats inside this context. Earlier code is kept. For tests."""
-    haswell = {8: Machine("haswell", "", 32, 16), 4: Machine("haswell", "", 16, 16)}
-    _forced.append(machine() if lanes == machine().vector_bytes // 4 else haswell[lanes])
+    """Compiles for vectors of this many floats inside this context. Earlier code is kept. For tests.
+
+    Raises:
+        ValueError: If `lanes` is not in `widths()`.
+    """
+    if lanes not in widths():
+        raise ValueError(f"lanes must be one of {widths()} on this processor, and is {lanes}")
+    is_own = lanes == machine().vector_bytes // 4
+    _forced.append(machine() if is_own else Machine("haswell", "", 4 * lanes, 16))
     try:
         yield _forced[-1]
     finally:
