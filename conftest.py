@@ -30,9 +30,12 @@ _finished = itertools.count(1)
 def pytest_configure(config):
     """Compiles fast, as most of the time goes there, and once: programs are kept in pytest's own cache.
 
-    LLVM optimises little, but where the laws are held on optimised programs; XLA's own passes all run.
+    LLVM optimises little, but where the laws are held on optimised programs; XLA's own passes all run. The processes
+    that tests start compile as fast.
     """
-    jax.config.update("jax_disable_most_optimizations", os.environ.get("JAXSEQ_LAWS") != "optimised")
+    if os.environ.get("JAXSEQ_LAWS") != "optimised":
+        jax.config.update("jax_disable_most_optimizations", True)
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     cache = getattr(config, "cache", None)
     if cache is not None and jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("programs")))

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -163,7 +162,6 @@ def test_programs_are_not_gathered():
 
 MEMORY = """
 import gc, os, sys
-from pathlib import Path
 from tests.native.test_call import times
 
 def memory(factors):

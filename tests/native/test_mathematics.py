@@ -58,12 +58,12 @@ def test_float32(name, lanes):
 @pytest.mark.learn
 @pytest.mark.parametrize("name", EXACT)
 def test_all_of_float32(name):
-    """Every 61st number; every 17th between 2^-27 and 2^8 in size, for log of all: there each with JAXSEQ_LAWS=full."""
-    dense = 1 if FULL else 17
+    """Every 251st number, every 67th between 2^-27 and 2^8 in size and of log; JAXSEQ_LAWS=full: 61st, and each."""
+    dense, rest = (1, 61) if FULL else (67, 251)
     block, found = 1 << 24, (0.0, 0.0)
     for start in range(0, 1 << 32, block):
         exponent = (start >> 23 & 255) - 127
-        step = dense if -27 <= exponent < 8 or name == "log" else 61
+        step = dense if -27 <= exponent < 8 or name == "log" else rest
         bits = np.arange(start, start + block, step, dtype=np.uint64)
         found = max(found, worst(name, bits[: bits.size // 1024 * 1024].astype(np.uint32).view(np.float32)))
     assert found[0] <= UNITS, found[1]
