@@ -77,7 +77,7 @@ def _pipeline(layer, layers, sharding, *, chunk=None):
         return jax.vmap(lambda key: layer.init(key, in_size, dtype))(jax.random.split(key, layers))
 
     def carry(params, batch_shape=()):
-        return tuple(layer.carry(of_layer, batch_shape) for of_layer in _apart(params, layers))
+        return tuple(layer.carry(of_layer, batch_shape) for of_layer in _split_layers(params, layers))
 
     def unroll(run, params, xs, carry, *, mask, reset, reverse, key):
         if not isinstance(xs.shape[0], int):
@@ -98,7 +98,7 @@ def _pipeline(layer, layers, sharding, *, chunk=None):
 
     def step(params, carry, x):
         after = []
-        for of_layer, before in zip(_apart(params, layers), carry, strict=True):
+        for of_layer, before in zip(_split_layers(params, layers), carry, strict=True):
             new, x = step_net(layer, of_layer, before, x)
             after.append(new)
         return tuple(after), x
@@ -108,7 +108,7 @@ def _pipeline(layer, layers, sharding, *, chunk=None):
         best = best_chunk(T, devices)
         steps = max(1, min(chunk or best, T))
         part = jnp.zeros((steps, *xs.shape[1:]), xs.dtype)
-        ends = tuple(run(layer, of_layer, part)[0] for of_layer in _apart(params, layers))
+        ends = tuple(run(layer, of_layer, part)[0] for of_layer in _split_layers(params, layers))
         ticks = -(-T // steps) + devices - 1
         why = f"a bubble of {devices - 1} in {ticks} ticks, {(devices - 1) / ticks:.0%}"
 
@@ -160,7 +160,7 @@ def _wavefront(run, layer, params, xs, carry, mask, reset, key, steps, mesh, axi
                 new, ys = run(layer, of_layer, ys, before, mask=mask, reset=reset, key=noise)
                 after.append(new)
             works = (s >= stage) & (s - stage < chunks)
-            carries = jax.tree.map(lambda new, old: jnp.where(works, new, old), _together(after), carries)
+            carries = jax.tree.map(lambda new, old: jnp.where(works, new, old), _stack_layers(after), carries)
             return (carries, jax.lax.ppermute(ys, axis, [(i, i + 1) for i in range(devices - 1)])), ys
 
         start = carries, jnp.zeros_like(parts[0][0])
@@ -170,8 +170,8 @@ def _wavefront(run, layer, params, xs, carry, mask, reset, key, steps, mesh, axi
 
     split, whole = PartitionSpec(axis), PartitionSpec()
     of_all = _meshes.map_over(axis, mesh, of_device, (split, split, split, whole), (split, whole))
-    carries, ys = of_all(params, _together(carry), keys, parts)
-    return _apart(carries, layers), ys.reshape(chunks * steps, *ys.shape[2:])[:T]
+    carries, ys = of_all(params, _stack_layers(carry), keys, parts)
+    return _split_layers(carries, layers), ys.reshape(chunks * steps, *ys.shape[2:])[:T]
 
 
 def _in_chunks(x, steps, missing):
@@ -180,12 +180,12 @@ def _in_chunks(x, steps, missing):
     return x.reshape(len(x) // steps, steps, *x.shape[1:])
 
 
-def _together(trees: Any) -> Any:
+def _stack_layers(trees: Any) -> Any:
     """Returns the layers' trees as one tree of `[layers, ...]`."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _apart(tree, layers):
+def _split_layers(tree, layers):
     """Returns a tree of `[layers, ...]` as one tree per layer."""
     return _meshes.over_all(lambda tree: tuple(_layer(tree, place) for place in range(layers)), tree)
 
