@@ -189,8 +189,8 @@ def _in_stretches(sharding, semiring, move, body, start, steps, mask, T, reverse
     (axis, *_), mesh = sharding.spec, sharding.mesh
     if T % mesh.shape[axis]:
         raise ValueError(
-            f"time must be of a number of steps that the {mesh.shape[axis]} devices of `parallel` divide; got {T}. Pad "
-            "them, and give a mask"
+            f"the number of steps must be a multiple of the {mesh.shape[axis]} devices of `parallel`; got {T}. Pad the "
+            "sequences, and give a mask"
         )
 
     def of_device(start, mask, steps):
