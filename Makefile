@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test learn pages docs laws modes kills fuzz coverage lint types format check bench parity clean
+.PHONY: help demo test learn pages docs laws random modes kills fuzz coverage lint types format check bench parity clean
 
 help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws, fuzz and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -30,10 +30,12 @@ pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of docs
 docs: $(VENV)/docs.installed ## Build the site into docs/_build/html
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs docs/_build/html $(ARGS)
 
-laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel, on random cells, and on 200 random nets for each library of interop
+laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py tests/recurrences/test_sweep.py $(ARGS)
-	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/interop tests/parity tests/native -k "random or thousands" $(ARGS)
 	JAXSEQ_LAWS=optimised $(PYTEST) tests/test_contract.py $(ARGS)
+
+random: $(VENV)/test.installed ## Draw 200 random nets for each library of interop, and a hundred random cells for native loops
+	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/interop tests/parity tests/native -k "random or thousands" $(ARGS)
 
 modes: $(VENV)/test.installed $(VENV)/examples.installed ## Call every public function in each of JAX's modes, and lower it and every cell for cuda and tpu
 	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/modes -k "alone or accelerators" $(ARGS)

@@ -1,4 +1,4 @@
-"""Whether tests run at full length: `make laws` and `make modes` set JAXSEQ_LAWS=full."""
+"""Whether tests run at full length: `make laws`, `make random` and `make modes` set JAXSEQ_LAWS=full."""
 
 import os
 
