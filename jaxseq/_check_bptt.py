@@ -12,7 +12,7 @@ from jaxseq._around import around
 from jaxseq._carry_parts import parts_of
 from jaxseq._unroll import unroll
 from jaxseq.kernels import associative, bptt, chunkwise, scan
-from jaxseq.typing import Carry, Cell, Kernel, Params
+from jaxseq.typing import AnyArray, Carry, Cell, Kernel, Params
 
 _DIFFERENCE = 1e-6  # the step of a central difference; the error is about 1e-10 times the third derivative
 _OFF_KINK = 0.1  # the distance from a kink at which finite differences are taken
@@ -21,11 +21,11 @@ _OFF_KINK = 0.1  # the distance from a kink at which finite differences are take
 def check_bptt(
     cell: Cell,
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     carry: Carry | None = None,
     *,
-    mask: jax.Array | None = None,
-    reset: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    reset: AnyArray | None = None,
     reverse: bool = False,
     key: jax.Array | None = None,
     tolerance: float = 1e-9,

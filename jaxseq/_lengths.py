@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import check, masking
+from jaxseq.typing import AnyArray
 
 
 def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
@@ -27,7 +28,7 @@ def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
     return jnp.arange(check.natural("T", T)).reshape(T, *[1] * lengths.ndim) < lengths[None]
 
 
-def last_valid(ys: jax.Array, mask: jax.Array) -> jax.Array:
+def last_valid(ys: AnyArray, mask: AnyArray) -> jax.Array:
     """Returns each row's output at its last True step, `[B, H]`, or zeros if a row has none.
 
     In a bidirectional net the backward direction starts at this step. Its summary of the whole sequence is in `ys` at a

@@ -9,11 +9,11 @@ import numpy as np
 from jaxseq import check
 from jaxseq._unroll import enter, unroll
 from jaxseq.kernels._choice import chosen_values
-from jaxseq.typing import Carry, Cell, Composite, Params
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Params
 
 
 def stream(
-    cell: Cell | Composite, params: Params, chunks: Iterable[jax.Array], carry: Carry | None = None
+    cell: Cell | Composite, params: Params, chunks: Iterable[AnyArray], carry: Carry | None = None
 ) -> Iterator[tuple[Carry, jax.Array]]:
     """Runs `cell` over a sequence that arrives in chunks. Equals `unroll` of the whole sequence, without noise.
 

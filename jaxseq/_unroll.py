@@ -8,17 +8,17 @@ from jaxseq import check, masking
 from jaxseq._around import Augmented
 from jaxseq.kernels import scan
 from jaxseq.kernels._choice import default, values_alone
-from jaxseq.typing import Carry, Cell, Composite, Inputs, Kernel, Params
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Inputs, Kernel, Params
 
 
 def unroll(
     cell: Cell | Composite,
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     carry: Carry | None = None,
     *,
-    mask: jax.Array | None = None,
-    reset: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    reset: AnyArray | None = None,
     reverse: bool = False,
     kernel: Kernel | None = None,
     key: jax.Array | None = None,
@@ -91,7 +91,7 @@ def _prepare(
 
 
 def step(
-    cell: Cell | Composite, params: Params, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None
+    cell: Cell | Composite, params: Params, carry: Carry | None, x: AnyArray, *, reset: AnyArray | None = None
 ) -> tuple[Carry, jax.Array]:
     """Runs `cell` over one step, as in streaming. Equals one step of `unroll`. Put it under `jax.jit` with your code.
 

@@ -7,7 +7,7 @@ from jaxseq import check
 from jaxseq._cast import cast
 from jaxseq._unroll import step
 from jaxseq.nn.recurrent import _batch_major
-from jaxseq.typing import Carry, Cell, Composite, Kernel
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
 
 
 class Recurrent(linen.Module):
@@ -37,11 +37,11 @@ class Recurrent(linen.Module):
 
     def __call__(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the outputs of all steps, `[B, T, H]`. The arguments are those of `unroll`."""
@@ -50,11 +50,11 @@ class Recurrent(linen.Module):
     @linen.compact
     def unroll(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> tuple[Carry, jax.Array]:
         """Returns the last carry, and the outputs of all steps `[B, T, H]`.
@@ -80,7 +80,7 @@ class Recurrent(linen.Module):
         params = cast(self.param("weights", self.cell.init, xs.shape[-1], param_dtype), self.dtype)
         return _batch_major.unroll(self.cell, params, xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key)
 
-    def step(self, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
+    def step(self, carry: Carry | None, x: AnyArray, *, reset: AnyArray | None = None) -> tuple[Carry, jax.Array]:
         """Returns the next carry, and the output `[B, H]` of one step. Equals one step of `unroll`, without noise.
 
         Args:

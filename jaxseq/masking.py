@@ -12,7 +12,7 @@ a gradient. If you write a cell, it must be finite, with finite derivatives, for
 """
 
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,9 @@ import jax.numpy as jnp
 from jaxseq import _meshes
 from jaxseq._around import Augmented, around
 from jaxseq._factory import factory
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
+
+Tree = TypeVar("Tree")
 
 
 def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
@@ -87,17 +89,17 @@ def masked(cell: Cell) -> Cell:
     return around(cell, given="xs", init=init, carry=carry, **functions)
 
 
-def _where(flags: jax.Array, on_true: jax.Array, on_false: Any) -> jax.Array:
+def _where(flags: AnyArray, on_true: jax.Array, on_false: Any) -> jax.Array:
     """Returns `jnp.where` of flags `[*lead]` and arrays `[*lead, ...]`."""
     return jnp.where(flags.reshape(flags.shape + (1,) * (on_true.ndim - flags.ndim)), on_true, on_false)
 
 
-def choose(flags: jax.Array, on_true: Any, on_false: Any) -> Any:
+def choose(flags: AnyArray, on_true: Any, on_false: Any) -> Any:
     """Returns the leaves of one pytree where the flags `[*lead]` are True, and of the other one elsewhere."""
     return jax.tree.map(functools.partial(_where, flags), on_true, on_false)
 
 
-def keep(mask: jax.Array | None, tree: Any) -> Any:
+def keep(mask: AnyArray | None, tree: Tree) -> Tree:
     """Returns the pytree with zeros on padding. If the mask is None, all steps are real."""
     if mask is None:
         return tree

@@ -16,8 +16,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
+import numpy as np
 
 from jaxseq._factory import by_its_call
+
+AnyArray: TypeAlias = jax.Array | np.ndarray
+"""An array that a caller gives, JAX's or NumPy's. Results are JAX's. `jax.typing.ArrayLike` takes numbers too."""
 
 Params: TypeAlias = Any
 """A pytree of arrays. The library's own cells use a NamedTuple."""

@@ -9,7 +9,6 @@ be adjacent before that, and moved back after it.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from jaxseq import _meshes, check, initializers, masking
@@ -17,14 +16,14 @@ from jaxseq._factory import factory
 from jaxseq._promote import expand_rank
 from jaxseq.cells._dense import wide
 from jaxseq.cells._heads import same_size
-from jaxseq.typing import Composite
+from jaxseq.typing import AnyArray, Composite
 
 
 class CausalConvParams(NamedTuple):
     """`w [width, H]`, where row k multiplies the input k steps ago; `b [H]`."""
 
-    w: jax.Array
-    b: jax.Array
+    w: AnyArray
+    b: AnyArray
 
 
 def causal_conv(size: int, *, width: int = 4) -> Composite:

@@ -28,7 +28,7 @@ from jaxseq._promote import expand_rank
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._lstm import LstmCarry
-from jaxseq.typing import Backward, Cell, Initializer
+from jaxseq.typing import AnyArray, Backward, Cell, Initializer
 
 
 class ConvLstmParams(NamedTuple):
@@ -37,10 +37,10 @@ class ConvLstmParams(NamedTuple):
     `w_c [3, *shape of h, C]` are the peepholes of i f o, or None.
     """
 
-    w_x: jax.Array
-    w_h: jax.Array
-    b: jax.Array
-    w_c: jax.Array | None = None
+    w_x: AnyArray
+    w_h: AnyArray
+    b: AnyArray
+    w_c: AnyArray | None = None
 
 
 class _Saved(NamedTuple):

@@ -24,7 +24,7 @@ from jaxseq.cells._decays import drawn, softplus_of_steps
 from jaxseq.cells._dense import dense, wide
 from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
 from jaxseq.recurrences import Delta, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 
 class GatedDeltaNetParams(NamedTuple):
@@ -34,13 +34,13 @@ class GatedDeltaNetParams(NamedTuple):
     products itself: its cell has None for every w.
     """
 
-    w_q: jax.Array | None
-    w_k: jax.Array | None
-    w_v: jax.Array | None
-    w_b: jax.Array | None
-    w_a: jax.Array | None = None
-    a_log: jax.Array | None = None
-    b_a: jax.Array | None = None
+    w_q: AnyArray | None
+    w_k: AnyArray | None
+    w_v: AnyArray | None
+    w_b: AnyArray | None
+    w_a: AnyArray | None = None
+    a_log: AnyArray | None = None
+    b_a: AnyArray | None = None
 
 
 class _Projected(NamedTuple):

@@ -16,7 +16,7 @@ from jaxseq._factory import factory
 from jaxseq.cells._dense import dense, wide
 from jaxseq.cells._heads import by_head, flat, size_of_heads
 from jaxseq.recurrences import Outer, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 RANK = 16
 
@@ -24,12 +24,12 @@ RANK = 16
 class GlaParams(NamedTuple):
     """`w_q`, `w_k` `[D, heads · K]`; `w_v [D, H]`; `w_1 [D, 16]`, `w_2 [16, heads · K]`, `b [heads · K]`."""
 
-    w_q: jax.Array
-    w_k: jax.Array
-    w_v: jax.Array
-    w_1: jax.Array
-    w_2: jax.Array
-    b: jax.Array
+    w_q: AnyArray
+    w_k: AnyArray
+    w_v: AnyArray
+    w_1: AnyArray
+    w_2: AnyArray
+    b: AnyArray
 
 
 class _Projected(NamedTuple):

@@ -30,16 +30,16 @@ from jaxseq._factory import factory
 from jaxseq._promote import expand_rank
 from jaxseq.cells._activation import Activation, activation_back, gated, remember
 from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, total, wide
-from jaxseq.typing import Backward, Cell, Heard, Initializer
+from jaxseq.typing import AnyArray, Backward, Cell, Heard, Initializer
 
 
 class GruParams(NamedTuple):
     """`w_x [D, 3H]`, `w_h [H, 3H]`, `b [3H]`, gates r z n; `b_hn [H]`, or None without `reset_after`."""
 
-    w_x: jax.Array
-    w_h: jax.Array
-    b: jax.Array
-    b_hn: jax.Array | None = None
+    w_x: AnyArray
+    w_h: AnyArray
+    b: AnyArray
+    b_hn: AnyArray | None = None
 
 
 class _Projected(NamedTuple):

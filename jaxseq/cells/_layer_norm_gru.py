@@ -25,18 +25,18 @@ from jaxseq._promote import expand_rank
 from jaxseq.cells._activation import Activation, activation_back, gated, remember
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
 from jaxseq.cells._normalise import normalise, normalise_back
-from jaxseq.typing import Backward, Cell, Heard, Initializer
+from jaxseq.typing import AnyArray, Backward, Cell, Heard, Initializer
 
 
 class LayerNormGruParams(NamedTuple):
     """`w_x [D, 3H]`, `w_h [H, 3H]`, `b [3H]`, `s_x [3H]`, `s_h [3H]`, gates r z n; `b_hn [H]`."""
 
-    w_x: jax.Array
-    w_h: jax.Array
-    b: jax.Array
-    b_hn: jax.Array
-    s_x: jax.Array
-    s_h: jax.Array
+    w_x: AnyArray
+    w_h: AnyArray
+    b: AnyArray
+    b_hn: AnyArray
+    s_x: AnyArray
+    s_h: AnyArray
 
 
 class _Saved(NamedTuple):

@@ -29,19 +29,19 @@ from jaxseq.cells._activation import Activation
 from jaxseq.cells._dense import dense, dense_back, dense_weight, total, wide
 from jaxseq.cells._lstm import LstmCarry
 from jaxseq.cells._normalise import normalise, normalise_back
-from jaxseq.typing import Backward, Cell, Initializer
+from jaxseq.typing import AnyArray, Backward, Cell, Initializer
 
 
 class LayerNormLstmParams(NamedTuple):
     """`w_x [D, 4H]`, `w_h [H, 4H]`, `b [4H]`, `s_x [4H]`, `s_h [4H]`, gates i f g o; `s_c [H]`, `b_c [H]`."""
 
-    w_x: jax.Array
-    w_h: jax.Array
-    b: jax.Array
-    s_x: jax.Array
-    s_h: jax.Array
-    s_c: jax.Array
-    b_c: jax.Array
+    w_x: AnyArray
+    w_h: AnyArray
+    b: AnyArray
+    s_x: AnyArray
+    s_h: AnyArray
+    s_c: AnyArray
+    b_c: AnyArray
 
 
 class _Inputs(NamedTuple):

@@ -19,20 +19,20 @@ from jaxseq.cells._decays import drawn
 from jaxseq.cells._dense import wide
 from jaxseq.cells._modes import modes, no_modes, project_modes, read_modes
 from jaxseq.recurrences import Diagonal, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 
 class LruParams(NamedTuple):
     """`nu`, `theta`, `gamma` `[N]`; `b_re`, `b_im` `[D, N]`; `c_re`, `c_im` `[N, H]`; `w_d [D, H]`."""
 
-    nu: jax.Array
-    theta: jax.Array
-    gamma: jax.Array
-    b_re: jax.Array
-    b_im: jax.Array
-    c_re: jax.Array
-    c_im: jax.Array
-    w_d: jax.Array
+    nu: AnyArray
+    theta: AnyArray
+    gamma: AnyArray
+    b_re: AnyArray
+    b_im: AnyArray
+    c_re: AnyArray
+    c_im: AnyArray
+    w_d: AnyArray
 
 
 def lru(

@@ -36,7 +36,7 @@ from jaxseq._factory import factory
 from jaxseq.cells import _lstm_gates as gates
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, wide
-from jaxseq.typing import Backward, Cell, Initializer
+from jaxseq.typing import AnyArray, Backward, Cell, Initializer
 
 
 class LstmParams(NamedTuple):
@@ -46,18 +46,18 @@ class LstmParams(NamedTuple):
     features, f g o, and two peepholes, f o.
     """
 
-    w_x: jax.Array
-    w_h: jax.Array
-    b: jax.Array
-    w_c: jax.Array | None = None
-    w_p: jax.Array | None = None
+    w_x: AnyArray
+    w_h: AnyArray
+    b: AnyArray
+    w_c: AnyArray | None = None
+    w_p: AnyArray | None = None
 
 
 class LstmCarry(NamedTuple):
     """The output `h [B, H]`, or `[B, P]` if projected, and the memory `c [B, H]`."""
 
-    h: jax.Array
-    c: jax.Array
+    h: AnyArray
+    c: AnyArray
 
 
 class _Projected(NamedTuple):

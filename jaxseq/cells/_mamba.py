@@ -20,19 +20,19 @@ from jaxseq.cells._decays import drawn, softplus_of_steps
 from jaxseq.cells._dense import dense, wide
 from jaxseq.cells._heads import same_size
 from jaxseq.recurrences import Diagonal, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 
 class MambaParams(NamedTuple):
     """`w_1 [H, R]`, `w_2 [R, H]`, `b_dt [H]`; `w_b`, `w_c` `[H, N]`; `a_log [H, N]`, `d [H]`."""
 
-    w_1: jax.Array
-    w_2: jax.Array
-    b_dt: jax.Array
-    w_b: jax.Array
-    w_c: jax.Array
-    a_log: jax.Array
-    d: jax.Array
+    w_1: AnyArray
+    w_2: AnyArray
+    b_dt: AnyArray
+    w_b: AnyArray
+    w_c: AnyArray
+    a_log: AnyArray
+    d: AnyArray
 
 
 class _Projected(NamedTuple):

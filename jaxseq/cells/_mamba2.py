@@ -22,7 +22,7 @@ from jaxseq.cells._decays import drawn, softplus_of_steps
 from jaxseq.cells._dense import dense, wide
 from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
 from jaxseq.recurrences import Outer, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 
 class Mamba2Params(NamedTuple):
@@ -31,13 +31,13 @@ class Mamba2Params(NamedTuple):
     A block of `nn` computes the products itself: its cell has None for every w.
     """
 
-    w_v: jax.Array | None
-    w_b: jax.Array | None
-    w_c: jax.Array | None
-    w_dt: jax.Array | None
-    b_dt: jax.Array
-    a_log: jax.Array
-    d: jax.Array
+    w_v: AnyArray | None
+    w_b: AnyArray | None
+    w_c: AnyArray | None
+    w_dt: AnyArray | None
+    b_dt: AnyArray
+    a_log: AnyArray
+    d: AnyArray
 
 
 class _Projected(NamedTuple):

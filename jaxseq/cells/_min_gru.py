@@ -16,14 +16,14 @@ from jaxseq._factory import factory
 from jaxseq.cells._activation import Activation
 from jaxseq.cells._dense import dense, wide
 from jaxseq.recurrences import Diagonal, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 
 class MinGruParams(NamedTuple):
     """`w_x [D, 2H]`, `b [2H]`, in the order z n."""
 
-    w_x: jax.Array
-    b: jax.Array
+    w_x: AnyArray
+    b: AnyArray
 
 
 class _Projected(NamedTuple):

@@ -17,14 +17,14 @@ from jaxseq import check, initializers
 from jaxseq._factory import factory
 from jaxseq.cells._dense import dense, wide
 from jaxseq.recurrences import Diagonal, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 
 class MinLstmParams(NamedTuple):
     """`w_x [D, 3H]`, `b [3H]`, in the order f i n."""
 
-    w_x: jax.Array
-    b: jax.Array
+    w_x: AnyArray
+    b: AnyArray
 
 
 class _Projected(NamedTuple):

@@ -24,7 +24,7 @@ from jaxseq._promote import expand_rank
 from jaxseq.cells._dense import dense, wide
 from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
 from jaxseq.recurrences import ScaledOuter, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 
 class MlstmParams(NamedTuple):
@@ -34,23 +34,23 @@ class MlstmParams(NamedTuple):
     for every w and for `b_o`.
     """
 
-    w_q: jax.Array | None
-    w_k: jax.Array | None
-    w_v: jax.Array | None
-    w_i: jax.Array | None
-    w_f: jax.Array | None
-    b_i: jax.Array
-    b_f: jax.Array
-    w_o: jax.Array | None
-    b_o: jax.Array | None
+    w_q: AnyArray | None
+    w_k: AnyArray | None
+    w_v: AnyArray | None
+    w_i: AnyArray | None
+    w_f: AnyArray | None
+    b_i: AnyArray
+    b_f: AnyArray
+    w_o: AnyArray | None
+    b_o: AnyArray | None
 
 
 class MlstmCarry(NamedTuple):
     """The memory `c [B, heads, K, V]` and the normaliser `n [B, heads, K]`, both times e^{-m}; `m [B, heads]`."""
 
-    c: jax.Array
-    n: jax.Array
-    m: jax.Array
+    c: AnyArray
+    n: AnyArray
+    m: AnyArray
 
 
 class _Projected(NamedTuple):

@@ -13,14 +13,15 @@ import jax.numpy as jnp
 from jaxseq import initializers
 from jaxseq._promote import wider
 from jaxseq.cells._dense import dense
+from jaxseq.typing import AnyArray
 
 
 class Modes(NamedTuple):
     """The projected inputs of a complex-valued cell: x B `[..., N]`, in two parts, and x w_d `[..., H]`."""
 
-    re: jax.Array
-    im: jax.Array
-    d: jax.Array
+    re: AnyArray
+    im: AnyArray
+    d: AnyArray
 
 
 def modes(key: jax.Array, in_size: int, state: int, size: int, dtype) -> dict[str, jax.Array]:

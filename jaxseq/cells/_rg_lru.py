@@ -20,17 +20,17 @@ from jaxseq.cells._decays import drawn, root_of_rest
 from jaxseq.cells._dense import wide
 from jaxseq.cells._heads import by_head, flat, same_size, size_of_heads
 from jaxseq.recurrences import Diagonal, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 
 class RgLruParams(NamedTuple):
     """`w_r`, `w_i` `[heads, H / heads, H / heads]`; `b_r`, `b_i`, `lam` `[H]`."""
 
-    w_r: jax.Array
-    w_i: jax.Array
-    b_r: jax.Array
-    b_i: jax.Array
-    lam: jax.Array
+    w_r: AnyArray
+    w_i: AnyArray
+    b_r: AnyArray
+    b_i: AnyArray
+    lam: AnyArray
 
 
 class _Projected(NamedTuple):

@@ -19,15 +19,15 @@ from jaxseq import check, initializers
 from jaxseq._factory import factory
 from jaxseq.cells._activation import Activation, activation_back, remember
 from jaxseq.cells._dense import affine_back, dense, dense_back, dense_weight, wide
-from jaxseq.typing import Backward, Cell, Initializer
+from jaxseq.typing import AnyArray, Backward, Cell, Initializer
 
 
 class RnnParams(NamedTuple):
     """`w_x [D, H]`, `w_h [H, H]`, `b [H]`."""
 
-    w_x: jax.Array
-    w_h: jax.Array
-    b: jax.Array
+    w_x: AnyArray
+    w_h: AnyArray
+    b: AnyArray
 
 
 class _Saved(NamedTuple):

@@ -22,20 +22,20 @@ from jaxseq.cells._decays import drawn, held_input, log_uniform
 from jaxseq.cells._dense import wide
 from jaxseq.cells._modes import modes, no_modes, project_modes, read_modes
 from jaxseq.recurrences import Diagonal, linear_cell
-from jaxseq.typing import Cell
+from jaxseq.typing import AnyArray, Cell
 
 
 class S5Params(NamedTuple):
     """`log_re`, `im`, `log_dt` `[N]`; `b_re`, `b_im` `[D, N]`; `c_re`, `c_im` `[N, H]`; `w_d [D, H]`."""
 
-    log_re: jax.Array
-    im: jax.Array
-    log_dt: jax.Array
-    b_re: jax.Array
-    b_im: jax.Array
-    c_re: jax.Array
-    c_im: jax.Array
-    w_d: jax.Array
+    log_re: AnyArray
+    im: AnyArray
+    log_dt: AnyArray
+    b_re: AnyArray
+    b_im: AnyArray
+    c_re: AnyArray
+    c_im: AnyArray
+    w_d: AnyArray
 
 
 def s5(size: int, *, state: int = 64) -> Cell:

@@ -32,7 +32,7 @@ from jaxseq._promote import expand_rank, widen
 from jaxseq.cells._activation import sigmoid
 from jaxseq.cells._dense import affine_back, dense, wide
 from jaxseq.cells._heads import same_size, size_of_heads
-from jaxseq.typing import Backward, Cell, Initializer
+from jaxseq.typing import AnyArray, Backward, Cell, Initializer
 
 
 class SlstmParams(NamedTuple):
@@ -41,18 +41,18 @@ class SlstmParams(NamedTuple):
     A block of `nn` computes the product with x itself: its cell has None for `w_x`.
     """
 
-    w_x: jax.Array | None
-    w_h: jax.Array
-    b: jax.Array
+    w_x: AnyArray | None
+    w_h: AnyArray
+    b: AnyArray
 
 
 class SlstmCarry(NamedTuple):
     """`[B, H]` each: the output h; the memory c and the normaliser n, both times exp(-m); the stabiliser m."""
 
-    h: jax.Array
-    c: jax.Array
-    n: jax.Array
-    m: jax.Array
+    h: AnyArray
+    c: AnyArray
+    n: AnyArray
+    m: AnyArray
 
 
 class _Saved(NamedTuple):

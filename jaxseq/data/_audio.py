@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq._promote import expand_rank
+from jaxseq.typing import AnyArray
 
 Count = TypeVar("Count", int, jax.Array, np.ndarray)
 
@@ -53,7 +54,7 @@ def frame_count(n: Count, size: int, hop: int) -> Count:
     return count * (n >= size).astype(count.dtype)
 
 
-def frames(signal: jax.Array, size: int, hop: int) -> jax.Array:
+def frames(signal: AnyArray, size: int, hop: int) -> jax.Array:
     """Returns the frames `[..., T, size]` of a signal, T = `frame_count(N, size, hop)`.
 
     Samples after the last whole frame are left out. A signal shorter than a frame has no frames. Pad the signal with
@@ -78,7 +79,7 @@ def frames(signal: jax.Array, size: int, hop: int) -> jax.Array:
     return signal[..., starts[:, None] + np.arange(size)]
 
 
-def frame_mask(mask: jax.Array, size: int, hop: int) -> jax.Array:
+def frame_mask(mask: AnyArray, size: int, hop: int) -> jax.Array:
     """Returns a mask of the frames that hold real samples only, bool `[..., T]`.
 
     Args:
@@ -93,7 +94,7 @@ def frame_mask(mask: jax.Array, size: int, hop: int) -> jax.Array:
     return jnp.all(frames(mask, size, hop), axis=-1)
 
 
-def preemphasis(signal: jax.Array, *, coefficient: float = 0.97) -> jax.Array:
+def preemphasis(signal: AnyArray, *, coefficient: float = 0.97) -> jax.Array:
     """Returns the signal after pre-emphasis, `[..., N]`: y_t = x_t - coefficient x_{t-1}, with y_0 = x_0.
 
     Args:
@@ -109,7 +110,7 @@ def preemphasis(signal: jax.Array, *, coefficient: float = 0.97) -> jax.Array:
 
 
 def power_spectrogram(
-    signal: jax.Array, size: int, hop: int, *, fft_size: int | None = None, window: str | jax.Array = "hann"
+    signal: AnyArray, size: int, hop: int, *, fft_size: int | None = None, window: str | AnyArray = "hann"
 ) -> jax.Array:
     """Returns the power spectrum |FFT|² of windowed frames, not scaled, `[..., T, fft_size // 2 + 1]`.
 
@@ -165,14 +166,14 @@ def mel_filters(bands: int, fft_size: int, rate: float, *, low: float = 0.0, hig
 
 
 def log_mel(
-    signal: jax.Array,
+    signal: AnyArray,
     rate: float,
     *,
     bands: int = 40,
     size_seconds: float = 0.025,
     hop_seconds: float = 0.010,
     fft_size: int | None = None,
-    window: str | jax.Array = "hann",
+    window: str | AnyArray = "hann",
     low: float = 0.0,
     high: float | None = None,
     floor: float = 1e-10,
@@ -207,7 +208,7 @@ def log_mel(
     return jnp.log(jnp.maximum(energies, floor))
 
 
-def mfcc(log_mels: jax.Array, *, coefficients: int = 13) -> jax.Array:
+def mfcc(log_mels: AnyArray, *, coefficients: int = 13) -> jax.Array:
     """Returns the first cepstral coefficients of each frame (MFCC), `[..., T, coefficients]`.
 
     They are the orthonormal DCT-II of the log-mel energies.
@@ -226,7 +227,7 @@ def mfcc(log_mels: jax.Array, *, coefficients: int = 13) -> jax.Array:
     return jax.scipy.fft.dct(log_mels, type=2, norm="ortho")[..., :coefficients]
 
 
-def deltas(features: jax.Array, *, width: int = 2, mask: jax.Array | None = None) -> jax.Array:
+def deltas(features: AnyArray, *, width: int = 2, mask: AnyArray | None = None) -> jax.Array:
     """Returns the slope of each feature over time, per step, `[..., T, F]`.
 
     Applied twice, it gives the acceleration. Beyond each end, the first or the last real step is repeated.
@@ -273,7 +274,7 @@ def _slopes(features, real, width):
     return jnp.where(real[..., None], slopes / (width * (width + 1) * (2 * width + 1) / 3), 0)
 
 
-def _signal(x: jax.Array, name: str = "signal", axes: str = "..., N") -> jax.Array:
+def _signal(x: AnyArray, name: str = "signal", axes: str = "..., N") -> jax.Array:
     x = check.array(name, axes, x)
     if x.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(
@@ -294,7 +295,7 @@ def _fft_size(fft_size: int | None, size: int) -> int:
     return fft_size
 
 
-def _window(window: str | jax.Array, size: int) -> jax.Array:
+def _window(window: str | AnyArray, size: int) -> jax.Array:
     if isinstance(window, str):
         check.one_of("window", window, tuple(_COSINE))
         a = _COSINE[window]

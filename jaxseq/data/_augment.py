@@ -14,15 +14,16 @@ from jax.typing import ArrayLike
 
 from jaxseq import check
 from jaxseq._promote import expand_rank
+from jaxseq.typing import AnyArray
 
 
 def time_mask(
     key: jax.Array | None,
-    xs: jax.Array,
+    xs: AnyArray,
     *,
     spans: int,
     width: int,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
     value: ArrayLike = 0.0,
 ) -> jax.Array:
     """Returns xs with random spans of real steps replaced by `value` in each row (SpecAugment's time masking).
@@ -52,7 +53,7 @@ def time_mask(
     return jnp.where(hidden[..., None], _everywhere(value, xs), xs)
 
 
-def feature_mask(key: jax.Array | None, xs: jax.Array, *, spans: int, width: int, value: ArrayLike = 0.0) -> jax.Array:
+def feature_mask(key: jax.Array | None, xs: AnyArray, *, spans: int, width: int, value: ArrayLike = 0.0) -> jax.Array:
     """Returns xs with random spans of features replaced by `value` at all steps of each row (SpecAugment).
 
     Args:
@@ -77,7 +78,7 @@ def feature_mask(key: jax.Array | None, xs: jax.Array, *, spans: int, width: int
     return jnp.where(hidden[:, None], _everywhere(value, xs), xs)
 
 
-def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.Array | None = None) -> jax.Array:
+def jitter(key: jax.Array | None, xs: AnyArray, scale: ArrayLike, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns xs with Gaussian noise added at the real steps.
 
     Args:
@@ -100,7 +101,7 @@ def jitter(key: jax.Array | None, xs: jax.Array, scale: ArrayLike, *, mask: jax.
 
 
 def token_dropout(
-    key: jax.Array | None, ids: jax.Array, rate: float, unknown: int, *, mask: jax.Array | None = None
+    key: jax.Array | None, ids: AnyArray, rate: float, unknown: int, *, mask: AnyArray | None = None
 ) -> jax.Array:
     """Returns ids in which each real token is replaced by `unknown` with probability `rate`.
 

@@ -30,7 +30,7 @@ from jaxseq.decoding._step import (
     only,
     vocabulary,
 )
-from jaxseq.typing import Carry
+from jaxseq.typing import AnyArray, Carry
 
 
 class _Search(NamedTuple):
@@ -46,12 +46,12 @@ class _Search(NamedTuple):
 def beam_search(
     step: Step,
     carry: Carry,
-    start: int | jax.Array,
+    start: int | AnyArray,
     *,
     size: int,
     max_length: int,
     end: int | None = None,
-    length_penalty: float | jax.Array = 0.0,
+    length_penalty: float | AnyArray = 0.0,
     penalty: str = "gnmt",
     allowed: Allowed | None = None,
 ) -> Decoded:

@@ -20,15 +20,16 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._promote import widen
+from jaxseq.typing import AnyArray
 
 
 def filter_logits(
-    logits: jax.Array,
+    logits: AnyArray,
     *,
-    temperature: float | jax.Array = 1.0,
+    temperature: float | AnyArray = 1.0,
     top_k: int | None = None,
-    top_p: float | jax.Array | None = None,
-    typical: float | jax.Array | None = None,
+    top_p: float | AnyArray | None = None,
+    typical: float | AnyArray | None = None,
 ) -> jax.Array:
     """Returns logits / temperature, `[..., V]`, with -inf for the tokens that are filtered out.
 
@@ -94,12 +95,12 @@ def _filtered(logits: jax.Array, top_k: int | None, temperature: Any, top_p: Any
 
 def draw(
     key: jax.Array | None,
-    logits: jax.Array,
+    logits: AnyArray,
     *,
-    temperature: float | jax.Array = 1.0,
+    temperature: float | AnyArray = 1.0,
     top_k: int | None = None,
-    top_p: float | jax.Array | None = None,
-    typical: float | jax.Array | None = None,
+    top_p: float | AnyArray | None = None,
+    typical: float | AnyArray | None = None,
 ) -> jax.Array:
     """Returns ids drawn from `softmax(filter_logits(logits, ...))`, int32 `[...]`.
 
@@ -124,7 +125,7 @@ def _drawn(key: jax.Array | None, logits: jax.Array) -> jax.Array:
     return drawn.astype(jnp.int32)
 
 
-def check_key(key: jax.Array | None, temperature: float | jax.Array) -> None:
+def check_key(key: jax.Array | None, temperature: float | AnyArray) -> None:
     """Raises unless `key` is a random key, or None where nothing is drawn."""
     check.random_key(key)
     if key is None and not (isinstance(temperature, numbers.Real) and temperature == 0):

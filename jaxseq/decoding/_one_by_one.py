@@ -21,7 +21,7 @@ from jaxseq.decoding._step import (
     only,
     vocabulary,
 )
-from jaxseq.typing import Carry
+from jaxseq.typing import AnyArray, Carry
 
 
 class _Writing(NamedTuple):
@@ -37,7 +37,7 @@ class _Writing(NamedTuple):
 def greedy(
     step: Step,
     carry: Carry,
-    start: int | jax.Array,
+    start: int | AnyArray,
     *,
     max_length: int,
     end: int | None = None,
@@ -78,14 +78,14 @@ def sample(
     key: jax.Array | None,
     step: Step,
     carry: Carry,
-    start: int | jax.Array,
+    start: int | AnyArray,
     *,
     max_length: int,
     end: int | None = None,
-    temperature: float | jax.Array = 1.0,
+    temperature: float | AnyArray = 1.0,
     top_k: int | None = None,
-    top_p: float | jax.Array | None = None,
-    typical: float | jax.Array | None = None,
+    top_p: float | AnyArray | None = None,
+    typical: float | AnyArray | None = None,
     allowed: Allowed | None = None,
 ) -> Decoded:
     """Returns tokens drawn at random at every step, as `Decoded(tokens, lengths, scores, log_probs)`.
@@ -113,7 +113,7 @@ def sample(
 def _write(
     step: Step,
     carry: Carry,
-    start: int | jax.Array,
+    start: int | AnyArray,
     choose: Callable,
     max_length: int,
     end: int | None,

@@ -27,7 +27,7 @@ from jaxseq.decoding._step import (
     same_batch,
     vocabulary,
 )
-from jaxseq.typing import Carry
+from jaxseq.typing import AnyArray, Carry
 
 Read: TypeAlias = Callable[[Carry, jax.Array], tuple[jax.Array, Callable[[jax.Array], Carry]]]
 """`(carry, tokens int32 [n, B]) -> (logits [n, B, V], after)`: n steps at once. `after(count int32 [B])` returns the
@@ -65,16 +65,16 @@ def speculative(
     carry: Carry,
     draft: Step,
     draft_carry: Carry,
-    start: int | jax.Array,
+    start: int | AnyArray,
     *,
     max_length: int,
     end: int | None = None,
     ahead: int = 4,
     read: Read | None = None,
-    temperature: float | jax.Array = 1.0,
+    temperature: float | AnyArray = 1.0,
     top_k: int | None = None,
-    top_p: float | jax.Array | None = None,
-    typical: float | jax.Array | None = None,
+    top_p: float | AnyArray | None = None,
+    typical: float | AnyArray | None = None,
 ) -> Speculated:
     """Returns tokens distributed as those of `sample(key, step, carry, start, ...)`, faster with a draft model.
 

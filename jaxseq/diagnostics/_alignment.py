@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import jax
-
 from jaxseq.diagnostics._axes import axes_or_new, named, real
+from jaxseq.typing import AnyArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def plot_alignment(
-    weights: jax.Array,
+    weights: AnyArray,
     *,
     source: Sequence[str] | None = None,
     target: Sequence[str] | None = None,

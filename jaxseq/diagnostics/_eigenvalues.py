@@ -28,7 +28,7 @@ from jaxseq._unroll import unroll
 from jaxseq.kernels import scan
 from jaxseq.masking import keep
 from jaxseq.recurrences import Delta, Diagonal, Outer, ScaledOuter
-from jaxseq.typing import Carry, Cell, Composite, Params
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Params
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 def eigenvalues(
     cell: Cell | Composite,
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     carry: Carry | None = None,
     *,
-    mask: jax.Array | None = None,
-    reset: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    reset: AnyArray | None = None,
     reverse: bool = False,
     key: jax.Array | None = None,
 ) -> Any:
@@ -73,7 +73,7 @@ def eigenvalues(
     return unroll(cell, params, xs, carry, kernel=_as_carry, key=key, **flags)[0]
 
 
-def memory_lengths(eigenvalues: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def memory_lengths(eigenvalues: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns the number of steps after which a fraction of 1/e of the state is left, -1 / mean log |λ|.
 
     The mean is over all real steps of all rows. The result is inf where the state does not decay, 0 where an eigenvalue
@@ -104,7 +104,7 @@ def memory_lengths(eigenvalues: jax.Array, *, mask: jax.Array | None = None) -> 
     return jnp.where(total == 0, jnp.inf, -jnp.sum(real, dtype=total.dtype) / jnp.where(total == 0, 1, total))
 
 
-def plot_eigenvalues(eigenvalues: jax.Array, *, ax: Axes | None = None) -> Axes:
+def plot_eigenvalues(eigenvalues: AnyArray, *, ax: Axes | None = None) -> Axes:
     """Plots eigenvalues in the complex plane, with the unit circle, on which nothing decays.
 
     Args:

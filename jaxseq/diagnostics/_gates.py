@@ -21,7 +21,7 @@ from jaxseq.kernels import scan
 from jaxseq.kernels._saved import run_and_save
 from jaxseq.masking import keep
 from jaxseq.recurrences import Diagonal
-from jaxseq.typing import Carry, Cell, Composite, Params, Saved
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Params, Saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 def gate_traces(
     cell: Cell | Composite,
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     carry: Carry | None = None,
     *,
-    mask: jax.Array | None = None,
-    reset: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    reset: AnyArray | None = None,
     reverse: bool = False,
     key: jax.Array | None = None,
 ) -> Any:
@@ -69,7 +69,7 @@ def gate_traces(
     return keep(None if mask is None else jnp.asarray(mask), traces)
 
 
-def plot_gates(gates: Mapping[str, jax.Array], *, axes: Sequence[Axes] | None = None) -> list[Axes]:
+def plot_gates(gates: Mapping[str, AnyArray], *, axes: Sequence[Axes] | None = None) -> list[Axes]:
     """Plots each gate of one sequence as a heat map of units over steps, one panel per gate.
 
     Args:

@@ -25,7 +25,7 @@ from jaxseq._unroll import unroll
 from jaxseq.diagnostics._axes import axes_or_new
 from jaxseq.kernels import scan
 from jaxseq.kernels._plan import Placeholder
-from jaxseq.typing import Carry, Cell, Composite, Params
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Params
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 def carry_gradients(
     cell: Cell | Composite,
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     loss: Callable[[jax.Array], jax.Array],
     carry: Carry | None = None,
     *,
-    mask: jax.Array | None = None,
-    reset: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    reset: AnyArray | None = None,
     reverse: bool = False,
     key: jax.Array | None = None,
 ) -> Carry:
@@ -99,12 +99,12 @@ def carry_gradients(
 def gradient_norms(
     cell: Cell | Composite,
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     loss: Callable[[jax.Array], jax.Array],
     carry: Carry | None = None,
     *,
-    mask: jax.Array | None = None,
-    reset: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    reset: AnyArray | None = None,
     reverse: bool = False,
     key: jax.Array | None = None,
 ) -> Carry:

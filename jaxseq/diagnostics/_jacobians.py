@@ -23,13 +23,13 @@ from jaxseq import _meshes, check
 from jaxseq._promote import widen
 from jaxseq._unroll import step
 from jaxseq.diagnostics._axes import axes_or_new, real
-from jaxseq.typing import Carry, Cell, Composite, Params
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Params
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def jacobians(cell: Cell | Composite, params: Params, xs: jax.Array, carry: Carry | None = None) -> jax.Array:
+def jacobians(cell: Cell | Composite, params: Params, xs: AnyArray, carry: Carry | None = None) -> jax.Array:
     """Returns the Jacobian of every step of one sequence, `[T, n, n]`: entry [t, i, j] is ∂(after t)_i / ∂(before t)_j.
 
     Its rows belong to the carry after step t, its columns to the carry before it.
@@ -59,7 +59,7 @@ def jacobians(cell: Cell | Composite, params: Params, xs: jax.Array, carry: Carr
     return _along(cell, params, xs, cell.carry(params) if carry is None else carry)
 
 
-def jacobian_singular_values(jacobians: jax.Array) -> jax.Array:
+def jacobian_singular_values(jacobians: AnyArray) -> jax.Array:
     """Returns the singular values of the product J_t … J_1 for every t, `[T, n]`, the largest first.
 
     Values smaller than the largest one times the dtype's precision are rounding errors. Over many steps the product
@@ -80,7 +80,7 @@ def jacobian_singular_values(jacobians: jax.Array) -> jax.Array:
     return jnp.linalg.svd(products, compute_uv=False)
 
 
-def lyapunov_exponents(jacobians: jax.Array) -> jax.Array:
+def lyapunov_exponents(jacobians: AnyArray) -> jax.Array:
     """Returns the Lyapunov exponents: the mean log stretching per step in n orthogonal directions, largest first.
 
     If all are below zero, the carry forgets its initial value; if one is above zero, small differences grow. A
@@ -106,7 +106,7 @@ def lyapunov_exponents(jacobians: jax.Array) -> jax.Array:
     return jnp.sort(jnp.mean(logs, axis=0), descending=True)
 
 
-def plot_singular_values(singular_values: jax.Array, *, ax: Axes | None = None) -> Axes:
+def plot_singular_values(singular_values: AnyArray, *, ax: Axes | None = None) -> Axes:
     """Plots singular values over steps on a logarithmic scale; the largest is drawn darkest.
 
     Args:

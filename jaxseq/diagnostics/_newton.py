@@ -15,7 +15,7 @@ import jax
 
 from jaxseq._unroll import unroll
 from jaxseq.kernels._newton import newton_options, newton_solution, refuse
-from jaxseq.typing import Carry, Cell, Composite, Params
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Params
 
 
 class NewtonReport(NamedTuple):
@@ -39,11 +39,11 @@ class NewtonReport(NamedTuple):
 def newton_report(
     cell: Cell | Composite,
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     carry: Carry | None = None,
     *,
-    mask: jax.Array | None = None,
-    reset: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    reset: AnyArray | None = None,
     reverse: bool = False,
     key: jax.Array | None = None,
     jacobian: str = "full",

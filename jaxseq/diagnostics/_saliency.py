@@ -20,6 +20,7 @@ from jax.core import Tracer
 from jaxseq import _meshes, check
 from jaxseq._promote import widen
 from jaxseq.diagnostics._axes import axes_or_new, named, real
+from jaxseq.typing import AnyArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 Score = Callable[[jax.Array], jax.Array]
 
 
-def gradient_times_input(score: Score, xs: jax.Array) -> jax.Array:
+def gradient_times_input(score: Score, xs: AnyArray) -> jax.Array:
     """Returns x ⊙ ∂score/∂x, an array like `xs`: each input's first-order contribution to the score.
 
     Args:
@@ -46,9 +47,7 @@ def gradient_times_input(score: Score, xs: jax.Array) -> jax.Array:
     return _attribute(xs, _gradient(score)(xs))
 
 
-def integrated_gradients(
-    score: Score, xs: jax.Array, *, baseline: jax.Array | None = None, steps: int = 32
-) -> jax.Array:
+def integrated_gradients(score: Score, xs: AnyArray, *, baseline: AnyArray | None = None, steps: int = 32) -> jax.Array:
     """Returns integrated gradients, an array like `xs`; its entries add up to score(xs) - score(baseline).
 
     Args:
@@ -87,7 +86,7 @@ def integrated_gradients(
     return _attribute(xs - baseline, mean).astype(xs.dtype)
 
 
-def leave_one_out(score_of_mask: Score, mask: jax.Array) -> jax.Array:
+def leave_one_out(score_of_mask: Score, mask: AnyArray) -> jax.Array:
     """Returns how much the score falls if one step is left out, for each step, `[T, B]`; zero where `mask` is False.
 
     The step is masked out, not zeroed, so the net reads the sequence without it. All T masks are scored at once, which
@@ -120,7 +119,7 @@ def leave_one_out(score_of_mask: Score, mask: jax.Array) -> jax.Array:
     return jnp.where(mask, score[None] - without, 0)
 
 
-def plot_saliency(attributions: jax.Array, *, tokens: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+def plot_saliency(attributions: AnyArray, *, tokens: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Plots the attributions of one sequence: red steps raise the score, blue steps lower it.
 
     Args:

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq.diagnostics._axes import mapping, real
+from jaxseq.typing import AnyArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ class Saturation(NamedTuple):
     right: jax.Array
 
 
-def saturation(gate: jax.Array, *, low: float = 0.1, high: float = 0.9, mask: jax.Array | None = None) -> Saturation:
+def saturation(gate: AnyArray, *, low: float = 0.1, high: float = 0.9, mask: AnyArray | None = None) -> Saturation:
     """Returns the fractions of steps at which each unit's gate is below `low`, and above `high`.
 
     Args:

@@ -6,10 +6,12 @@ from jaxseq import check
 from jaxseq.kernels._bytes import array_bytes
 from jaxseq.kernels._choice import default
 from jaxseq.kernels._plan import plan_net
-from jaxseq.typing import Cell, Composite, Kernel, Params
+from jaxseq.typing import AnyArray, Cell, Composite, Kernel, Params
 
 
-def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Kernel | None = None) -> str:
+def explain(
+    cell: Cell | Composite, params: Params, xs: AnyArray | jax.ShapeDtypeStruct, *, kernel: Kernel | None = None
+) -> str:
     """Describes how `jaxseq.unroll` runs a net on this machine, with one line for each of its cells.
 
     The default kernel of a cell, and the number of segments of time, depend on sizes, dtype and platform
@@ -35,7 +37,9 @@ def explain(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Ke
     return "\n".join(line.lstrip() for line in lines)
 
 
-def peak_bytes(cell: Cell | Composite, params: Params, xs: jax.Array, *, kernel: Kernel | None = None) -> int:
+def peak_bytes(
+    cell: Cell | Composite, params: Params, xs: AnyArray | jax.ShapeDtypeStruct, *, kernel: Kernel | None = None
+) -> int:
     """Predicts the peak bytes of a training step: arguments, temporaries, and the gradients of params.
 
     The step is the gradient of a loss of all ys. Nothing is compiled or run. On CPUs the prediction was within 20 % of

@@ -6,9 +6,10 @@ from flax import nnx
 
 from jaxseq import check
 from jaxseq.nn._layer import Layer, asked
+from jaxseq.typing import AnyArray
 
 
-def check_ids(name: str, axes: str, ids: jax.Array) -> jax.Array:
+def check_ids(name: str, axes: str, ids: AnyArray) -> jax.Array:
     """Returns the ids called `name` as an array of ints after checking them."""
     ids = check.array(name, axes, ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
@@ -19,7 +20,7 @@ def check_ids(name: str, axes: str, ids: jax.Array) -> jax.Array:
 
 
 def embed(
-    layer: nnx.Embed, reader: Layer | None, name: str, axes: str, ids: jax.Array, mask: jax.Array | None = None
+    layer: nnx.Embed, reader: Layer | None, name: str, axes: str, ids: AnyArray, mask: AnyArray | None = None
 ) -> jax.Array:
     """Returns the embeddings of the ids called `name`, `[*axes, D]`, scaled as the layer that reads them requires.
 
@@ -36,6 +37,6 @@ def embed(
     return embedded if scale == 1 else embedded * jnp.asarray(scale, embedded.dtype)
 
 
-def inputs(layer: nnx.Embed | None, reader: Layer | None, xs: jax.Array, mask: jax.Array | None) -> jax.Array:
+def inputs(layer: nnx.Embed | None, reader: Layer | None, xs: AnyArray, mask: AnyArray | None) -> jax.Array:
     """Returns the embeddings of the ids `xs`, or `xs` itself if there is no embedding."""
-    return xs if layer is None else embed(layer, reader, "xs", "B, T", xs, mask)
+    return check.array("xs", "B, T, D", xs) if layer is None else embed(layer, reader, "xs", "B, T", xs, mask)

@@ -29,7 +29,7 @@ from jaxseq._promote import expand_rank
 from jaxseq.structured import _probabilities, semiring
 from jaxseq.structured._steps import shifted
 from jaxseq.structured.semiring import Messages, Semiring, log_sum
-from jaxseq.typing import Shape
+from jaxseq.typing import AnyArray, Shape
 
 
 class Chain(NamedTuple):
@@ -118,7 +118,7 @@ def draw(key: jax.Array, chain: Chain, mask: jax.Array | None) -> jax.Array:
     return _if_possible(total, _trace(chain, alphas, mask, jax.random.gumbel(key, alphas.shape, alphas.dtype)))
 
 
-def draw_states(key: jax.Array, log_probs: jax.Array, shape: Shape) -> jax.Array:
+def draw_states(key: jax.Array, log_probs: AnyArray, shape: Shape) -> jax.Array:
     """Draws states int `shape` from scores `[*shape or (), K]`; -1 where the scores are NaN or all -inf."""
     return jnp.where(jnp.max(log_probs, -1) > -jnp.inf, jax.random.categorical(key, log_probs, shape=shape), -1)
 

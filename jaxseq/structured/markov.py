@@ -28,7 +28,7 @@ from jaxseq._promote import widen
 from jaxseq.structured._chain import draw_states
 from jaxseq.structured._indices import along_first
 from jaxseq.structured._steps import step_before
-from jaxseq.typing import Shape
+from jaxseq.typing import AnyArray, Shape
 
 __all__ = [
     "Params",
@@ -55,10 +55,10 @@ class Params(NamedTuple):
     For order 2, `log_probs[:V]` are the transitions of a chain, from row to column, and `log_probs[V]` its start.
     """
 
-    log_probs: jax.Array
+    log_probs: AnyArray
 
 
-def count(ids: jax.Array, V: int, order: int = 2, *, mask: jax.Array | None = None) -> jax.Array:
+def count(ids: AnyArray, V: int, order: int = 2, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns how often each symbol follows each context, int `[V + 1, …, V + 1, V]`, with `order` axes.
 
     Args:
@@ -109,7 +109,7 @@ def additive(amount: float = 1.0) -> Smoothing:
     return smooth
 
 
-def witten_bell(counts: jax.Array) -> jax.Array:
+def witten_bell(counts: AnyArray) -> jax.Array:
     """Returns probabilities smoothed by Witten & Bell (1991): frequencies mixed with those of the shorter context.
 
         p(w | c) = (n(c, w) + d(c) p(w | c')) / (n(c) + d(c))
@@ -128,7 +128,7 @@ def witten_bell(counts: jax.Array) -> jax.Array:
 
 
 def fit(
-    ids: jax.Array, V: int, order: int = 2, *, mask: jax.Array | None = None, smoothing: Smoothing = witten_bell
+    ids: AnyArray, V: int, order: int = 2, *, mask: AnyArray | None = None, smoothing: Smoothing = witten_bell
 ) -> Params:
     """Returns the params of a model of the given order, estimated from counts.
 
@@ -151,7 +151,7 @@ def fit(
     return Params(jnp.log(probabilities))
 
 
-def log_prob(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def log_prob(params: Params, ids: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns log p(x_t | its context) `[T, B]`, in nats; 0 on False steps, NaN where an id is not in 0 … V-1.
 
     Args:
@@ -168,7 +168,7 @@ def log_prob(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -
     return masking.keep(mask, jnp.where(inside, table[rows, columns], jnp.nan))
 
 
-def perplexity(params: Params, ids: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def perplexity(params: Params, ids: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns the perplexity, exp of the mean of -log p over all real steps, a scalar; NaN if there are none.
 
     Arguments as for `log_prob`.
@@ -208,7 +208,7 @@ def _sample(key, table, V, T, batch):
     return _meshes.scan(advance, jnp.full(batch, len(table) - 1), jax.random.split(key, T))[1]
 
 
-def stationary(log_transition: jax.Array) -> jax.Array:
+def stationary(log_transition: AnyArray) -> jax.Array:
     """Returns the stationary probabilities π `[K]` of a chain, with π = π A.
 
     Args:

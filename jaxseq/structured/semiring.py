@@ -28,6 +28,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxseq import _meshes, check
 from jaxseq._eager import eager
+from jaxseq.typing import AnyArray
 
 
 @jax.tree_util.register_static
@@ -37,7 +38,7 @@ class Semiring(NamedTuple):
     sum: Callable[[jax.Array, int], jax.Array]
 
 
-def log_sum(x: jax.Array, axis: int) -> jax.Array:
+def log_sum(x: AnyArray, axis: int) -> jax.Array:
     """Returns log Σ exp x along an axis; -inf, with gradient 0, if all entries are -inf or there are none.
 
     If an entry is NaN, the result is NaN.
@@ -67,7 +68,7 @@ class Messages(NamedTuple):
     last: jax.Array
 
 
-def scaled(v: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax.Array, jax.Array]:
+def scaled(v: AnyArray, axis: int | tuple[int, ...] = -1) -> tuple[jax.Array, jax.Array]:
     """Returns `v` shifted to a largest entry of 0 along `axis`, and that entry; all -inf stays -inf and gives -inf."""
     v = check.real("v", "..., K", v)
     if any(v.shape[one] == 0 for one in _axes(axis, v)):
@@ -79,9 +80,9 @@ def scaled(v: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax.Array, j
 def run(
     semiring: Semiring,
     move: Callable[[jax.Array, Any], jax.Array],
-    start: jax.Array,
+    start: AnyArray,
     steps: Any,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
     *,
     reverse: bool = False,
     parallel: bool | NamedSharding = False,

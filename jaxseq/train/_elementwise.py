@@ -8,21 +8,22 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._promote import widen
+from jaxseq.typing import AnyArray
 
 
-def floats(**arrays: jax.Array) -> list[jax.Array]:
+def floats(**arrays: AnyArray) -> list[jax.Array]:
     """Returns arrays of one shape in the float dtype of the first, or in float32 if that has fewer bits."""
     shaped = same_shape(**arrays)
     floating(next(iter(arrays)), shaped[0])
     return [x.astype(wide(shaped[0])) for x in shaped]
 
 
-def ids(**arrays: jax.Array) -> list[jax.Array]:
+def ids(**arrays: AnyArray) -> list[jax.Array]:
     """Returns arrays of one shape, of integers or bools, in JAX's default int dtype."""
     return [integers(name, x) for name, x in zip(arrays, same_shape(**arrays), strict=True)]
 
 
-def same_shape(**arrays: jax.Array) -> list[jax.Array]:
+def same_shape(**arrays: AnyArray) -> list[jax.Array]:
     """Returns the arrays; raises unless they all have the shape of the first."""
     shaped = [check.array(name, "...", x) for name, x in arrays.items()]
     first = next(iter(arrays))

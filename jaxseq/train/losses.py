@@ -21,11 +21,11 @@ from jaxseq import check, masking
 from jaxseq._promote import expand_rank
 from jaxseq.train._elementwise import floating, floats, integers, real, wide
 from jaxseq.train._params import numbers
-from jaxseq.typing import Params
+from jaxseq.typing import AnyArray, Params
 
 
 def cross_entropy(
-    logits: jax.Array, labels: jax.Array, *, smoothing: float = 0.0, mask: jax.Array | None = None
+    logits: AnyArray, labels: AnyArray, *, smoothing: float = 0.0, mask: AnyArray | None = None
 ) -> jax.Array:
     """Returns the cross entropy of softmax(logits) and the labels, in nats, float `[...]`.
 
@@ -65,7 +65,7 @@ def cross_entropy(
     return masking.keep(mask, loss)
 
 
-def binary_cross_entropy(logits: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def binary_cross_entropy(logits: AnyArray, labels: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns the cross entropy of sigmoid(logits) and the labels, in nats, float `[...]`.
 
     Args:
@@ -79,7 +79,7 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array, *, mask: jax.Arra
     return _elementwise(optax.sigmoid_binary_cross_entropy, mask, logits=logits, labels=labels)
 
 
-def squared_error(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def squared_error(predictions: AnyArray, targets: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns the squared error (predictions - targets)², in squared units of the targets, float `[...]`.
 
     Args:
@@ -98,7 +98,7 @@ def squared_error(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array
     return _elementwise(optax.squared_error, mask, predictions=predictions, targets=targets)
 
 
-def absolute_error(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def absolute_error(predictions: AnyArray, targets: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns the absolute error |predictions - targets|, in units of the targets, float `[...]`.
 
     Args:
@@ -112,9 +112,7 @@ def absolute_error(predictions: jax.Array, targets: jax.Array, *, mask: jax.Arra
     return _elementwise(lambda p, t: jnp.abs(p - t), mask, predictions=predictions, targets=targets)
 
 
-def huber(
-    predictions: jax.Array, targets: jax.Array, *, delta: float = 1.0, mask: jax.Array | None = None
-) -> jax.Array:
+def huber(predictions: AnyArray, targets: AnyArray, *, delta: float = 1.0, mask: AnyArray | None = None) -> jax.Array:
     """Returns the Huber loss of e = predictions - targets, in squared units of the targets, float `[...]` (Huber 1964).
 
     It is e² / 2 where |e| ≤ delta, and delta (|e| - delta / 2) elsewhere.
@@ -139,7 +137,7 @@ def huber(
 
 
 def quantile(
-    predictions: jax.Array, targets: jax.Array, levels: Sequence[float], *, mask: jax.Array | None = None
+    predictions: AnyArray, targets: AnyArray, levels: Sequence[float], *, mask: AnyArray | None = None
 ) -> jax.Array:
     """Returns the quantile (pinball) loss, averaged over Q levels, in units of the targets, float `[...]`.
 
@@ -179,7 +177,7 @@ def quantile(
     return masking.keep(mask, jnp.mean(jnp.maximum(q * error, (q - 1) * error), axis=-1))
 
 
-def gaussian_nll(mean: jax.Array, std: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def gaussian_nll(mean: AnyArray, std: AnyArray, targets: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns the Gaussian negative log-likelihood -log N(targets; mean, std²), in nats, float `[...]`.
 
     It includes the constant ½ log 2π.
@@ -201,7 +199,7 @@ def gaussian_nll(mean: jax.Array, std: jax.Array, targets: jax.Array, *, mask: j
     return _elementwise(nll, mask, mean=mean, std=std, targets=targets)
 
 
-def mean(values: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def mean(values: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns the mean of the values on real steps; without real steps it is 0, with zero gradients.
 
     Values in bfloat16 and float16 are added up in float32, and their mean is float32.
@@ -253,7 +251,7 @@ def l2(params: Params) -> jax.Array:
     return _over_matrices(jnp.square, params)
 
 
-def _elementwise(loss: Callable[..., jax.Array], mask: jax.Array | None, **arrays: jax.Array) -> jax.Array:
+def _elementwise(loss: Callable[..., jax.Array], mask: AnyArray | None, **arrays: AnyArray) -> jax.Array:
     """Returns the loss on real steps, and zero on padding, where the loss function gets zeros."""
     xs = floats(**arrays)
     mask = check.flags("mask", mask, xs[0].shape, "...")

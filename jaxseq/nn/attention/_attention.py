@@ -20,6 +20,7 @@ from jaxseq import check
 from jaxseq.masking import keep
 from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given, linear
+from jaxseq.typing import AnyArray
 
 SCORES = ("additive", "general", "dot")
 
@@ -88,7 +89,7 @@ class Attention(Module):
         self.key = linear(M, F, options) if additive else None
         self.value = linear(F, 1, options, use_bias=False) if additive else None
 
-    def remember(self, memory: jax.Array, *, mask: jax.Array | None = None) -> Memory:
+    def remember(self, memory: AnyArray, *, mask: AnyArray | None = None) -> Memory:
         """Returns the prepared memory, to be computed once and used for any number of queries.
 
         Args:
@@ -107,7 +108,7 @@ class Attention(Module):
         memory = keep(mask, memory)
         return Memory(memory, memory if self.key is None else self.key(memory), mask)
 
-    def __call__(self, queries: jax.Array, memory: Memory) -> Attended:
+    def __call__(self, queries: AnyArray, memory: Memory) -> Attended:
         """Returns the context and the weights, `Attended(context [B, T, M], weights [B, T, S])`.
 
         Args:

@@ -16,6 +16,7 @@ from jaxseq.nn._layer import checked_carry
 from jaxseq.nn.attention._block import Block, KeyValues, Shape, Sight
 from jaxseq.nn.attention._cache import TransformerCarry, carry_after, places_of, sight
 from jaxseq.nn.attention._positions import sinusoidal
+from jaxseq.typing import AnyArray
 from jaxseq.typing import Shape as BatchShape
 
 POSITIONS = ("sinusoidal", "learned", "rotary", None)
@@ -143,7 +144,7 @@ class Transformer(Module):
         layers = tuple(KeyValues(empty, empty) for _ in self.blocks)
         return TransformerCarry(layers, jnp.zeros(batch_shape, jnp.int32))
 
-    def remember(self, memory: jax.Array, *, mask: jax.Array | None = None) -> CrossMemory:
+    def remember(self, memory: AnyArray, *, mask: AnyArray | None = None) -> CrossMemory:
         """Returns the keys and values of a memory, to be computed once for any number of passes and steps.
 
         Args:
@@ -167,11 +168,11 @@ class Transformer(Module):
 
     def unroll(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: TransformerCarry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
         memory: CrossMemory | None = None,
     ) -> tuple[TransformerCarry | None, jax.Array]:
@@ -209,9 +210,9 @@ class Transformer(Module):
     def step(
         self,
         carry: TransformerCarry | None,
-        x: jax.Array,
+        x: AnyArray,
         *,
-        reset: jax.Array | None = None,
+        reset: AnyArray | None = None,
         memory: CrossMemory | None = None,
     ) -> tuple[TransformerCarry, jax.Array]:
         """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
@@ -233,7 +234,7 @@ class Transformer(Module):
         assert after is not None
         return after, ys[..., 0, :]
 
-    def rewind(self, carry: TransformerCarry, steps: jax.Array) -> TransformerCarry:
+    def rewind(self, carry: TransformerCarry, steps: AnyArray) -> TransformerCarry:
         """Returns the carry before each row's last `steps` steps, int `[B]`, of its sequence; copies nothing."""
         if not isinstance(carry, TransformerCarry):
             raise TypeError(f"`carry` must be what this layer returned; got {type(carry).__name__}")

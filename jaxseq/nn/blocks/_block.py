@@ -18,7 +18,7 @@ from jaxseq.nn._call import Module
 from jaxseq.nn._flax import Given, dropout, floats, given
 from jaxseq.nn._layer import checked_carry
 from jaxseq.nn.recurrent import Recurrent
-from jaxseq.typing import Carry, Shape
+from jaxseq.typing import AnyArray, Carry, Shape
 
 OverTime = Callable[[jax.Array], jax.Array]
 
@@ -60,11 +60,11 @@ class Block(Module):
 
     def __call__(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: BlockCarry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the outputs of all steps, `[B, T, H]`; arguments as for `unroll`."""
@@ -72,11 +72,11 @@ class Block(Module):
 
     def unroll(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: BlockCarry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> tuple[BlockCarry, jax.Array]:
         """Returns the last carry and the outputs of all steps, `[B, T, H]`; outputs on padding are zero.
@@ -102,7 +102,7 @@ class Block(Module):
         return carry, masking.keep(mask, ys)
 
     def step(
-        self, carry: BlockCarry | None, x: jax.Array, *, reset: jax.Array | None = None
+        self, carry: BlockCarry | None, x: AnyArray, *, reset: AnyArray | None = None
     ) -> tuple[BlockCarry, jax.Array]:
         """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 

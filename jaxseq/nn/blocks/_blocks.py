@@ -13,7 +13,7 @@ from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given, linear, remade
 from jaxseq.nn._layer import Layer, asked, causal, check_layer, checked_carry
 from jaxseq.nn.blocks._sublayers import layer_norm, rms_norm
-from jaxseq.typing import Shape
+from jaxseq.typing import AnyArray, Shape
 
 NORMS = {"rms": rms_norm, "layer": layer_norm, None: lambda features, epsilon, own: None}
 
@@ -109,11 +109,11 @@ class Blocks(Module):
 
     def __call__(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: tuple[Any, ...] | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the outputs of all steps, `[B, T, H]`; arguments as for `unroll`."""
@@ -121,11 +121,11 @@ class Blocks(Module):
 
     def unroll(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: tuple[Any, ...] | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> tuple[tuple[Any, ...], jax.Array]:
         """Returns the last carry and the outputs of all steps, `[B, T, H]`; outputs on padding are zero.
@@ -152,7 +152,7 @@ class Blocks(Module):
         return carry, masking.keep(mask, ys)
 
     def step(
-        self, carry: tuple[Any, ...] | None, x: jax.Array, *, reset: jax.Array | None = None
+        self, carry: tuple[Any, ...] | None, x: AnyArray, *, reset: AnyArray | None = None
     ) -> tuple[tuple[Any, ...], jax.Array]:
         """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 

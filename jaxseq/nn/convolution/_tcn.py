@@ -26,7 +26,7 @@ from jaxseq.nn._call import Module
 from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import Given, dropout, floats, given, linear
 from jaxseq.nn._layer import checked_carry
-from jaxseq.typing import Shape
+from jaxseq.typing import AnyArray, Shape
 
 
 class _Steps(NamedTuple):
@@ -152,11 +152,11 @@ class TCN(Module):
 
     def unroll(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Any = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> tuple[Any, jax.Array]:
         """Returns the last carry and the outputs of all steps, `[B, T, H]`; outputs on padding are zero.
@@ -183,7 +183,7 @@ class TCN(Module):
         carry, ys = self._run(gather(masking.keep(mask, xs), order), carry, _Steps(lengths, sequence, last), key)
         return carry, masking.keep(mask, gather(ys, rank))
 
-    def step(self, carry: Any, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Any, jax.Array]:
+    def step(self, carry: Any, x: AnyArray, *, reset: AnyArray | None = None) -> tuple[Any, jax.Array]:
         """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 
         Args:

@@ -22,7 +22,7 @@ from jaxseq.nn._layer import Layer, asked, causal, layer_of
 from jaxseq.nn.attention._attention import SCORES, Attention, Memory
 from jaxseq.nn.attention._transformer import CrossMemory
 from jaxseq.nn.models._pooling import last_of
-from jaxseq.typing import Carry, Cell, Composite, Kernel
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
 
 
 class Seq2SeqCarry(NamedTuple):
@@ -66,7 +66,7 @@ class RecurrentDecoder(nnx.Module):
         self.attention = None if attention is None else Attention(H, M, score=attention, **given._asdict())
         self.join = None if attention is None else linear(H + M, H, given)
 
-    def start(self, ys: jax.Array, mask: jax.Array | None) -> Seq2SeqCarry:
+    def start(self, ys: jax.Array, mask: AnyArray | None) -> Seq2SeqCarry:
         """Returns the initial carry, given the encoder's outputs `[B, S, M]`."""
         batch, summary = ys.shape[:-2], self.summarise(ys, mask)
         leaves, tree = jax.tree.flatten(self.layer.initial_carry(batch))
@@ -126,7 +126,7 @@ class MemoryDecoder(nnx.Module):
         causal(layer, "decoder")
         self.layer, self.size, self.attention = layer, layer.size, None
 
-    def start(self, ys: jax.Array, mask: jax.Array | None) -> Seq2SeqCarry:
+    def start(self, ys: jax.Array, mask: AnyArray | None) -> Seq2SeqCarry:
         """As in `RecurrentDecoder`."""
         carry = None if asked(self.layer, "max_length") is None else self.layer.initial_carry(ys.shape[:-2])
         return Seq2SeqCarry(carry, self.layer.remember(ys, mask=mask), None)

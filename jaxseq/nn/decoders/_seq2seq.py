@@ -20,7 +20,7 @@ from jaxseq.nn._flax import embedding, given, linear, scan
 from jaxseq.nn._ids import check_ids, embed
 from jaxseq.nn._layer import Layer, asked, layer_of
 from jaxseq.nn.decoders._decoders import MemoryDecoder, RecurrentDecoder, Seq2SeqCarry, check_room
-from jaxseq.typing import Cell, Composite, Kernel
+from jaxseq.typing import AnyArray, Cell, Composite, Kernel
 
 
 class Seq2Seq(Module):
@@ -96,11 +96,11 @@ class Seq2Seq(Module):
 
     def __call__(
         self,
-        source: jax.Array,
-        target: jax.Array,
+        source: AnyArray,
+        target: AnyArray,
         *,
-        source_mask: jax.Array | None = None,
-        target_mask: jax.Array | None = None,
+        source_mask: AnyArray | None = None,
+        target_mask: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the logits `[B, L + 1, V]` of each id of the target and of the end, given the ids before it.
@@ -112,11 +112,11 @@ class Seq2Seq(Module):
 
     def loss(
         self,
-        source: jax.Array,
-        target: jax.Array,
+        source: AnyArray,
+        target: AnyArray,
         *,
-        source_mask: jax.Array | None = None,
-        target_mask: jax.Array | None = None,
+        source_mask: AnyArray | None = None,
+        target_mask: AnyArray | None = None,
         key: jax.Array | None = None,
         sampled: float | jax.Array = 0.0,
         smoothing: float = 0.0,
@@ -151,7 +151,7 @@ class Seq2Seq(Module):
             taught = (1 - smoothing) * taught + smoothing * jnp.mean(log_p, axis=-1)
         return -jnp.sum(keep(mask, taught), axis=-1)
 
-    def encode(self, source: jax.Array, *, mask: jax.Array | None = None, key: jax.Array | None = None) -> Seq2SeqCarry:
+    def encode(self, source: AnyArray, *, mask: AnyArray | None = None, key: jax.Array | None = None) -> Seq2SeqCarry:
         """Returns the initial carry of decoding.
 
         Args:
@@ -168,7 +168,7 @@ class Seq2Seq(Module):
         )
         return self.decoder.start(ys, mask)
 
-    def step(self, carry: Seq2SeqCarry, token: jax.Array) -> tuple[Seq2SeqCarry, jax.Array]:
+    def step(self, carry: Seq2SeqCarry, token: AnyArray) -> tuple[Seq2SeqCarry, jax.Array]:
         """Returns the next carry and the logits `[B, V]` after reading one id per row, int `[B]`; for `decoding`."""
         if not isinstance(carry, Seq2SeqCarry):
             raise TypeError(f"`carry` must be what `encode` or `step` returned; got {type(carry).__name__}")
@@ -178,10 +178,10 @@ class Seq2Seq(Module):
 
     def generate(
         self,
-        source: jax.Array,
+        source: AnyArray,
         max_length: int,
         *,
-        source_mask: jax.Array | None = None,
+        source_mask: AnyArray | None = None,
         decode: Callable[..., decoding.Decoded] = decoding.greedy,
     ) -> decoding.Decoded:
         """Returns the decoded target, `Decoded(tokens [B, max_length], lengths, scores, log_probs)`; use `nnx.jit`.
@@ -206,11 +206,11 @@ class Seq2Seq(Module):
 
     def alignments(
         self,
-        source: jax.Array,
-        target: jax.Array,
+        source: AnyArray,
+        target: AnyArray,
         *,
-        source_mask: jax.Array | None = None,
-        target_mask: jax.Array | None = None,
+        source_mask: AnyArray | None = None,
+        target_mask: AnyArray | None = None,
     ) -> jax.Array:
         """Returns the attention weights `[B, L + 1, S]` of each id of the target, and of the end, on the source.
 

@@ -10,7 +10,7 @@ from jaxseq.nn._flax import given, linear, scan
 from jaxseq.nn._layer import Layer, causal, layer_of, some_steps
 from jaxseq.nn.models._heads import POINT, Head, checked_head
 from jaxseq.nn.models._pooling import last_pool
-from jaxseq.typing import Carry, Cell, Composite, Kernel
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
 
 
 class AutoregressiveForecaster(Module):
@@ -56,11 +56,11 @@ class AutoregressiveForecaster(Module):
 
     def __call__(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the head's parameters for the step after each step, `[B, T, K, P]`.
@@ -72,10 +72,11 @@ class AutoregressiveForecaster(Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
+        xs = check.array("xs", "B, T, D", xs)
         return self._parameters(self.recurrent(xs, carry, mask=mask, reset=reset, key=key))
 
     def forecast(
-        self, xs: jax.Array, horizon: int, *, mask: jax.Array | None = None, carry: Carry | None = None
+        self, xs: AnyArray, horizon: int, *, mask: AnyArray | None = None, carry: Carry | None = None
     ) -> jax.Array:
         """Returns the head's parameters for the steps after `xs`, `[B, horizon, K, P]`, feeding back point forecasts.
 
@@ -97,12 +98,12 @@ class AutoregressiveForecaster(Module):
 
     def sample_paths(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         horizon: int,
         *,
         key: jax.Array,
         paths: int,
-        mask: jax.Array | None = None,
+        mask: AnyArray | None = None,
         carry: Carry | None = None,
     ) -> jax.Array:
         """Returns random continuations of `xs`, `[paths, B, horizon, K]`; each path feeds back its own samples.

@@ -9,7 +9,7 @@ from jaxseq.nn._flax import given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
 from jaxseq.nn.models._pooling import AttentionPool, last_of, max_pool, mean_max_pool, mean_pool
-from jaxseq.typing import Carry, Cell, Composite, Kernel
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
 
 POOLINGS = ("last", "mean", "max", "mean_max", "attention")
 
@@ -67,11 +67,11 @@ class SequenceClassifier(Module):
 
     def __call__(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns logits `[B, K]`; a row without real steps gets the head's bias.

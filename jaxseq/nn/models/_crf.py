@@ -9,6 +9,7 @@ from jaxseq import check
 from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given
 from jaxseq.structured import crf
+from jaxseq.typing import AnyArray
 
 
 class CRF(Module):
@@ -63,7 +64,7 @@ class CRF(Module):
         self._allowed = None if allowed is None else tuple(_tuples(np.asarray(flags).tolist()) for flags in allowed)
         self.params = nnx.data(jax.tree.map(nnx.Param, params))
 
-    def log_likelihood(self, scores: jax.Array, tags: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    def log_likelihood(self, scores: AnyArray, tags: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
         """Returns log p(tags | scores) `[B]`, in nats; 0 for a row without steps.
 
         If tags are not allowed, or out of range on a real step, it is -inf, with gradient 0.
@@ -88,17 +89,17 @@ class CRF(Module):
         params = crf.Params(*(param[...] for param in self.params))
         return params if self._allowed is None else crf.constrain(params, crf.Allowed(*map(np.array, self._allowed)))
 
-    def sample(self, key: jax.Array, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    def sample(self, key: jax.Array, scores: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
         """Draws tags from p(tags | scores), int `[B, T]`, -1 on padding; arguments as in `log_likelihood`."""
         scores, mask = self._time_major(scores, mask)
         return jnp.moveaxis(crf.sample(key, self.field(), scores, mask=mask), 0, -1)
 
-    def decode(self, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    def decode(self, scores: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
         """Returns the best tags (Viterbi), int `[B, T]`, -1 on padding; arguments as in `log_likelihood`."""
         scores, mask = self._time_major(scores, mask)
         return jnp.moveaxis(crf.viterbi(self.field(), scores, mask=mask).states, 0, -1)
 
-    def k_best(self, scores: jax.Array, k: int, *, mask: jax.Array | None = None) -> crf.Path:
+    def k_best(self, scores: AnyArray, k: int, *, mask: AnyArray | None = None) -> crf.Path:
         """Returns the k best paths, best first: `Path(states, score)`, int `[B, T, k]`, -1 on padding, and `[B, k]`.
 
         If there are fewer than k, the remaining scores are -inf and their tags -1. Arguments as in `log_likelihood`;
@@ -108,7 +109,7 @@ class CRF(Module):
         tags, best = crf.k_best(self.field(), scores, k, mask=mask)
         return crf.Path(jnp.moveaxis(tags, 0, -2), best)
 
-    def marginals(self, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    def marginals(self, scores: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
         """Returns each tag's probability at each step, `[B, T, K]`, 0 on padding; arguments as in `log_likelihood`."""
         scores, mask = self._time_major(scores, mask)
         return jnp.moveaxis(crf.marginals(self.field(), scores, mask=mask), 0, -2)

@@ -11,7 +11,7 @@ from jaxseq._promote import widen
 from jaxseq.nn._layer import Layer
 from jaxseq.nn.models._tagger import SequenceTagger
 from jaxseq.structured import ctc
-from jaxseq.typing import Carry, Cell, Composite, Kernel
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
 
 
 class CTCRecognizer(SequenceTagger):
@@ -58,11 +58,11 @@ class CTCRecognizer(SequenceTagger):
 
     def __call__(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns log-probabilities `[B, T, V]`, of float32 at least; on padding they are those of the head's bias.
@@ -79,11 +79,11 @@ class CTCRecognizer(SequenceTagger):
 
     def loss(
         self,
-        xs: jax.Array,
-        labels: jax.Array,
+        xs: AnyArray,
+        labels: AnyArray,
         *,
-        mask: jax.Array | None = None,
-        label_mask: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        label_mask: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns -log p(labels | xs) `[B]`, in nats; inf, with gradient 0, if there are too few frames for the labels.
@@ -110,7 +110,7 @@ class CTCRecognizer(SequenceTagger):
             blank=self.blank,
         )
 
-    def greedy(self, xs: jax.Array, *, mask: jax.Array | None = None) -> ctc.Decoded:
+    def greedy(self, xs: AnyArray, *, mask: AnyArray | None = None) -> ctc.Decoded:
         """Returns the labels of the most probable path, `Decoded(labels [B, T], lengths [B], score [B])`.
 
         Arguments as for a call.
@@ -120,15 +120,15 @@ class CTCRecognizer(SequenceTagger):
 
     def beam_search(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         size: int,
         *,
-        mask: jax.Array | None = None,
+        mask: AnyArray | None = None,
         language_model: Any = None,
         carry: Carry = None,
         start: int | None = None,
-        weight: float | jax.Array | None = None,
-        bonus: float | jax.Array = 0.0,
+        weight: float | AnyArray | None = None,
+        bonus: float | AnyArray = 0.0,
         expand: int | None = None,
     ) -> ctc.Decoded:
         """Returns the best labellings, best first: `Decoded(labels [B, T, size], lengths [B, size], score [B, size])`.

@@ -10,7 +10,7 @@ from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
 from jaxseq.nn.models._heads import POINT, Head, checked_head
 from jaxseq.nn.models._pooling import last_of
-from jaxseq.typing import Carry, Cell, Composite, Kernel
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
 
 
 class Forecaster(Module):
@@ -66,11 +66,11 @@ class Forecaster(Module):
 
     def __call__(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the head's parameters, `[B, horizon, K, P]`; a row without real steps gets those of the bias.

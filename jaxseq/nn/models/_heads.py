@@ -18,6 +18,7 @@ from jax.scipy.stats import norm
 
 from jaxseq import check
 from jaxseq._promote import expand_rank
+from jaxseq.typing import AnyArray
 
 LEAST_DEVIATION = 1e-3
 
@@ -31,19 +32,19 @@ class Head(Protocol):
         """P, the number of raw outputs and of parameters per target."""
         ...
 
-    def parameters(self, raw: jax.Array) -> jax.Array:
+    def parameters(self, raw: AnyArray) -> jax.Array:
         """Returns the parameters `[..., P]` from raw outputs `[..., P]`."""
         ...
 
-    def point(self, parameters: jax.Array) -> jax.Array:
+    def point(self, parameters: AnyArray) -> jax.Array:
         """Returns the point forecast `[...]`."""
         ...
 
-    def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
+    def interval(self, parameters: AnyArray, coverage: float) -> tuple[jax.Array, jax.Array]:
         """Returns the lower and upper end `[...]` of the central interval with probability `coverage`, in (0, 1)."""
         ...
 
-    def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
+    def sample(self, key: jax.Array, parameters: AnyArray) -> jax.Array:
         """Returns a random value `[...]` from the predicted distribution."""
         ...
 
@@ -58,19 +59,19 @@ class Point:
         """P = 1."""
         return 1
 
-    def parameters(self, raw: jax.Array) -> jax.Array:
+    def parameters(self, raw: AnyArray) -> jax.Array:
         """Returns `raw`, `[..., 1]`."""
         return _of(self, "raw", raw)
 
-    def point(self, parameters: jax.Array) -> jax.Array:
+    def point(self, parameters: AnyArray) -> jax.Array:
         """Returns the value, `[...]`."""
         return _of(self, "parameters", parameters)[..., 0]
 
-    def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
+    def interval(self, parameters: AnyArray, coverage: float) -> tuple[jax.Array, jax.Array]:
         """Raises a ValueError."""
         raise ValueError("`Point` has no interval; use nn.Quantiles() or nn.Gaussian() as the head")
 
-    def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
+    def sample(self, key: jax.Array, parameters: AnyArray) -> jax.Array:
         """Raises a ValueError."""
         raise ValueError("`Point` has no distribution to sample; use nn.Quantiles() or nn.Gaussian() as the head")
 
@@ -110,16 +111,16 @@ class Quantiles:
         """P = Q."""
         return len(self.levels)
 
-    def parameters(self, raw: jax.Array) -> jax.Array:
+    def parameters(self, raw: AnyArray) -> jax.Array:
         """Returns the quantiles `[..., Q]`."""
         raw = _of(self, "raw", raw)
         return jnp.cumsum(jnp.concatenate([raw[..., :1], jax.nn.softplus(raw[..., 1:])], axis=-1), axis=-1)
 
-    def point(self, parameters: jax.Array) -> jax.Array:
+    def point(self, parameters: AnyArray) -> jax.Array:
         """Returns the median, `[...]`."""
         return _of(self, "parameters", parameters)[..., self.levels.index(0.5)]
 
-    def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
+    def interval(self, parameters: AnyArray, coverage: float) -> tuple[jax.Array, jax.Array]:
         """Returns the quantiles of levels (1 - coverage) / 2 and (1 + coverage) / 2, `[...]` each.
 
         Raises:
@@ -129,7 +130,7 @@ class Quantiles:
         parameters = _of(self, "parameters", parameters)
         return self._quantile(parameters, (1 - coverage) / 2), self._quantile(parameters, (1 + coverage) / 2)
 
-    def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
+    def sample(self, key: jax.Array, parameters: AnyArray) -> jax.Array:
         """Returns samples `[...]` of the distribution, which is linear between levels and constant beyond them."""
         check.given_key(key)
         parameters = _of(self, "parameters", parameters)
@@ -156,16 +157,16 @@ class Gaussian:
         """P = 2."""
         return 2
 
-    def parameters(self, raw: jax.Array) -> jax.Array:
+    def parameters(self, raw: AnyArray) -> jax.Array:
         """Returns the mean and the standard deviation, which is at least 0.001, `[..., 2]`."""
         raw = _of(self, "raw", raw)
         return jnp.stack([raw[..., 0], jax.nn.softplus(raw[..., 1]) + LEAST_DEVIATION], axis=-1)
 
-    def point(self, parameters: jax.Array) -> jax.Array:
+    def point(self, parameters: AnyArray) -> jax.Array:
         """Returns the mean, `[...]`."""
         return _of(self, "parameters", parameters)[..., 0]
 
-    def interval(self, parameters: jax.Array, coverage: float) -> tuple[jax.Array, jax.Array]:
+    def interval(self, parameters: AnyArray, coverage: float) -> tuple[jax.Array, jax.Array]:
         """Returns the ends of the central interval with probability `coverage`, `[...]` each.
 
         Raises:
@@ -176,7 +177,7 @@ class Gaussian:
         reach = norm.ppf((1 + coverage) / 2).astype(parameters.dtype) * parameters[..., 1]
         return parameters[..., 0] - reach, parameters[..., 0] + reach
 
-    def sample(self, key: jax.Array, parameters: jax.Array) -> jax.Array:
+    def sample(self, key: jax.Array, parameters: AnyArray) -> jax.Array:
         """Returns samples `[...]` of the normal distribution."""
         check.given_key(key)
         parameters = _of(self, "parameters", parameters)
@@ -193,7 +194,7 @@ def checked_head(head: Head) -> Head:
     return head
 
 
-def _of(head: Head, name: str, x: jax.Array) -> jax.Array:
+def _of(head: Head, name: str, x: AnyArray) -> jax.Array:
     """Returns the parameters called `name`, `[..., P]`, after checking them."""
     x = check.inputs(name, "B, P", x, None)
     if x.shape[-1] != head.size:

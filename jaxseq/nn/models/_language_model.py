@@ -14,7 +14,7 @@ from jaxseq.nn._flax import embedding, given, linear
 from jaxseq.nn._ids import check_ids, embed
 from jaxseq.nn._layer import Layer, asked, causal, layer_of, some_steps
 from jaxseq.nn.models._ngrams import NGramEmbedding, NGrams
-from jaxseq.typing import Carry, Cell, Composite, Kernel, Shape
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel, Shape
 
 
 class LanguageCarry(NamedTuple):
@@ -84,11 +84,11 @@ class LanguageModel(Module):
 
     def __call__(
         self,
-        ids: jax.Array,
+        ids: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the logits after each step, `[B, T, V]`; arguments as for `unroll`."""
@@ -96,11 +96,11 @@ class LanguageModel(Module):
 
     def unroll(
         self,
-        ids: jax.Array,
+        ids: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> tuple[Carry, jax.Array]:
         """Returns the last carry and the logits after each step, `[B, T, V]`.
@@ -115,7 +115,7 @@ class LanguageModel(Module):
         carry, ys = self._unroll("ids", "B, T", ids, carry, mask, reset, key)
         return carry, self._logits(ys)
 
-    def step(self, carry: Carry | None, ids: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
+    def step(self, carry: Carry | None, ids: AnyArray, *, reset: AnyArray | None = None) -> tuple[Carry, jax.Array]:
         """Returns the next carry and the logits `[B, V]` after reading one id per row.
 
         Args:
@@ -136,7 +136,7 @@ class LanguageModel(Module):
         carry, y = self.recurrent.step(carry, jnp.concatenate([x, grams], axis=-1), reset=reset)
         return LanguageCarry(carry, recent), self._logits(jnp.concatenate([y, grams], axis=-1))
 
-    def read(self, carry: Carry, tokens: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:
+    def read(self, carry: Carry, tokens: AnyArray) -> tuple[jax.Array, Callable[[jax.Array], Carry]]:
         """Returns logits `[n, B, V]` after each of the tokens `[n, B]`, and a function that rewinds the carry.
 
         The function is `after(count int32 [B])`, which returns the carry after the first `count` tokens. This is the
@@ -158,17 +158,17 @@ class LanguageModel(Module):
 
     def generate(
         self,
-        prompt: jax.Array,
+        prompt: AnyArray,
         length: int,
         *,
         key: jax.Array | None = None,
-        mask: jax.Array | None = None,
+        mask: AnyArray | None = None,
         carry: Carry | None = None,
         end: int | None = None,
-        temperature: float | jax.Array = 1.0,
+        temperature: float | AnyArray = 1.0,
         top_k: int | None = None,
-        top_p: float | jax.Array | None = None,
-        typical: float | jax.Array | None = None,
+        top_p: float | AnyArray | None = None,
+        typical: float | AnyArray | None = None,
     ) -> jax.Array:
         """Returns the generated ids after each prompt, `[B, length]`; use it under `nnx.jit`.
 

@@ -23,11 +23,12 @@ from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given, linear
 from jaxseq.nn._layer import Layer
 from jaxseq.nn.attention._attention import masked_softmax
+from jaxseq.typing import AnyArray
 
-Pool = Callable[[jax.Array, jax.Array | None], jax.Array]
+Pool = Callable[[jax.Array, AnyArray | None], jax.Array]
 
 
-def last_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def last_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     """Returns the output of each row at its last real step, `[B, H]`.
 
     Args:
@@ -43,14 +44,14 @@ def last_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     return last_valid(jnp.moveaxis(ys, -2, 0), jnp.moveaxis(mask, -1, 0))
 
 
-def ends_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def ends_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     """Returns the outputs of each row at its last and first real step, `[B, 2 H]`; arguments as in `last_pool`."""
     ys, mask = _checked(ys, mask)
     first = last_pool(jnp.flip(ys, -2), None if mask is None else jnp.flip(mask, -1))
     return jnp.concatenate([last_pool(ys, mask), first], axis=-1)
 
 
-def mean_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def mean_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     """Returns the mean of each row's outputs, `[B, H]`; arguments as in `last_pool`.
 
     >>> from jaxseq import nn
@@ -62,7 +63,7 @@ def mean_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     return jnp.sum(keep(mask, ys), axis=-2) / jnp.maximum(steps, 1).astype(ys.dtype)
 
 
-def max_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def max_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     """Returns the maximum of each feature over the real steps, `[B, H]`; arguments as in `last_pool`."""
     ys, mask = _checked(ys, mask)
     mask = jnp.ones(ys.shape[:-1], bool) if mask is None else mask
@@ -70,12 +71,12 @@ def max_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     return keep(jnp.any(mask, axis=-1), largest)
 
 
-def mean_max_pool(ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def mean_max_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     """Returns `mean_pool` and `max_pool` concatenated, `[B, 2 H]`; arguments as in `last_pool`."""
     return jnp.concatenate([mean_pool(ys, mask), max_pool(ys, mask)], axis=-1)
 
 
-def attention_pool(ys: jax.Array, scores: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def attention_pool(ys: AnyArray, scores: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     """Returns the mean of each row's outputs, weighted by softmax(scores), `[B, H]`.
 
     Args:
@@ -93,7 +94,7 @@ def attention_pool(ys: jax.Array, scores: jax.Array, mask: jax.Array | None = No
     return jnp.einsum("...t,...th->...h", masked_softmax(scores, mask), keep(mask, ys))
 
 
-def _checked(ys: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
+def _checked(ys: AnyArray, mask: AnyArray | None) -> tuple[jax.Array, jax.Array | None]:
     ys = check.inputs("ys", "B, T, H", ys, None)
     return ys, check.flags("mask", mask, ys.shape[:-1], "B, T")
 
@@ -121,7 +122,7 @@ class AttentionPool(Module):
         self.hidden = linear(features, features, own)
         self.query = linear(features, 1, own, use_bias=False)
 
-    def __call__(self, ys: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(self, ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
         """Returns the weighted mean of each row's outputs, `[B, H]`; arguments as in `last_pool`."""
         ys = floats("ys", "B, T, H", ys, self.hidden.kernel[...], self.dtype)
         check.features("ys", ys, self.hidden.in_features)

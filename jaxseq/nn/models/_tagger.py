@@ -8,7 +8,7 @@ from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
-from jaxseq.typing import Carry, Cell, Composite, Kernel
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
 
 
 class SequenceTagger(Module):
@@ -51,11 +51,11 @@ class SequenceTagger(Module):
 
     def __call__(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns logits `[B, T, K]`; on padding they are the head's bias.

@@ -14,6 +14,7 @@ from jaxseq.nn._compact import compact, gather
 from jaxseq.nn._flax import dropout, floats, given, linear, optional_embedding
 from jaxseq.nn._ids import inputs
 from jaxseq.nn.models._pooling import max_pool
+from jaxseq.typing import AnyArray
 
 
 class TextCNN(Module):
@@ -67,7 +68,7 @@ class TextCNN(Module):
         self.convs = nnx.List([nnx.Conv(D, filters, (w,), padding=[(0, w - 1)], **own._asdict()) for w in widths])
         self.head = linear(len(widths) * filters, check.positive_int("classes", classes), own)
 
-    def __call__(self, xs: jax.Array, *, mask: jax.Array | None = None, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, xs: AnyArray, *, mask: AnyArray | None = None, key: jax.Array | None = None) -> jax.Array:
         """Returns logits `[B, K]`; a row without real steps gets the head's bias.
 
         Args:

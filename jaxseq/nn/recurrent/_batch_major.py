@@ -8,17 +8,17 @@ import jax.numpy as jnp
 
 from jaxseq import check
 from jaxseq._unroll import unroll as unroll_time_major
-from jaxseq.typing import Carry, Cell, Composite, Kernel, Params
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel, Params
 
 
 def unroll(
     cell: Cell | Composite,
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     carry: Carry | None,
     *,
-    mask: jax.Array | None,
-    reset: jax.Array | None,
+    mask: AnyArray | None,
+    reset: AnyArray | None,
     kernel: Kernel | None,
     key: jax.Array | None,
 ) -> tuple[Carry, jax.Array]:

@@ -9,7 +9,7 @@ from jaxseq._unroll import step
 from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given
 from jaxseq.nn.recurrent import _batch_major
-from jaxseq.typing import Carry, Cell, Composite, Kernel, Params, Shape
+from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel, Params, Shape
 
 
 class Recurrent(Module):
@@ -62,11 +62,11 @@ class Recurrent(Module):
 
     def __call__(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the outputs of all steps, `[B, T, H]`; arguments as for `unroll`."""
@@ -74,11 +74,11 @@ class Recurrent(Module):
 
     def unroll(
         self,
-        xs: jax.Array,
+        xs: AnyArray,
         carry: Carry | None = None,
         *,
-        mask: jax.Array | None = None,
-        reset: jax.Array | None = None,
+        mask: AnyArray | None = None,
+        reset: AnyArray | None = None,
         key: jax.Array | None = None,
     ) -> tuple[Carry, jax.Array]:
         """Returns the last carry and the outputs of all steps, `[B, T, H]`.
@@ -98,7 +98,7 @@ class Recurrent(Module):
         xs = self._checked("xs", "B, T, D", xs, params)
         return _batch_major.unroll(self.cell, params, xs, carry, mask=mask, reset=reset, kernel=self.kernel, key=key)
 
-    def step(self, carry: Carry | None, x: jax.Array, *, reset: jax.Array | None = None) -> tuple[Carry, jax.Array]:
+    def step(self, carry: Carry | None, x: AnyArray, *, reset: AnyArray | None = None) -> tuple[Carry, jax.Array]:
         """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 
         Args:

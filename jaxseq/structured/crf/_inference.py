@@ -24,14 +24,15 @@ from jaxseq.structured._chain import Chain, Path
 from jaxseq.structured._indices import along_last
 from jaxseq.structured._steps import step_before
 from jaxseq.structured.crf._params import Params, check_params
+from jaxseq.typing import AnyArray
 
 
 def log_likelihood(
     params: Params,
-    scores: jax.Array,
-    tags: jax.Array,
+    scores: AnyArray,
+    tags: AnyArray,
     *,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
     parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(tags | scores) `[B]`, in nats; 0 for a row without steps.
@@ -59,7 +60,7 @@ def log_likelihood(
 
 
 def log_partition(
-    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
+    params: Params, scores: AnyArray, *, mask: AnyArray | None = None, parallel: bool | NamedSharding = False
 ) -> jax.Array:
     """Returns log Z `[B]`, the log-sum of the scores of all paths; 0 for a row without steps, -inf if none is possible.
 
@@ -69,7 +70,7 @@ def log_partition(
     return _partition.log_partition(chain, mask, parallel=parallel)
 
 
-def score(params: Params, scores: jax.Array, tags: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def score(params: Params, scores: AnyArray, tags: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Returns the score of the path `tags`, `[B]`, which is its log-likelihood plus log Z; 0 for a row without steps.
 
     If a tag is out of range on a real step, it is -inf, with gradient 0. Arguments as for `log_likelihood`.
@@ -79,7 +80,7 @@ def score(params: Params, scores: jax.Array, tags: jax.Array, *, mask: jax.Array
 
 
 def marginals(
-    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
+    params: Params, scores: AnyArray, *, mask: AnyArray | None = None, parallel: bool | NamedSharding = False
 ) -> jax.Array:
     """Returns p(y_t | scores) `[T, B, K]`; 0 on False steps, and in rows where no path is possible.
 
@@ -90,7 +91,7 @@ def marginals(
 
 
 def pairs(
-    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
+    params: Params, scores: AnyArray, *, mask: AnyArray | None = None, parallel: bool | NamedSharding = False
 ) -> jax.Array:
     """Returns p(y_{t-1}, y_t | scores) `[T-1, B, K, K]`, at index t-1; 0 on False steps and a row's first real step.
 
@@ -101,7 +102,7 @@ def pairs(
 
 
 def viterbi(
-    params: Params, scores: jax.Array, *, mask: jax.Array | None = None, parallel: bool | NamedSharding = False
+    params: Params, scores: AnyArray, *, mask: AnyArray | None = None, parallel: bool | NamedSharding = False
 ) -> Path:
     """Returns the best path as `Path(states, score)`: int `[T, B]`, -1 on False steps, and `[B]`.
 
@@ -112,7 +113,7 @@ def viterbi(
     return _chain.best(chain, mask, parallel=parallel)
 
 
-def sample(key: jax.Array, params: Params, scores: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def sample(key: jax.Array, params: Params, scores: AnyArray, *, mask: AnyArray | None = None) -> jax.Array:
     """Draws tags from p(y | scores), int `[T, B]`; -1 on False steps, and in rows where no path is possible.
 
     `key` is a random key; for several draws, use `jax.vmap` over keys. Other arguments as for `log_likelihood`.

@@ -14,9 +14,10 @@ from jaxseq.structured._indices import along_last
 from jaxseq.structured._steps import step_before
 from jaxseq.structured.crf._inference import enter
 from jaxseq.structured.crf._params import Params
+from jaxseq.typing import AnyArray
 
 
-def k_best(params: Params, scores: jax.Array, k: int, *, mask: jax.Array | None = None) -> Path:
+def k_best(params: Params, scores: AnyArray, k: int, *, mask: AnyArray | None = None) -> Path:
     """Returns the k best paths, best first: `Path(states, score)`, int `[T, B, k]`, -1 on False steps, and `[B, k]`.
 
     They are exact and all different. The first is that of `viterbi`. If fewer than k paths have a score above -inf, the

@@ -9,22 +9,23 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq.initializers import scaled_normal
+from jaxseq.typing import AnyArray
 
 
 class Params(NamedTuple):
     """Scores of transitions, and of the first and last tag; -inf forbids one."""
 
-    transition: jax.Array  # [K, K], from row to column
-    start: jax.Array  # [K], for the first tag
-    end: jax.Array  # [K], for the last tag
+    transition: AnyArray  # [K, K], from row to column
+    start: AnyArray  # [K], for the first tag
+    end: AnyArray  # [K], for the last tag
 
 
 class Allowed(NamedTuple):
     """Which tags may follow each other, and which may be first and last; NumPy or JAX arrays."""
 
-    transition: jax.Array | np.ndarray  # bool [K, K], from row to column
-    start: jax.Array | np.ndarray  # bool [K]
-    end: jax.Array | np.ndarray  # bool [K]
+    transition: AnyArray  # bool [K, K], from row to column
+    start: AnyArray  # bool [K]
+    end: AnyArray  # bool [K]
 
 
 def init(key: jax.Array, K: int, dtype: jax.typing.DTypeLike | None = None) -> Params:

@@ -24,7 +24,7 @@ from jaxseq.masking import choose
 from jaxseq.structured._indices import along_last
 from jaxseq.structured.ctc._greedy import Decoded
 from jaxseq.structured.ctc._inputs import frames
-from jaxseq.typing import Carry
+from jaxseq.typing import AnyArray, Carry
 
 LanguageModel = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 
@@ -41,16 +41,16 @@ class _Beam(NamedTuple):
 
 
 def beam_search(
-    log_probs: jax.Array,
+    log_probs: AnyArray,
     size: int,
     *,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
     blank: int = 0,
     language_model: LanguageModel | None = None,
     carry: Carry = None,
     start: int | None = None,
-    weight: float | jax.Array | None = None,
-    bonus: float | jax.Array = 0.0,
+    weight: float | AnyArray | None = None,
+    bonus: float | AnyArray = 0.0,
     expand: int | None = None,
 ) -> Decoded:
     """Returns the `size` best labellings, best first: `Decoded(labels [T, B, size], lengths, score [B, size])`.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxseq import check
 from jaxseq.structured._indices import along_first
 from jaxseq.structured.ctc._inputs import frames, to_front
+from jaxseq.typing import AnyArray
 
 
 class Decoded(NamedTuple):
@@ -21,7 +22,7 @@ class Decoded(NamedTuple):
     score: jax.Array
 
 
-def collapse(tokens: jax.Array, *, mask: jax.Array | None = None, blank: int = 0) -> tuple[jax.Array, jax.Array]:
+def collapse(tokens: AnyArray, *, mask: AnyArray | None = None, blank: int = 0) -> tuple[jax.Array, jax.Array]:
     """Returns the labels of paths, by merging repeats and then dropping blanks: `(labels [T, B], lengths [B])`.
 
     Args:
@@ -50,7 +51,7 @@ def collapse(tokens: jax.Array, *, mask: jax.Array | None = None, blank: int = 0
     return _gathered(tokens, keep, -1)
 
 
-def greedy(log_probs: jax.Array, *, mask: jax.Array | None = None, blank: int = 0) -> Decoded:
+def greedy(log_probs: AnyArray, *, mask: AnyArray | None = None, blank: int = 0) -> Decoded:
     """Returns the labels of the most probable path, as `Decoded(labels, lengths, score)`.
 
     The score is the log-probability of the path. Other labels may be more probable, because they have more paths; see

@@ -23,6 +23,7 @@ from jaxseq.structured import semiring
 from jaxseq.structured._indices import along_last
 from jaxseq.structured.ctc._inputs import Target, frames, target
 from jaxseq.structured.semiring import log_sum
+from jaxseq.typing import AnyArray
 
 
 class Alignment(NamedTuple):
@@ -37,11 +38,11 @@ class Alignment(NamedTuple):
 
 
 def loss(
-    log_probs: jax.Array,
-    labels: jax.Array,
+    log_probs: AnyArray,
+    labels: AnyArray,
     *,
-    mask: jax.Array | None = None,
-    label_mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    label_mask: AnyArray | None = None,
     blank: int = 0,
 ) -> jax.Array:
     """Returns -log p(labels | log_probs) `[B]`, in nats, summed over all alignments and not divided by any length.
@@ -72,11 +73,11 @@ def loss(
 
 
 def align(
-    log_probs: jax.Array,
-    labels: jax.Array,
+    log_probs: AnyArray,
+    labels: AnyArray,
     *,
-    mask: jax.Array | None = None,
-    label_mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    label_mask: AnyArray | None = None,
     blank: int = 0,
 ) -> Alignment:
     """Returns the most probable path that gives the labels, as `Alignment(tokens, positions, score)`.

@@ -13,10 +13,11 @@ from jaxseq.structured._steps import step_before
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission, observed, steps_of
 from jaxseq.structured.hmm.emissions._rows import log_shares
+from jaxseq.typing import AnyArray
 
 
 def count(
-    states: jax.Array, K: int, *, mask: jax.Array | None = None, pseudocount: float = 1.0
+    states: AnyArray, K: int, *, mask: AnyArray | None = None, pseudocount: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
     """Estimates log p(s_1) `[K]` and log p(s_t = j | s_{t-1} = i) `[K, K]` from the counts of states and transitions.
 
@@ -52,13 +53,13 @@ def count(
 
 def fit_supervised(
     emission: Emission,
-    states: jax.Array,
+    states: AnyArray,
     K: int,
     xs: Any,
     *,
     key: jax.Array,
-    mask: jax.Array | None = None,
-    missing: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    missing: AnyArray | None = None,
     pseudocount: float = 1.0,
     iterations: int = 1,
 ) -> Params:

@@ -32,6 +32,7 @@ from jaxseq.structured.hmm._inference import log_likelihood
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission, model, observed, steps_of
 from jaxseq.structured.hmm.emissions._rows import log_shares
+from jaxseq.typing import AnyArray
 
 
 class Fit(NamedTuple):
@@ -65,8 +66,8 @@ def fit(
     xs: Any,
     *,
     key: jax.Array | None = None,
-    mask: jax.Array | None = None,
-    missing: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    missing: AnyArray | None = None,
     params: Params | None = None,
     learn: Sequence[str] | None = None,
     max_iterations: int = 100,

@@ -24,14 +24,15 @@ from jaxseq._promote import widen
 from jaxseq.structured import _chain, _partition, semiring
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured._chain import Chain, Path
+from jaxseq.typing import AnyArray
 
 
 def log_likelihood(
-    log_initial: jax.Array,
-    log_transition: jax.Array,
-    log_obs: jax.Array,
+    log_initial: AnyArray,
+    log_transition: AnyArray,
+    log_obs: AnyArray,
     *,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
     parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(x) `[B]`, in nats, by the forward algorithm; 0 for a row without steps, -inf if none is possible.
@@ -58,11 +59,11 @@ def log_likelihood(
 
 
 def filter(
-    log_initial: jax.Array,
-    log_transition: jax.Array,
-    log_obs: jax.Array,
+    log_initial: AnyArray,
+    log_transition: AnyArray,
+    log_obs: AnyArray,
     *,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
     parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(s_t | x_1 … x_t) `[T, B, K]`; -inf on False steps. Arguments as for `log_likelihood`."""
@@ -72,11 +73,11 @@ def filter(
 
 
 def smooth(
-    log_initial: jax.Array,
-    log_transition: jax.Array,
-    log_obs: jax.Array,
+    log_initial: AnyArray,
+    log_transition: AnyArray,
+    log_obs: AnyArray,
     *,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
     parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(s_t | x) `[T, B, K]`; -inf on False steps. Arguments as for `log_likelihood`."""
@@ -85,11 +86,11 @@ def smooth(
 
 
 def pairs(
-    log_initial: jax.Array,
-    log_transition: jax.Array,
-    log_obs: jax.Array,
+    log_initial: AnyArray,
+    log_transition: AnyArray,
+    log_obs: AnyArray,
     *,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
     parallel: bool | NamedSharding = False,
 ) -> jax.Array:
     """Returns log p(s_{t-1}, s_t | x) `[T-1, B, K, K]`, at index t-1; -inf on False steps and a row's first real step.
@@ -101,11 +102,11 @@ def pairs(
 
 
 def viterbi(
-    log_initial: jax.Array,
-    log_transition: jax.Array,
-    log_obs: jax.Array,
+    log_initial: AnyArray,
+    log_transition: AnyArray,
+    log_obs: AnyArray,
     *,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
     parallel: bool | NamedSharding = False,
 ) -> Path:
     """Returns the most probable path (Viterbi 1967) as `Path(states, score)`; ties go to the lower state.
@@ -119,11 +120,11 @@ def viterbi(
 
 def sample_posterior(
     key: jax.Array,
-    log_initial: jax.Array,
-    log_transition: jax.Array,
-    log_obs: jax.Array,
+    log_initial: AnyArray,
+    log_transition: AnyArray,
+    log_obs: AnyArray,
     *,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
 ) -> jax.Array:
     """Draws paths from p(s | x), int `[T, B]`, by filtering forward and sampling backward; -1 on False steps.
 
@@ -136,12 +137,12 @@ def sample_posterior(
 
 
 def predict(
-    log_initial: jax.Array,
-    log_transition: jax.Array,
-    log_obs: jax.Array,
+    log_initial: AnyArray,
+    log_transition: AnyArray,
+    log_obs: AnyArray,
     steps: int,
     *,
-    mask: jax.Array | None = None,
+    mask: AnyArray | None = None,
 ) -> jax.Array:
     """Returns log p(s_{T+k} | x) for k = 1 … `steps`, `[steps, B, K]`; T is each row's last real step.
 

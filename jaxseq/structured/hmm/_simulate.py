@@ -12,11 +12,11 @@ from jaxseq.structured import _chain
 from jaxseq.structured import _check as check_scores
 from jaxseq.structured.hmm.emissions import Emission, Params
 from jaxseq.structured.hmm.emissions._emission import is_emission, model
-from jaxseq.typing import Shape
+from jaxseq.typing import AnyArray, Shape
 
 
 def sample(
-    key: jax.Array, log_initial: jax.Array, log_transition: jax.Array, T: int, *, batch_shape: Shape = ()
+    key: jax.Array, log_initial: AnyArray, log_transition: AnyArray, T: int, *, batch_shape: Shape = ()
 ) -> jax.Array:
     """Draws chains of states, int `[T, B]`; -1 from the first step on where no state is possible or one is NaN.
 

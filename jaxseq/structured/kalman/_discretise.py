@@ -24,6 +24,7 @@ from jax.core import Tracer
 
 from jaxseq import _meshes, check, masking
 from jaxseq.structured.kalman._model import product, symmetric, times
+from jaxseq.typing import AnyArray
 
 _TERMS, _DOUBLINGS = 18, 40  # 2^-18 / 18! is below the precision of float64; |drift h| may be up to 2^39
 
@@ -39,9 +40,7 @@ class Discretised(NamedTuple):
     """`[T-1, *B, Z, Z]`."""
 
 
-def discretise(
-    drift: jax.Array, diffusion: jax.Array, gaps: jax.Array, *, bias: jax.Array | None = None
-) -> Discretised:
+def discretise(drift: AnyArray, diffusion: AnyArray, gaps: AnyArray, *, bias: AnyArray | None = None) -> Discretised:
     """Returns the transitions of a state over gaps of time, for dz = (drift z + bias) dt + dw.
 
     Args:

@@ -10,6 +10,7 @@ from jaxseq import check
 from jaxseq.structured.kalman._given import as_results, enter
 from jaxseq.structured.kalman._messages import forward, stretches
 from jaxseq.structured.kalman._model import Gaussians, Params, observe, whole
+from jaxseq.typing import AnyArray
 
 
 class Prediction(NamedTuple):
@@ -21,10 +22,10 @@ class Prediction(NamedTuple):
 
 def log_likelihood(
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     *,
-    mask: jax.Array | None = None,
-    missing: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    missing: AnyArray | None = None,
     parallel: bool = False,
 ) -> jax.Array:
     """Returns log p(x) `[*B]`, in nats; 0 for a row without observations.
@@ -53,10 +54,10 @@ def log_likelihood(
 
 def filter(
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     *,
-    mask: jax.Array | None = None,
-    missing: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    missing: AnyArray | None = None,
     parallel: bool = False,
 ) -> Gaussians:
     """Returns p(z_t | x_1 … x_t), `Gaussians` of `[T, *B, Z]`; zeros on False steps.
@@ -68,11 +69,11 @@ def filter(
 
 def predict(
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     steps: int,
     *,
-    mask: jax.Array | None = None,
-    missing: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    missing: AnyArray | None = None,
     parallel: bool = False,
 ) -> Prediction:
     """Returns p(z_{T+k} | x) and p(x_{T+k} | x) for k = 1 … `steps`; T is each row's last real step.

@@ -29,6 +29,7 @@ from jaxseq.structured._climb import climb, finished
 from jaxseq.structured.kalman._given import Steps, axes, enter, is_by_step
 from jaxseq.structured.kalman._model import Gaussians, Model, Params, of_seen, product, symmetric, times, whole
 from jaxseq.structured.kalman._smooth import posterior
+from jaxseq.typing import AnyArray
 
 
 class Fit(NamedTuple):
@@ -53,10 +54,10 @@ class _Map(NamedTuple):
 
 def fit(
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     *,
-    mask: jax.Array | None = None,
-    missing: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    missing: AnyArray | None = None,
     learn: Sequence[str] | None = None,
     max_iterations: int = 100,
     tolerance: float = 1e-4,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxseq import check, masking
 from jaxseq.structured import _check
 from jaxseq.structured.kalman._model import Gaussians, Model, Params, whole
-from jaxseq.typing import Shape
+from jaxseq.typing import AnyArray, Shape
 
 _AXES = Params("Z", "Z, Z", "Z, Z", "Z", "Z, Z", "X, Z", "X", "X, X")._asdict()  # pyright: ignore[reportArgumentType]
 
@@ -38,7 +38,7 @@ class Steps(NamedTuple):
 
 
 def enter(
-    params: Params, xs: jax.Array, mask: Any, missing: Any, parallel: Any, *, ahead: int = 0
+    params: Params, xs: AnyArray, mask: Any, missing: Any, parallel: Any, *, ahead: int = 0
 ) -> tuple[Model, Steps]:
     """Returns the checked arguments of the public functions, with `ahead` further steps that are not observed."""
     check.switch("parallel", parallel)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
+from jaxseq.typing import AnyArray
+
 
 class Params(NamedTuple):
     """A linear-Gaussian state-space model with Z state features and X observed features.
@@ -26,14 +28,14 @@ class Params(NamedTuple):
     smoothing, and with `parallel`, the covariance of x_t given z_{t-1} must be positive definite too.
     """
 
-    initial_mean: jax.Array  # [Z]
-    initial_cov: jax.Array  # [Z, Z]
-    transition: jax.Array  # [Z, Z]
-    transition_bias: jax.Array | None  # [Z]
-    transition_cov: jax.Array  # [Z, Z]
-    observation: jax.Array  # [X, Z]
-    observation_bias: jax.Array | None  # [X]
-    observation_cov: jax.Array  # [X, X]
+    initial_mean: AnyArray  # [Z]
+    initial_cov: AnyArray  # [Z, Z]
+    transition: AnyArray  # [Z, Z]
+    transition_bias: AnyArray | None  # [Z]
+    transition_cov: AnyArray  # [Z, Z]
+    observation: AnyArray  # [X, Z]
+    observation_bias: AnyArray | None  # [X]
+    observation_cov: AnyArray  # [X, X]
 
 
 class Model(NamedTuple):

@@ -9,7 +9,7 @@ from jaxseq import _meshes, check, masking
 from jaxseq.structured.kalman._given import by_step, checked, enter, spread
 from jaxseq.structured.kalman._model import Params, times
 from jaxseq.structured.kalman._smooth import posterior
-from jaxseq.typing import Shape
+from jaxseq.typing import AnyArray, Shape
 
 
 def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -> tuple[jax.Array, jax.Array]:
@@ -32,10 +32,10 @@ def sample(key: jax.Array, params: Params, T: int, *, batch_shape: Shape = ()) -
 def sample_posterior(
     key: jax.Array,
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     *,
-    mask: jax.Array | None = None,
-    missing: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    missing: AnyArray | None = None,
     parallel: bool = False,
 ) -> jax.Array:
     """Draws states from p(z | x), `[T, *B, Z]`, zeros on False steps, by simulation smoothing (Durbin & Koopman 2002).

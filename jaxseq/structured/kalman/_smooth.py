@@ -9,14 +9,15 @@ from jaxseq import masking
 from jaxseq.structured.kalman._given import Steps, as_results, enter
 from jaxseq.structured.kalman._messages import backward, forward, informed, stretches
 from jaxseq.structured.kalman._model import Gaussians, Model, Params, product
+from jaxseq.typing import AnyArray
 
 
 def smooth(
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     *,
-    mask: jax.Array | None = None,
-    missing: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    missing: AnyArray | None = None,
     parallel: bool = False,
 ) -> Gaussians:
     """Returns p(z_t | x), `Gaussians` of `[T, *B, Z]`; zeros on False steps. Arguments as for `log_likelihood`."""
@@ -25,10 +26,10 @@ def smooth(
 
 def pairs(
     params: Params,
-    xs: jax.Array,
+    xs: AnyArray,
     *,
-    mask: jax.Array | None = None,
-    missing: jax.Array | None = None,
+    mask: AnyArray | None = None,
+    missing: AnyArray | None = None,
     parallel: bool = False,
 ) -> jax.Array:
     """Returns Cov(z_{t-1}, z_t | x) `[T-1, *B, Z, Z]`, at index t-1; zeros on False steps and a row's first real step.

@@ -9,6 +9,7 @@ from jaxseq import _meshes, check
 from jaxseq.train._elementwise import ids
 from jaxseq.train.metrics._mean import Mean
 from jaxseq.train.metrics._scores import Scores, scores
+from jaxseq.typing import AnyArray
 
 
 class Confusion(NamedTuple):
@@ -63,7 +64,7 @@ class Confusion(NamedTuple):
         return {"accuracy": self.accuracy, **self.macro._asdict()}
 
 
-def confusion(predicted: jax.Array, labels: jax.Array, classes: int, *, mask: jax.Array | None = None) -> Confusion:
+def confusion(predicted: AnyArray, labels: AnyArray, classes: int, *, mask: AnyArray | None = None) -> Confusion:
     """Returns the confusion matrix of predictions and labels.
 
     A step is not counted if its prediction or label is not in 0 … classes - 1.

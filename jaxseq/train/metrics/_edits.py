@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxseq import _meshes, check
 from jaxseq.train._elementwise import integers, strings
+from jaxseq.typing import AnyArray
 
 
 class Edits(NamedTuple):
@@ -31,11 +32,11 @@ class Edits(NamedTuple):
 
 
 def edit_distance(
-    predicted: jax.Array,
-    labels: jax.Array,
+    predicted: AnyArray,
+    labels: AnyArray,
     *,
-    predicted_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    predicted_mask: AnyArray | None = None,
+    mask: AnyArray | None = None,
 ) -> jax.Array:
     """Returns the least number of insertions, deletions and substitutions from labels to predictions, int `[B]`.
 
@@ -56,11 +57,11 @@ def edit_distance(
 
 
 def edits(
-    predicted: jax.Array,
-    labels: jax.Array,
+    predicted: AnyArray,
+    labels: AnyArray,
     *,
-    predicted_mask: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    predicted_mask: AnyArray | None = None,
+    mask: AnyArray | None = None,
 ) -> Edits:
     """Returns the edits of a batch, whose value is the error rate per label.
 

@@ -10,6 +10,7 @@ from jaxseq import check, masking
 from jaxseq.train import losses
 from jaxseq.train._elementwise import floating, floats, real, wide
 from jaxseq.train.metrics._mean import Mean, mean
+from jaxseq.typing import AnyArray
 
 
 class Rmse(NamedTuple):
@@ -24,7 +25,7 @@ class Rmse(NamedTuple):
         return jnp.sqrt(Mean(*self).value)
 
 
-def mae(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> Mean:
+def mae(predictions: AnyArray, targets: AnyArray, *, mask: AnyArray | None = None) -> Mean:
     """Returns the mean absolute error, in units of the targets.
 
     Args:
@@ -38,7 +39,7 @@ def mae(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = 
     return mean(losses.absolute_error(predictions, targets, mask=mask), mask=mask)
 
 
-def rmse(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> Rmse:
+def rmse(predictions: AnyArray, targets: AnyArray, *, mask: AnyArray | None = None) -> Rmse:
     """Returns the root mean squared error, in units of the targets.
 
     Args:
@@ -52,7 +53,7 @@ def rmse(predictions: jax.Array, targets: jax.Array, *, mask: jax.Array | None =
     return Rmse(*mean(losses.squared_error(predictions, targets, mask=mask), mask=mask))
 
 
-def mase(predictions: jax.Array, targets: jax.Array, scale: jax.Array, *, mask: jax.Array | None = None) -> Mean:
+def mase(predictions: AnyArray, targets: AnyArray, scale: AnyArray, *, mask: AnyArray | None = None) -> Mean:
     """Returns the mean absolute scaled error, without unit (Hyndman & Koehler 2006).
 
     Below 1 the forecast is better than the naive forecast is on the training series.
@@ -81,7 +82,7 @@ def mase(predictions: jax.Array, targets: jax.Array, scale: jax.Array, *, mask: 
     return mean(error / scale.astype(error.dtype), mask=mask)
 
 
-def naive_scale(series: jax.Array, *, season: int = 1, axis: int = -1, mask: jax.Array | None = None) -> jax.Array:
+def naive_scale(series: AnyArray, *, season: int = 1, axis: int = -1, mask: AnyArray | None = None) -> jax.Array:
     """Returns the mean of |y_t - y_{t - season}|, the error of the seasonal-naive forecast, which scales `mase`.
 
     It has the units of the series. It is NaN if no two real steps are a season apart. It is 0 for a constant series,
@@ -121,7 +122,7 @@ def naive_scale(series: jax.Array, *, season: int = 1, axis: int = -1, mask: jax
     return jnp.mean(change, axis=axis, keepdims=True, where=differences(jnp.logical_and, real))
 
 
-def coverage(lower: jax.Array, upper: jax.Array, targets: jax.Array, *, mask: jax.Array | None = None) -> Mean:
+def coverage(lower: AnyArray, upper: AnyArray, targets: AnyArray, *, mask: AnyArray | None = None) -> Mean:
     """Returns the fraction of targets in their prediction intervals, ends included; 90 % intervals should give 0.9.
 
     Args:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxseq import check, masking
 from jaxseq.train._elementwise import floating, ids, real, wide
+from jaxseq.typing import AnyArray
 
 
 class Mean(NamedTuple):
@@ -42,7 +43,7 @@ class Perplexity(NamedTuple):
         return Mean(*self).value / math.log(2)
 
 
-def mean(values: jax.Array, *, mask: jax.Array | None = None) -> Mean:
+def mean(values: AnyArray, *, mask: AnyArray | None = None) -> Mean:
     """Returns the mean of the values on real steps.
 
     Args:
@@ -61,7 +62,7 @@ def mean(values: jax.Array, *, mask: jax.Array | None = None) -> Mean:
     )
 
 
-def accuracy(predicted: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> Mean:
+def accuracy(predicted: AnyArray, labels: AnyArray, *, mask: AnyArray | None = None) -> Mean:
     """Returns the fraction of steps whose prediction equals the label.
 
     Args:
@@ -80,7 +81,7 @@ def accuracy(predicted: jax.Array, labels: jax.Array, *, mask: jax.Array | None 
     return mean(predicted == labels, mask=mask)
 
 
-def perplexity(nll: jax.Array, *, mask: jax.Array | None = None) -> Perplexity:
+def perplexity(nll: AnyArray, *, mask: AnyArray | None = None) -> Perplexity:
     """Returns the perplexity of tokens with the given negative log-likelihoods.
 
     Args:

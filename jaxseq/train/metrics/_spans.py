@@ -19,6 +19,7 @@ import numpy as np
 from jaxseq import check
 from jaxseq.train._elementwise import ids, strings
 from jaxseq.train.metrics._scores import Scores, scores
+from jaxseq.typing import AnyArray
 
 
 class Spans(NamedTuple):
@@ -49,7 +50,7 @@ class Spans(NamedTuple):
         return Scores(self.precision, self.recall, self.f1)._asdict()
 
 
-def spans(predicted: jax.Array, labels: jax.Array, tags: Sequence[str], *, mask: jax.Array | None = None) -> Spans:
+def spans(predicted: AnyArray, labels: AnyArray, tags: Sequence[str], *, mask: AnyArray | None = None) -> Spans:
     """Returns the counts of correct, predicted and actual spans; their value holds precision, recall and F1.
 
     Args:

@@ -14,12 +14,13 @@ from jaxseq.structured._chain import draw_states
 from jaxseq.structured.hmm.emissions._check import fields
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import begin, log_shares, rows
+from jaxseq.typing import AnyArray
 
 
 class CategoricalParams(NamedTuple):
     """`log_probs [K, V]`."""
 
-    log_probs: jax.Array
+    log_probs: AnyArray
 
 
 def categorical(symbols: int, *, pseudocount: float = 0.0) -> Emission:

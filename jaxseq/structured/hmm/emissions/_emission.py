@@ -10,7 +10,7 @@ from jaxseq import check, masking
 from jaxseq._factory import by_its_call
 from jaxseq.structured._check import initial, no_nan, states
 from jaxseq.structured.hmm.emissions._check import Partial
-from jaxseq.typing import Shape
+from jaxseq.typing import AnyArray, Shape
 
 
 @jax.tree_util.register_static
@@ -46,13 +46,13 @@ class Emission(NamedTuple):
 class Params(NamedTuple):
     """A model: log p(s_1) `[K]`, log p(s_t = j | s_{t-1} = i) at `[i, j]`, and the params of its emission."""
 
-    log_initial: jax.Array
-    log_transition: jax.Array
+    log_initial: AnyArray
+    log_transition: AnyArray
     emission: Any
 
 
 def observe(
-    emission: Emission, params: Any, xs: Any, *, mask: jax.Array | None = None, missing: jax.Array | None = None
+    emission: Emission, params: Any, xs: Any, *, mask: AnyArray | None = None, missing: AnyArray | None = None
 ) -> jax.Array:
     """Returns log p(x_t | s_t) `[T, B, K]`, the `log_obs` of inference; zeros where nothing was observed.
 

@@ -31,13 +31,14 @@ from jaxseq.structured.hmm.emissions._check import features, fields, learned
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._prior import GaussianPrior
 from jaxseq.structured.hmm.emissions._rows import PRECISE, rows_seen, shares, spread, start
+from jaxseq.typing import AnyArray
 
 
 class FullGaussianParams(NamedTuple):
     """`mean [K, D]` and `covariance [K, D, D]`; tied covariances are equal."""
 
-    mean: jax.Array
-    covariance: jax.Array
+    mean: AnyArray
+    covariance: AnyArray
 
 
 def full_gaussian(*, floor: float = 1e-3) -> Emission:

@@ -23,13 +23,14 @@ from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._full_gaussian import full_covariance
 from jaxseq.structured.hmm.emissions._prior import GaussianPrior
 from jaxseq.structured.hmm.emissions._rows import means, rows_seen, shares, spread, start, variances
+from jaxseq.typing import AnyArray
 
 
 class GaussianParams(NamedTuple):
     """`mean [K, D]` and `variance [K, D]`; with spherical covariance, a state's variances are equal."""
 
-    mean: jax.Array
-    variance: jax.Array
+    mean: AnyArray
+    variance: AnyArray
 
 
 def gaussian(*, covariance: str = "diagonal", floor: float = 1e-3, prior: GaussianPrior | None = None) -> Emission:
@@ -104,7 +105,7 @@ def _gaussian(covariance, floor, prior):
     return Emission(init, log_prob, maximise, sample, by_feature=True)
 
 
-def log_density(xs: jax.Array, seen: jax.Array | None, mean: jax.Array, variance: jax.Array) -> jax.Array:
+def log_density(xs: jax.Array, seen: jax.Array | None, mean: AnyArray, variance: AnyArray) -> jax.Array:
     """Returns log-densities `[T, B, ...]` of xs `[T, B, D]` under Gaussians with mean and variance `[..., D]`.
 
     With `seen`, bool `[T, B, D]`, they are those of the seen features.

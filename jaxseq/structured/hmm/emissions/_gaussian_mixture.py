@@ -32,14 +32,15 @@ from jaxseq.structured.hmm.emissions._rows import (
     variances,
 )
 from jaxseq.structured.semiring import log_sum
+from jaxseq.typing import AnyArray
 
 
 class GaussianMixtureParams(NamedTuple):
     """`log_weights [K, M]`, `mean [K, M, D]`, `variance [K, M, D]`."""
 
-    log_weights: jax.Array
-    mean: jax.Array
-    variance: jax.Array
+    log_weights: AnyArray
+    mean: AnyArray
+    variance: AnyArray
 
 
 def gaussian_mixture(components: int, *, floor: float = 1e-3) -> Emission:

@@ -16,12 +16,13 @@ from jaxseq._promote import expand_rank
 from jaxseq.structured.hmm.emissions._check import counts, fields
 from jaxseq.structured.hmm.emissions._emission import Emission
 from jaxseq.structured.hmm.emissions._rows import PRECISE, means, rows_seen, shares, spread, start
+from jaxseq.typing import AnyArray
 
 
 class PoissonParams(NamedTuple):
     """`rate [K, D]`, the mean counts."""
 
-    rate: jax.Array
+    rate: AnyArray
 
 
 def poisson(*, floor: float = 1e-6) -> Emission:

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxseq import check
 from jaxseq._promote import expand_rank
+from jaxseq.typing import AnyArray
 
 
 class GaussianPrior(NamedTuple):
@@ -56,12 +57,12 @@ def pulled(prior: GaussianPrior, total: jax.Array, mean: jax.Array) -> jax.Array
     return mean + prior.mean_count / jnp.where(count > 0, count, 1) * _from_mean(prior, mean)
 
 
-def added(prior: GaussianPrior, mean: jax.Array) -> jax.Array:
+def added(prior: GaussianPrior, mean: AnyArray) -> jax.Array:
     """Returns ν v + κ (μ - m)² for each feature, `[..., D]`."""
     return _prior_variance(prior, mean) + prior.mean_count * jnp.square(_from_mean(prior, mean))
 
 
-def added_matrices(prior: GaussianPrior, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
+def added_matrices(prior: GaussianPrior, mean: AnyArray) -> tuple[jax.Array, jax.Array]:
     """Returns ν diag(v) and κ (μ - m)(μ - m)ᵀ, `[..., D, D]` each."""
     variance, away = _prior_variance(prior, mean), _from_mean(prior, mean)
     return (

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import _meshes, check
+from jaxseq.typing import AnyArray
 
 PRECISE = jax.lax.Precision.HIGHEST  # variances are small differences, which a GPU's low-precision products lose
 
@@ -55,12 +56,12 @@ def means(xs: jax.Array, share: jax.Array) -> jax.Array:
     return jnp.einsum("nkd,nd->kd", share, xs, precision=PRECISE)
 
 
-def variances(xs: jax.Array, share: jax.Array, mean: jax.Array) -> jax.Array:
+def variances(xs: jax.Array, share: jax.Array, mean: AnyArray) -> jax.Array:
     """Returns mean squares around the means `[K, D]`; arguments as for `means`."""
     return jnp.sum(share * jnp.square(xs[:, None] - mean[None]), 0)
 
 
-def log_shares(counts: jax.Array, otherwise: jax.Array) -> jax.Array:
+def log_shares(counts: jax.Array, otherwise: AnyArray) -> jax.Array:
     """Returns log(counts / their sum) along the last axis, or `otherwise` where the sum is 0."""
     total = jnp.sum(counts, -1, keepdims=True)
     return jnp.where(total > 0, jnp.log(counts) - jnp.log(jnp.where(total > 0, total, 1)), otherwise)
