@@ -1,5 +1,7 @@
 """The mask of sequences with these lengths, and each sequence's last output."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -7,7 +9,7 @@ from jaxseq import check, masking
 from jaxseq.typing import AnyArray
 
 
-def lengths_to_mask(lengths: jax.typing.ArrayLike, T: int) -> jax.Array:
+def lengths_to_mask(lengths: jax.typing.ArrayLike | Sequence[int], T: int) -> jax.Array:
     """Returns the mask `[T, B]` of sequences padded at the end. It is True on the first `lengths` steps of each.
 
     Args:

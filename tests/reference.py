@@ -8,22 +8,23 @@ Nothing here is fast or shared with the library. A form is a pair of functions o
 `unroll` and `bptt` run a form over `[T, B, D]` with masks and resets as plain `if`s.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
 class Form(NamedTuple):
-    step: object
-    back: object
+    step: Callable[[Any, tuple, Any], tuple[tuple, Any, Any]]
+    back: Callable[[Any, Any, tuple, Any], tuple[Any, tuple, Any]]
     size: int | None = None  # of y; None: that of the carry's first part
 
 
 class Activation(NamedTuple):
     """An elementwise function and its derivative, both of the pre-activation."""
 
-    f: object
-    derivative: object
+    f: Callable[[Any], Any]
+    derivative: Callable[[Any], Any]
 
 
 def sigma(a):

@@ -1,6 +1,7 @@
 """Layouts, defaults and identity of the stock cells; their numbers are in test_contract and test_equations."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from tests import reference, zoo
 from tests.forms.conv_lstm import conv_lstm
 from tests.forms.stock import hard_sigmoid
 from tests.reference import sigma
+from tests.untyped import untyped
 
 KEY = jax.random.key(0)
 
@@ -29,7 +31,7 @@ def zeros(key, shape, dtype=None):
     return jnp.zeros(shape, dtype)
 
 
-NO_WEIGHTS = {"input_init": zeros, "recurrent_init": zeros}  # where biases are all that is looked at
+NO_WEIGHTS: dict[str, Any] = {"input_init": zeros, "recurrent_init": zeros}  # where biases are all that is looked at
 
 
 def logistic(a):
@@ -42,8 +44,8 @@ def numbers(*shape):
 
 def test_same_options_same_object():
     assert jaxseq.lstm(7) is jaxseq.lstm(size=7, peephole=None)
-    assert jaxseq.lstm(7, forget_bias=1) is jaxseq.lstm(np.int64(7), candidate=jnp.tanh)
-    assert jaxseq.gru(7) is jaxseq.gru(7, reset_after=True, update_writes=np.False_)
+    assert jaxseq.lstm(7, forget_bias=1) is jaxseq.lstm(untyped(np.int64(7)), candidate=jnp.tanh)
+    assert jaxseq.gru(7) is jaxseq.gru(7, reset_after=True, update_writes=untyped(np.False_))
     assert jaxseq.rnn(7) is jaxseq.rnn(7, activation=jnp.tanh)
     assert jaxseq.kernels.remat(5) is jaxseq.kernels.remat(segment=5)
     assert jaxseq.lstm(7, projection=3, clip=1) is jaxseq.lstm(7, clip=1.0, projection=3, coupled=False)
@@ -317,25 +319,33 @@ def test_images_of_one_to_three_axes(shape):
     ("make", "error", "message"),
     [
         (lambda: jaxseq.lstm(4, projection=0), ValueError, "`projection` must be a positive int; got 0"),
-        (lambda: jaxseq.lstm(4, projection=2.0), TypeError, "`projection` must be a positive int; got 2.0"),
-        (lambda: jaxseq.lstm(4, coupled="yes"), ValueError, "`coupled` must be True or False; got 'yes'"),
+        (lambda: jaxseq.lstm(4, projection=untyped(2.0)), TypeError, "`projection` must be a positive int; got 2.0"),
+        (lambda: jaxseq.lstm(4, coupled=untyped("yes")), ValueError, "`coupled` must be True or False; got 'yes'"),
         (lambda: jaxseq.lstm(4, clip=0), ValueError, "`clip` must be a positive number; got 0"),
-        (lambda: jaxseq.lstm(4, gate="hard"), TypeError, "`gate` must be an elementwise function .* got 'hard'"),
-        (lambda: jaxseq.layer_norm_gru(4, gate=None), TypeError, "`gate` must be an elementwise function"),
-        (lambda: jaxseq.lstm(4, clip="1"), TypeError, "`clip` must be a positive number; got '1'"),
-        (lambda: jaxseq.lstm(4, forget_bias="1"), TypeError, "`forget_bias` must be a number, an initialiser"),
-        (lambda: jaxseq.gru(4, forget_bias=True), TypeError, "`forget_bias` must be a number, an initialiser"),
-        (lambda: jaxseq.rnn(4, input_init="glorot"), TypeError, "`input_init` must be an initialiser .* got 'glorot'"),
         (
-            lambda: jaxseq.gru(4, recurrent_init=jaxseq.initializers.orthogonal),
+            lambda: jaxseq.lstm(4, gate=untyped("hard")),
+            TypeError,
+            "`gate` must be an elementwise function .* got 'hard'",
+        ),
+        (lambda: jaxseq.layer_norm_gru(4, gate=untyped(None)), TypeError, "`gate` must be an elementwise function"),
+        (lambda: jaxseq.lstm(4, clip=untyped("1")), TypeError, "`clip` must be a positive number; got '1'"),
+        (lambda: jaxseq.lstm(4, forget_bias=untyped("1")), TypeError, "`forget_bias` must be a number, an initialiser"),
+        (lambda: jaxseq.gru(4, forget_bias=True), TypeError, "`forget_bias` must be a number, an initialiser"),
+        (
+            lambda: jaxseq.rnn(4, input_init=untyped("glorot")),
+            TypeError,
+            "`input_init` must be an initialiser .* got 'glorot'",
+        ),
+        (
+            lambda: jaxseq.gru(4, recurrent_init=untyped(jaxseq.initializers.orthogonal)),
             TypeError,
             "`recurrent_init` must take .key, shape, dtype.; orthogonal takes .*A factory is called first",
         ),
         (lambda: jaxseq.layer_norm_lstm(0), ValueError, "`size` must be a positive int"),
-        (lambda: jaxseq.layer_norm_gru(4, bias_init=0), TypeError, "`bias_init` must be an initialiser"),
+        (lambda: jaxseq.layer_norm_gru(4, bias_init=untyped(0)), TypeError, "`bias_init` must be an initialiser"),
         (lambda: jaxseq.slstm(4, heads=3), ValueError, "`heads` must divide `size`; got 3 heads of 4 features"),
         (lambda: jaxseq.slstm(4, forget="exp"), ValueError, "`forget` must be 'sigmoid' or 'exponential'; got 'exp'"),
-        (lambda: jaxseq.conv_lstm(8, 4), TypeError, "`shape` must be a sequence of ints; got 8"),
+        (lambda: jaxseq.conv_lstm(untyped(8), 4), TypeError, "`shape` must be a sequence of ints; got 8"),
         (lambda: jaxseq.conv_lstm((8, 0), 4), ValueError, "`shape` must be a positive int; got 0"),
         (lambda: jaxseq.conv_lstm((2, 2, 2, 2), 4), ValueError, "`shape` must have one to three sizes"),
         (lambda: jaxseq.conv_lstm((8, 8), 4, window=(3,)), ValueError, "have a size for each of 2 axes"),
@@ -347,7 +357,7 @@ def test_images_of_one_to_three_axes(shape):
             ValueError,
             "`padding` 'valid' leaves no pixel of .4, 8.: `window` 3, `dilation` 2",
         ),
-        (lambda: jaxseq.conv_lstm((8, 8), 4, peephole="new"), ValueError, "`peephole` must be True or False"),
+        (lambda: jaxseq.conv_lstm((8, 8), 4, peephole=untyped("new")), ValueError, "`peephole` must be True or False"),
         (lambda: jaxseq.conv_lstm((8, 8), 4).init(KEY, 65), ValueError, "a multiple of 64 features; got 65"),
     ],
 )
@@ -398,19 +408,19 @@ def test_what_a_cell_is_made_of_has_a_hash():
     for make in (
         lambda: jaxseq.lstm(4, input_init=Unhashable()),
         lambda: jaxseq.gru(4, forget_bias=Unhashable()),
-        lambda: jaxseq.rnn(4, activation=Unhashable()),
+        lambda: jaxseq.rnn(4, activation=untyped(Unhashable())),
     ):
         with pytest.raises(TypeError, match=r"`(input_init|forget_bias|activation)` must be hashable"):
             make()
     for uncalled in (jaxseq.initializers.glorot_uniform, jaxseq.initializers.he_normal):
         with pytest.raises(TypeError, match="A factory is called first"):
-            jaxseq.lstm(4, input_init=uncalled)
+            jaxseq.lstm(4, input_init=untyped(uncalled))
     assert jaxseq.lstm(4, recurrent_init=jaxseq.initializers.orthogonal(1)) is jaxseq.lstm(4)
     assert jaxseq.initializers.chrono(50) is jaxseq.initializers.chrono(max_length=50)
 
 
 def test_numpy_sizes_of_images():
-    assert jaxseq.conv_lstm(np.array([4, 5]), 2, window=np.int64(3)) is jaxseq.conv_lstm((4, 5), 2)
+    assert jaxseq.conv_lstm(untyped(np.array([4, 5])), 2, window=untyped(np.int64(3))) is jaxseq.conv_lstm((4, 5), 2)
 
 
 def test_of_a_learned_carry_donated_the_params_stay():

@@ -10,6 +10,7 @@ from jaxseq import check, data, decoding, kernels
 from jaxseq.structured import crf, ctc, hmm, markov
 from jaxseq.train import losses, metrics
 from tests import zoo
+from tests.untyped import untyped
 
 T, B, D, H = 7, 3, 5, 4
 CELL = jaxseq.lstm(H)
@@ -17,7 +18,7 @@ PARAMS = CELL.init(jax.random.key(0), D)
 XS = jnp.ones((T, B, D))
 
 
-def unroll(cell=CELL, params=PARAMS, xs=XS, carry=None, **options):
+def unroll(cell: jaxseq.Cell | jaxseq.Composite = CELL, params=PARAMS, xs=XS, carry=None, **options):
     return jaxseq.unroll(cell, params, xs, carry, **options)
 
 
@@ -99,8 +100,12 @@ BAD = {
         ValueError,
         r"`xs` must be \[T, B, D\], of at least 2 axes; got float32 \(7,\)",
     ),
-    "xs: a dict": (lambda: unroll(xs={"tokens": XS}), TypeError, r"`xs` must be an array \[T, B, D\]; got dict"),
-    "xs: a list": (lambda: unroll(xs=[[1.0]]), TypeError, r"`xs` must be an array \[T, B, D\]; got list"),
+    "xs: a dict": (
+        lambda: unroll(xs=untyped({"tokens": XS})),
+        TypeError,
+        r"`xs` must be an array \[T, B, D\]; got dict",
+    ),
+    "xs: a list": (lambda: unroll(xs=untyped([[1.0]])), TypeError, r"`xs` must be an array \[T, B, D\]; got list"),
     "mask: a list": (lambda: unroll(mask=[True]), TypeError, r"`mask` must be an array \[T, B\]; got list"),
     "params: another cell's": (
         lambda: unroll(params=jaxseq.gru(H).init(jax.random.key(0), D)),
@@ -149,7 +154,7 @@ BAD = {
         r"`carry.h` must be float32 \(3, 4\); got bfloat16 \(3, 4\)",
     ),
     "cell: the factory": (
-        lambda: unroll(jaxseq.lstm),
+        lambda: unroll(untyped(jaxseq.lstm)),
         TypeError,
         r"`cell` must be a jaxseq.Cell or a jaxseq.Composite; got lstm. Did you pass the factory itself",
     ),
@@ -204,15 +209,23 @@ BAD = {
         r"`peephole` must be None or 'new' or 'old'; got 'both'",
     ),
     "lstm: candidate": (
-        lambda: jaxseq.lstm(H, candidate="tanh"),
+        lambda: jaxseq.lstm(H, candidate=untyped("tanh")),
         TypeError,
         r"`candidate` must be an elementwise function such as jnp.tanh; got 'tanh'",
     ),
-    "gru: flag": (lambda: jaxseq.gru(H, reset_after="yes"), ValueError, r"`reset_after` must be True or False"),
-    "rnn: activation": (lambda: jaxseq.rnn(H, activation=None), TypeError, r"`activation` must be an elementwise"),
+    "gru: flag": (
+        lambda: jaxseq.gru(H, reset_after=untyped("yes")),
+        ValueError,
+        r"`reset_after` must be True or False",
+    ),
+    "rnn: activation": (
+        lambda: jaxseq.rnn(H, activation=untyped(None)),
+        TypeError,
+        r"`activation` must be an elementwise",
+    ),
     "size: 0": (lambda: jaxseq.lstm(0), ValueError, r"`size` must be a positive int; got 0"),
     "size: negative": (lambda: jaxseq.gru(-1), ValueError, r"`size` must be a positive int; got -1"),
-    "size: float": (lambda: jaxseq.rnn(4.0), TypeError, r"`size` must be a positive int; got 4.0"),
+    "size: float": (lambda: jaxseq.rnn(untyped(4.0)), TypeError, r"`size` must be a positive int; got 4.0"),
     "size: bool": (lambda: jaxseq.rnn(True), TypeError, r"`size` must be a positive int; got True"),
     "in_size: 0": (
         lambda: CELL.init(jax.random.key(0), 0),
@@ -221,7 +234,7 @@ BAD = {
     ),
     "remat: segment": (lambda: kernels.remat(0), ValueError, r"`segment` must be a positive int; got 0"),
     "last_valid: a list": (
-        lambda: jaxseq.last_valid([1.0], jnp.ones(1, bool)),
+        lambda: jaxseq.last_valid(untyped([1.0]), jnp.ones(1, bool)),
         TypeError,
         r"`ys` must be an array \[T, B, H\]; got list",
     ),
@@ -230,16 +243,32 @@ BAD = {
         ValueError,
         r"`ys` must be \[T, B, H\], of at least 2 axes; got float32 \(7,\)",
     ),
-    "last_valid: no mask": (lambda: jaxseq.last_valid(XS, None), TypeError, r"`mask` must be bool \[T, B\]; got None"),
-    "stack: no cell": (lambda: jaxseq.stack(CELL, 3), TypeError, r"`cells\[1\]` must be a jaxseq.Cell .* got int"),
-    "stack: a list": (lambda: jaxseq.stack([CELL]), TypeError, r"`cells` must be separate arguments; got one list"),
+    "last_valid: no mask": (
+        lambda: jaxseq.last_valid(XS, untyped(None)),
+        TypeError,
+        r"`mask` must be bool \[T, B\]; got None",
+    ),
+    "stack: no cell": (
+        lambda: jaxseq.stack(CELL, untyped(3)),
+        TypeError,
+        r"`cells\[1\]` must be a jaxseq.Cell .* got int",
+    ),
+    "stack: a list": (
+        lambda: jaxseq.stack(untyped([CELL])),
+        TypeError,
+        r"`cells` must be separate arguments; got one list",
+    ),
     "stack: nothing": (lambda: jaxseq.stack(), ValueError, r"`cells` must be at least one cell; got none"),
     "bidirectional: backward": (
-        lambda: jaxseq.bidirectional(CELL, jaxseq.gru),
+        lambda: jaxseq.bidirectional(CELL, untyped(jaxseq.gru)),
         TypeError,
         r"`backward` must be a jaxseq.Cell or a jaxseq.Composite; got gru. Did you pass the factory itself",
     ),
-    "around: hears": (lambda: jaxseq.around(CELL, hears="no"), ValueError, r"`hears` must be None or True or False"),
+    "around: hears": (
+        lambda: jaxseq.around(CELL, hears=untyped("no")),
+        ValueError,
+        r"`hears` must be None or True or False",
+    ),
     "dropout: infinite": (
         lambda: jaxseq.dropout(CELL, inputs=float("inf")),
         ValueError,
@@ -250,14 +279,18 @@ BAD = {
         ValueError,
         r"`c` must be a rate in \[0, 1\); got nan",
     ),
-    "factory: no function": (lambda: jaxseq.factory(CELL), TypeError, r"`function` must be a function .* got Cell"),
+    "factory: no function": (
+        lambda: jaxseq.factory(untyped(CELL)),
+        TypeError,
+        r"`function` must be a function .* got Cell",
+    ),
     "lstm: another factory for a bias": (
-        lambda: jaxseq.lstm(H, forget_bias=jaxseq.lstm),
+        lambda: jaxseq.lstm(H, forget_bias=untyped(jaxseq.lstm)),
         TypeError,
         r"`forget_bias` must take \(key, shape, dtype\); lstm takes \(size, \*, peephole=None.*\.\.\.",
     ),
     "gru: a bias that is no initialiser": (
-        lambda: jaxseq.gru(H, forget_bias=jnp.tanh),
+        lambda: jaxseq.gru(H, forget_bias=untyped(jnp.tanh)),
         TypeError,
         r"`forget_bias` must take \(key, shape, dtype\); tanh takes \(x, /\)",
     ),
@@ -272,17 +305,17 @@ BAD = {
         r"`deviation` must be a number of at least 0; got -1",
     ),
     "chrono: a word": (
-        lambda: jaxseq.initializers.chrono("long"),
+        lambda: jaxseq.initializers.chrono(untyped("long")),
         TypeError,
         r"`max_length` must be a finite number; got 'long'",
     ),
     "chrono: infinite": (
-        lambda: jaxseq.initializers.chrono(float("inf")),
+        lambda: jaxseq.initializers.chrono(untyped(float("inf"))),
         ValueError,
         r"`max_length` must be a finite number; got inf",
     ),
     "per_gate: no initialiser": (
-        lambda: jaxseq.initializers.per_gate(3, 4),
+        lambda: jaxseq.initializers.per_gate(untyped(3), 4),
         TypeError,
         r"`initializer` must be an initialiser .* got 3",
     ),

@@ -9,6 +9,7 @@ import jaxseq
 from jaxseq import Backward, recurrences
 from tests import zoo
 from tests.forms.own import leaking
+from tests.untyped import untyped
 
 XS = jax.random.normal(jax.random.key(1), (5, 2, 3))
 CELL = jaxseq.gru(4)
@@ -65,26 +66,30 @@ def test_a_kink_hides_no_wrong_slope():
         jaxseq.check_bptt(lying, params, jnp.zeros_like(XS))
 
 
+BACKWARD = CELL.backward
+assert BACKWARD is not None
+
+
 def broken(**parts):
-    return CELL._replace(backward=CELL.backward._replace(**parts))
+    return CELL._replace(backward=BACKWARD._replace(**parts))
 
 
 def wrong_fwd(params, carry, u):
-    carry, y, saved = CELL.backward.fwd(params, carry, u)
+    carry, y, saved = BACKWARD.fwd(params, carry, u)
     return carry, y * 1.001, saved
 
 
 def wrong_bwd(params, saved, d_carry, d_y):
-    d_carry, d_u = CELL.backward.bwd(params, saved, d_carry, d_y)
+    d_carry, d_u = BACKWARD.bwd(params, saved, d_carry, d_y)
     return d_carry * 1.001, d_u
 
 
 def wrong_collect(params, saved, d_us):
-    return CELL.backward.collect(params, saved, d_us)._replace(b_hn=jnp.zeros_like(params.b_hn))
+    return BACKWARD.collect(params, saved, d_us)._replace(b_hn=jnp.zeros_like(params.b_hn))
 
 
 def collect_counts_twice(params, saved, d_us):
-    return CELL.backward.collect(params, saved, d_us)._replace(b=jnp.concatenate([d.sum((0, 1)) for d in d_us]))
+    return BACKWARD.collect(params, saved, d_us)._replace(b=jnp.concatenate([d.sum((0, 1)) for d in d_us]))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,7 @@ def test_a_wrong_part_is_named(parts, message):
 
 
 def wrong_where_it_hears(params, saved, d_carry, d_y):
-    d_carry, d_u = CELL.backward.bwd(params, saved, d_carry, d_y)
+    d_carry, d_u = BACKWARD.bwd(params, saved, d_carry, d_y)
     return jaxseq.Heard(d_carry.carry, 3 * d_carry.h) if isinstance(d_carry, jaxseq.Heard) else d_carry, d_u
 
 
@@ -126,13 +131,14 @@ def test_what_is_wrong_under_heard_alone_is_found(wrapper, case):
 def test_the_drawn_path_is_checked():
     """A gradient that is wrong where noise is drawn alone, and a wrapper that is not linear there."""
     dropped = jaxseq.dropout(jaxseq.lstm(4), recurrent=0.3)
-    params = dropped.init(jax.random.key(0), 3)
+    params, backward = dropped.init(jax.random.key(0), 3), dropped.backward
+    assert backward is not None
 
     def bwd(params, saved, d_carry, d_y):
-        d_carry, d_u = dropped.backward.bwd(params, saved, d_carry, d_y)
+        d_carry, d_u = backward.bwd(params, saved, d_carry, d_y)
         return jax.tree.map(lambda d: 2 * d, d_carry) if isinstance(params, jaxseq.Augmented) else d_carry, d_u
 
-    wrong = dropped._replace(backward=dropped.backward._replace(bwd=bwd))
+    wrong = dropped._replace(backward=backward._replace(bwd=bwd))
     for key in (None, jax.random.key(5)):
         with pytest.raises(AssertionError, match=r"^with noise, the hand-written gradient .* in .*carry"):
             jaxseq.check_bptt(wrong, params, XS, key=key)
@@ -144,7 +150,7 @@ def test_the_drawn_path_is_checked():
     with pytest.raises(ValueError, match="`leave` must be linear in floats"):
         jaxseq.check_bptt(cell, PARAMS, XS)
     with pytest.raises(TypeError, match=r"`key` must be a jax.random.key"):
-        jaxseq.check_bptt(cell, PARAMS, XS, key=0)
+        jaxseq.check_bptt(cell, PARAMS, XS, key=untyped(0))
 
 
 @pytest.mark.parametrize(
@@ -162,6 +168,7 @@ def test_the_drawn_path_is_checked():
 def test_a_linear_cell_is_checked_by_each_kernel_that_runs_it(broken, message):
     right = jaxseq.min_gru(4)
     linear = right.linear
+    assert linear is not None
     cell = right._replace(linear=linear._replace(element=lambda params, us: broken(linear.element(params, us))))
     with pytest.raises(AssertionError, match=message):
         jaxseq.check_bptt(cell, right.init(jax.random.key(0), 3), XS)
@@ -251,7 +258,7 @@ def test_a_check_of_nothing_is_refused(xs, options):
 
 def test_a_list_is_refused_as_unroll_does():
     with pytest.raises(TypeError, match=r"`xs` must be an array \[T, B, D\]; got list"):
-        jaxseq.check_bptt(CELL, PARAMS, [[1.0]])
+        jaxseq.check_bptt(CELL, PARAMS, untyped([[1.0]]))
 
 
 def test_integer_leaves_are_refused():

@@ -9,7 +9,7 @@ one batch, so that a combination compiles once.
 
 import functools
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -192,11 +192,11 @@ def each_net_and_kernel(nets=ANY):
 
 
 class Problem(NamedTuple):
-    params: object
-    carry: object
-    xs: jax.Array
-    d_carry: object
-    d_ys: jax.Array
+    params: Any
+    carry: Any
+    xs: Any
+    d_carry: Any
+    d_ys: Any
 
 
 def make_problem(cell, *, seed=0, batch=(B,), steps=T):

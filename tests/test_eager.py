@@ -47,7 +47,7 @@ def test_under_transformations_it_is_the_function():
     np.testing.assert_allclose(jax.jit(lambda x: looped(model.step, x))(x), want)
     np.testing.assert_allclose(jax.vmap(lambda x: looped(model.step, x))(x), want)
     np.testing.assert_allclose(jax.jacfwd(lambda w: looped(lambda x: x + w * x, 1.0))(2.0), 3 * 3.0**2)
-    inside = jax.vmap(lambda w: looped(lambda x: x * w, np.ones(3, np.float32)))(np.float32([1, 2]))
+    inside = jax.vmap(lambda w: looped(lambda x: x * w, np.ones(3, np.float32)))(np.array([1, 2], np.float32))
     np.testing.assert_allclose(inside, np.outer([1, 8], np.ones(3)))
     assert "while" in str(jax.make_jaxpr(lambda: looped(model.step, x))()) or "scan" in str(
         jax.make_jaxpr(lambda: looped(model.step, x))()

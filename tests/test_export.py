@@ -15,6 +15,7 @@ from tests import zoo
 from tests.interop.test_safetensors import NETS, fits
 from tests.nn.drawn import drawn
 from tests.nn.stock import LAYERS, MODELS, ONE_WAY, D, V
+from tests.untyped import untyped
 
 TWO_WAYS = jaxseq.bidirectional(jaxseq.lstm(4))
 TWO_WAYS = jaxseq.bidirectional(jaxseq.lstm(4))
@@ -95,7 +96,7 @@ def test_what_does_not_fit_is_named(tmp_path, monkeypatch):
         (lambda: export.unroll((ONE_WAY, None), 3), "`xs` must be an array or a jax.ShapeDtypeStruct; got 3"),
         (lambda: export.unroll(jaxseq.lstm, xs), r"`model` must be an nnx.Module or a pair \(net, params\)"),
         (lambda: export.unroll((jaxseq.lstm, None), xs), r"`model\[0\]` must be a jaxseq.Cell"),
-        (lambda: export.unroll(model, xs, mask=1), "`mask` must be True or False; got 1"),
+        (lambda: export.unroll(model, xs, mask=untyped(1)), "`mask` must be True or False; got 1"),
         (
             lambda: export.unroll(model, xs, carry=True),
             "`model` must have `unroll` to run on parts of .*; Sequence",
@@ -113,7 +114,10 @@ def test_what_does_not_fit_is_named(tmp_path, monkeypatch):
             lambda: export.unroll((ONE_WAY, jax.eval_shape(lambda: weights(ONE_WAY))), xs),
             "`model` must hold arrays to stand in a program, not only their shapes; or give params=True",
         ),
-        (lambda: export.save(tmp_path / "a", model), "`program` must be a result of export.unroll or export.step"),
+        (
+            lambda: export.save(tmp_path / "a", untyped(model)),
+            "`program` must be a result of export.unroll or export.step",
+        ),
     ):
         with pytest.raises((TypeError, ValueError), match=words):
             call()

@@ -16,6 +16,7 @@ from jaxseq import initializers, kernels
 from jaxseq.structured import hmm
 from tests import zoo
 from tests.forms.own import leaking, own_lstm
+from tests.untyped import untyped
 
 NAMES = {"relu": jax.nn.relu, "hard_sigmoid": jax.nn.hard_sigmoid, "sin": jnp.sin, "leaking": leaking}
 ROOT = Path(jaxseq.__file__).parents[1]
@@ -138,9 +139,9 @@ def test_a_factory_of_ones_own():
     assert size_last(size=5) is size_last(jnp.tanh, 5)
     assert size_last.__name__ == "size_last"
     with pytest.raises(TypeError, match="`size` must be hashable, as functions, numbers and cells are; list is not"):
-        size_last(size=[4])
+        size_last(size=untyped([4]))
     with pytest.raises(TypeError, match="unexpected keyword argument"):
-        size_last(sizes=4)
+        size_last(**untyped({"sizes": 4}))
 
 
 def test_what_was_made_before_keeps_its_call():
@@ -158,7 +159,7 @@ def test_cells_of_ones_own():
     """They print and pickle as their functions' names; what is jitted is found by its own."""
     assert repr(OWN) == "Cell(size=4, init=init, carry=carry, project=project, step=step)"
     assert repr(own_lstm(4)).startswith("Cell(size=4, init=own_lstm.init, carry=own_lstm.carry, project=own_lstm.")
-    backward = jaxseq.Backward(init, carry, project)
+    backward = jaxseq.Backward(*untyped((init, carry, project)))
     assert repr(OWN._replace(backward=backward)).endswith("backward=Backward(fwd=init, bwd=carry, collect=project))")
     net = jaxseq.stack(OWN, jaxseq.lstm(4))
     assert repr(net) == f"stack({OWN}, lstm(4))"
@@ -178,6 +179,7 @@ def test_parts_of_what_was_made():
     assert repr(bare.backward) == "lstm(4).backward"
     assert repr(bare).startswith("Cell(size=4, init=lstm(4).init, carry=lstm(4).carry, project=lstm(4).project, step=")
     stock = jaxseq.gru(4, reset_after=False)
+    assert stock.backward is not None
     halved = stock._replace(backward=stock.backward._replace(project=None))
     borrowed = jaxseq.Cell(4, stock.init, stock.carry, stock.project, step)
     assert "bwd=gru(4, reset_after=False).backward.bwd" in repr(halved)

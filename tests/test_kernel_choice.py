@@ -8,7 +8,8 @@ import pytest
 import jaxseq
 from jaxseq import kernels
 from jaxseq.kernels._plan import plan_cell
-from tests import zoo
+from tests import compiled, zoo
+from tests.untyped import untyped
 
 
 def shapes(cell, T, B, D, dtype=jnp.float32):
@@ -164,7 +165,7 @@ def test_peak_bytes_is_within_a_fifth_of_what_is_measured(place, size, turn, ker
     def loss(params, xs):
         return jnp.mean(jaxseq.unroll(cell, params, xs, kernel=kernel)[1] ** 2)
 
-    memory = jax.jit(jax.value_and_grad(loss)).lower(params, xs).compile().memory_analysis()
+    memory = compiled.memory(jax.jit(jax.value_and_grad(loss)).lower(params, xs).compile())
     measured = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     assert 0.8 < kernels.peak_bytes(cell, params, xs, kernel=kernel) / measured < 1.2
 
@@ -198,7 +199,7 @@ def test_peak_bytes_of_nets_and_other_kernels_is_within_a_quarter(net, kernel, T
     def loss(params, xs):
         return jnp.mean(jaxseq.unroll(net, params, xs, kernel=kernel)[1] ** 2)
 
-    memory = jax.jit(jax.value_and_grad(loss)).lower(params, xs).compile().memory_analysis()
+    memory = compiled.memory(jax.jit(jax.value_and_grad(loss)).lower(params, xs).compile())
     measured = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     assert 0.75 < kernels.peak_bytes(net, params, xs, kernel=kernel) / measured < 1.25
 
@@ -232,9 +233,9 @@ def test_what_is_told_of_a_kernel_takes_what_unroll_takes():
     cell = jaxseq.rnn(4)
     for told in (kernels.explain, kernels.peak_bytes):
         with pytest.raises(TypeError, match=r"A factory is called first: kernels\.remat"):
-            told(cell, *shapes(cell, 5, 2, 3), kernel=kernels.remat)
+            told(cell, *shapes(cell, 5, 2, 3), kernel=untyped(kernels.remat))
         with pytest.raises(TypeError, match=r"`cell` must be a jaxseq\.Cell or a jaxseq\.Composite"):
-            told(jaxseq.rnn, *shapes(cell, 5, 2, 3))
+            told(untyped(jaxseq.rnn), *shapes(cell, 5, 2, 3))
         params, xs = shapes(cell, 5, 2, 3)
         with pytest.raises(ValueError, match=r"`params.w_x` must be \(6, 4\) for inputs of D = 6 features"):
             told(cell, params, jax.ShapeDtypeStruct((5, 2, 6), jnp.float32))

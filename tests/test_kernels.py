@@ -17,7 +17,7 @@ from jaxseq._around import Augmented
 from jaxseq.kernels import _bptt, _saved
 from jaxseq.kernels._bptt_plan import plan_bptt
 from jaxseq.kernels._wide import widened
-from tests import zoo
+from tests import compiled, zoo
 
 
 def params_of(cell, in_size, seed=0, scale=0.5):
@@ -37,7 +37,7 @@ def temporary_bytes(kernel, loss, T=4096):
         return loss(*jaxseq.unroll(CELL, params, xs, kernel=kernel))
 
     xs = jax.ShapeDtypeStruct((T, 4, 8), jnp.float32)
-    return jax.jit(jax.grad(training_step)).lower(PARAMS, xs).compile().memory_analysis().temp_size_in_bytes
+    return compiled.memory(jax.jit(jax.grad(training_step)).lower(PARAMS, xs).compile()).temp_size_in_bytes
 
 
 def test_remat_keeps_only_the_borders():
@@ -227,6 +227,7 @@ def test_what_ys_tell_is_not_written_again(make, alone, masked, reverse):
     """Beside ys: an RNN writes nothing, an LSTM c_{t-1} and its gates; under a mask, h_{t-1} too."""
     T, B = 4, 2
     cell = make(3)
+    assert cell.backward is not None
     params, mask = params_of(cell, 5), np.ones((T, B), bool)
     carry = zoo.random_like(jax.eval_shape(lambda: cell.carry(params, (B,))), 2)
 

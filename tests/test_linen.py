@@ -1,5 +1,7 @@
 """The Linen layer is the NNX layer on the same params."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,7 @@ def test_it_is_the_nnx_layer():
     assert jax.tree.structure(variables["params"]["weights"]) == jax.tree.structure(params)
     variables = {"params": {"weights": params}}
     carry = zoo.random_like(other.initial_carry((3,)), 2)
-    options = {"mask": MASK, "reset": RESET, "key": jax.random.key(3)}
+    options: dict[str, Any] = {"mask": MASK, "reset": RESET, "key": jax.random.key(3)}
 
     @jax.jit
     def by_linen(variables):
@@ -53,7 +55,7 @@ def test_init_is_the_cells():
 def test_it_trains_inside_other_modules_and_is_saved():
     model = flax_linen.Sequential([linen.Recurrent(jaxseq.gru(4)), flax_linen.Dense(1)])
     variables = zoo.random_like(jax.eval_shape(model.init, jax.random.key(0), XS), 0)
-    gradients = jax.jit(jax.grad(lambda v: jnp.sum(model.apply(v, XS) ** 2)))(variables)
+    gradients = jax.jit(jax.grad(lambda v: jnp.sum(jnp.asarray(model.apply(v, XS)) ** 2)))(variables)
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients))
     restored = serialization.from_bytes(variables, serialization.to_bytes(variables))
     assert jax.tree.structure(restored) == jax.tree.structure(variables)

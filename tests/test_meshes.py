@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 import jaxseq
 from jaxseq import _meshes, kernels, nn, train
 from jaxseq.structured import crf, hmm
-from tests import zoo
+from tests import compiled, zoo
 from tests.full import FULL
 
 T, B, D = 5, 4, 3
@@ -211,7 +211,7 @@ def test_gradients_are_summed_over_devices_once():
     cell = jaxseq.lstm(4)
     run = value_and_gradients(cell, kernels.remat(2))
     arguments = problem(cell, True)
-    program = jax.jit(over_devices(run)).lower(*arguments).compile().as_text()
+    program = compiled.text(jax.jit(over_devices(run)).lower(*arguments).compile())
     before, _, entry = program.partition("\nENTRY ")
     assert "all-reduce(" in entry
     assert "all-reduce(" not in before

@@ -196,8 +196,10 @@ def test_a_backward_that_is_fine_is_fine():
 )
 @pytest.mark.parametrize(("around", "masked"), [("plain", False), ("zoneout", False), ("learned", True)])
 def test_the_function_of_a_backward_at_fault_is_named(change, message, around, masked):
+    backward = BY_HAND.backward
+    assert backward is not None
     with pytest.raises(TypeError, match=message):
-        gradient(BY_HAND._replace(backward=BY_HAND.backward._replace(**change)), around, masked)
+        gradient(BY_HAND._replace(backward=backward._replace(**change)), around, masked)
 
 
 def test_a_bwd_that_forgets_the_heard_is_named():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import jaxseq
 from tests import zoo
+from tests.untyped import untyped
 
 NET = zoo.find("deep(lstm)").cell
 PARAMS = zoo.random_like(jax.eval_shape(lambda: NET.init(jax.random.key(0), 3)), 0)
@@ -72,9 +73,9 @@ def test_numpy_chunks():
 
 def test_errors():
     with pytest.raises(TypeError, match=r"`cell` must be a jaxseq.Cell"):
-        jaxseq.stream("lstm", PARAMS, [XS])
+        jaxseq.stream(untyped("lstm"), PARAMS, [XS])
     for chunks in (XS, np.asarray(XS), 5):
         with pytest.raises(TypeError, match=r"`chunks` must be an iterable of arrays \[t, B, D\]; got"):
-            jaxseq.stream(NET, PARAMS, chunks)
+            jaxseq.stream(NET, PARAMS, untyped(chunks))
     with pytest.raises(ValueError, match=r"`xs` must be"):
         next(jaxseq.stream(NET, PARAMS, [XS[0, 0]]))

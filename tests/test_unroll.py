@@ -102,7 +102,8 @@ def test_no_key_no_noise():
     assert np.abs(np.asarray(noisy) - np.asarray(quiet)).max() > 0.01
     cell = jaxseq.gru(3)
     params = zoo.random_like(jax.eval_shape(lambda: cell.init(KEY, 2)), 0)
-    np.testing.assert_array_equal(*(jaxseq.unroll(cell, params, XS, key=key)[1] for key in (None, KEY)))
+    without, given = (jaxseq.unroll(cell, params, XS, key=key)[1] for key in (None, KEY))
+    np.testing.assert_array_equal(without, given)
 
 
 def test_a_composite_that_is_not_causal_does_not_step():

@@ -10,10 +10,11 @@ from jaxseq import check
 from jaxseq.data import _check
 from jaxseq.data._loader import Batch, Loader, check_unreserved, nonempty, random, take
 from jaxseq.data._padding import lay
+from jaxseq.typing import AnyArray
 
 
 def bucketed(
-    sequences: Sequence[ArrayLike] | Mapping[str, Sequence[ArrayLike]],
+    sequences: Sequence[ArrayLike] | AnyArray | Mapping[str, Sequence[ArrayLike] | AnyArray],
     arrays: Mapping[str, ArrayLike],
     batch_size: int,
     *,

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from jaxseq import check
 from jaxseq.data._check import numbers, ragged
 from jaxseq.data._padding import lay
+from jaxseq.typing import AnyArray
 
 
 class Packed(NamedTuple):
@@ -37,7 +38,7 @@ class Packed(NamedTuple):
     lengths: np.ndarray
 
 
-def pack(sequences: Sequence[ArrayLike], length: int, *, value: float = 0) -> Packed:
+def pack(sequences: Sequence[ArrayLike] | AnyArray, length: int, *, value: float = 0) -> Packed:
     """Returns the sequences `[T_i, ...]` packed into rows of `length` steps; the packing is deterministic.
 
     Args:
@@ -65,7 +66,7 @@ def pack(sequences: Sequence[ArrayLike], length: int, *, value: float = 0) -> Pa
     return Packed(xs, mask, reset, np.array(row, int), np.array(start, int), lengths)
 
 
-def place(sequences: Sequence[ArrayLike], packed: Packed, *, value: float = 0) -> np.ndarray:
+def place(sequences: Sequence[ArrayLike] | AnyArray, packed: Packed, *, value: float = 0) -> np.ndarray:
     """Returns further sequences, such as tags, packed like the first ones, `[R, length, ...]`.
 
     Args:

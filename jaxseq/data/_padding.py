@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from jaxseq import check
 from jaxseq.data._check import numbers, ragged
+from jaxseq.typing import AnyArray
 
 
 class Padded(NamedTuple):
@@ -18,7 +19,7 @@ class Padded(NamedTuple):
 
 
 def pad(
-    sequences: Sequence[ArrayLike],
+    sequences: Sequence[ArrayLike] | AnyArray,
     *,
     length: int | None = None,
     multiple: int = 1,

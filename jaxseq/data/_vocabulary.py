@@ -106,7 +106,7 @@ class Vocabulary:
         room = None if size is None else size - len(front)
         return cls((*front, *kept[:room]), unknown, len(front))
 
-    def encode(self, tokens: Sequence[str], *, specials: str = "refuse") -> np.ndarray:
+    def encode(self, tokens: Sequence[str] | np.ndarray, *, specials: str = "refuse") -> np.ndarray:
         """Returns the ids of the tokens, int32 `[T]`.
 
         Args:

@@ -20,8 +20,16 @@ class Layer(Protocol):
     is zero and the carry is held. A reset acts before its step. A model takes such a layer, whose `in_features` must
     match what the model feeds it, or a cell, from which it makes an `nn.Recurrent`.
 
-    Your own layer may leave out the members below `initial_carry`. Then sequences may have any length, embeddings are
-    not scaled, the layer attends to no memory, and its carry cannot be rewound.
+    Your own layer may leave out the attributes below. Then sequences may have any length, embeddings are not scaled,
+    the layer attends to no memory, and its carry cannot be rewound.
+
+    Attributes:
+      max_length: the greatest length of a sequence, in steps; None: no limit.
+      embedding_scale: the factor by which models multiply embeddings, whose norm is about 1, before this layer reads
+        them.
+      memory_features: M, the features of a memory that the layer attends to (by `remember` and the argument `memory`),
+        or None.
+      rewind: `(carry, steps int [B]) -> carry`: the carry before each row's last `steps` steps; None: not available.
     """
 
     @property
@@ -57,26 +65,6 @@ class Layer(Protocol):
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
         """Returns the initial carry."""
-        ...
-
-    @property
-    def max_length(self) -> int | None:
-        """The greatest length of a sequence, in steps; None: no limit."""
-        ...
-
-    @property
-    def embedding_scale(self) -> float:
-        """The factor by which models multiply embeddings, whose norm is about 1, before this layer reads them."""
-        ...
-
-    @property
-    def memory_features(self) -> int | None:
-        """M, the features of a memory that the layer attends to (by `remember` and the argument `memory`), or None."""
-        ...
-
-    @property
-    def rewind(self) -> Callable[[Any, jax.Array], Carry] | None:
-        """`(carry, steps int [B]) -> carry`: the carry before each row's last `steps` steps; None: not available."""
         ...
 
 

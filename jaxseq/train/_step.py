@@ -35,7 +35,7 @@ class TrainState(NamedTuple):
     """All that a run carries from step to step; for an ensemble, every leaf has a leading axis of members."""
 
     params: Params
-    opt_state: optax.OptState
+    opt_state: Any
     step: jax.Array
     """int32 []: the number of steps, including skipped ones."""
     key: jax.Array
@@ -72,7 +72,9 @@ class Report(NamedTuple):
     """bool []: the carry had no NaN."""
 
 
-def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array, *, carry: Any = None) -> TrainState:
+def init(
+    params: Params, optimizer: optax.GradientTransformation | optax.MultiSteps, key: jax.Array, *, carry: Any = None
+) -> TrainState:
     """Returns the state before the first step; it holds copies, because steps donate its buffers.
 
     For an ensemble, vmap it over keys: `jax.jit(jax.vmap(lambda key: init(make_params(key), optimizer, key)))(keys)`.
@@ -103,7 +105,7 @@ def init(params: Params, optimizer: optax.GradientTransformation, key: jax.Array
 
 def make_step(
     loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | optax.MultiSteps,
     *,
     accumulate: int = 1,
     nonfinite: Literal["stop", "skip"] = "stop",

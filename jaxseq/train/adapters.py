@@ -21,14 +21,14 @@ import numpy as np
 from jaxseq import check, initializers
 from jaxseq.train._params import numbers
 from jaxseq.train.groups import matrices
-from jaxseq.typing import Params
+from jaxseq.typing import AnyArray, Params
 
 
 class Adapter(NamedTuple):
     """The update a b of one matrix [in, out]: `a [in, r]`, `b [r, out]`."""
 
-    a: jax.Array
-    b: jax.Array
+    a: AnyArray
+    b: AnyArray
 
 
 def init(key: jax.Array, params: Params, rank: int, *, where: str | Sequence[str] | None = None) -> Any:

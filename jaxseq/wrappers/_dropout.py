@@ -6,6 +6,7 @@ m_x and m_y are drawn here. m_h acts inside the cell and is drawn in `_recurrent
 """
 
 import functools
+from typing import overload
 
 import jax
 
@@ -17,6 +18,17 @@ from jaxseq.wrappers._drop import drop
 from jaxseq.wrappers._recurrent_dropout import recurrent_dropout
 
 
+@overload
+def dropout(cell: Cell, *, recurrent: float, per_step: bool = False) -> Cell: ...
+@overload
+def dropout(
+    cell: Cell | Composite,
+    *,
+    inputs: float = 0.0,
+    outputs: float = 0.0,
+    recurrent: float = 0.0,
+    per_step: bool = False,
+) -> Cell | Composite: ...
 def dropout(
     cell: Cell | Composite,
     *,

@@ -55,6 +55,7 @@ def spoiled(name, spoil):
 
     def contender(case, params, xs):
         call = suite.load(name)(case, params, xs)
+        assert call is not None
         return call._replace(result=lambda output: spoil(call.result(output)))
 
     return contender
@@ -200,4 +201,6 @@ def test_jaxseq_agrees(name):
     contender = suite.load(name)
     case = Case("rnn", "training", "float32", 2, 5, 4, 5)
     params, xs = suite.problem(case)
-    assert suite.check(case, name, contender, contender(case, params, xs), params, xs) < 1e-4
+    call = contender(case, params, xs)
+    assert call is not None
+    assert suite.check(case, name, contender, call, params, xs) < 1e-4

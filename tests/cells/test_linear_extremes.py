@@ -124,7 +124,7 @@ def test_an_input_that_is_held_is_exact_near_zero(x64):
     terms = np.cumprod([np.ones_like(z), *(z / k for k in range(2, 60))], axis=0)  # Σ zᵏ / (k + 1)!
     want = terms.sum(0)
     powers = np.cumprod([np.ones_like(z), *(z / k for k in range(1, 59))], axis=0)  # zᵏ / k!
-    want_slope = sum(power / (k + 2) for k, power in enumerate(powers))  # ∫ s e^{zs} ds
+    want_slope = sum((power / (k + 2) for k, power in enumerate(powers)), start=np.zeros_like(z))  # ∫ s e^{zs} ds
     slope_of = jax.vmap(jax.grad(held_input, holomorphic=True))
     np.testing.assert_allclose(held_input(jnp.asarray(z)), want, rtol=1e-14)
     np.testing.assert_allclose(slope_of(jnp.asarray(z.ravel())), want_slope.ravel(), rtol=2e-14)
@@ -177,7 +177,7 @@ def test_float32_is_float64_within_its_error(name):
         jax.tree.leaves(trained(name, "float64", 50)),
         strict=True,
     ):
-        bound = 50 * np.finfo(np.float32).eps * max(1, np.abs(want).max())
+        bound = float(50 * np.finfo(np.float32).eps * max(1, np.abs(want).max()))
         np.testing.assert_allclose(got, want, rtol=0, atol=bound, err_msg=jax.tree_util.keystr(path))
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import jaxseq
 from tests.cells import published
+from tests.untyped import untyped
 
 MANY = 20_000
 
@@ -120,7 +121,7 @@ def test_carries_start_at_zero_and_as_wide_as_sums(name):
 
 
 def test_same_options_same_object():
-    assert jaxseq.lru(4) is jaxseq.lru(size=np.int64(4), state=4, r_min=0.9)
+    assert jaxseq.lru(4) is jaxseq.lru(size=untyped(np.int64(4)), state=4, r_min=0.9)
     assert jaxseq.s5(4) is jaxseq.s5(4, state=64)
     assert jaxseq.mlstm(4, heads=2) is jaxseq.mlstm(4, heads=2, key_size=2)
     assert jaxseq.gated_delta_net(4, heads=2, key_size=3) is jaxseq.gated_delta_net(4, key_size=3, heads=2, gated=True)
@@ -132,18 +133,26 @@ def test_same_options_same_object():
     ("make", "error", "message"),
     [
         (lambda: jaxseq.lru(0), ValueError, "`size` must be a positive int"),
-        (lambda: jaxseq.lru(4, state=2.5), TypeError, "`state` must be a positive int"),
+        (lambda: jaxseq.lru(4, state=untyped(2.5)), TypeError, "`state` must be a positive int"),
         (lambda: jaxseq.lru(4, r_max=1.0), ValueError, "`r_max` must be a rate in"),
         (lambda: jaxseq.lru(4, r_min=0.9, r_max=0.5), ValueError, "`r_max` must be at least `r_min`"),
         (lambda: jaxseq.lru(4, max_phase=0), ValueError, "`max_phase` must be a positive, finite number"),
         (lambda: jaxseq.s5(4, state=0), ValueError, "`state` must be a positive int"),
-        (lambda: jaxseq.min_gru(4, candidate="tanh"), TypeError, "`candidate` must be an elementwise function"),
+        (
+            lambda: jaxseq.min_gru(4, candidate=untyped("tanh")),
+            TypeError,
+            "`candidate` must be an elementwise function",
+        ),
         (lambda: jaxseq.min_lstm(-1), ValueError, "`size` must be a positive int"),
         (lambda: jaxseq.rg_lru(4, heads=3), ValueError, "`heads` must divide `size`; got 3 heads of 4 features"),
         (lambda: jaxseq.mamba2(4, heads=3, state=2), ValueError, "`heads` must divide `size`"),
         (lambda: jaxseq.gla(4, heads=0, key_size=2), ValueError, "`heads` must be a positive int"),
-        (lambda: jaxseq.gla(4, heads=2, key_size=None), TypeError, "`key_size` must be a positive int"),
-        (lambda: jaxseq.gated_delta_net(4, heads=2, key_size=2, gated=1), TypeError, "`gated` must be True or False"),
+        (lambda: jaxseq.gla(4, heads=2, key_size=untyped(None)), TypeError, "`key_size` must be a positive int"),
+        (
+            lambda: jaxseq.gated_delta_net(4, heads=2, key_size=2, gated=untyped(1)),
+            TypeError,
+            "`gated` must be True or False",
+        ),
         (lambda: jaxseq.gated_delta_net(5, heads=2, key_size=2), ValueError, "`heads` must divide `size`"),
         (lambda: jaxseq.mlstm(6, heads=4), ValueError, "`heads` must divide `size`"),
         (lambda: jaxseq.causal_conv(4, width=0), ValueError, "`width` must be a positive int"),

@@ -6,6 +6,7 @@ import scipy.fft
 import scipy.signal
 
 from jaxseq.data import _audio as audio
+from tests.untyped import untyped
 
 RATE, SIZE, HOP, FFT = 8000, 50, 20, 64
 RNG = np.random.default_rng(0)
@@ -212,7 +213,7 @@ def test_errors():
         with pytest.raises(TypeError, match=r"`signal` must be float32 or float64.*got int16.*Scale PCM samples"):
             call(np.zeros(100, np.int16))
         with pytest.raises(TypeError, match="`signal` must be an array"):
-            call([0.0])
+            call(untyped([0.0]))
         with pytest.raises(ValueError, match=r"`signal` must be \[..., N\], of at least 1 axis"):
             call(np.zeros((), np.float32))
     with pytest.raises(ValueError, match=r"`signal` must be \[..., N\]"):
@@ -221,7 +222,7 @@ def test_errors():
         with pytest.raises(ValueError, match="must be a positive int; got 0"):
             audio.frames(signal, size, hop)
     with pytest.raises(TypeError, match="`hop` must be a positive int"):
-        audio.frame_count(9, 2, 1.5)
+        audio.frame_count(9, 2, untyped(1.5))
     with pytest.raises(TypeError, match="`mask` must be bool"):
         audio.frame_mask(signal, 2, 1)
     with pytest.raises(ValueError, match="`fft_size` must be at least a frame's 50 samples; got 49"):

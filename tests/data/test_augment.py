@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxseq.data import feature_mask, jitter, time_mask, token_dropout
+from tests.untyped import untyped
 
 KEY, OTHER_KEY = (jax.random.key(seed, impl="rbg") for seed in range(2))  # compiled sooner than the default kind
 T, D, WIDTH = 12, 5, 4
@@ -146,9 +147,17 @@ def test_empty_batches_and_sequences():
 
 X, IDS = jnp.ones([2, 3, 4]), jnp.ones([2, 3], int)
 BAD = {
-    "key": (lambda: time_mask(3, X, spans=1, width=1), TypeError, r"`key` must be a jax.random.key or None; got int"),
+    "key": (
+        lambda: time_mask(untyped(3), X, spans=1, width=1),
+        TypeError,
+        r"`key` must be a jax.random.key or None; got int",
+    ),
     "spans": (lambda: time_mask(KEY, X, spans=0, width=1), ValueError, r"`spans` must be a positive int; got 0"),
-    "width": (lambda: time_mask(None, X, spans=1, width=0.5), TypeError, r"`width` must be a positive int; got 0.5"),
+    "width": (
+        lambda: time_mask(None, X, spans=1, width=untyped(0.5)),
+        TypeError,
+        r"`width` must be a positive int; got 0.5",
+    ),
     "mask": (
         lambda: time_mask(KEY, X, spans=1, width=1, mask=jnp.ones([2, 3])),
         TypeError,
@@ -157,7 +166,7 @@ BAD = {
     "time-major mask": (lambda: jitter(KEY, X, 1.0, mask=jnp.ones([3, 2], bool)), ValueError, r"`mask` must be bool"),
     "axes": (lambda: jitter(KEY, X[0], 1.0), ValueError, r"`xs` must be \[B, T, D\]; got \(3, 4\)"),
     "ids": (lambda: jitter(KEY, X.astype(int), 1.0), TypeError, r"`xs` must be floating \[B, T, D\]; got int32"),
-    "a list": (lambda: jitter(KEY, [[[1.0]]], 1.0), TypeError, r"`xs` must be an array \[B, T, D\]; got list"),
+    "a list": (lambda: jitter(KEY, untyped([[[1.0]]]), 1.0), TypeError, r"`xs` must be an array \[B, T, D\]; got list"),
     "scale": (
         lambda: jitter(None, X, jnp.ones(3)),
         ValueError,
@@ -170,7 +179,11 @@ BAD = {
     ),
     "floats": (lambda: token_dropout(KEY, X[0], 0.1, 1), TypeError, r"`ids` must be int \[B, T\]; got float32"),
     "rate": (lambda: token_dropout(KEY, IDS, 1.0, 1), ValueError, r"`rate` must be a rate in \[0, 1\); got 1.0"),
-    "unknown": (lambda: token_dropout(KEY, IDS, 0.1, "<unk>"), TypeError, r"`unknown` must be an int, .*; got '<unk>'"),
+    "unknown": (
+        lambda: token_dropout(KEY, IDS, 0.1, untyped("<unk>")),
+        TypeError,
+        r"`unknown` must be an int, .*; got '<unk>'",
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jaxseq.data import Loader, batches, bucketed, streams
 from tests.data import spawned
+from tests.untyped import untyped
 
 RANDOM = np.random.default_rng(0)
 LENGTHS = RANDOM.integers(0, 30, 23)
@@ -225,7 +226,11 @@ BAD = {
     "B 0": (lambda: batches(ONE, 0), ValueError, r"`batch_size` must be a positive int; got 0"),
     "no examples": (lambda: batches({"xs": []}, 1), ValueError, r"`arrays` must have at least one example"),
     "no arrays": (lambda: batches({}, 1), ValueError, r"`arrays` must have at least one example"),
-    "an array": (lambda: batches(np.ones(3), 1), TypeError, r"`arrays` must be a dict of arrays .*; got ndarray"),
+    "an array": (
+        lambda: batches(untyped(np.ones(3)), 1),
+        TypeError,
+        r"`arrays` must be a dict of arrays .*; got ndarray",
+    ),
     "a number": (lambda: batches({"xs": 1}, 1), ValueError, r"`arrays\['xs'\]` must be \[N, ...\], .* got a number"),
     "sizes": (
         lambda: batches({"xs": np.ones(3), "ys": np.ones(4)}, 1),
@@ -254,7 +259,7 @@ BAD = {
     "epoch": (lambda: batches(ONE, 1).epoch(-1), ValueError, r"`number` must be an int, 0 or more; got -1"),
     "start": (lambda: batches(ONE, 1).epoch(0, 4), ValueError, r"`start` must be at most 3, .*; got 4"),
     "map": (
-        lambda: batches(ONE, 1).map(3),
+        lambda: batches(ONE, 1).map(untyped(3)),
         TypeError,
         r"`function` must be a function of 1 arguments by position; got 3",
     ),
@@ -276,8 +281,16 @@ BAD = {
         ValueError,
         r"number 1 has 1 steps in 'a', 2 in 'b'",
     ),
-    "loader: count": (lambda: Loader(1.5, print), TypeError, r"`count` must be an int, 0 or more; got 1.5"),
-    "loader: plan": (lambda: Loader(1, None), TypeError, r"`plan` must be a function of 1 arguments .*; got None"),
+    "loader: count": (
+        lambda: Loader(untyped(1.5), untyped(print)),
+        TypeError,
+        r"`count` must be an int, 0 or more; got 1.5",
+    ),
+    "loader: plan": (
+        lambda: Loader(1, untyped(None)),
+        TypeError,
+        r"`plan` must be a function of 1 arguments .*; got None",
+    ),
     "streams: floats": (lambda: streams([0.5, 1.0], 1, 1), TypeError, r"`ids` must be integer ids; got float64"),
     "streams: text": (lambda: streams("text", 1, 1), TypeError, r"`ids` must be a list of ids, .*; got str"),
     "streams: texts": (lambda: streams(["text"], 1, 1), TypeError, r"`ids\[0\]` must hold numbers; got text"),

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxseq.data import pad, unpad
+from tests.untyped import untyped
 
 ROWS = st.lists(st.lists(st.integers(-9, 9), max_size=7), max_size=5)
 
@@ -76,8 +77,16 @@ BAD = {
     "a text": (lambda: pad("abc"), TypeError, r"`sequences` must be a list of sequences \[T, ...\]; got str"),
     "texts": (lambda: pad(["abc"]), TypeError, r"`sequences\[0\]` must hold numbers; got text. Encode it first"),
     "tokens": (lambda: pad([["a", "b"]]), TypeError, r"`sequences\[0\]` must hold numbers; got text"),
-    "None": (lambda: pad([[1, None]]), TypeError, r"`sequences\[0\]` must hold numbers; got object from a list"),
-    "a generator": (lambda: pad(x for x in [[1]]), TypeError, r"must be a list of sequences .*; got generator"),
+    "None": (
+        lambda: pad([untyped([1, None])]),
+        TypeError,
+        r"`sequences\[0\]` must hold numbers; got object from a list",
+    ),
+    "a generator": (
+        lambda: pad(untyped(x for x in [[1]])),
+        TypeError,
+        r"must be a list of sequences .*; got generator",
+    ),
     "one sequence": (
         lambda: pad([1, 2]),
         ValueError,
@@ -95,12 +104,20 @@ BAD = {
     ),
     "too large": (lambda: pad([[2**40]]), ValueError, r"`sequences` must fit into int32; got integers from"),
     "side": (lambda: pad([[1]], side="post"), ValueError, r"`side` must be 'right' or 'left'; got 'post'"),
-    "truncate": (lambda: pad([[1]], truncate=0), ValueError, r"`truncate` must be 'right' or 'left'; got 0"),
+    "truncate": (lambda: pad([[1]], truncate=untyped(0)), ValueError, r"`truncate` must be 'right' or 'left'; got 0"),
     "multiple": (lambda: pad([[1]], multiple=0), ValueError, r"`multiple` must be a positive int; got 0"),
     "length": (lambda: pad([[1]], length=-1), ValueError, r"`length` must be an int, 0 or more; got -1"),
-    "length float": (lambda: pad([[1]], length=2.0), TypeError, r"`length` must be an int, 0 or more; got 2.0"),
+    "length float": (
+        lambda: pad([[1]], length=untyped(2.0)),
+        TypeError,
+        r"`length` must be an int, 0 or more; got 2.0",
+    ),
     "value": (lambda: pad([[1]], value=np.nan), TypeError, r"`value` must be one number that int32 can hold; got nan"),
-    "values": (lambda: pad([[1.0]], value=[1, 2]), TypeError, r"`value` must be one number that float64 can hold"),
+    "values": (
+        lambda: pad([[1.0]], value=untyped([1, 2])),
+        TypeError,
+        r"`value` must be one number that float64 can hold",
+    ),
     "mask dtype": (lambda: unpad(np.ones([2, 3]), np.ones([2, 3])), TypeError, r"`mask` must be bool .*; got float64"),
     "time-major": (
         lambda: unpad(np.ones([2, 3]), np.ones([3, 2], bool)),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxseq.data import batches, prefetch
+from tests.untyped import untyped
 
 
 def workers():
@@ -152,7 +153,7 @@ def test_errors():
     with pytest.raises(ValueError, match="`size` must be a positive int; got 0"):
         prefetch([], 0)
     with pytest.raises(TypeError, match=r"`batches` must be an iterable, such as loader.epoch\(0\); got int"):
-        prefetch(3)
+        prefetch(untyped(3))
     with pytest.raises(TypeError, match=r"Loop over those of an epoch: loader.epoch\(number\)$"):
         prefetch(batches({"xs": [1]}, 1))
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jaxseq.data import Normalizer, cyclic, fill_missing, split_in_time, windows
+from tests.untyped import untyped
 
 GAPPY = arrays(float, st.tuples(st.integers(1, 9), st.just(2)), elements=st.sampled_from([np.nan, 1.0, 2.5, -4.0]))
 MEANS = np.array([10.0, 20.0])
@@ -173,7 +174,11 @@ BAD = {
         r"`xs` must be \[..., 2\], .*; got the shape \(3, 1\)",
     ),
     "apply: list": (lambda: N2.apply([[1.0, 2.0]]), TypeError, r"`xs` must be an array \[..., D\]; got list"),
-    "invert: names": (lambda: N2.invert(XS, columns=["a"]), TypeError, r"`columns` must be a list of column numbers"),
+    "invert: names": (
+        lambda: N2.invert(XS, columns=[untyped("a")]),
+        TypeError,
+        r"`columns` must be a list of column numbers",
+    ),
     "invert: range": (
         lambda: N2.invert(XS, columns=[0, 2]),
         ValueError,
@@ -205,9 +210,13 @@ BAD = {
     "windows: length": (lambda: windows(XS, 0), ValueError, r"`length` must be a positive int; got 0"),
     "windows: horizon": (lambda: windows(XS, 1, -1), ValueError, r"`horizon` must be an int, 0 or more; got -1"),
     "windows: stride": (lambda: windows(XS, 1, stride=0), ValueError, r"`stride` must be a positive int; got 0"),
-    "windows: target": (lambda: windows(XS, 1, 1, targets=1), TypeError, r"`targets` must be a list of column numbers"),
+    "windows: target": (
+        lambda: windows(XS, 1, 1, targets=untyped(1)),
+        TypeError,
+        r"`targets` must be a list of column numbers",
+    ),
     "windows: targets": (lambda: windows(XS, 1, 1, targets=[2]), ValueError, r"`targets` must be among the 2 columns"),
-    "windows: no slice": (lambda: windows(XS, 1, part=(0, 3)), TypeError, r"`part` must be a slice of steps"),
+    "windows: no slice": (lambda: windows(XS, 1, part=untyped((0, 3))), TypeError, r"`part` must be a slice of steps"),
     "windows: steps": (lambda: windows(XS, 1, part=slice(0, 3, 2)), TypeError, r"`part` must be a slice of steps"),
     "cyclic: period": (lambda: cyclic([1], 0), ValueError, r"`period` must be a positive, finite number; got 0"),
     "cyclic: text": (lambda: cyclic(["1"], 2), TypeError, r"`values` must hold numbers; got text"),

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxseq.data import split, split_in_time, unique
+from tests.untyped import untyped
 
 FRACTIONS = st.sampled_from([(0.8, 0.1, 0.1), (0.75, 0.25), (1.0,), (0.1, 0.2, 0.7), (0.5, 0.2), (1 / 3, 1 / 3, 1 / 3)])
 
@@ -88,10 +89,14 @@ BAD = {
     "more than all": (lambda: split(9, (0.8, 0.3), seed=0), ValueError, r"add up to at most 1; got \(0.8, 0.3\)"),
     "zero": (lambda: split(9, (1.0, 0.0), seed=0), ValueError, r"`fractions` must each be above 0"),
     "nan": (lambda: split(9, (np.nan,), seed=0), ValueError, r"`fractions` must each be above 0"),
-    "one number": (lambda: split(9, 0.8, seed=0), ValueError, r"`fractions` must be a list of shares .* got 0.8"),
+    "one number": (
+        lambda: split(9, untyped(0.8), seed=0),
+        ValueError,
+        r"`fractions` must be a list of shares .* got 0.8",
+    ),
     "none": (lambda: split_in_time(9, ()), ValueError, r"`fractions` must be a list of shares"),
-    "n": (lambda: split([1, 2], (1.0,), seed=0), TypeError, r"`n` must be an int, 0 or more; got \[1, 2\]"),
-    "seed": (lambda: split(9, (1.0,), seed=None), TypeError, r"`seed` must be an int, 0 or more; got None"),
+    "n": (lambda: split(untyped([1, 2]), (1.0,), seed=0), TypeError, r"`n` must be an int, 0 or more; got \[1, 2\]"),
+    "seed": (lambda: split(9, (1.0,), seed=untyped(None)), TypeError, r"`seed` must be an int, 0 or more; got None"),
     "too few": (
         lambda: split(4, (0.8, 0.1, 0.1), seed=0),
         ValueError,

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxseq.data import Vocabulary, words
+from tests.untyped import untyped
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=4)  # half pairs and line ends too
 SENTENCES = st.lists(st.lists(ANY, max_size=6), max_size=6)
@@ -109,7 +110,7 @@ def test_characters_and_what_else_a_vocabulary_does():
     assert "".join(vocabulary.decode(vocabulary.encode("hello\n"))) == "hello\n"
     assert vocabulary.encode(np.array(list("he"))).tolist() == [4, 5]
     assert repr(vocabulary) == "Vocabulary(V=8, tokens=('<pad>', '<unk>', 'l', 'o', 'h')...)"
-    assert hash(vocabulary) == hash(Vocabulary(list(vocabulary.tokens)))
+    assert hash(vocabulary) == hash(Vocabulary(untyped(list(vocabulary.tokens))))
     assert pickle.loads(pickle.dumps(vocabulary)) == vocabulary
 
 
@@ -135,9 +136,17 @@ BAD = {
         TypeError,
         r"lists of tokens; got str. For the characters .* \[text\]",
     ),
-    "no lists": (lambda: Vocabulary.build(3), TypeError, r"`sequences` must be lists of tokens; got int"),
-    "numbers": (lambda: Vocabulary.build([["a"], [1]]), TypeError, r"`sequences\[1\]` must hold tokens of text; got 1"),
-    "a number": (lambda: Vocabulary.build([1]), TypeError, r"`sequences\[0\]` must be a list of tokens; got 1"),
+    "no lists": (lambda: Vocabulary.build(untyped(3)), TypeError, r"`sequences` must be lists of tokens; got int"),
+    "numbers": (
+        lambda: Vocabulary.build([["a"], [untyped(1)]]),
+        TypeError,
+        r"`sequences\[1\]` must hold tokens of text; got 1",
+    ),
+    "a number": (
+        lambda: Vocabulary.build([untyped(1)]),
+        TypeError,
+        r"`sequences\[0\]` must be a list of tokens; got 1",
+    ),
     "size": (lambda: Vocabulary.build([], size=1), ValueError, r"`size` must have room for the specials .*; got 1"),
     "size 0": (lambda: Vocabulary.build([], size=0), ValueError, r"`size` must be a positive int; got 0"),
     "min_count": (lambda: Vocabulary.build([], min_count=0), ValueError, r"`min_count` must be a positive int; got 0"),
@@ -146,19 +155,23 @@ BAD = {
         TypeError,
         r"`specials` must be a list of tokens; got str",
     ),
-    "a special": (lambda: Vocabulary.build([], specials=[1]), TypeError, r"`specials` must hold tokens of text; got 1"),
+    "a special": (
+        lambda: Vocabulary.build([], specials=[untyped(1)]),
+        TypeError,
+        r"`specials` must hold tokens of text; got 1",
+    ),
     "a special that is None": (
-        lambda: Vocabulary.build([], specials=[None]),
+        lambda: Vocabulary.build([], specials=[untyped(None)]),
         TypeError,
         r"`specials` must hold tokens of text; got None",
     ),
     "an unknown that is no text": (
-        lambda: Vocabulary.build([], unknown=3),
+        lambda: Vocabulary.build([], unknown=untyped(3)),
         TypeError,
         r"`unknown` must hold tokens of text; got 3",
     ),
     "what specials are": (
-        lambda: V.encode(["the"], specials=True),
+        lambda: V.encode(["the"], specials=untyped(True)),
         ValueError,
         r"`specials` must be 'refuse' or 'read' or 'text'; got True",
     ),
@@ -167,8 +180,12 @@ BAD = {
         ValueError,
         r"`tokens` must be distinct; got '<pad>' 2 times",
     ),
-    "padding": (lambda: Vocabulary.build([], padding=None), TypeError, r"`padding` must hold tokens of text; got None"),
-    "tokens": (lambda: Vocabulary("abc"), TypeError, r"`tokens` must be a list of tokens; got str"),
+    "padding": (
+        lambda: Vocabulary.build([], padding=untyped(None)),
+        TypeError,
+        r"`padding` must hold tokens of text; got None",
+    ),
+    "tokens": (lambda: Vocabulary(untyped("abc")), TypeError, r"`tokens` must be a list of tokens; got str"),
     "unknown": (lambda: Vocabulary(("a", "b")), ValueError, r"`unknown` must be the token of id 1, 'b'; got '<unk>'"),
     "front": (lambda: Vocabulary(("a",)), ValueError, r"`specials` must be from 2 to the 1 tokens; got 2"),
     "encode a text": (
@@ -176,8 +193,8 @@ BAD = {
         TypeError,
         r"has words such as 'film'; got the str 'the film'. Split it .* words\(text\)",
     ),
-    "encode ids": (lambda: V.encode([3]), TypeError, r"`tokens` must hold tokens of text; got 3"),
-    "encode None": (lambda: V.encode(None), TypeError, r"`tokens` must be a list of tokens; got NoneType"),
+    "encode ids": (lambda: V.encode([untyped(3)]), TypeError, r"`tokens` must hold tokens of text; got 3"),
+    "encode None": (lambda: V.encode(untyped(None)), TypeError, r"`tokens` must be a list of tokens; got NoneType"),
     "closed": (
         lambda: CLOSED.encode("abc"),
         ValueError,
@@ -190,7 +207,7 @@ BAD = {
     "decode negative": (lambda: V.decode([-2]), ValueError, r"`ids` must be from 0 to 3, for V = 4; got -2$"),
     "decode ended": (lambda: V.decode([1, -1]), ValueError, r"got -1; `decoding` writes -1 after the end of a row"),
     "stored": (lambda: Vocabulary.from_dict({"words": []}), ValueError, r"must be what Vocabulary.to_dict returned"),
-    "words": (lambda: words(["a"]), TypeError, r"`text` must be a str; got list"),
+    "words": (lambda: words(untyped(["a"])), TypeError, r"`text` must be a str; got list"),
 }
 
 

@@ -53,7 +53,7 @@ def test_every_function_is_here():
 
 def test_what_a_step_closes_over_may_change():
     """Of one and the same function: it would be wrong to keep the program under its name."""
-    params = {"w": np.float32([[0, 1, 2]])}
+    params = {"w": np.array([[0, 1, 2]], np.float32)}
     step = lambda carry, token: (carry, jax.numpy.broadcast_to(params["w"], (len(token), V)))
     first = decoding.greedy(step, None, np.zeros(2, int), max_length=2)
     params["w"] = -params["w"]

@@ -10,6 +10,7 @@ import pytest
 from jaxseq import decoding
 from tests.decoding import by_hand
 from tests.decoding.by_hand import ROWS, START, V, rows_of
+from tests.untyped import untyped
 
 END, T = 2, 4
 beam_search = jax.jit(decoding.beam_search, static_argnames=("step", "size", "max_length", "end", "penalty", "allowed"))
@@ -216,7 +217,7 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
             ValueError,
             r"such as model\.initial_carry",
         ),
-        (lambda: call(start="a"), TypeError, "`start` must be an int, 0 or more; got 'a'"),
+        (lambda: call(start=untyped("a")), TypeError, "`start` must be an int, 0 or more; got 'a'"),
         (
             lambda: call(start=START[:2]),
             ValueError,

@@ -8,6 +8,7 @@ import pytest
 from jaxseq import decoding
 from tests.decoding import by_hand
 from tests.decoding.by_hand import ROWS, START, V, rows_of
+from tests.untyped import untyped
 
 END = 2
 OTHER = np.random.default_rng(1).normal(0, 1.5, (V, V))
@@ -126,7 +127,7 @@ def test_errors():
     with pytest.raises(ValueError, match="`draft` must return logits of the V = 3 tokens of `step`; got 5"):
         decoding.speculative(jax.random.key(0), *arguments, max_length=2)
     with pytest.raises(TypeError, match=r"`key` must be a jax\.random\.key, to draw by; got NoneType"):
-        decoding.speculative(None, *arguments, max_length=2)
+        decoding.speculative(untyped(None), *arguments, max_length=2)
     with pytest.raises(ValueError, match="`ahead` must be a positive int; got 0"):
         decoding.speculative(jax.random.key(0), *arguments, max_length=2, ahead=0)
     of_more_rows = (*arguments[:3], np.zeros((ROWS + 1, 2), np.float32), START)

@@ -10,7 +10,7 @@ WEIGHTS = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]])
 def test_a_row_is_an_output_and_a_column_an_input(plt):
     ax = diagnostics.plot_alignment(jnp.asarray(WEIGHTS), source=["a", "b", "c"], target=["AH0", "B"])
     (image,) = ax.get_images()
-    np.testing.assert_allclose(image.get_array(), WEIGHTS, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(image.get_array()), WEIGHTS, rtol=1e-6)
     assert image.get_clim() == (0, 1)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b", "c"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["AH0", "B"]

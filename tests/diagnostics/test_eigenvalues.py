@@ -127,8 +127,8 @@ def test_plot(plt):
     assert diagnostics.plot_eigenvalues(jnp.array([0.5, 0.9]), ax=ax) is ax
     (circle, _), (points, others) = ax.lines, ax.collections
     np.testing.assert_allclose(np.hypot(*circle.get_data()), 1)
-    assert len(points.get_offsets()) == 4
-    np.testing.assert_allclose(others.get_offsets(), [[0.5, 0], [0.9, 0]])
+    assert len(np.asarray(points.get_offsets())) == 4
+    np.testing.assert_allclose(np.asarray(others.get_offsets()), [[0.5, 0], [0.9, 0]])
 
 
 def test_errors():

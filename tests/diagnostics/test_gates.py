@@ -1,4 +1,4 @@
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +114,7 @@ def test_in_a_composite_each_cell_has_its_place():
     mask, reset = flags()
     both, top = diagnostics.gate_traces(net, params, xs, carry, mask=mask, reset=reset)
     assert isinstance(both, jaxseq.Bidirectional)
-    arguments = {"mask": mask, "reset": reset}
+    arguments: dict[str, Any] = {"mask": mask, "reset": reset}
     _, ys = jaxseq.unroll(jaxseq.bidirectional(lower), params[0], xs, carry[0], **arguments)
     ahead = diagnostics.gate_traces(lower, params[0].forward, xs, carry[0].forward, **arguments)
     back = diagnostics.gate_traces(lower, params[0].backward, xs, carry[0].backward, reverse=True, **arguments)
@@ -130,13 +130,15 @@ def saving(save):
         gate: jax.Array
 
     cell = jaxseq.rnn(H)
+    backward = cell.backward
+    assert backward is not None
     saved = {"tuple": lambda y: (y, y), "array": lambda y: y, "dict": lambda y: {"gate": y, "none": None}, "own": Own}
 
     def fwd(params, carry, u):
         carry, y = cell.step(params, carry, u)
         return carry, y, saved[save](y)
 
-    return cell._replace(backward=Backward(fwd, cell.backward.bwd, cell.backward.collect))
+    return cell._replace(backward=Backward(fwd, backward.bwd, backward.collect))
 
 
 @pytest.mark.parametrize("save", ["dict", "own"])
@@ -224,4 +226,6 @@ def test_plot_leaves_what_is_nan_grey(plt):
     for values, limits in ((gate, (0, 1)), (-2 * gate, (-1.8, 1.8))):
         (ax,) = diagnostics.plot_gates({"f": values})
         assert ax.images[0].get_clim() == limits
-        assert np.ma.getmaskarray(ax.images[0].get_array()).tolist() == [[False, True], [False, True]]
+        drawn = ax.images[0].get_array()
+        assert drawn is not None
+        assert np.ma.getmaskarray(drawn).tolist() == [[False, True], [False, True]]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 import jaxseq
 from jaxseq import diagnostics
 from tests import zoo
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -72,7 +75,7 @@ def test_entry_t_is_the_gradient_by_the_carry_that_enters_step_t(cell):
 def by_hand(cell, params, xs, carry, pushes, *, mask, reset, reverse=False):
     """A Python loop with masks and resets spelled out, whose carry is pushed before each step."""
     initial = cell.carry(params, (B,))
-    ys = [None] * T
+    ys: list[Any] = [None] * T
     for t in reversed(range(T)) if reverse else range(T):
         border = t + 1 if reverse else t
         restart = reset[border][:, None] if border < T else np.zeros((B, 1), bool)
@@ -216,7 +219,7 @@ def test_arguments_are_checked_as_by_unroll():
     with pytest.raises(ValueError, match="`mask` must be bool"):
         diagnostics.gradient_norms(cell, params, xs, jnp.sum, mask=np.ones((B, T), bool))
     with pytest.raises(TypeError, match="Did you pass the factory itself"):
-        diagnostics.carry_gradients(jaxseq.gru, params, xs, jnp.sum)
+        diagnostics.carry_gradients(untyped(jaxseq.gru), params, xs, jnp.sum)
     with pytest.raises(TypeError, match="scalar-output"):
         diagnostics.carry_gradients(cell, params, xs, lambda ys: ys)
 
@@ -228,8 +231,10 @@ def test_plot_draws_each_leaf(plt):
     np.testing.assert_array_equal(h.get_ydata(), [2, 1])
     np.testing.assert_array_equal(c.get_ydata(), [0.5, np.nan])
     assert ax.get_yscale() == "log"
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["lstm.h", "lstm.c"]
-    band = ax.collections[0].get_paths()[0].vertices
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["lstm.h", "lstm.c"]
+    band = np.asarray(ax.collections[0].get_paths()[0].vertices)
     assert {tuple(vertex) for vertex in band} == {(0, 1), (0, 3), (1, 2)}
     ax.figure.canvas.draw()
 

@@ -7,6 +7,7 @@ from jax.flatten_util import ravel_pytree
 import jaxseq
 from jaxseq import diagnostics
 from tests import zoo
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -137,7 +138,7 @@ def test_errors():
     with pytest.raises(ValueError, match="`carry` must be"):
         diagnostics.jacobians(cell, params, xs, carry[:2])
     with pytest.raises(TypeError, match="Did you pass the factory itself"):
-        diagnostics.jacobians(jaxseq.rnn, params, xs)
+        diagnostics.jacobians(untyped(jaxseq.rnn), params, xs)
     net = jaxseq.bidirectional(cell)
     with pytest.raises(ValueError, match="not causal"):
         diagnostics.jacobians(net, net.init(jax.random.key(0), D), xs)
@@ -145,7 +146,7 @@ def test_errors():
         with pytest.raises(ValueError, match=r"`jacobians` must be \[T, n, n\]; got \(5, 3\)"):
             function(xs)
         with pytest.raises(TypeError, match="`jacobians` must be an array"):
-            function([1.0])
+            function(untyped([1.0]))
     with pytest.raises(ValueError, match="at least one step"):
         diagnostics.lyapunov_exponents(jnp.zeros((0, 2, 2)))
 
@@ -154,11 +155,13 @@ def test_plot_draws_each_singular_value(plt):
     values = jnp.array([[1.0, 0.5, 0.1], [2.0, 0.25, 0.0]])
     ax = diagnostics.plot_singular_values(values)
     kept, *lines = ax.get_lines()
-    assert list(kept.get_ydata()) == [1, 1]
+    assert np.asarray(kept.get_ydata()).tolist() == [1, 1]
     np.testing.assert_array_equal([line.get_ydata() for line in lines], [[1, 2], [0.5, 0.25], [0.1, np.nan]])
-    assert [list(line.get_xdata()) for line in lines] == [[1, 2]] * 3
+    assert [np.asarray(line.get_xdata()).tolist() for line in lines] == [[1, 2]] * 3
     assert ax.get_yscale() == "log"
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["norm kept", "largest", "smallest"]
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["norm kept", "largest", "smallest"]
     assert diagnostics.plot_singular_values(values[:, :1], ax=ax) is ax
     ax.figure.canvas.draw()
 

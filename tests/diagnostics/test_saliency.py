@@ -6,6 +6,7 @@ import pytest
 import jaxseq
 from jaxseq import diagnostics
 from tests import zoo
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -111,7 +112,7 @@ def test_errors():
         with pytest.raises(TypeError, match=r"`xs` must be floating; got int32\. For tokens"):
             saliency(jnp.sum, jnp.ones((T, B), jnp.int32))
         with pytest.raises(TypeError, match="`xs` must be an array"):
-            saliency(jnp.sum, [1.0])
+            saliency(jnp.sum, untyped([1.0]))
     with pytest.raises(ValueError, match=r"`baseline` must be like `xs`, float64 \(6, 3, 2\); got float64 \(2,\)"):
         diagnostics.integrated_gradients(jnp.sum, xs, baseline=xs[0, 0])
     with pytest.raises(ValueError, match="`steps` must be a positive int"):
@@ -128,7 +129,7 @@ def test_errors():
 def test_plot_of_steps_draws_bars(plt):
     values = jnp.array([0.5, -1.0, 0.0])
     ax = diagnostics.plot_saliency(values, tokens=["not", "bad", "."])
-    np.testing.assert_array_equal([bar.get_height() for bar in ax.patches], values)
+    np.testing.assert_array_equal([bar.get_height() for bar in untyped(ax.patches)], values)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["not", "bad", "."]
     ax.figure.canvas.draw()
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from jaxseq import diagnostics
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -40,7 +41,7 @@ def test_ends_can_be_moved_and_batch_axes_are_free():
 
 def test_errors():
     with pytest.raises(TypeError, match="`gate` must be an array"):
-        diagnostics.saturation(0.5)
+        diagnostics.saturation(untyped(0.5))
     with pytest.raises(ValueError, match=r"`gate` must be \[T, B, H\], of at least 2 axes; got \(3,\)"):
         diagnostics.saturation(GATE[0, 0])
     with pytest.raises(ValueError, match=r"`low` must not be above `high`; got 0.9 and 0.1"):
@@ -57,7 +58,9 @@ def test_plot_draws_each_unit(plt):
     ax = diagnostics.plot_saturation(shares)
     for points, name in zip(ax.collections, shares, strict=True):
         np.testing.assert_array_equal(points.get_offsets(), np.stack(shares[name], axis=-1))
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["i", "f"]
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["i", "f"]
     np.testing.assert_array_equal(ax.get_lines()[0].get_xydata(), [[0, 1], [1, 0]])
     assert diagnostics.plot_saturation(shares, ax=ax) is ax
     ax.figure.canvas.draw()

@@ -3,6 +3,7 @@
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ def test_parity_counts_from_the_last_reset(T):
 def test_the_baselines_are_what_the_best_constant_gets():
     for name, constant in (("adding", 1.0), ("copy", 0.0), ("parity", 0.0)):
         targets = TASKS[name].draw(jax.random.key(0), 20, 20_000).targets
-        loss = TASKS[name].loss(np.full_like(targets, constant), targets).mean()
+        loss = TASKS[name].loss(jnp.full_like(targets, constant), targets).mean()
         assert float(loss) == pytest.approx(TASKS[name].baseline, rel=0.02)
 
 

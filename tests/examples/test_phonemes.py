@@ -48,7 +48,7 @@ def test_the_baseline_takes_the_word_that_begins_alike():
 
 def test_batches_hold_pairs_and_their_padding():
     made = pairs.Pairs([np.array([1, 2, 3]), np.array([4])], [np.array([7]), np.array([8, 9, 6, 5, 4])])
-    first, second = pairs.batches(pairs.Pairs(made.sources * 2, made.targets * 2), 3, multiple=2).epoch(0)
+    first, second = pairs.batches(pairs.Pairs([*made.sources] * 2, [*made.targets] * 2), 3, multiple=2).epoch(0)
     np.testing.assert_array_equal(first["source"], [[1, 2, 3, 0], [1, 2, 3, 0], [4, 0, 0, 0]])
     np.testing.assert_array_equal(first["target"], [[7, 0, 0, 0, 0, 0], [7, 0, 0, 0, 0, 0], [8, 9, 6, 5, 4, 0]])
     np.testing.assert_array_equal(second["real"], [True, False, False])

@@ -17,6 +17,7 @@ from examples.shared.timed_steps import TimedStep, timed
 from examples.shared.windows import bits_in_windows, windows, write
 from examples.transformer_language_model import Net, main
 from jaxseq import nn, train
+from tests.untyped import untyped
 
 NARROW = Net(
     lambda rngs: nn.Transformer(8, 8, layers=1, heads=2, causal=True, max_length=4, rngs=rngs), 8, (3, 4), 0, False, 1
@@ -58,11 +59,11 @@ def test_the_learning_rate_follows_the_clock():
     for number in range(3):
         if number == 2:
             step.start()
-        state, _ = step(state, None)
+        state, _ = step(state, untyped(None))
         moved.append(float(state.params))
         seconds.append(step.seconds)
     assert seconds == [4, 7, 9]
-    np.testing.assert_allclose(-np.diff(moved), [rate(s) for s in seconds], rtol=1e-4)
+    np.testing.assert_allclose(-np.diff(moved), [np.asarray(rate(s)) for s in seconds], rtol=1e-4)
 
 
 def test_a_full_window_goes_on_from_its_last_half(monkeypatch):
@@ -74,10 +75,10 @@ def test_a_full_window_goes_on_from_its_last_half(monkeypatch):
 
     monkeypatch.setattr(shared_windows, "generate", generate)
     key = jax.random.key(0)
-    assert write(None, np.array([7]), 8, key, 4).tolist() == list(range(7, 16))
+    assert write(untyped(None), np.array([7]), 8, key, 4).tolist() == list(range(7, 16))
     assert asked == [([7], 3), ([9, 10], 2), ([11, 12], 2), ([13, 14], 2)]
     asked.clear()
-    assert write(None, np.array([7, 8]), 8, key, None).tolist() == list(range(7, 17))
+    assert write(untyped(None), np.array([7, 8]), 8, key, None).tolist() == list(range(7, 17))
     assert asked == [([7, 8], 8)]
 
 

@@ -14,6 +14,6 @@ class Entry(NamedTuple):
     form: reference.Form | None = None  # of a cell
 
 
-def cell_entry(cell, form, parts=1):
+def cell_entry(cell: Cell, form: reference.Form, parts: int | list = 1) -> Entry:
     """A cell whose carry has `parts` of its outputs' size; or a list of them, of one row, such as np.zeros([2, 3])."""
     return Entry(cell, reference_nets.cell(form, [cell.size] * parts if isinstance(parts, int) else parts), form)

@@ -15,6 +15,7 @@ import safetensors.numpy
 import jaxseq
 from jaxseq import interop
 from tests import zoo
+from tests.untyped import untyped
 
 OWN = re.compile("own|hard_sigmoid|tanh_tanh")  # functions of tests
 NETS = {
@@ -60,7 +61,7 @@ def test_any_tree_of_any_dtype(dtype, tmp_path, x64):
     params = {
         "a": (jnp.ones([2, 0], dtype), [jnp.asarray(3, dtype)]),
         "b": None,
-        "c": jaxseq.LstmCarry(jnp.zeros(2, dtype), None),
+        "c": jaxseq.LstmCarry(jnp.zeros(2, dtype), untyped(None)),
     }
     interop.safetensors.save(tmp_path / "net", jaxseq.lstm(3), params)
     _, again = interop.safetensors.load(tmp_path / "net")

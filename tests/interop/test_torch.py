@@ -8,6 +8,7 @@ import pytest
 import jaxseq
 from jaxseq import interop
 from tests import zoo
+from tests.untyped import untyped
 
 RANDOM = np.random.default_rng(0)
 
@@ -110,4 +111,4 @@ def test_biases_and_cells():
     with pytest.raises(ValueError, match="no factory of jaxseq"):
         interop.torch.to_state_dict(net._replace(size=3, step=None), params)
     with pytest.raises(TypeError, match="`net`"):
-        interop.torch.to_state_dict(jnp.tanh, params)
+        interop.torch.to_state_dict(untyped(jnp.tanh), params)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def gradients(cell, kernel, params, xs):
     """All that a training step computes of a net: with a mask, resets and noise."""
 
     def loss(params, xs):
-        options = {"mask": time_mask(), "reset": resets(), "key": jax.random.key(1)}
+        options: dict[str, Any] = {"mask": time_mask(), "reset": resets(), "key": jax.random.key(1)}
         carry, ys = jaxseq.unroll(cell, params, xs, kernel=kernel, **options)
         return jnp.sum(ys * ys), (carry, ys)
 
@@ -165,7 +166,7 @@ def jacobians():
 @of("diagnostics.newton_report")
 def newton_report():
     cell = jaxseq.gru(H)
-    flags = {"mask": time_mask(), "reset": resets()}
+    flags: dict[str, Any] = {"mask": time_mask(), "reset": resets()}
     return diagnostics.newton_report(cell, drawn(cell), floats(T, B, D), jacobian="diagonal", **flags)
 
 
@@ -173,7 +174,7 @@ def newton_report():
 def carry_gradients():
     cell = jaxseq.lstm(H)
     arguments = cell, drawn(cell), floats(T, B, D), _total
-    options = {"mask": time_mask(), "reset": resets()}
+    options: dict[str, Any] = {"mask": time_mask(), "reset": resets()}
     return diagnostics.carry_gradients(*arguments, **options), diagnostics.gradient_norms(*arguments, **options)
 
 

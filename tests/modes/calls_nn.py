@@ -1,5 +1,7 @@
 """Flax modules: what reads sequences, and the models made of it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,7 +16,7 @@ from tests.nn.drawn import drawn
 CELL = jaxseq.gru(H)
 
 
-def _rows():
+def _rows() -> tuple[Any, dict[str, Any]]:
     return floats(B, T, D), {"mask": mask(B), "reset": jnp.zeros((B, T), bool).at[0, 1].set(True)}
 
 
@@ -82,7 +84,9 @@ def pools():
 def classifiers():
     texts, flags = ids(B, T), mask(B)
     poolings = ("last", "mean", "max", "mean_max", "attention")
-    models = [drawn(nn.SequenceClassifier, CELL, D, 2, pooling=pooling, vocabulary=V) for pooling in poolings]
+    models: list[Any] = [
+        drawn(nn.SequenceClassifier, CELL, D, 2, pooling=pooling, vocabulary=V) for pooling in poolings
+    ]
     models.append(drawn(nn.SequenceTagger, CELL, D, K, vocabulary=V))
     models.append(drawn(nn.TextCNN, D, 2, widths=(2,), filters=H, vocabulary=V))
     return [model(texts, mask=flags) for model in models]
@@ -142,7 +146,7 @@ def seq2seq():
         drawn(nn.Seq2Seq, reader, writer, features=H, **sizes),
     ]
     source, target, flags = ids(B, T), ids(B, T, seed=1), mask(B)
-    options = {"source_mask": flags, "target_mask": flags}
+    options: dict[str, Any] = {"source_mask": flags, "target_mask": flags}
     found = [(m.loss(source, target, **options), m.generate(source, 2, source_mask=flags)) for m in models]
     return (
         found,

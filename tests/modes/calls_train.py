@@ -1,5 +1,7 @@
 """The step and the fit, losses, metrics, groups, adapters, compression, ensembles."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,7 +109,8 @@ def entropies():
 
 @of(*(f"train.losses.{name}" for name in ("squared_error", "absolute_error", "huber", "quantile", "gaussian_nll")))
 def errors():
-    xs, ys, options = floats(B, T), floats(B, T, seed=1), {"mask": mask(B)}
+    xs, ys = floats(B, T), floats(B, T, seed=1)
+    options: dict[str, Any] = {"mask": mask(B)}
     plain = [loss(xs, ys, **options) for loss in (losses.squared_error, losses.absolute_error, losses.huber)]
     narrow = losses.squared_error(xs.astype(jnp.bfloat16), ys.astype(jnp.bfloat16), **options)
     likely = losses.gaussian_nll(xs, jnp.ones((B, T)), ys, **options)
@@ -135,7 +138,8 @@ def counted():
 
 @of(*(f"train.metrics.{name}" for name in ("mae", "rmse", "mase", "naive_scale", "coverage")))
 def forecasts():
-    xs, ys, options = floats(B, T), floats(B, T, seed=1), {"mask": mask(B)}
+    xs, ys = floats(B, T), floats(B, T, seed=1)
+    options: dict[str, Any] = {"mask": mask(B)}
     scale = metrics.naive_scale(floats(B, 2 * T), mask=mask(B, last=2 * T))
     found = metrics.mae(xs, ys, **options), metrics.rmse(xs, ys, **options), metrics.coverage(xs, xs + 1, ys, **options)
     scaled = metrics.mase(xs, ys, scale, **options)

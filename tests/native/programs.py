@@ -1,5 +1,7 @@
 """Programs of a few lines for the tests: written by a function, compiled, and called on arrays."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -32,15 +34,16 @@ def compiled(write, arguments, results, units=None):
     return called(module, results)
 
 
-def called(module, results):
+def called(module, results) -> Any:
     """Returns a jitted function of arrays that runs a module; `program` of it is what is run."""
     program = _call.program(module)
 
     def call(*arrays):
         return jax.ffi.ffi_call(_call.TARGET, results)(*arrays, program=np.int64(program.number))
 
-    call.program = program
-    return jax.jit(call)
+    jitted: Any = jax.jit(call)
+    jitted.program = program
+    return jitted
 
 
 def mapped(function, dtype, n, lanes=None, unit=1024):

@@ -85,6 +85,7 @@ def test_every_cell_of_the_zoo_treats_rows_alike():
 def test_a_backward_without_a_native_form_is_run_by_xla():
     """Sorting has none; here it changes nothing."""
     backward = GRU.backward
+    assert backward is not None
 
     def bwd(params, saved, d_carry, d_y):
         d_before, d_u = backward.bwd(params, saved, d_carry, d_y)

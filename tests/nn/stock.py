@@ -4,6 +4,8 @@ All but attention, pools, fields and what writes sequences is called with `xs [B
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,7 +29,7 @@ def blocks(rngs):
     return nn.Blocks([BLOCKS["mamba"].make(rngs=rngs), attention], in_features=D, rngs=rngs)
 
 
-LAYERS = {
+LAYERS: dict[str, Callable[..., Any]] = {
     "recurrent": lambda rngs: nn.Recurrent(ONE_WAY, D, kernel=jaxseq.kernels.bptt, rngs=rngs),
     "tcn": lambda rngs: nn.TCN(D, [4, 4], width=2, rngs=rngs),
     "decoder": transformer,
@@ -35,7 +37,7 @@ LAYERS = {
     "blocks": blocks,
     **{name: entry.make for name, entry in BLOCKS.items()},
 }
-MODELS = {
+MODELS: dict[str, Callable[..., Any]] = {
     "classifier": lambda rngs: nn.SequenceClassifier(BOTH_WAYS, D, 2, vocabulary=V, pooling="attention", rngs=rngs),
     "tagger": lambda rngs: nn.SequenceTagger(BOTH_WAYS, D, 4, dtype="float32", rngs=rngs),
     "forecaster": lambda rngs: nn.Forecaster(jaxseq.lstm(4), D, 6, head=nn.Quantiles((0.25, 0.5)), rngs=rngs),
@@ -50,7 +52,7 @@ MODELS = {
 def translation(rngs):
     encoder = transformer(rngs, causal=False)
     decoder = transformer(rngs, memory_features=4)
-    sizes = {"source_vocabulary": V, "target_vocabulary": V, "features": D, "start": 1, "end": 2}
+    sizes: dict[str, Any] = {"source_vocabulary": V, "target_vocabulary": V, "features": D, "start": 1, "end": 2}
     return nn.Seq2Seq(encoder, decoder, **sizes, rngs=rngs)
 
 
@@ -59,7 +61,7 @@ def field(rngs):
     return nn.CRF(4, allowed=crf.Allowed(flags[:4] | np.eye(4, dtype=bool), *np.ones((2, 4), bool)), rngs=rngs)
 
 
-OTHERS = {
+OTHERS: dict[str, Callable[..., Any]] = {
     "attention": lambda rngs: nn.Attention(4, 3, score="general", rngs=rngs),
     "pool": lambda rngs: nn.AttentionPool(4, rngs=rngs),
     "field": field,

@@ -8,6 +8,7 @@ from flax import nnx
 
 from jaxseq import nn
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 B, T, S, Q, M = 5, 2, 4, 3, 3
 QUERIES = np.random.default_rng(0).normal(size=(B, T, Q)).astype(np.float32)
@@ -91,7 +92,7 @@ LAYER = drawn(nn.Attention, Q, M)
         ),
         (lambda: LAYER(QUERIES.astype(np.float16), LAYER.remember(MEMORY)), TypeError, "`queries` must be float32"),
         (lambda: LAYER.remember(MEMORY.astype(int)), TypeError, "`memory` must be floating"),
-        (lambda: LAYER(QUERIES, MEMORY), TypeError, "`memory` must be what `remember` returns; got ndarray"),
+        (lambda: LAYER(QUERIES, untyped(MEMORY)), TypeError, "`memory` must be what `remember` returns; got ndarray"),
         (
             lambda: LAYER(QUERIES[:2], LAYER.remember(MEMORY)),
             ValueError,

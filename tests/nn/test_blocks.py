@@ -10,9 +10,11 @@ from flax import nnx
 import jaxseq
 from jaxseq import nn
 from jaxseq.cells._slstm import projected_slstm
+from tests import compiled
 from tests.nn import plain_blocks
 from tests.nn.blocks import BLOCKS, H, all_blocks
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 B, T = 2, 9
 XS = np.random.default_rng(0).normal(size=(B, T, H))
@@ -73,7 +75,7 @@ def test_generation_takes_constant_memory():
     def held(make, length):
         model = drawn(model_of(make))
         write = nnx.jit(lambda model, prompt: model.generate(prompt, length, temperature=0))
-        return write.lower(model, np.ones((B, 4), np.int32)).compile().memory_analysis().temp_size_in_bytes
+        return compiled.memory(write.lower(model, np.ones((B, 4), np.int32)).compile()).temp_size_in_bytes
 
     def with_room_for(length):
         room = {"causal": True, "max_length": length + 4}
@@ -159,7 +161,7 @@ def test_what_does_not_fit_is_refused_by_its_name():
     with pytest.raises(ValueError, match=r"`blocks` must hold at least one block; got none"):
         nn.Blocks([], rngs=rngs)
     with pytest.raises(TypeError, match=r"`blocks\[1\]` must be a layer such as nn.TCN; Linear has no `size`"):
-        nn.Blocks([one, drawn(nnx.Linear, H, H)], rngs=rngs)
+        nn.Blocks([one, untyped(drawn(nnx.Linear, H, H))], rngs=rngs)
     with pytest.raises(
         ValueError, match=r"`blocks\[1\]` must read the 4 features that the block before it returns; got 5"
     ):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from jaxseq.nn.attention import _dot_product
@@ -10,7 +11,7 @@ from jaxseq.nn.attention import _dot_product
 B, T, S, F = 2, 3, 5, 4
 
 
-def arrays(heads, kv_heads, dtype=np.float32):
+def arrays(heads, kv_heads, dtype: npt.DTypeLike = np.float32):
     generator = np.random.default_rng(0)
     sizes = (heads, T), (kv_heads, S), (kv_heads, S)
     return [generator.normal(size=(B, *size, F)).astype(dtype) for size in sizes]

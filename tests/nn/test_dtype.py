@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +14,14 @@ import jaxseq
 from jaxseq import linen, nn
 from tests.nn.blocks import BLOCKS
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 B, T, D, H, V = 2, 5, 4, 6, 7
 LSTM, RNN, GRU = jaxseq.lstm(H), jaxseq.rnn(H), jaxseq.learned_carry(jaxseq.layer_norm_gru(H))
 FLOATS = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
 IDS = np.random.default_rng(1).integers(V, size=(B, T)).astype(np.int32)
 MASK = np.arange(T) < np.array([[T], [3]])
-READS = {"source_vocabulary": V, "target_vocabulary": V, "features": D, "start": 0, "end": 1}
+READS: dict[str, Any] = {"source_vocabulary": V, "target_vocabulary": V, "features": D, "start": 0, "end": 1}
 
 
 def transformer(features=H, **options):
@@ -41,7 +43,7 @@ def unrolled(model, xs):
 
 
 def in_order(*, dtype=None, param_dtype=None, rngs):
-    options = {"dtype": dtype, "param_dtype": param_dtype}
+    options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
     return nn.Blocks([BLOCKS["mamba2"].make(rngs=rngs, **options)], in_features=D, rngs=rngs, **options)
 
 
@@ -165,7 +167,7 @@ def test_the_gradient_of_a_frequent_id_is_summed_in_float32(options):
     d = np.random.default_rng(0).normal(0.5, 1, size=(N, D))
     model = drawn(nn.LanguageModel, LSTM, 2, D, **options)
     graph, params = nnx.split(model.embedding)
-    loss = lambda params: jnp.sum(nnx.merge(graph, params)(np.zeros(N, np.int32)).astype(jnp.float32) * d)
+    loss = lambda params: jnp.sum(nnx.merge(graph, params)(jnp.zeros(N, jnp.int32)).astype(jnp.float32) * d)
     gradient = jax.jit(jax.grad(loss))(params)["embedding"][...].astype(np.float32)
     want = np.asarray(jnp.asarray(d, jnp.bfloat16), np.float64).sum(0)
     np.testing.assert_allclose(gradient[0], want, rtol=2**-8)
@@ -193,12 +195,12 @@ def test_cast():
         ),
         (lambda: nn.TCN(D, [4], param_dtype=complex, rngs=nnx.Rngs(0)), "`param_dtype` must be a floating dtype"),
         (
-            lambda: nn.TCN(D, [4], rngs=jax.random.key(0)),
+            lambda: nn.TCN(D, [4], rngs=untyped(jax.random.key(0))),
             r"`rngs` must be an nnx.Rngs, such as nnx.Rngs\(0\); got",
         ),
         (lambda: linen.Recurrent(LSTM, dtype=int).init(jax.random.key(0), FLOATS), "`dtype` must be a floating dtype"),
         (
-            lambda: linen.Recurrent(LSTM, param_dtype=3).init(jax.random.key(0), FLOATS),
+            lambda: linen.Recurrent(LSTM, param_dtype=untyped(3)).init(jax.random.key(0), FLOATS),
             "`param_dtype` must be a float",
         ),
     ],

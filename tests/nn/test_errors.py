@@ -10,6 +10,7 @@ from flax import nnx
 import jaxseq
 from jaxseq import linen, nn
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 XS, IDS = np.ones((2, 4, 3), np.float32), np.ones((2, 4), np.int32)
 READS = {"source_vocabulary": 5, "target_vocabulary": 5, "features": 3, "start": 0, "end": 1}
@@ -33,12 +34,15 @@ JUNK = [None, 0, "a", [3], {}, np.ones(3), np.array(1j)]
         ("parameters", lambda junk: nn.Gaussian().interval(junk, 0.9)),
         ("parameters", lambda junk: nn.Quantiles((0.3, 0.5)).point(junk)),
         ("raw", lambda junk: nn.Gaussian().parameters(junk)),
-        ("key", lambda junk: nn.Gaussian().sample(None if isinstance(junk, np.ndarray) else junk, np.ones((2, 2)))),
+        (
+            "key",
+            lambda junk: nn.Gaussian().sample(untyped(None if isinstance(junk, np.ndarray) else junk), np.ones((2, 2))),
+        ),
         *[("batch_shape", lambda junk, layer=layer: layer.initial_carry(junk)) for layer in (TCN, TRANSFORMER)],
         ("carry", lambda junk: TCN(XS, "none" if junk is None else junk)),
         ("carry", lambda junk: TRANSFORMER(XS, "none" if junk is None else junk)),
         ("carry", lambda junk: SEQ2SEQ.step(junk, IDS[:, 0])),
-        ("source_mask", lambda junk: SEQ2SEQ.loss(IDS, IDS, source_mask="all" if junk is None else junk)),
+        ("source_mask", lambda junk: SEQ2SEQ.loss(IDS, IDS, source_mask=untyped("all" if junk is None else junk))),
         ("decode", lambda junk: SEQ2SEQ.generate(IDS, 3, decode=junk)),
         (
             "sampled",

@@ -9,6 +9,7 @@ from flax import nnx
 import jaxseq
 from jaxseq import nn
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 GRU = jaxseq.gru(4)
 XS = np.random.default_rng(0).normal(size=(3, 5, 2)).astype(np.float32)
@@ -80,11 +81,11 @@ def test_paths_feed_back_what_they_draw():
         (lambda: nn.Forecaster(GRU, 2, 0, rngs=nnx.Rngs(0)), ValueError, "`horizon` must be a positive int; got 0"),
         (lambda: nn.Forecaster(GRU, 2, 3, targets=0, rngs=nnx.Rngs(0)), ValueError, "`targets` must be a positive"),
         (
-            lambda: nn.Forecaster(GRU, 2, 3, head=nn.Point, rngs=nnx.Rngs(0)),
+            lambda: nn.Forecaster(GRU, 2, 3, head=untyped(nn.Point), rngs=nnx.Rngs(0)),
             TypeError,
             r"`head` must be a head such as nn.Point\(\)",
         ),
-        (lambda: nn.AutoregressiveForecaster(GRU, 2, head="mean", rngs=nnx.Rngs(0)), TypeError, "got 'mean'"),
+        (lambda: nn.AutoregressiveForecaster(GRU, 2, head=untyped("mean"), rngs=nnx.Rngs(0)), TypeError, "got 'mean'"),
         (lambda: AUTO.forecast(XS, 0), ValueError, "`horizon` must be a positive int; got 0"),
         (
             lambda: AUTO.forecast(XS[:, :0], 3),
@@ -98,7 +99,7 @@ def test_paths_feed_back_what_they_draw():
             "`Point` has no distribution to sample",
         ),
         (
-            lambda: AUTO.sample_paths(XS, 3, key=None, paths=2),
+            lambda: AUTO.sample_paths(XS, 3, key=untyped(None), paths=2),
             TypeError,
             "`key` must be a jax.random.key; got None",
         ),

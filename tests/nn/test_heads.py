@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from jaxseq import nn
+from tests.untyped import untyped
 
 KEY = jax.random.key(1)
 RAW = np.random.default_rng(0).normal(0, 2, (2000, 5)).astype(np.float32)
@@ -39,7 +40,7 @@ def test_quantiles():
     np.testing.assert_array_equal(points, parameters[:, 2])
     np.testing.assert_array_equal(half, parameters[:, [1, 3]].T)
     np.testing.assert_array_equal(most, parameters[:, [0, 4]].T)
-    uniform = np.asarray(jax.random.uniform(KEY, 2000))
+    uniform = np.asarray(jax.random.uniform(KEY, (2000,)))
     want = [np.interp(u, LEVELS, row) for u, row in zip(uniform, parameters, strict=True)]
     np.testing.assert_allclose(draws, want, rtol=1e-5, atol=1e-5)
 
@@ -67,7 +68,7 @@ def test_heads_keep_the_dtype_and_are_static():
     for head in (FIVE, nn.Gaussian()):
         said = jax.eval_shape(say, head, jax.ShapeDtypeStruct((3, head.size), jnp.bfloat16))
         assert {value.dtype for value in jax.tree.leaves(said)} == {jnp.dtype(jnp.bfloat16)}
-    assert nn.Quantiles([0.1, 0.5]) == nn.Quantiles((0.1, 0.5))
+    assert nn.Quantiles(untyped([0.1, 0.5])) == nn.Quantiles((0.1, 0.5))
     assert jax.tree.leaves([nn.Point(), FIVE, nn.Gaussian()]) == []
     assert len({nn.Point(), nn.Point(), FIVE, nn.Quantiles(LEVELS), nn.Gaussian()}) == 3
 
@@ -81,13 +82,17 @@ def test_heads_keep_the_dtype_and_are_static():
         (lambda: nn.Quantiles((0.5, 1)), ValueError, "`levels` must increase"),
         (lambda: nn.Quantiles((0.1, 0.9)), ValueError, r"contain 0.5; got \(0.1, 0.9\)"),
         (lambda: nn.Quantiles(()), ValueError, "`levels` must increase"),
-        (lambda: nn.Quantiles(3), TypeError, "`levels` must be a sequence of numbers; got 3"),
-        (lambda: nn.Quantiles(("a",)), TypeError, "`levels` must be a sequence of numbers"),
+        (lambda: nn.Quantiles(untyped(3)), TypeError, "`levels` must be a sequence of numbers; got 3"),
+        (lambda: nn.Quantiles((untyped("a"),)), TypeError, "`levels` must be a sequence of numbers"),
         (lambda: nn.Quantiles().interval(jnp.ones(3), 0.9), ValueError, r"level 0.05, .*`levels` = \(0.1, 0.5, 0.9\)"),
         (lambda: nn.Quantiles().interval(jnp.ones(3), 0), ValueError, "`coverage` must be a positive number; got 0"),
         (lambda: nn.Gaussian().interval(jnp.ones(2), 1), ValueError, r"`coverage` must be in \(0, 1\); got 1"),
         (lambda: nn.Point().interval(jnp.ones(1), 0.9), ValueError, "`Point` has no interval; use"),
-        (lambda: nn.Point().sample(None, jnp.ones(1)), ValueError, "`Point` has no distribution to sample; use"),
+        (
+            lambda: nn.Point().sample(untyped(None), jnp.ones(1)),
+            ValueError,
+            "`Point` has no distribution to sample; use",
+        ),
     ],
 )
 def test_errors(call, error, message):

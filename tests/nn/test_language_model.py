@@ -12,6 +12,7 @@ import jaxseq
 from jaxseq import decoding, nn
 from tests import zoo
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 V = 7
 NET = jaxseq.gru(4)
@@ -169,8 +170,16 @@ def test_a_prompt_may_come_without_batch_axes():
             ValueError,
             "`cell` must be causal; this one reads later steps, as bidirectional does",
         ),
-        (lambda: nn.LanguageModel(NET, V, 3, tied="yes", rngs=nnx.Rngs(0)), ValueError, "`tied` must be True or"),
-        (lambda: nn.LanguageModel(NET, V, 3, ngrams=(2,), rngs=nnx.Rngs(0)), TypeError, "`ngrams` must be nn.NGrams"),
+        (
+            lambda: nn.LanguageModel(NET, V, 3, tied=untyped("yes"), rngs=nnx.Rngs(0)),
+            ValueError,
+            "`tied` must be True or",
+        ),
+        (
+            lambda: nn.LanguageModel(NET, V, 3, ngrams=untyped((2,)), rngs=nnx.Rngs(0)),
+            TypeError,
+            "`ngrams` must be nn.NGrams",
+        ),
         (lambda: model_of(ngrams=NGRAMS)(PROMPT, jnp.zeros((3, 4))), TypeError, "`carry` must be the nn.LanguageCarry"),
         (
             lambda: model_of(ngrams=NGRAMS)(PROMPT, model_of(ngrams=NGRAMS).initial_carry((2,))),
@@ -192,7 +201,7 @@ def test_a_prompt_may_come_without_batch_axes():
             ValueError,
             "`key` must be a jax.random.key; it may be None only if temperature=0",
         ),
-        (lambda: model_of().generate(PROMPT, 3, key=0), TypeError, "`key` must be a jax.random.key or None"),
+        (lambda: model_of().generate(PROMPT, 3, key=untyped(0)), TypeError, "`key` must be a jax.random.key or None"),
         (lambda: model_of().generate(PROMPT * 1.0, 3), TypeError, r"`prompt` must be int ids \[B, P\]"),
         (lambda: model_of().generate(jnp.array(1), 3), ValueError, r"`prompt` must be int ids \[B, P\], of at least"),
     ],

@@ -1,6 +1,8 @@
 """One battery for all that reads sequences in a model: masks, resets, carries, causality, axes."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import jaxseq
 from jaxseq import masking, nn
 from tests.nn.blocks import BLOCKS, H, all_blocks
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 T, B, D = 9, 4, 3
 
@@ -30,7 +33,7 @@ def every_block(rngs):
     return nn.Blocks([*all_blocks(rngs, dropout=0.3), attention], in_features=D, remat=True, rngs=rngs)
 
 
-LAYERS = {
+LAYERS: dict[str, Callable[[nnx.Rngs], nn.Layer]] = {
     "lstm": lambda rngs: nn.Recurrent(jaxseq.dropout(jaxseq.lstm(5), inputs=0.3), D, rngs=rngs),
     "linear": lambda rngs: nn.Recurrent(
         jaxseq.stack(
@@ -140,7 +143,7 @@ def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
 @pytest.mark.some(1)
 @pytest.mark.parametrize("name", EACH)
 def test_a_carry_of_numpy_arrays_as_from_a_file_is_one(name):
-    carry, xs = layer(name).initial_carry((2,)), inputs()[:2, 0]
+    carry, xs = layer(name).initial_carry((2,)), jnp.asarray(inputs()[:2, 0])
     got = layer(name).step(jax.tree.map(np.asarray, carry), xs)
     same(got, layer(name).step(carry, xs), atol=0)
     with pytest.raises((TypeError, ValueError), match="`carry"):
@@ -265,7 +268,7 @@ def test_every_model_takes_a_layer(make):
     with pytest.raises(
         TypeError, match=r"`cell` must be a Cell, a Composite, or a layer such as nn.TCN; Linear has no"
     ):
-        nn.SequenceClassifier(drawn(nnx.Linear, 2, 3), D, 7, rngs=nnx.Rngs(0))
+        nn.SequenceClassifier(untyped(drawn(nnx.Linear, 2, 3)), D, 7, rngs=nnx.Rngs(0))
 
 
 def test_every_layer_of_nn_is_here():
@@ -276,7 +279,7 @@ def test_every_layer_of_nn_is_here():
         for value in vars(nn).values()
         if isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)
     }
-    inside = {type(module) for name in LAYERS for _, module in nnx.iter_modules(layer(name))}
+    inside = {type(module) for name in LAYERS for _, module in nnx.iter_modules(untyped(layer(name)))}
     assert found - {nn.Layer, nn.LanguageModel} == found & inside
 
 
@@ -306,7 +309,7 @@ def test_a_layer_of_ones_own_may_leave_out_what_has_a_default():
     assert jax.eval_shape(lambda: model.generate(ids, 3, temperature=0)).shape == (2, 3)
     with pytest.raises(ValueError, match="`read` needs a carry, and a model without n-grams whose layer has `rewind`"):
         model.read(model.initial_carry((2,)), ids)
-    languages = {"source_vocabulary": 5, "target_vocabulary": 5, "features": D, "start": 0, "end": 1}
+    languages: dict[str, Any] = {"source_vocabulary": 5, "target_vocabulary": 5, "features": D, "start": 0, "end": 1}
     for make in (lambda rngs: Doubled(), one_block):
         translator = drawn(lambda rngs, make=make: nn.Seq2Seq(make(rngs), make(rngs), **languages, rngs=rngs))
         written = jax.eval_shape(lambda translator=translator: translator.generate(ids, 3).tokens)

@@ -13,6 +13,7 @@ import jaxseq
 from jaxseq import kernels, nn
 from tests import zoo
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 B, T, D = 3, 5, 2
 NETS = {
@@ -238,7 +239,7 @@ LSTM = layer_of(jaxseq.lstm(4))
     ("call", "error", "message"),
     [
         (lambda: LSTM(XS[0, 0]), ValueError, r"`xs` must be \[B, T, D\], of at least 2 axes; got float32 \(2,\)"),
-        (lambda: LSTM([1.0]), TypeError, r"`xs` must be an array \[B, T, D\]; got list"),
+        (lambda: LSTM(untyped([1.0])), TypeError, r"`xs` must be an array \[B, T, D\]; got list"),
         (
             lambda: LSTM(jnp.ones((B, T), int)),
             TypeError,
@@ -262,7 +263,7 @@ LSTM = layer_of(jaxseq.lstm(4))
         (lambda: LSTM(XS, mask=MASK[:1]), ValueError, r"`mask` must be bool \[B, T\] = .* Nothing is broadcast"),
         (lambda: LSTM(XS, mask=MASK * 1.0), TypeError, r"`mask` must be bool \[B, T\].* Cast it: mask.astype"),
         (lambda: LSTM(XS, LSTM.initial_carry((2,))), ValueError, r"`carry.h` must be float32 \(3, 4\)"),
-        (lambda: LSTM(XS, key=0), TypeError, "`key` must be a jax.random.key or None"),
+        (lambda: LSTM(XS, key=untyped(0)), TypeError, "`key` must be a jax.random.key or None"),
         (lambda: LSTM.step(None, XS[0, 0], reset=MASK), ValueError, r"`reset` must be bool \[B\] = \(\)"),
         (lambda: layer_of(NETS["nest"]).step(None, XS[:, 0]), ValueError, "this Composite is not causal"),
         (lambda: layer_of(jaxseq.lstm), TypeError, "`cell` must be a jaxseq.Cell or a jaxseq.Composite"),

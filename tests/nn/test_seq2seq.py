@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,10 @@ import jaxseq
 from jaxseq import decoding, nn
 from jaxseq.train import losses
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 D, SOURCE, V, START, END = 4, 6, 4, 0, 3
-IDS = {"source_vocabulary": SOURCE, "target_vocabulary": V, "features": D, "start": START, "end": END}
+IDS: dict[str, Any] = {"source_vocabulary": SOURCE, "target_vocabulary": V, "features": D, "start": START, "end": END}
 
 
 def recurrent(**options):
@@ -27,7 +29,7 @@ def recurrent(**options):
 
 
 def transformer(rngs):
-    shape = {"heads": 2, "rngs": rngs}
+    shape: dict[str, Any] = {"heads": 2, "rngs": rngs}
     encoder = nn.Transformer(D, D, layers=1, causal=False, **shape)
     decoder = nn.Transformer(D, D, layers=2, causal=True, max_length=9, memory_features=D, **shape)
     return nn.Seq2Seq(encoder, decoder, **IDS, rngs=rngs)
@@ -48,7 +50,7 @@ SOURCES = np.array([[5, 2, 1, 4], [1, 1, 3, 0], [2, 0, 4, 0]])
 SOURCE_MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 0]], bool)
 TARGETS = np.array([[1, 2, 1], [2, 0, 0], [0, 1, 0]])
 TARGET_MASK = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0]], bool)
-MASKS = {"source_mask": SOURCE_MASK, "target_mask": TARGET_MASK}
+MASKS: dict[str, Any] = {"source_mask": SOURCE_MASK, "target_mask": TARGET_MASK}
 
 
 @functools.cache
@@ -324,14 +326,18 @@ def attending(**options):
             ValueError,
             r"`source` and `target` must have the same batch; got \(3,\) and \(2,\)",
         ),
-        (lambda: model("plain").loss(SOURCES, TARGETS, key=3), TypeError, "`key` must be a jax.random.key or None"),
+        (
+            lambda: model("plain").loss(SOURCES, TARGETS, key=untyped(3)),
+            TypeError,
+            "`key` must be a jax.random.key or None",
+        ),
         (
             lambda: model("plain").loss(SOURCES, TARGETS, key=jax.random.key(0), sampled=2),
             ValueError,
             r"`sampled` must be a probability in \[0, 1\]; got 2",
         ),
         (
-            lambda: model("plain").loss(SOURCES, TARGETS, sampled="a"),
+            lambda: model("plain").loss(SOURCES, TARGETS, sampled=untyped("a")),
             TypeError,
             r"`sampled` must be a probability in \[0, 1\]; got 'a'",
         ),

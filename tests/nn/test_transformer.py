@@ -1,6 +1,7 @@
 """The Transformer against Flax's attention, and its equations written out in NumPy."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxseq.nn._flax import given
 from jaxseq.nn.attention import _positions
 from jaxseq.nn.attention._block import SelfAttention, Shape
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 B, T, H, N = 2, 5, 8, 2
 XS = np.random.default_rng(0).normal(size=(B, T, H)).astype(np.float32)
@@ -27,7 +29,7 @@ def test_attention_is_flax_s_on_the_same_weights():
         layer.bias[...] = np.reshape(own.bias[...], (N, H // N))
     theirs.out.kernel[...] = np.reshape(ours.out.kernel[...], (N, H // N, H))
     theirs.out.bias[...] = ours.out.bias[...]
-    causal = np.broadcast_to(np.tri(T, dtype=bool), (B, T, T))
+    causal = jnp.broadcast_to(jnp.tri(T, dtype=bool), (B, T, T))
 
     @jax.jit
     def both(xs):
@@ -170,8 +172,9 @@ def test_models_scale_embeddings_where_positions_are_added(positions, scale):
 def test_what_is_added_for_a_position_is_of_a_size_of_1():
     @jax.jit
     def added():
-        options = {"layers": 1, "heads": 1, "causal": False, "positions": "learned", "max_length": 50}
+        options: dict[str, Any] = {"layers": 1, "heads": 1, "causal": False, "positions": "learned", "max_length": 50}
         learned = nn.Transformer(4, 64, **options, rngs=nnx.Rngs(0))
+        assert learned.places is not None
         return learned.places.embedding[...], _positions.sinusoidal(jnp.arange(50), 64, jnp.float32)
 
     for values in added():
@@ -218,6 +221,7 @@ def test_a_cache_goes_back_as_far_as_it_is_told():
     @jax.jit
     def run(xs, steps, more):
         carry, whole = layer.unroll(xs)
+        assert carry is not None
         back = layer.rewind(carry, steps)
         longer = layer(jnp.concatenate([xs, xs[:, 3:4]], 1))
         return back.length, layer.rewind(carry, more).length, layer.step(back, xs[:, 3])[1], whole, longer
@@ -312,7 +316,7 @@ def make(*sizes, **options):
             r"`memory` must have the batch \(2,\) of `xs`; got \(1,\)",
         ),
         (lambda: make()(XS[0, 0]), ValueError, r"`xs` must be \[B, T, D\], of at least 2 axes; got float32 \(8,\)"),
-        (lambda: make().rewind(None, np.ones(B, int)), TypeError, "`carry` must be what this layer returned"),
+        (lambda: make().rewind(untyped(None), np.ones(B, int)), TypeError, "`carry` must be what this layer returned"),
         (
             lambda: make(max_length=4).rewind(make(max_length=4).initial_carry((B,)), np.ones(3, np.int32)),
             ValueError,

@@ -17,6 +17,7 @@ import jaxseq
 from jaxseq import interop
 from tests import zoo
 from tests.interop.problem import EXAMPLES, assert_same_net, carries, problem, run
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -184,7 +185,9 @@ FAULTS = {
     "must be a layer of Keras": lambda: 3,
     "a ConvLSTMish": lambda: type("ConvLSTMish", (layers.Dense,), {})(3),
     "`go_backwards`": lambda: built(layers.GRU(3, go_backwards=True)),
-    "`merge_mode=None`": lambda: built(layers.Bidirectional(layers.GRU(3, return_sequences=True), merge_mode=None)),
+    "`merge_mode=None`": lambda: built(
+        layers.Bidirectional(layers.GRU(3, return_sequences=True), merge_mode=untyped(None))
+    ),
     "`activation` of layer .* except tanh": lambda: built(layers.LSTM(3, activation="relu")),
     "`recurrent_activation='gelu'`": lambda: built(layers.LSTM(3, recurrent_activation="gelu")),
     "must have 3 arrays; it has 0": lambda: layers.GRU(3),

@@ -75,17 +75,17 @@ def xs_for(params, missing=MISS, seed=1):
 
 def of_row(params, b):
     """The params of a row, or of several, `[T, ...]` where they are given for each step."""
-    ndims = dict(zip(Params._fields, map(np.ndim, regular()), strict=True))
+    ndims = {name: np.ndim(leaf) for name, leaf in regular()._asdict().items()}
     pick = lambda name, leaf: leaf[:, b] if leaf is not None and leaf.ndim == ndims[name] + 2 else leaf
-    return Params(*(pick(name, leaf) for name, leaf in params._asdict().items()))
+    return Params(**{name: pick(name, leaf) for name, leaf in params._asdict().items()})
 
 
 def cut(params, n):
     """Those of the first n steps."""
-    ndims = dict(zip(Params._fields, map(np.ndim, regular()), strict=True))
+    ndims = {name: np.ndim(leaf) for name, leaf in regular()._asdict().items()}
     size = {"initial": None, "transition": max(n - 1, 0), "observation": n}
     pick = lambda name, leaf: leaf if np.ndim(leaf) <= ndims[name] else leaf[: size[name.split("_")[0]]]
-    return Params(*(pick(name, leaf) for name, leaf in params._asdict().items()))
+    return Params(**{name: pick(name, leaf) for name, leaf in params._asdict().items()})
 
 
 class Exact:

@@ -12,6 +12,7 @@ import pytest
 
 from jaxseq.structured import crf
 from tests.structured.reference import Exact, all_masks
+from tests.untyped import untyped
 
 T, K = 5, 3
 MASKS = all_masks(T)
@@ -130,18 +131,18 @@ def test_gradients_by_finite_differences(x64):
     """Of both orders; of values, of marginals and of the k best scores; under constraints, where none is NaN."""
     params, scores, tags = drawn()
     allowed = crf.bio(["O", "B", "I"])
-    fitting, mask = np.where(tags == 2, 0, tags), {"mask": MASKS}  # "I" after "O" is not possible
+    fitting, mask = np.where(tags == 2, 0, tags), MASKS  # "I" after "O" is not possible
 
     def likelihoods(params, scores):
-        return jnp.sum(jnp.sin(crf.log_likelihood(crf.constrain(params, allowed), scores, fitting, **mask)))
+        return jnp.sum(jnp.sin(crf.log_likelihood(crf.constrain(params, allowed), scores, fitting, mask=mask)))
 
     def everywhere(params, scores):
         limited = crf.constrain(params, allowed)
         return (
             likelihoods(params, scores)
-            + jnp.sum(jnp.sin(crf.score(limited, scores, fitting, **mask)))
-            + jnp.sum(jnp.cos(crf.marginals(limited, scores, **mask)), where=MASKS[..., None])
-            + jnp.sum(jnp.sin(crf.k_best(limited, scores, 2, **mask).score[-6:]))
+            + jnp.sum(jnp.sin(crf.score(limited, scores, fitting, mask=mask)))
+            + jnp.sum(jnp.cos(crf.marginals(limited, scores, mask=mask)), where=mask[..., None])
+            + jnp.sum(jnp.sin(crf.k_best(limited, scores, 2, mask=mask).score[-6:]))
         )
 
     generator, at = np.random.default_rng(0), (params, scores)
@@ -410,7 +411,11 @@ SCORES, TAGS = np.zeros((4, 2, K), np.float32), np.zeros((4, 2), int)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: crf.log_partition(tuple(PARAMS), SCORES), TypeError, "`params` must be crf.Params.*got tuple"),
+        (
+            lambda: crf.log_partition(untyped(tuple(PARAMS)), SCORES),
+            TypeError,
+            "`params` must be crf.Params.*got tuple",
+        ),
         (
             lambda: crf.marginals(PARAMS, SCORES[..., :2]),
             ValueError,
@@ -432,7 +437,7 @@ SCORES, TAGS = np.zeros((4, 2, K), np.float32), np.zeros((4, 2), int)
             r"`params.end` must be real numbers \[K\]; got complex",
         ),
         (
-            lambda: crf.pairs(PARAMS, SCORES, parallel="no"),
+            lambda: crf.pairs(PARAMS, SCORES, parallel=untyped("no")),
             TypeError,
             "`parallel` must be True, False or a .*; got 'no'",
         ),
@@ -442,11 +447,11 @@ SCORES, TAGS = np.zeros((4, 2, K), np.float32), np.zeros((4, 2), int)
         (lambda: crf.score(PARAMS, SCORES, TAGS[:3]), ValueError, r"the steps of `scores`; got .*3, 2.\.$"),
         (lambda: crf.log_likelihood(PARAMS, SCORES, TAGS > 0), TypeError, r"`tags` must be int .*got bool"),
         (lambda: crf.k_best(PARAMS, SCORES, 0), ValueError, "`k` must be a positive int; got 0"),
-        (lambda: crf.sample(3, PARAMS, SCORES), TypeError, "`key` must be"),
+        (lambda: crf.sample(untyped(3), PARAMS, SCORES), TypeError, "`key` must be"),
         (lambda: crf.init(jax.random.key(0), 0), ValueError, "`K` must be a positive int"),
         (lambda: crf.bio("O"), TypeError, "`labels` must be a sequence of names"),
-        (lambda: crf.bio([0, 1]), TypeError, "`labels` must be a sequence of names"),
-        (lambda: crf.bio(None), TypeError, "`labels` must be a sequence of names, .*; got None"),
+        (lambda: crf.bio(untyped([0, 1])), TypeError, "`labels` must be a sequence of names"),
+        (lambda: crf.bio(untyped(None)), TypeError, "`labels` must be a sequence of names, .*; got None"),
         (lambda: crf.bio([]), ValueError, "`labels` must be distinct names, at least one"),
         (lambda: crf.bio(["O", "O"]), ValueError, "`labels` must be distinct names"),
         (lambda: crf.bio(["O", "S-X"]), ValueError, r"like 'B-PER', 'I-PER' in the scheme BIO; got 'S-X'"),
@@ -454,7 +459,7 @@ SCORES, TAGS = np.zeros((4, 2, K), np.float32), np.zeros((4, 2), int)
         (lambda: crf.bio(["B-"]), ValueError, "got 'B-'"),
         (lambda: crf.bio(["NOUN"]), ValueError, "got 'NOUN'"),
         (lambda: crf.bio(["O"], "BILOU"), ValueError, "`scheme` must be 'BIO' or 'IOB1' or 'BIOES'; got 'BILOU'"),
-        (lambda: crf.constrain(PARAMS, PARAMS.transition > 0), TypeError, "`allowed` must be a crf.Allowed"),
+        (lambda: crf.constrain(PARAMS, untyped(PARAMS.transition > 0)), TypeError, "`allowed` must be a crf.Allowed"),
         (
             lambda: crf.constrain(PARAMS, crf.bio(["O", "B"])),
             ValueError,

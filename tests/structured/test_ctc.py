@@ -1,6 +1,7 @@
 """CTC's loss, alignment and greedy decoding against all paths, written out; gradients; impossible labels; long rows."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jax.test_util import check_grads
 
 from jaxseq.structured import ctc
 from tests.structured import ctc_by_hand as by_hand
+from tests.untyped import untyped
 
 T, V, L = 5, 3, 4
 MASKS = np.array(list(itertools.product([True, False], repeat=T)))  # [32, T]
@@ -148,7 +150,7 @@ CASES = [  # frames, labels, loss where all symbols are equally probable, in uni
 def test_few_frames_and_labels_that_are_none(x64):
     frames, counts = np.array([n for n, *_ in CASES]), np.array([len(labels) for _, labels, _ in CASES])
     labels = np.array([by_hand.padded(labels, 2) for _, labels, _ in CASES]).T
-    masks = {"mask": np.arange(3)[:, None] < frames, "label_mask": np.arange(2)[:, None] < counts}
+    masks: dict[str, Any] = {"mask": np.arange(3)[:, None] < frames, "label_mask": np.arange(2)[:, None] < counts}
     want = np.array([want for *_, want in CASES]) * np.log(3)
 
     @jax.jit
@@ -270,7 +272,7 @@ LOG_PROBS, LABELS = np.zeros((4, 2, 3), np.float32), np.ones((2, 2), np.int32)
             ValueError,
             r"`log_probs` must be \[T, B, V\], with at least the",
         ),
-        (lambda: ctc.loss([0.0], LABELS), TypeError, r"`log_probs` must be an array \[T, B, V\]; got list"),
+        (lambda: ctc.loss(untyped([0.0]), LABELS), TypeError, r"`log_probs` must be an array \[T, B, V\]; got list"),
         (lambda: ctc.loss(LOG_PROBS, LABELS.astype(float)), TypeError, r"`labels` must be int \[L, B\]; got float"),
         (
             lambda: ctc.loss(LOG_PROBS, LABELS[:, 0]),
@@ -282,7 +284,7 @@ LOG_PROBS, LABELS = np.zeros((4, 2, 3), np.float32), np.ones((2, 2), np.int32)
         (lambda: ctc.loss(LOG_PROBS, LABELS, label_mask=LABELS), TypeError, r"`label_mask` must be bool \[L, B\]"),
         (lambda: ctc.loss(LOG_PROBS, LABELS, blank=3), ValueError, "`blank` must be one of the V = 3 .* 0 to 2; got 3"),
         (lambda: ctc.align(LOG_PROBS, LABELS, blank=-1), ValueError, "`blank` must be an int, 0 or more; got -1"),
-        (lambda: ctc.greedy(LOG_PROBS, blank=1.5), TypeError, "`blank` must be an int, 0 or more; got 1.5"),
+        (lambda: ctc.greedy(LOG_PROBS, blank=untyped(1.5)), TypeError, "`blank` must be an int, 0 or more; got 1.5"),
         (lambda: ctc.collapse(LOG_PROBS), TypeError, r"`tokens` must be int \[T, B\]; got float32"),
         (lambda: ctc.collapse(LABELS, mask=LABELS), TypeError, r"`mask` must be bool \[T, B\]"),
     ],

@@ -9,6 +9,7 @@ import pytest
 
 from jaxseq.structured import ctc
 from tests.structured import ctc_by_hand as by_hand
+from tests.untyped import untyped
 
 V = 4
 TRIGRAMS = np.random.default_rng(0).normal(0, 2, (V, V, V))  # logits after two tokens
@@ -155,7 +156,11 @@ def test_batch_axes_vmap_and_no_frames():
 
     want = run(log_probs, mask, carry)
     assert [x.shape for x in want] == [(7, 2, 3, 4), (2, 3, 4), (2, 3, 4)]
-    rows = jax.vmap(jax.vmap(run, (1, 1, 0), ctc.Decoded(1, 0, 0)), (1, 1, 0), ctc.Decoded(1, 0, 0))
+    rows = jax.vmap(
+        jax.vmap(run, (1, 1, 0), ctc.Decoded(*untyped((1, 0, 0)))),
+        (1, 1, 0),
+        ctc.Decoded(*untyped((1, 0, 0))),
+    )
     got = rows(log_probs, mask, carry)
     np.testing.assert_array_equal(got.labels, want.labels)
     np.testing.assert_array_equal(got.lengths, want.lengths)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jaxseq.structured import _probabilities, hmm, semiring
+from tests import compiled
 from tests.structured.reference import Exact, all_masks
+from tests.untyped import untyped
 
 T, K = 5, 3
 MASKS = all_masks(T)
@@ -195,8 +197,8 @@ def test_forward_mode_is_reverse_modes_twin(form, rare, x64):
 
 
 def test_what_is_impossible_has_the_gradient_zero_whatever_is_made_of_it():
-    never = np.float32([[0.0, -1.0], [-np.inf, -np.inf], [-1.0, 0.0]])
-    half = np.log(np.float32([[0.5, 0.5], [0.5, 0.5]]))
+    never = np.array([[0.0, -1.0], [-np.inf, -np.inf], [-1.0, 0.0]], np.float32)
+    half = np.log(np.full((2, 2), 0.5, np.float32))
     square = lambda *arguments: jnp.square(hmm.log_likelihood(*arguments))
     for gradient in jax.jit(jax.grad(square, (0, 1, 2)))(half[0], half, never):
         np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
@@ -351,7 +353,7 @@ def test_expected_transitions_take_no_memory_for_the_pairs_of_all_steps(rare):
     arguments = initial, transition, log_obs
     single = tuple(map(np.float32, arguments))
     run = summed_gradient.lower(*single).compile()
-    assert run.memory_analysis().temp_size_in_bytes < 4 * steps * rows * states**2 / 2
+    assert compiled.memory(run).temp_size_in_bytes < 4 * steps * rows * states**2 / 2
     with jax.enable_x64(True):
         want = summed_pairs(*arguments)
     np.testing.assert_allclose(run(*single), want, rtol=0, atol=2e-4)
@@ -362,8 +364,8 @@ likelihood_alone = jax.jit(hmm.log_likelihood)
 
 @functools.partial(jax.jit, static_argnames="reverse")
 def probabilities_or_sevens(start, transition, reverse):
-    other = semiring.Messages(np.full((3, 2), 7, np.float32), np.zeros(3, np.float32), start)
-    log_obs = np.zeros((3, 2), np.float32)
+    other = semiring.Messages(jnp.full((3, 2), 7, jnp.float32), jnp.zeros(3, jnp.float32), start)
+    log_obs = jnp.zeros((3, 2), jnp.float32)
     return _probabilities.run_or(lambda: other, start, log_obs, None, transition, None, reverse=reverse)
 
 
@@ -392,11 +394,11 @@ def test_probabilities_count_where_nothing_vanishes(initial, transition, counts,
 def test_rows_of_vmap_choose_together():
     """A choice for each row would run both ways for all."""
     generator = np.random.default_rng(0)
-    initial, log_obs = np.float32(log_probs(generator, 6, K)), np.float32(generator.normal(size=(T, K)))
+    initial, log_obs = log_probs(generator, 6, K).astype(np.float32), generator.normal(size=(T, K)).astype(np.float32)
     initial[3] = [0.0, -500.0, -np.inf]
     transition = np.array([[-np.inf, -np.inf, -np.inf], [-1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
     run = jax.jit(jax.vmap(lambda initial: hmm.log_likelihood(initial, transition, log_obs)))
-    assert " conditional(" in run.lower(initial).compile().as_text()
+    assert " conditional(" in compiled.text(run.lower(initial).compile())
     one_by_one = [likelihood_alone(row, transition, log_obs) for row in initial]
     np.testing.assert_allclose(run(initial), one_by_one, rtol=1e-6)
     assert np.all(np.isfinite(one_by_one))
@@ -499,14 +501,14 @@ def test_predict_wants_one_transition_and_a_count():
     with pytest.raises(ValueError, match="`steps` must be a positive int"):
         hmm.predict(np.zeros(3), np.zeros((3, 3)), np.zeros((4, 3)), 0)
     with pytest.raises(TypeError, match="key"):
-        hmm.sample_posterior(0, np.zeros(3), np.zeros((3, 3)), np.zeros((4, 3)))
+        hmm.sample_posterior(untyped(0), np.zeros(3), np.zeros((3, 3)), np.zeros((4, 3)))
 
 
 def test_a_transition_that_no_row_takes_reaches_no_gradient():
     """NaN in the move into a row's first real step, of the posteriors too."""
     transition = np.array([[[np.nan] * 2] * 2, [[-0.1, -2.0], [-1.0, -0.5]]], np.float32)
     log_obs, mask = np.array([[np.nan] * 2, [-0.3, -1.0], [-2.0, -0.1]], np.float32), np.array([False, True, True])
-    half = np.log(np.float32([0.5, 0.5]))
+    half = np.log(np.full(2, 0.5, np.float32))
     value = lambda transition, log_obs: hmm.smooth(half, transition, log_obs, mask=mask)[1, 0]
     gradients = jax.jit(jax.grad(value, (0, 1)))
     clean = np.nan_to_num(transition), np.nan_to_num(log_obs)

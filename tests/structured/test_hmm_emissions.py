@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 from jaxseq.structured import hmm
+from tests.untyped import untyped
 
 K, D, M, V = 3, 2, 2, 4
 FLOOR = 1e-3
@@ -437,7 +438,7 @@ def test_numpy_params_are_taken_by_observe():
 def test_same_options_are_the_same_object():
     assert hmm.gaussian() is hmm.gaussian(floor=1e-3)
     assert hmm.full_gaussian() is hmm.full_gaussian(floor=1e-3)
-    assert hmm.gaussian_mixture(2) is hmm.gaussian_mixture(np.int64(2), floor=1e-3)
+    assert hmm.gaussian_mixture(2) is hmm.gaussian_mixture(untyped(np.int64(2)), floor=1e-3)
     assert hmm.poisson() is hmm.poisson(floor=1e-6)
     assert hmm.categorical(3) is hmm.categorical(symbols=3, pseudocount=0)
     assert hmm.gaussian() is not hmm.gaussian(floor=1e-2)
@@ -459,21 +460,25 @@ def test_same_options_are_the_same_object():
             "`pseudocount` must be a number of at least 0; got -1",
         ),
         (
-            lambda: hmm.categorical(2, pseudocount="1"),
+            lambda: hmm.categorical(2, pseudocount=untyped("1")),
             TypeError,
             "`pseudocount` must be a number of at least 0; got '1'",
         ),
         (lambda: hmm.gaussian(floor=0), ValueError, "`floor` must be a positive, finite number; got 0"),
-        (lambda: hmm.full_gaussian(floor=None), TypeError, "`floor` must be a positive, finite number; got None"),
-        (lambda: hmm.gaussian_mixture(1.5), TypeError, "`components` must be a positive int; got 1.5"),
+        (
+            lambda: hmm.full_gaussian(floor=untyped(None)),
+            TypeError,
+            "`floor` must be a positive, finite number; got None",
+        ),
+        (lambda: hmm.gaussian_mixture(untyped(1.5)), TypeError, "`components` must be a positive int; got 1.5"),
         (lambda: hmm.poisson(floor=-1), ValueError, "`floor` must be a positive, finite number; got -1"),
         (
-            lambda: hmm.observe(hmm.gaussian, params_of("gaussian"), data("gaussian", 3)),
+            lambda: hmm.observe(untyped(hmm.gaussian), params_of("gaussian"), data("gaussian", 3)),
             TypeError,
             r"`emission` must be an hmm.Emission; got function. Did you pass the factory itself\?",
         ),
         (
-            lambda: hmm.observe(None, params_of("gaussian"), data("gaussian", 3)),
+            lambda: hmm.observe(untyped(None), params_of("gaussian"), data("gaussian", 3)),
             TypeError,
             "`emission` must be an hmm.Emission; got NoneType.$",
         ),
@@ -587,5 +592,5 @@ def test_counts_are_whole_numbers():
 
 
 def test_a_rate_of_zero_gives_zero_for_sure():
-    log_p = jax.jit(hmm.poisson().log_prob)(hmm.PoissonParams(np.float32([[0.0], [1.0]])), np.int32([[0], [2]]))
+    log_p = jax.jit(hmm.poisson().log_prob)(hmm.PoissonParams(jnp.array([[0.0], [1.0]])), jnp.array([[0], [2]]))
     np.testing.assert_allclose(log_p, [[0, -1], [-np.inf, -1 - np.log(2)]], rtol=0, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import scipy.optimize
 
 from jaxseq.structured import hmm
 from tests.structured.reference import Exact, all_masks
+from tests.untyped import untyped
 
 K = 2
 FIRST = hmm.Params(  # NumPy's, so that they are of either precision
@@ -103,7 +105,7 @@ def fitted(name):
     truth = FIRST._replace(emission=of_states)
     mask = np.arange(150)[:, None] < [150, 80, 150, 1, 0, 149, 150, 120]
     missing = np.random.default_rng(0).random(mask.shape) < 0.05
-    flags = {"mask": mask, "missing": missing}
+    flags: dict[str, Any] = {"mask": mask, "missing": missing}
 
     @jax.jit
     def run(key_xs, key):
@@ -220,7 +222,7 @@ def test_what_is_impossible_stays_so_and_pseudocounts_are_added(x64):
             np.log([[0.5, 0.5], [0.0, 1.0]]),
             hmm.CategoricalParams(np.log([[0.8, 0.2], [0.3, 0.7]])),
         )
-    options = {"params": start, "max_iterations": 1}
+    options: dict[str, Any] = {"params": start, "max_iterations": 1}
     pseudocounts = {"transition_pseudocount": 2.0, "initial_pseudocount": 1.0}
     plain, smooth = (
         jax.tree.map(np.asarray, hmm.fit(emission, K, xs, **options, **some).params) for some in ({}, pseudocounts)
@@ -468,9 +470,17 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: hmm.fit(hmm.gaussian, K, XS, key=KEY), TypeError, "`emission` must be an hmm.Emission; got function"),
+        (
+            lambda: hmm.fit(untyped(hmm.gaussian), K, XS, key=KEY),
+            TypeError,
+            "`emission` must be an hmm.Emission; got function",
+        ),
         (lambda: hmm.fit(GAUSSIAN, 0, XS, key=KEY), ValueError, "`states` must be a positive int; got 0"),
-        (lambda: hmm.fit(GAUSSIAN, K, XS, key=0), TypeError, "`key` must be a jax.random.key or None; got int"),
+        (
+            lambda: hmm.fit(GAUSSIAN, K, XS, key=untyped(0)),
+            TypeError,
+            "`key` must be a jax.random.key or None; got int",
+        ),
         (lambda: hmm.fit(GAUSSIAN, K, XS), ValueError, "`key` must be a jax.random.key, to draw a start from"),
         (
             lambda: hmm.fit(GAUSSIAN, K, XS, params=FIRST, restarts=3),
@@ -489,7 +499,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
             "`tolerance` must be a number of at least 0",
         ),
         (
-            lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, tolerance=None),
+            lambda: hmm.fit(GAUSSIAN, K, XS, key=KEY, tolerance=untyped(None)),
             TypeError,
             "`tolerance` must be a number of at least 0",
         ),
@@ -504,7 +514,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
             "`initial_pseudocount` must be a number of at least 0",
         ),
         (
-            lambda: hmm.fit(GAUSSIAN, K, XS, params=tuple(FIRST)),
+            lambda: hmm.fit(GAUSSIAN, K, XS, params=untyped(tuple(FIRST))),
             TypeError,
             r"`params` must be hmm.Params\(log_initial, log_transition, emission\); got tuple",
         ),
@@ -541,13 +551,13 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
             ValueError,
             "`T` must be an int, 0 or more; got -1",
         ),
-        (lambda: hmm.sample(0, np.zeros(2), np.zeros((2, 2)), 1), TypeError, "`key` must be a jax.random.key"),
+        (lambda: hmm.sample(untyped(0), np.zeros(2), np.zeros((2, 2)), 1), TypeError, "`key` must be a jax.random.key"),
         (
-            lambda: hmm.sample(KEY, np.zeros(2), np.zeros((2, 2)), 1, batch_shape=(1.5,)),
+            lambda: hmm.sample(KEY, np.zeros(2), np.zeros((2, 2)), 1, batch_shape=(untyped(1.5),)),
             TypeError,
             "`batch_shape` must be an int, 0 or more; got 1.5",
         ),
-        (lambda: hmm.simulate(KEY, GAUSSIAN, 3, 3), TypeError, r"`params` must be hmm.Params\(.*\); got int"),
+        (lambda: hmm.simulate(KEY, GAUSSIAN, untyped(3), 3), TypeError, r"`params` must be hmm.Params\(.*\); got int"),
         (
             lambda: hmm.simulate(KEY, GAUSSIAN, FIRST._replace(log_initial=np.zeros(0, np.float32)), 3),
             ValueError,
@@ -565,7 +575,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
             TypeError,
             r"`params.log_transition` must be real numbers \[K, K\]; got complex",
         ),
-        (lambda: hmm.simulate(KEY, hmm.gaussian, FIRST, 3), TypeError, "`emission` must be an hmm.Emission"),
+        (lambda: hmm.simulate(KEY, untyped(hmm.gaussian), FIRST, 3), TypeError, "`emission` must be an hmm.Emission"),
         (
             lambda: hmm.count(np.array([0, -1, 1]), 2),
             ValueError,
@@ -585,7 +595,7 @@ GAUSSIAN, XS, KEY = hmm.gaussian(), np.zeros((4, 3, 1), np.float32), jax.random.
         ),
         (lambda: hmm.count(np.array([0]), 2, mask=np.ones((2,), bool)), ValueError, "`mask` must be bool"),
         (
-            lambda: hmm.fit_supervised(hmm.gaussian, np.zeros((4, 3), int), 2, XS, key=KEY),
+            lambda: hmm.fit_supervised(untyped(hmm.gaussian), np.zeros((4, 3), int), 2, XS, key=KEY),
             TypeError,
             "`emission` must be an hmm.Emission",
         ),

@@ -1,6 +1,7 @@
 """Covariances, the conjugate prior of Gaussians, and what `fit` holds: against loops, and what EM with them climbs."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxseq.structured import hmm
+from tests.untyped import untyped
 
 K, D, T, B = 2, 2, 30, 2
 KINDS = ["diagonal", "spherical", "full", "tied"]
@@ -109,7 +111,8 @@ def test_the_m_step_is_the_top_of_likelihood_and_prior(kind, x64):
 @kinds
 def test_the_penalised_likelihood_never_falls(kind, x64):
     """Of likelihood, prior of Gaussians, and Dirichlet pseudocounts of the chain."""
-    emission, counts = emission_of(kind, PRIOR), {"initial_pseudocount": 0.5, "transition_pseudocount": 2.0}
+    emission = emission_of(kind, PRIOR)
+    counts: dict[str, Any] = {"initial_pseudocount": 0.5, "transition_pseudocount": 2.0}
 
     @jax.jit
     def step(params):
@@ -168,14 +171,22 @@ def test_errors():
     own = hmm.gaussian()._replace(maximise=lambda params, xs, weights: params)
     for call, error, message in (
         (lambda: hmm.gaussian(covariance="diag"), ValueError, "`covariance` must be 'diagonal' or 'spherical'"),
-        (lambda: hmm.gaussian(prior=1.0), TypeError, "`prior` must be an hmm.GaussianPrior or None; got float"),
+        (
+            lambda: hmm.gaussian(prior=untyped(1.0)),
+            TypeError,
+            "`prior` must be an hmm.GaussianPrior or None; got float",
+        ),
         (
             lambda: hmm.gaussian(prior=hmm.GaussianPrior(variance=0.0)),
             ValueError,
             "`prior.variance` must be a positive",
         ),
         (lambda: hmm.gaussian(prior=hmm.GaussianPrior(mean_count=-1)), ValueError, "`prior.mean_count` must be"),
-        (lambda: hmm.gaussian(prior=hmm.GaussianPrior(mean="0")), TypeError, "`prior.mean` must be a finite number"),
+        (
+            lambda: hmm.gaussian(prior=hmm.GaussianPrior(mean=untyped("0"))),
+            TypeError,
+            "`prior.mean` must be a finite number",
+        ),
         (lambda: hmm.gaussian(prior=hmm.GaussianPrior(mean=np.nan)), ValueError, "`prior.mean` must be"),
         (
             lambda: hmm.fit(hmm.gaussian(prior=hmm.GaussianPrior(mean=(0.0,) * 3)), 2, xs, key=key),

@@ -29,6 +29,7 @@ from tests.structured.kalman_by_joint import (
     of_row,
     xs_for,
 )
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -231,7 +232,7 @@ GOOD, XS = PARAMS["regular"], np.ones((4, 2, 3))
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: kalman.filter(tuple(GOOD), XS), TypeError, "must be kalman.Params; got tuple"),
+        (lambda: kalman.filter(untyped(tuple(GOOD)), XS), TypeError, "must be kalman.Params; got tuple"),
         (lambda: kalman.filter(GOOD._replace(transition=None), XS), TypeError, "`params.transition` must be an array"),
         (
             lambda: kalman.filter(GOOD._replace(observation=np.ones(3)), XS),
@@ -305,16 +306,20 @@ GOOD, XS = PARAMS["regular"], np.ones((4, 2, 3))
             r"`bias` must be \[Z\] = \(2,\) or \[T-1, B, Z\] = \(3, 2\)",
         ),
         (lambda: kalman.discretise(np.eye(2, dtype=int), np.eye(2), np.ones(3)), TypeError, "`drift` must be float32"),
-        (lambda: kalman.filter(GOOD, XS, parallel="no"), TypeError, "`parallel` must be True or False; got 'no'"),
+        (
+            lambda: kalman.filter(GOOD, XS, parallel=untyped("no")),
+            TypeError,
+            "`parallel` must be True or False; got 'no'",
+        ),
         (lambda: kalman.predict(GOOD, XS, 0), ValueError, "`steps` must be a positive int"),
-        (lambda: kalman.sample(0, GOOD, 3), TypeError, "`key` must be"),
+        (lambda: kalman.sample(untyped(0), GOOD, 3), TypeError, "`key` must be"),
         (lambda: kalman.sample(jax.random.key(0), GOOD, -1), ValueError, "`T` must be an int, 0 or more"),
         (
-            lambda: kalman.sample(jax.random.key(0), GOOD, 3, batch_shape=4),
+            lambda: kalman.sample(jax.random.key(0), GOOD, 3, batch_shape=untyped(4)),
             TypeError,
             "`batch_shape` must be a sequence",
         ),
-        (lambda: kalman.sample_posterior(0, GOOD, XS), TypeError, "`key` must be"),
+        (lambda: kalman.sample_posterior(untyped(0), GOOD, XS), TypeError, "`key` must be"),
         (lambda: kalman.fit(GOOD, XS, learn="transition"), TypeError, "`learn` must be a sequence of names"),
         (lambda: kalman.fit(GOOD, XS, learn=["A"]), ValueError, "`learn` must hold names of params that are not None"),
         (lambda: kalman.fit(GOOD, XS, max_iterations=0), ValueError, "`max_iterations` must be a positive int"),

@@ -107,7 +107,7 @@ def test_one_iteration_of_expectation_maximisation(by_steps, flags, learn, learn
     got = kalman.fit(params, xs, max_iterations=1, tolerance=0, **options)
     want = cut(maximised(longer, learned, missing), T)
     for name, one, other in zip(Params._fields, got.params, want, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8, err_msg=name)
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-8, atol=1e-8, err_msg=name)
     assert (int(got.iterations), bool(got.converged)) == (1, False)
     before, after = (log_likelihood(each, xs, missing).sum() for each in (params, got.params))
     np.testing.assert_allclose(got.log_likelihoods, [before, after], rtol=1e-10)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxseq.structured import markov
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -231,9 +232,9 @@ def test_long_rows():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: markov.count([0, 1], 2), TypeError, "`ids` must be an array"),
+        (lambda: markov.count(untyped([0, 1]), 2), TypeError, "`ids` must be an array"),
         (
-            lambda: markov.fit(IDS, 2, smoothing=markov.additive),
+            lambda: markov.fit(IDS, 2, smoothing=untyped(markov.additive)),
             TypeError,
             r"call the factory: markov\.additive\(1\.0\)",
         ),
@@ -250,12 +251,12 @@ def test_long_rows():
         (lambda: markov.fit(np.zeros(3, int), 1, 26), ValueError, "`order` = 26 over `V` = 1 symbols"),
         (lambda: markov.count(np.zeros(3, int), 2, mask=np.ones(2, bool)), ValueError, "`mask` must be bool"),
         (lambda: markov.additive(-1), ValueError, "`amount` must be a number of at least 0"),
-        (lambda: markov.additive("1"), TypeError, "`amount` must be a number of at least 0"),
-        (lambda: markov.fit(np.zeros(3, int), 2, smoothing=1.0), TypeError, "`smoothing` must be a function"),
+        (lambda: markov.additive(untyped("1")), TypeError, "`amount` must be a number of at least 0"),
+        (lambda: markov.fit(np.zeros(3, int), 2, smoothing=untyped(1.0)), TypeError, "`smoothing` must be a function"),
         (lambda: markov.fit(np.zeros(3, int), 2, smoothing=jnp.sum), ValueError, "`smoothing` must keep the shape"),
-        (lambda: markov.log_prob(np.zeros((3, 2)), np.zeros(3, int)), TypeError, "must be markov.Params"),
+        (lambda: markov.log_prob(untyped(np.zeros((3, 2))), np.zeros(3, int)), TypeError, "must be markov.Params"),
         (lambda: markov.log_prob(markov.Params(np.zeros((2, 2))), np.zeros(3, int)), ValueError, r"\[V \+ 1, …"),
-        (lambda: markov.sample(0, markov.Params(np.zeros((3, 2))), 3), TypeError, "`key` must be"),
+        (lambda: markov.sample(untyped(0), markov.Params(np.zeros((3, 2))), 3), TypeError, "`key` must be"),
         (lambda: markov.stationary(np.zeros((2, 2), int)), TypeError, "`log_transition` must be floating"),
         (lambda: markov.stationary(np.zeros((3, 2))), ValueError, "`log_transition` must be square"),
     ],

@@ -120,7 +120,7 @@ def test_draws_by_nan_are_none():
             hmm.sample(KEY, start, broken, 5),
             markov.sample(KEY, table, 5),
             hmm.simulate(KEY, hmm.gaussian(), model, 5),
-            hmm.categorical(3).sample(KEY, symbols, np.array([0, 1, 2])),
+            hmm.categorical(3).sample(KEY, symbols, jnp.array([0, 1, 2])),
             hmm.simulate(KEY, hmm.categorical(3), model._replace(emission=symbols), 5)[1],
         )
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxseq.structured import semiring
+from tests.untyped import untyped
 
 T, B, K = 5, 2, 3
 GENERATOR = np.random.default_rng(0)
@@ -36,9 +37,17 @@ def test_a_step_of_ones_own_against_a_loop(parallel):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: semiring.run(None, move, START, STEPS), TypeError, "`semiring` must be a Semiring.*; got None"),
-        (lambda: semiring.run(semiring.log, lambda: 0, START, STEPS), TypeError, "`move` must be a function of 2"),
-        (lambda: run("a", STEPS), TypeError, r"`start` must be an array \[B, K\]; got str"),
+        (
+            lambda: semiring.run(untyped(None), move, START, STEPS),
+            TypeError,
+            "`semiring` must be a Semiring.*; got None",
+        ),
+        (
+            lambda: semiring.run(semiring.log, untyped(lambda: 0), START, STEPS),
+            TypeError,
+            "`move` must be a function of 2",
+        ),
+        (lambda: run(untyped("a"), STEPS), TypeError, r"`start` must be an array \[B, K\]; got str"),
         (lambda: run(START[:, :0], STEPS), ValueError, r"`start` must be \[B, K\], with at least one state"),
         (lambda: run(START.astype(int), STEPS), TypeError, r"`start` must be floating \[B, K\]"),
         (
@@ -49,15 +58,23 @@ def test_a_step_of_ones_own_against_a_loop(parallel):
         (lambda: run(START, {}), ValueError, r"`steps` must be arrays \[T, ...\], at least one"),
         (lambda: run(START, {**STEPS, "of": np.ones(T - 1)}), ValueError, "`steps` must be .*, and all of one T; got"),
         (lambda: run(START, STEPS, MASK.T), ValueError, r"`mask` must be bool \[T, B\] = \(5, 2\).*batch-major"),
-        (lambda: run(START, STEPS, MASK, reverse="no"), TypeError, "`reverse` must be a Python bool"),
-        (lambda: run(START, STEPS, MASK, parallel="no"), TypeError, "`parallel` must be True, False or a .*; got 'no'"),
+        (lambda: run(START, STEPS, MASK, reverse=untyped("no")), TypeError, "`reverse` must be a Python bool"),
+        (
+            lambda: run(START, STEPS, MASK, parallel=untyped("no")),
+            TypeError,
+            "`parallel` must be True, False or a .*; got 'no'",
+        ),
         (
             lambda: semiring.run(semiring.log, lambda v, step: v[..., 0], START, STEPS),
             ValueError,
             r"`move` must return a v like that of `start`; for a v float32 \(2, 3\) and .* it returned float32 \(2,\)",
         ),
-        (lambda: semiring.log_sum("a", 0), TypeError, "`x` must be an array"),
-        (lambda: semiring.log_sum(START, 0.5), TypeError, "`axis` must be an int, or a tuple of them; got 0.5"),
+        (lambda: semiring.log_sum(untyped("a"), 0), TypeError, "`x` must be an array"),
+        (
+            lambda: semiring.log_sum(START, untyped(0.5)),
+            TypeError,
+            "`axis` must be an int, or a tuple of them; got 0.5",
+        ),
         (
             lambda: semiring.log_sum(START, 2),
             ValueError,

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxseq.structured import crf, hmm
-from tests import zoo
+from tests import compiled, zoo
 
 T, B, K = 16, 3, 4
 MASK = np.random.default_rng(1).random((T, B)) < 0.7
@@ -59,7 +59,7 @@ def test_numbers_are_those_of_one_device(name, masked, x64):
     there = jax.device_put(params, NamedSharding(mesh, PartitionSpec())), *jax.device_put((scores, mask), over_time)
     run = jax.jit(CALLS[name], static_argnums=3).lower(*there, over_time).compile()
     zoo.assert_close(run(*there), want, 1e-10)
-    found = dict(collections.Counter(re.findall(EXCHANGES, run.as_text())))
+    found = dict(collections.Counter(re.findall(EXCHANGES, compiled.text(run))))
     if name == "hmm.filter":
         assert found == {"all-gather": 1, **({"all-reduce": 1} if masked else {})}  # where a row's first step is
     if name == "crf.marginals":

@@ -25,7 +25,7 @@ def run_module(module, *arguments, limit, devices=2):
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    if cache := jax.config.jax_compilation_cache_dir:
+    if cache := jax.config.read("jax_compilation_cache_dir"):
         environment |= {"JAX_COMPILATION_CACHE_DIR": cache}
     command = [sys.executable, "-m", module, *map(str, arguments)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}

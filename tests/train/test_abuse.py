@@ -10,6 +10,7 @@ import pytest
 
 from jaxseq import train
 from jaxseq.train import adapters, callbacks, compression, curves, groups, losses, metrics
+from tests.untyped import untyped
 
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 PARAMS = {"w": np.ones((3, 2), np.float32), "b": np.zeros(2, np.float32)}
@@ -47,7 +48,7 @@ def with_carry(params, batch, key, carry):
         ("step", lambda x: fit(step=x), [None, 3, lambda: None, Long()]),
         ("validate", lambda x: fit(validate=x), [3, lambda: None, Long()]),
         ("better", lambda x: fit(validate=print, better=x), [3, "", np.ones(2), Long()]),
-        ("state", lambda x: train.fit(print, x, [1.0], epochs=1), [None, PARAMS, 3, Long()]),
+        ("state", lambda x: train.fit(untyped(print), x, [1.0], epochs=1), [None, PARAMS, 3, Long()]),
         ("monitor", lambda x: fit(monitor=x), [None, 3, Long()]),
         ("checkpoints", lambda x: fit(checkpoints=x), ["folder", 3, Long()]),
         ("callbacks", lambda x: fit(callbacks=x), [None, print, [3], [Long()]]),
@@ -56,7 +57,11 @@ def with_carry(params, batch, key, carry):
         ("params", lambda x: adapters.init(KEY, x, 1), [None, "a", {"w": np.array([["a"]])}, {}]),
         ("scale", lambda x: adapters.apply(PARAMS, {"w": None, "b": None}, scale=x), [None, True, "a", math.nan, X]),
         ("scale", lambda x: metrics.mase(X, X, x), [None, -1.0, -np.ones((2, 1)), X * 1j]),
-        ("adapters", lambda x: adapters.apply(PARAMS, {"w": x, "b": None}), [adapters.Adapter(A * 1j, A[:2].T)]),
+        (
+            "adapters",
+            lambda x: adapters.apply(PARAMS, {"w": x, "b": None}),
+            [adapters.Adapter(A * 1j, A[:2].T)],
+        ),
         (
             "params",
             lambda x: adapters.apply({"w": x}, {"w": adapters.Adapter(A, A.T)}),
@@ -116,8 +121,12 @@ def with_carry(params, batch, key, carry):
             metrics.compute,
             [None, 3, "a", {"a": None}, {"a": "b"}, {"a": Long()}, {"a": print}, {"a": 1j * X[0, 0]}],
         ),
-        ("metrics", lambda x: metrics.compute({"a": metrics.Mean(x, 1)}), [np.array("a"), np.array(1j)]),
-        ("a", lambda x: metrics.merge(x, metrics.Mean(1.0, 1)), [None, 3, metrics.Mean(np.array("a"), 1)]),
+        ("metrics", lambda x: metrics.compute({"a": metrics.Mean(x, untyped(1))}), [np.array("a"), np.array(1j)]),
+        (
+            "a",
+            lambda x: metrics.merge(x, metrics.Mean(untyped(1.0), untyped(1))),
+            [None, 3, metrics.Mean(untyped(np.array("a")), untyped(1))],
+        ),
         ("logits", lambda x: losses.cross_entropy(x, np.zeros(2, int)), [None, X[:, :0], X[0]]),
     ],
 )

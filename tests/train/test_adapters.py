@@ -11,6 +11,7 @@ from jaxseq.train import adapters
 from jaxseq.train.compression import quantize
 from tests import zoo
 from tests.train.test_groups import trees
+from tests.untyped import untyped
 
 T, B, D, H = 6, 3, 4, 5
 
@@ -53,7 +54,7 @@ def test_apply_is_the_sum_with_the_product():
 def test_where_and_none_elsewhere():
     params = trees()["tuple"]
     low_rank = adapters.init(jax.random.key(0), params, 1, where="w_h")
-    assert low_rank == jaxseq.LstmParams(None, low_rank.w_h, None)
+    assert low_rank == jaxseq.LstmParams(untyped(None), low_rank.w_h, untyped(None))
     assert adapters.init(jax.random.key(0), params, 3, where=["w_x", "w_h"]).b is None
     merged = adapters.apply(params, filled(low_rank))
     assert merged.w_x is params.w_x
@@ -138,7 +139,7 @@ def test_training_moves_the_adapters_alone():
 def test_errors():
     key, params = jax.random.key(0), trees()["tuple"]
     with pytest.raises(TypeError, match=r"`rank` must be a positive int; got 1.5"):
-        adapters.init(key, params, 1.5)
+        adapters.init(key, params, untyped(1.5))
     with pytest.raises(ValueError, match=r"`rank` must be a positive int; got 0"):
         adapters.init(key, params, 0)
     with pytest.raises(ValueError, match=r"`rank` must be at most the shorter side .* got 4 for one of \(3, 12\)"):

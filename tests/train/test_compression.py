@@ -14,6 +14,7 @@ import jaxseq
 from jaxseq.train import compression
 from jaxseq.train.compression import Quantized, dequantize, keep_zeros, masks, prune, quantize, size, sparse_size
 from jaxseq.train.groups import by_path
+from tests import compiled
 from tests.train.test_groups import trees
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -88,7 +89,7 @@ def test_a_quantised_cell_errs_within_the_bound():
     small = quantize(jaxseq.RnnParams(*(jnp.asarray(w, jnp.float32) for w in (w_x, w_h, np.zeros(16)))))
     run = jax.jit(lambda small, xs: jaxseq.unroll(jaxseq.rnn(16), dequantize(small), xs)[1]).lower(small, xs).compile()
     # what the program is handed, and so what lies in memory between calls, is int8
-    assert run.memory_analysis().argument_size_in_bytes == size(small) + xs.nbytes
+    assert compiled.memory(run).argument_size_in_bytes == size(small) + xs.nbytes
 
     s_x, s_h = (np.asarray(matrix.scale, np.float64) for matrix in small[:2])
     stretch = np.abs(np.asarray(small.w_h.values) * s_h)

@@ -16,6 +16,7 @@ import jaxseq
 from jaxseq import data, train
 from jaxseq.train import losses, metrics
 from tests import zoo
+from tests.untyped import untyped
 
 N, T, B, D, H = 40, 5, 16, 3, 16
 CELL = jaxseq.gru(H)
@@ -237,8 +238,16 @@ def test_a_run_goes_on_on_another_number_of_devices(tmp_path, first, second, x64
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda s: train.shard_state(None, s), TypeError, "`state` must be a state from train.init; got NoneType"),
-        (lambda s: train.shard_state(start(), None), TypeError, "`sharding` must be the NamedSharding of the batches"),
+        (
+            lambda s: train.shard_state(untyped(None), s),
+            TypeError,
+            "`state` must be a state from train.init; got NoneType",
+        ),
+        (
+            lambda s: train.shard_state(start(), untyped(None)),
+            TypeError,
+            "`sharding` must be the NamedSharding of the batches",
+        ),
         (
             lambda s: train.shard_state(start(), NamedSharding(s.mesh, P())),
             ValueError,
@@ -246,7 +255,7 @@ def test_a_run_goes_on_on_another_number_of_devices(tmp_path, first, second, x64
         ),
         (lambda s: train.shard_state(start(), s, smallest=-1), ValueError, "`smallest` must be an int, 0 or more"),
         (
-            lambda s: train.evaluator(loss_fn, [1], sharding="b"),
+            lambda s: train.evaluator(loss_fn, [1], sharding=untyped("b")),
             TypeError,
             "`sharding` must be a jax.sharding.Sharding",
         ),

@@ -8,6 +8,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq.train import ensemble
+from tests.untyped import untyped
 
 DRAW = np.random.default_rng(0).normal
 XS = jnp.asarray(DRAW(size=(5, 3, 2)), jnp.float32)
@@ -54,4 +55,4 @@ def test_members_may_be_states():
 
 def test_errors():
     with pytest.raises(TypeError, match="`predict` must be a function"):
-        ensemble.average({"logits": 0})
+        ensemble.average(untyped({"logits": 0}))

@@ -17,6 +17,7 @@ import pytest
 
 from jaxseq import data, train
 from jaxseq.train import _progress, metrics
+from tests.untyped import untyped
 
 OPTIMIZER = optax.adam(0.05)
 N, BATCH = 22, 4
@@ -172,7 +173,7 @@ def test_a_run_that_has_ended_is_returned_and_may_go_on_for_longer(tmp_path):
         with pytest.warns(
             RuntimeWarning, match=f"has ended, {told}: nothing is trained, and its result is returned"
         ) as w:
-            again = train.fit(lambda *_: 1 / 0, start(), LOADER, epochs=epochs, checkpoints=checkpoints)
+            again = train.fit(untyped(lambda *_: 1 / 0), start(), LOADER, epochs=epochs, checkpoints=checkpoints)
         assert w[0].filename == __file__
         assert again.history == first.history
     longer = train.fit(STEP, start(), LOADER, epochs=3, checkpoints=checkpoints)
@@ -391,10 +392,10 @@ def test_without_tqdm_a_bar_is_refused_before_training(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     never = lambda state, batch: 1 / 0
     with pytest.raises(ZeroDivisionError):  # no terminal, no tqdm needed
-        train.fit(never, start(), LOADER, epochs=1, progress=True)
+        train.fit(untyped(never), start(), LOADER, epochs=1, progress=True)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with pytest.raises(ImportError, match=r"`progress=True` needs tqdm: pip install 'jaxseq\[logging\]'"):
-        train.fit(never, start(), LOADER, epochs=1, progress=True)
+        train.fit(untyped(never), start(), LOADER, epochs=1, progress=True)
 
 
 class Short:
@@ -419,7 +420,7 @@ class Short:
             TypeError,
             r"`validate` must be a function, as train\.evaluator returns; got Loader",
         ),
-        ({"checkpoints": train.Checkpoints(3)}, TypeError, r"`checkpoints\.folder` must be a path; got 3"),
+        ({"checkpoints": train.Checkpoints(untyped(3))}, TypeError, r"`checkpoints\.folder` must be a path; got 3"),
         ({"epochs": 0}, ValueError, "`epochs` must be a positive int; got 0"),
         ({"every": 0}, ValueError, "`every` must be a positive int; got 0"),
         ({"patience": 2}, ValueError, "need `validate`, which returns the monitored number"),
@@ -487,7 +488,7 @@ def test_curves_show_training_and_validation(tmp_path):
         train.curves.plot([])
     for names in ("loss", [3]):
         with pytest.raises(TypeError, match="`names` must be a list of strings"):
-            train.curves.plot(history, names=names)
+            train.curves.plot(history, names=untyped(names))
     assert json.loads(json.dumps(history)) == history
 
 

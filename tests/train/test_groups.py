@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import jaxseq
 from jaxseq.train import groups
+from tests.untyped import untyped
 
 
 class Model(nnx.Module):
@@ -23,8 +24,8 @@ class Model(nnx.Module):
 
 
 class Attention(NamedTuple):
-    key: jax.Array
-    value: jax.Array
+    key: Any
+    value: Any
 
 
 def trees():
@@ -184,22 +185,22 @@ def test_matrices():
 def test_errors():
     params = trees()["tuple"]
     with pytest.raises(TypeError, match=r"`rules` must map patterns .* to labels; got \['w_h'\]"):
-        groups.by_path(params, ["w_h"], default=0)
+        groups.by_path(params, untyped(["w_h"]), default=0)
     with pytest.raises(ValueError, match=r"the pattern 'forward' selects no leaf; .* w_x, w_h, b\. .* whole path"):
         groups.by_path(params, {"forward": 1}, default=0)
     with pytest.raises(ValueError, match=r"the pattern 'w_h' selects no leaf; .* specific patterns before general"):
         groups.by_path(params, {"w_*": 1, "w_h": 2}, default=0)
     with pytest.raises(TypeError, match=r"`groups` must map patterns .* to transformations; got None"):
-        groups.per_group(None, default=None)
+        groups.per_group(untyped(None), default=None)
     with pytest.raises(TypeError, match=r"the group 'w_h' must be an optax.GradientTransformation, or None.* got 0.1"):
-        groups.per_group({"w_h": 0.1}, default=None)
+        groups.per_group({"w_h": untyped(0.1)}, default=None)
     with pytest.raises(TypeError, match=r"the group 'default' must be"):
-        groups.per_group({}, default=optax.sgd)
+        groups.per_group({}, default=untyped(optax.sgd))
     with pytest.raises(ValueError, match="the pattern 'w' selects no leaf"):
         groups.per_group({"w": None}, default=optax.sgd(1.0)).init(params)
     for where in (3, [], ["w_h", 3]):
         with pytest.raises(TypeError, match="`where` must be a pattern"):
-            groups.matrices(params, where)
+            groups.matrices(params, untyped(where))
     with pytest.raises(ValueError, match=r"`where` must select floating matrices .*; b is float32 \(12,\)"):
         groups.matrices(params, "*")
     with pytest.raises(ValueError, match=r"; layers/0/bias is float32 \(12,\)"):

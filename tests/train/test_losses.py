@@ -9,6 +9,7 @@ import scipy.special
 import scipy.stats
 
 from jaxseq.train import losses
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -213,10 +214,10 @@ def test_errors():
         losses.quantile(LABELS[..., None], Y, [0.1])
     for levels in ([0.1, 1.0], [], 0.5, [np.nan]):
         with pytest.raises(ValueError, match="`levels` must be numbers between 0 and 1"):
-            losses.quantile(LOGITS, Y, levels)
+            losses.quantile(LOGITS, Y, untyped(levels))
     with pytest.raises(ValueError, match=r"`std` must have the shape of `mean`, \(3, 4\); got \(3,\)"):
         losses.gaussian_nll(X, STD[:, 0], Y)
     with pytest.raises(ValueError, match="`mask` must be bool"):
         losses.mean(X, mask=MASK[0])
     with pytest.raises(TypeError, match="`values` must be an array"):
-        losses.mean(1.0)
+        losses.mean(untyped(1.0))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxseq.train import losses, metrics
+from tests.untyped import untyped
 
 B, T, K = 5, 6, 4
 RNG = np.random.default_rng(0)
@@ -234,7 +235,7 @@ def test_mase_is_one_for_the_naive_forecast_in_sample():
 def test_compute_flattens():
     mean = metrics.mean(np.array([1.0, 2.0]))
     got = metrics.compute(
-        {"a": mean, "b": {"c": mean, "d": {"e": jnp.int32(3)}}, "f": 4, "g": metrics.Confusion(np.eye(2))}
+        {"a": mean, "b": {"c": mean, "d": {"e": jnp.int32(3)}}, "f": 4, "g": metrics.Confusion(jnp.eye(2))}
     )
     want = {"a": 1.5, "b/c": 1.5, "b/d/e": 3.0, "f": 4.0}
     assert got == want | {"g/accuracy": 1.0, "g/precision": 1.0, "g/recall": 1.0, "g/f1": 1.0}
@@ -261,13 +262,13 @@ def test_errors():
     with pytest.raises(ValueError, match=r"each of the same size or 1; got \(4, 1\)"):
         metrics.mase(X, Y, SCALE[:4])
     with pytest.raises(TypeError, match="`scale` must be an array"):
-        metrics.mase(X, Y, 2.0)
+        metrics.mase(X, Y, untyped(2.0))
     with pytest.raises(TypeError, match="`nll` must be floating"):
         metrics.perplexity(LABELS)
     with pytest.raises(ValueError, match="`mask` must be bool"):
         metrics.mean(X, mask=MASK[0])
     with pytest.raises(TypeError, match="`values` must be an array"):
-        metrics.mean([1.0])
+        metrics.mean(untyped([1.0]))
     with pytest.raises(ValueError, match="`classes` must be a positive int; got 0"):
         metrics.confusion(PREDICTED, LABELS, 0)
     with pytest.raises(TypeError, match="`series` must be floating"):
@@ -279,7 +280,7 @@ def test_errors():
     with pytest.raises(ValueError, match="`a` and `b` must be the same metrics"):
         metrics.merge(metrics.mean(X), metrics.rmse(X, Y))
     with pytest.raises(ValueError, match=r"got Confusion\(counts=.*\(1, 1\).*\) and Confusion\(counts=.*\(2, 2\)"):
-        metrics.merge(metrics.Confusion(np.eye(1)), metrics.Confusion(np.eye(2)))
+        metrics.merge(metrics.Confusion(jnp.eye(1)), metrics.Confusion(jnp.eye(2)))
     with pytest.raises(TypeError, match=r"'a/b' is of shape \(3,\)"):
         metrics.compute({"a": {"b": np.ones(3)}})
     for x in ((1, 2), "1", None):

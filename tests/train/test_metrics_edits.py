@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxseq.train import metrics
+from tests.untyped import untyped
 
 B, U, L = 3, 6, 5
 
@@ -101,7 +102,7 @@ def test_errors():
         with pytest.raises(TypeError, match=r"`references` must be a list of strings, such as .*; got 'one'"):
             rate("one", ["one"])
         with pytest.raises(TypeError, match="`hypotheses` must be a list of strings"):
-            rate(["one"], [1])
+            rate(["one"], [untyped(1)])
         with pytest.raises(ValueError, match="`hypotheses` must be as many as `references`, 1; got 2"):
             rate(["one"], ["one", "two"])
         for nothing in ([], ["", " "]):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxseq.train import metrics
+from tests.untyped import untyped
 
 BIO = ("O", "B-X", "I-X", "B-Y", "I-Y")
 BIOES = ("O", *(f"{prefix}-{kind}" for kind in "XY" for prefix in "BIES"))
@@ -101,4 +102,4 @@ def test_errors():
             metrics.spans(x, x, ["O", tag])
     for tags in ("O", [0, 1]):
         with pytest.raises(TypeError, match="`tags` must be a list of strings"):
-            metrics.spans(x, x, tags)
+            metrics.spans(x, x, untyped(tags))

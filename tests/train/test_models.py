@@ -22,6 +22,7 @@ from tests.interop.test_safetensors import NETS
 from tests.interop.test_safetensors import drawn as params_of
 from tests.nn.drawn import drawn
 from tests.nn.stock import LAYERS, MODELS, ONE_WAY, OTHERS, D, V
+from tests.untyped import untyped
 
 VOCABULARY, NORMALIZER = data.Vocabulary.build(["abba"]), data.Normalizer(np.array([0.1, 2]), np.array([1, 3.0]))
 
@@ -136,11 +137,15 @@ def test_what_jax_would_narrow_is_refused(tmp_path, x64):
 
 def test_scalers_of_lists_come_along_and_no_others(tmp_path):
     model = jaxseq.rnn(2), params_of(jaxseq.rnn(2))
-    train.save_model(tmp_path, model, {"scale": data.Normalizer([0.5], [2])})
-    jax.tree.map(np.testing.assert_array_equal, train.load_model(tmp_path).info["scale"], data.Normalizer([0.5], [2.0]))
+    train.save_model(tmp_path, model, {"scale": data.Normalizer(untyped([0.5]), untyped([2]))})
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        train.load_model(tmp_path).info["scale"],
+        data.Normalizer(untyped([0.5]), untyped([2.0])),
+    )
     for fields in ((0.5, 2.0), (None, [1.0]), ([1.0], [1.0, 2.0])):
         with pytest.raises((TypeError, ValueError), match=r"`info\['scale'\]` is no Normalizer that JSON gives back"):
-            train.save_model(tmp_path, model, {"scale": data.Normalizer(*fields)})
+            train.save_model(tmp_path, model, {"scale": data.Normalizer(*untyped(fields))})
 
 
 def test_every_kernel_comes_along():
@@ -220,7 +225,10 @@ FAULTS = {
         jaxseq.rnn(2),
         jax.eval_shape(lambda: jaxseq.rnn(2).init(jax.random.key(0), 3)),
     ),
-    r"`model\[1\]\.w_x` must be an array; got float 1.0": lambda: (jaxseq.rnn(2), jaxseq.RnnParams(1.0, 1.0, 1.0)),
+    r"`model\[1\]\.w_x` must be an array; got float 1.0": lambda: (
+        jaxseq.rnn(2),
+        jaxseq.RnnParams(untyped(1.0), untyped(1.0), untyped(1.0)),
+    ),
 }
 
 

@@ -14,6 +14,7 @@ import jaxseq
 from jaxseq import nn, train
 from jaxseq.train import losses, metrics
 from tests import zoo
+from tests.untyped import untyped
 
 CELL = jaxseq.dropout(jaxseq.gru(3), inputs=0.3)
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
@@ -174,7 +175,7 @@ def test_nothing_changes_any_more_after_a_step_that_was_not_finite():
         assert report.finite == np.isfinite(batch)
         chex.assert_trees_all_equal(state._replace(key=None), before._replace(step=np.int32(2), alive=np.array(False)))
     with pytest.raises(ValueError, match="`nonfinite` must be"):
-        train.make_step(scalar_loss, optimizer, nonfinite="ignore")
+        train.make_step(scalar_loss, optimizer, nonfinite=untyped("ignore"))
 
 
 def test_a_batch_of_nothing_but_padding_has_no_gradient(params):
@@ -348,7 +349,7 @@ def test_other_mistakes_are_named(params):
             train.init(params_of_none, OPTIMIZER, jax.random.key(0))
     for key in (0, jnp.zeros(2, jnp.uint32)):
         with pytest.raises(TypeError, match=r"`key` must be a jax.random.key\(seed\)"):
-            train.init(params, OPTIMIZER, key)
+            train.init(params, OPTIMIZER, untyped(key))
     with pytest.raises(ValueError, match="`accumulate` must be a positive int; got 0"):
         train.make_step(scalar_loss, OPTIMIZER, accumulate=0)
     state = train.init(params, OPTIMIZER, jax.random.key(0))

@@ -20,6 +20,7 @@ import jaxseq
 from jaxseq import nn, train
 from jaxseq.train import _lock, _store
 from tests import zoo
+from tests.untyped import untyped
 
 CELL = jaxseq.stack(jaxseq.lstm(4), jaxseq.dropout(jaxseq.gru(3), inputs=0.1))
 
@@ -192,7 +193,7 @@ def test_a_folder_that_orbax_would_not_find_is_refused(tmp_path, name):
             call(tmp_path / name)
         for wrong in (None, 3, b"run"):
             with pytest.raises(TypeError, match="`folder` must be a path; got"):
-                call(wrong)
+                call(untyped(wrong))
     assert not list(tmp_path.iterdir())
 
 
@@ -291,7 +292,7 @@ def test_a_part_is_read(tmp_path):
         ({"a": None, "b": "c"}, "", TypeError, r"`like\['b'\]` must be an array; got str 'c'"),
     ):
         with pytest.raises(error, match=message):
-            train.load(tmp_path, like, part=part)
+            train.load(tmp_path, like, part=untyped(part))
 
 
 def test_nothing_whole_is_an_error_that_says_so(tmp_path):

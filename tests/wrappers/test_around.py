@@ -13,6 +13,7 @@ import jaxseq
 from jaxseq import Augmented, around, kernels
 from tests import zoo
 from tests.forms import own
+from tests.untyped import untyped
 
 T, B, D, H = 6, 3, 4, 4
 XS = np.random.default_rng(0).normal(size=(T, B, D))
@@ -243,7 +244,7 @@ def test_other_shapes_than_the_cells_are_named(functions):
 
 def test_only_a_cell_has_something_around_it():
     with pytest.raises(TypeError, match="Apply `around` to the cells inside it"):
-        around(jaxseq.stack(jaxseq.lstm(H)))
+        around(untyped(jaxseq.stack(jaxseq.lstm(H))))
 
 
 def draws(function, given=None):

@@ -10,6 +10,7 @@ import pytest
 import jaxseq
 from jaxseq import Bidirectional, bidirectional
 from tests import zoo
+from tests.untyped import untyped
 
 KEY = jax.random.key(0)
 
@@ -85,9 +86,9 @@ def test_errors():
     with pytest.raises(ValueError, match=r"`merge` 'mul' needs outputs of equal sizes; got 4 and 3"):
         bidirectional(jaxseq.lstm(4), jaxseq.gru(3), merge="mul")
     with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
-        bidirectional("lstm")
+        bidirectional(untyped("lstm"))
     with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
-        bidirectional(jaxseq.lstm(4), jaxseq.lstm)
+        bidirectional(jaxseq.lstm(4), untyped(jaxseq.lstm))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import jaxseq
 from jaxseq import dropout, kernels, zoneout
 from tests import zoo
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -259,20 +260,20 @@ def test_rates_out_of_range(rate):
 
 def test_errors():
     with pytest.raises(TypeError, match=r"`inputs` must be a rate"):
-        dropout(GRU, inputs="0.1")
+        dropout(GRU, inputs=untyped("0.1"))
     with pytest.raises(TypeError, match=r"`outputs` must be a rate"):
         dropout(GRU, outputs=True)
     with pytest.raises(ValueError, match=r"`per_step` must be True or False"):
-        dropout(GRU, inputs=0.1, per_step="yes")
+        dropout(GRU, inputs=0.1, per_step=untyped("yes"))
     with pytest.raises(ValueError, match=r"`recurrent` acts inside a cell; this is a Composite"):
         dropout(jaxseq.stack(GRU), recurrent=0.1)
     with pytest.raises(TypeError, match=r"Apply `zoneout` to the cells inside it"):
-        zoneout(jaxseq.stack(GRU), h=0.1)
+        zoneout(untyped(jaxseq.stack(GRU)), h=0.1)
     with pytest.raises(TypeError, match=r"Apply `learned_carry` to the cells inside it"):
-        jaxseq.learned_carry(jaxseq.stack(GRU))
+        jaxseq.learned_carry(untyped(jaxseq.stack(GRU)))
     for wrapper in (dropout, zoneout, jaxseq.learned_carry):
         with pytest.raises(TypeError, match=r"`cell` must be a jaxseq.Cell"):
-            wrapper("gru")
+            wrapper(untyped("gru"))
     own = zoo.CELLS["own"].cell
     with pytest.raises(ValueError, match=r"`dropout` acts on parts of the carry by name.*got a tuple"):
         dropout(own, recurrent=0.1).init(jax.random.key(0), D)

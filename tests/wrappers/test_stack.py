@@ -10,6 +10,7 @@ import pytest
 import jaxseq
 from jaxseq import residual, stack
 from tests import zoo
+from tests.untyped import untyped
 
 KEY = jax.random.key(0)
 
@@ -74,12 +75,12 @@ def test_errors():
     with pytest.raises(ValueError, match=r"`cells` must be at least one cell; got none"):
         stack()
     with pytest.raises(TypeError, match=re.escape("Call it: lstm(256)")):
-        stack(jaxseq.lstm(3), jaxseq.lstm)
+        stack(jaxseq.lstm(3), untyped(jaxseq.lstm))
     for cells in ([jaxseq.lstm(3)], (jaxseq.lstm(3), jaxseq.gru(3))):
         with pytest.raises(TypeError, match=r"Write stack\(\*cells\)"):
-            stack(cells)
+            stack(untyped(cells))
     with pytest.raises(TypeError, match=r"must be a jaxseq.Cell"):
-        residual(3)
+        residual(untyped(3))
     with pytest.raises(ValueError, match=r"x must have the cell's 4 features; got 3"):
         residual(jaxseq.gru(4)).init(KEY, 3)
     net = residual(jaxseq.gru(4))

@@ -1,5 +1,6 @@
 """The parser of transcripts, and parts that share no recording."""
 
+import numpy as np
 import pytest
 
 from examples.data import chat_files
@@ -36,8 +37,8 @@ def test_parse_names_what_does_not_fit(before, after):
 
 def test_join_and_take():
     talk = chat_files.join([chat_files.parse(TEXT), Talk([["a"]], [["x"]], ["2"])])
-    assert talk.take([2, 0]).recordings == ["2", "R013"]
-    assert talk.take([1, 2]).words == [["好", "○", "!"], ["a"]]
+    assert talk.take(np.array([2, 0])).recordings == ["2", "R013"]
+    assert talk.take(np.array([1, 2])).words == [["好", "○", "!"], ["a"]]
 
 
 def test_no_recording_is_in_two_parts():

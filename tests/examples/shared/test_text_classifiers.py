@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from examples.shared.text_classifiers import UNKNOWN, classify, of_each, read, score, spread
+from tests.untyped import untyped
 
 
 def test_words_are_dropped_in_training_alone():
@@ -56,4 +57,4 @@ def test_probabilities_come_in_the_order_of_the_texts():
     def vote(members, batch):
         return members * np.where(batch["mask"], batch["xs"], 0).max(axis=1, initial=0)[:, None] * np.array([1, -1])
 
-    np.testing.assert_array_equal(classify(vote, 2, ids, 2)[:, 0], [6, 80, 2, 34, 0])
+    np.testing.assert_array_equal(classify(vote, untyped(2), ids, 2)[:, 0], [6, 80, 2, 34, 0])
