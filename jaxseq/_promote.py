@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxseq.typing import AnyArray
 
-def expand_rank(w: jax.Array, x: Any) -> jax.Array:
+
+def expand_rank(w: AnyArray, x: Any) -> jax.Array:
     """Returns `w` with leading axes of size 1 up to the rank of `x`: `[H]` for an x `[T, B, H]` becomes `[1, 1, H]`."""
     return jax.lax.expand_dims(w, range(x.ndim - w.ndim))
 

@@ -65,7 +65,7 @@ def lstm(peephole=None, candidate=tanh, coupled=False, clip=np.inf, gate=sigmoid
         h, c = carry
         *a_i, a_f, a_g, a_o = np.split(x @ p["w_x"] + p["b"] + h @ p["w_h"], 3 if coupled else 4)
         if peephole:
-            *w_i, w_f, w_o = p["w_c"]
+            *w_i, w_f, _ = p["w_c"]
             a_i = [a + w * c for a, w in zip(a_i, w_i, strict=True)]
             a_f = a_f + w_f * c
         f = gate.f(a_f)
@@ -74,9 +74,9 @@ def lstm(peephole=None, candidate=tanh, coupled=False, clip=np.inf, gate=sigmoid
         c_free = f * c + i * g
         c_new = np.clip(c_free, -clip, clip)
         if peephole == "new":
-            a_o = a_o + w_o * c_new
+            a_o = a_o + p["w_c"][-1] * c_new
         if peephole == "old":
-            a_o = a_o + w_o * c
+            a_o = a_o + p["w_c"][-1] * c
         o = gate.f(a_o)
         m = o * np.tanh(c_new)
         h_new = m @ p["w_p"] if "w_p" in p else m
@@ -235,9 +235,9 @@ class Readout(NamedTuple):
     predict(p, h) -> y                 loss(y, target) -> number                 back(p, h, y, target) -> (d_p, d_h)
     """
 
-    predict: object
-    loss: object
-    back: object
+    predict: Callable
+    loss: Callable
+    back: Callable
 
 
 def _readout(link, loss):

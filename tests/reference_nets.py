@@ -9,6 +9,7 @@ A net is a pair of functions on whole sequences; params and carries are nested t
 `flags` are `mask`, `reset` and `reverse`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +18,9 @@ from tests import reference
 
 
 class Net(NamedTuple):
-    run: object
-    back: object
-    start: object
+    run: Callable
+    back: Callable
+    start: Callable
 
 
 def cell(form, parts):

@@ -9,6 +9,7 @@ one batch, so that a combination compiles once.
 
 import functools
 import itertools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -69,7 +70,7 @@ class Combination(NamedTuple):
         return "-".join([self.net, self.kernel, *flags])
 
 
-def pairwise(axes):
+def pairwise(axes) -> list[tuple]:
     """A small subset of the product in which every pair of two axes' choices stands, found greedily."""
 
     def pairs(row):
@@ -133,7 +134,9 @@ def combinations():
     chosen = [Combination(*row) for row in pairwise([others, ["bptt", "native"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([PLAIN, ["scan"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([linear, ["bptt", "native"], *FLAGS])]
-    ways = itertools.cycle(itertools.product(["scan", *at_once], *FLAGS))  # 24 of them; every seventh is taken
+    ways: Iterator[tuple] = itertools.cycle(
+        itertools.product(["scan", *at_once], *FLAGS)
+    )  # 24 of them; every seventh is taken
     chosen += [Combination(name, *next(itertools.islice(ways, 6, None))) for name in linear]
     chosen += [Combination(*row) for row in pairwise([PLAIN, ["remat"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([["learned_carry(lru)", "learned_carry(mlstm)"], at_once, *FLAGS])]
@@ -152,7 +155,9 @@ def combinations():
         chosen += map(Combination._make, itertools.product(PLAIN, zoo.KERNELS, *FLAGS))
         chosen += [Combination(*row) for row in pairwise([list(zoo.CELLS), ["remat"], *FLAGS])]
         names = itertools.chain.from_iterable(map(zoo.wrapped, zoo.WRAPPERS))
-        choices = itertools.cycle(itertools.product(["scan", "bptt", "native", "remat"], *FLAGS))  # 32 of them
+        choices: Iterator[tuple] = itertools.cycle(
+            itertools.product(["scan", "bptt", "native", "remat"], *FLAGS)
+        )  # 32 of them
         chosen += [Combination(name, *next(choices)) for name in names]
     return sorted(row for row in set(chosen) if zoo.runs(row.kernel, row.net))
 

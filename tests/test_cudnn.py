@@ -22,6 +22,7 @@ from jaxseq import kernels
 from jaxseq.kernels import _cudnn
 from tests import test_contract, zoo
 from tests.test_contract import MASK, RESET, B, D, T
+from tests.untyped import untyped
 
 CELL = jaxseq.lstm(4)
 H = CELL.size
@@ -29,7 +30,9 @@ H = CELL.size
 
 def forward(x, h, c, weights, lengths, *, input_size, hidden_size, **_):
     unpacked = rnn.unpack_lstm_weights(weights, input_size, hidden_size, 1, False)
-    return *rnn.lstm_ref(x, h, c, *unpacked, lengths, input_size, hidden_size, 1, 0.0, False), jnp.zeros(1, jnp.float32)
+    w_ih, w_hh, b_ih, b_hh = unpacked
+    results = rnn.lstm_ref(x, h, c, w_ih, w_hh, b_ih, b_hh, lengths, input_size, hidden_size, 1, 0.0, False)
+    return *results, jnp.zeros(1, jnp.float32)
 
 
 def backward(d_y, d_h, d_c, x, h, c, weights, y, reserve, lengths, **sizes):
@@ -53,13 +56,13 @@ def stand_in(monkeypatch):
     """JAX's reference runs where cuDNN would; the sizes of its memory, which cuDNN itself tells, are made up."""
     for primitive, (by_reference, of_jax) in CALLS.items():
         mlir.register_lowering(primitive, mlir.lower_fun(by_reference, multiple_results=True), platform="cpu")
-        by_jax = functools.partial(getattr(rnn.gpu_rnn, of_jax), _Descriptors, "cu")
+        by_jax = functools.partial(getattr(untyped(rnn).gpu_rnn, of_jax), _Descriptors, "cu")
         mlir.register_lowering(primitive, by_jax, platform="cuda")
     sizes = lambda *_: (1, 1)
-    monkeypatch.setattr(rnn.gpu_rnn, "compute_rnn_workspace_reserve_space_sizes", sizes, raising=False)
+    monkeypatch.setattr(untyped(rnn).gpu_rnn, "compute_rnn_workspace_reserve_space_sizes", sizes, raising=False)
     monkeypatch.setattr(_cudnn, "_machine_reason", lambda: None)
     yield
-    kernels.cudnn.clear_cache()  # what was traced here would run where it cannot
+    untyped(kernels.cudnn).clear_cache()  # what was traced here would run where it cannot
 
 
 def calls_for_cuda(function, *arguments):

@@ -5,9 +5,10 @@ import functools
 import itertools
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import pytest
 
 import jaxseq
 from jaxseq import initializers
+from jaxseq.typing import AnyArray
 from tests import reference, zoo
 
 PAGE = (Path(__file__).parents[1] / "docs" / "equations.md").read_text(encoding="utf-8")
@@ -99,8 +101,8 @@ ROWS |= {name: row(zoo.CELLS[cell].cell, zoo.CELLS[cell].form) for name, cell in
 class Link(NamedTuple):
     """A readout's output function and its loss, whose gradient is left to JAX, beside the oracle's."""
 
-    f: object
-    loss: object
+    f: Callable
+    loss: Callable
     oracle: reference.Readout
 
 
@@ -119,7 +121,7 @@ class Given(NamedTuple):
     params: list
     carries: list
     readout: dict
-    xs: jax.Array
+    xs: AnyArray
 
 
 class Asked(NamedTuple):
@@ -175,7 +177,7 @@ def run_oracle(row, given, asked):
     ys = inputs.pop()
     total = sum(map(paired, jax.tree.leaves(last), jax.tree.leaves(d_carries)))
 
-    dense = zoo.as_reference(given.readout)
+    dense: dict[str, Any] = zoo.as_reference(given.readout)
     d_dense = {name: np.zeros_like(value) for name, value in dense.items()}
     predictions, d_ys = None, asked.d_ys
     if row.readout is None:

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def test_a_fresh_process_without_jaxseq_has_the_same_numbers(tmp_path):
     export.save(tmp_path / "classifier", export.unroll(classifier, xs, mask=True))
     export.save(tmp_path / "net", export.unroll((TWO_WAYS, params), xs, params=True))
     export.save(tmp_path / "step", export.step(language, ids[:, 0]))
-    named = {f"params.{name}": leaf for name, leaf in export.params((TWO_WAYS, params)).items()}
+    named: dict[str, Any] = {f"params.{name}": leaf for name, leaf in export.params((TWO_WAYS, params)).items()}
     np.savez(tmp_path / "given.npz", xs=xs, ids=ids, mask=mask, reset=reset, **named)
     subprocess.run([sys.executable, "-I", "-c", CHILD, str(tmp_path)], check=True, cwd=tmp_path)
     with np.load(tmp_path / "results.npz") as results:

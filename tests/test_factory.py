@@ -198,7 +198,8 @@ def test_around_without_a_factory():
     assert "init=lstm(4).init, carry=_Outer.carry" in repr(cell)
     loaded = pickle.loads(pickle.dumps(cell))
     params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), 3)), 0)
-    zoo.assert_close(*(jaxseq.unroll(each, params, jnp.ones((3, 2, 3))) for each in (loaded, cell)), 0)
+    got, want = (jaxseq.unroll(each, params, jnp.ones((3, 2, 3))) for each in (loaded, cell))
+    zoo.assert_close(got, want, 0)
 
 
 def test_emissions():

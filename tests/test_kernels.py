@@ -90,7 +90,8 @@ def test_segments_of_any_length_change_nothing(segment, T, reverse):
             jax.value_and_grad(loss, (0, 1))(params, xs, kernel) for kernel in (kernels.remat(segment), kernels.scan)
         ]
 
-    zoo.assert_close(*both(params_of(cell, 2), inputs(T, 2)), 1e-5)
+    got, want = both(params_of(cell, 2), inputs(T, 2))
+    zoo.assert_close(got, want, 1e-5)
 
 
 @pytest.mark.some(1)
@@ -227,21 +228,24 @@ def test_what_ys_tell_is_not_written_again(make, alone, masked, reverse):
     """Beside ys: an RNN writes nothing, an LSTM c_{t-1} and its gates; under a mask, h_{t-1} too."""
     T, B = 4, 2
     cell = make(3)
-    assert cell.backward is not None
+    backward = cell.backward
+    assert backward is not None
     params, mask = params_of(cell, 5), np.ones((T, B), bool)
     carry = zoo.random_like(jax.eval_shape(lambda: cell.carry(params, (B,))), 2)
 
     @jax.jit
     def whole(params, carry, xs, mask):
-        _, saved = _saved.run_and_save(cell.backward.fwd, params, carry, cell.project(params, xs), reverse)
+        _, saved = _saved.run_and_save(backward.fwd, params, carry, cell.project(params, xs), reverse)
         assert len(saved.written) == alone
         inner, one = jaxseq.masking.masked(cell), Augmented(params, cell.carry(params, (B,)))
+        assert inner.backward is not None
         us = inner.project(one, Augmented(xs, (mask, None)))
         _, under_mask = _saved.run_and_save(inner.backward.fwd, one, carry, us, reverse)
         assert len(under_mask.written) == masked + 1  # and the mask
         return under_mask.whole()[0], saved.whole()
 
-    zoo.assert_close(*whole(params, carry, inputs(T, B, 5), mask), 1e-6)
+    got, want = whole(params, carry, inputs(T, B, 5), mask)
+    zoo.assert_close(got, want, 1e-6)
 
 
 @pytest.mark.some(2)

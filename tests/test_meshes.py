@@ -181,7 +181,7 @@ def test_rows_of_a_table_on_explicit_axes_under_vmap():
 
 CHAINS = {
     "crf.log_likelihood": lambda params, scores, mask: jax.value_and_grad(
-        lambda *of: jnp.sum(crf.log_likelihood(*of, IDS.T % 3, mask=mask)), (0, 1)
+        lambda params, scores: jnp.sum(crf.log_likelihood(params, scores, IDS.T % 3, mask=mask)), (0, 1)
     )(params, scores),
     "crf.viterbi": lambda params, scores, mask: crf.viterbi(params, scores, mask=mask),
     "crf.k_best": lambda params, scores, mask: crf.k_best(params, scores, 2, mask=mask),

@@ -134,6 +134,7 @@ def test_step_starts_again_in_the_rows_that_are_reset():
 
     got, fresh, held = jax.tree.map(np.asarray, steps(params, carry, x, reset))
     for row, want in enumerate((fresh, held, fresh)):
-        zoo.assert_close(*(jax.tree.map(lambda leaf, row=row: leaf[row], tree) for tree in (got, want)), 1e-6)
+        of_row = functools.partial(jax.tree.map, lambda leaf, row=row: leaf[row])
+        zoo.assert_close(of_row(got), of_row(want), 1e-6)
     with pytest.raises(ValueError, match=r"`reset` must be bool \[B\] = \(3,\); got bool \(1,\)"):
         jaxseq.step(net, params, carry, x, reset=reset[:1])

@@ -14,7 +14,7 @@ recurrent net over a long text.
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -142,7 +142,7 @@ def make_step(
     check.switch("ensemble", ensemble)
     check_loss(loss_fn)
     _check_optimizer(optimizer)
-    optimizer = optax.with_extra_args_support(optimizer)
+    optimizer = optax.with_extra_args_support(cast("optax.GradientTransformation", optimizer))
 
     def total(params, batch, key, carry):
         loss, aux, carry = apply_loss(loss_fn, params, batch, key, carry)

@@ -36,7 +36,7 @@ def compiled(name):
     return jax.jit(lambda key: jax.grad(loss, has_aux=True)(jnp.asarray(XS), key))
 
 
-def draw(name, key=KEY):
+def draw(name, key=KEY) -> np.ndarray:
     return np.asarray(compiled(name)(key)[1])
 
 
@@ -90,7 +90,7 @@ def test_spans_of_a_row_are_drawn_each_for_itself():
 
 def test_feature_mask():
     xs = draw("feature_mask")
-    hidden = (xs[MASK.any(axis=1)] <= 0).any(axis=1)
+    hidden = np.any(xs[MASK.any(axis=1)] <= 0, axis=1)
     np.testing.assert_array_equal(xs[MASK.any(axis=1)], np.where(hidden[:, None], -SCALE, XS[MASK.any(axis=1)]))
     starts, widths = runs(hidden)
     assert drawn_from(widths, np.full(D + 1, 1 / (D + 1)))

@@ -252,7 +252,7 @@ BAD = {
         TypeError,
         r"`arrays\['xs'\]` must hold numbers; got text.*, classes by np",
     ),
-    "a loader in a loop": (lambda: [*batches(ONE, 1)], TypeError, r"of an epoch: loader\.epoch\(number\)$"),
+    "a loader in a loop": (lambda: [*untyped(batches(ONE, 1))], TypeError, r"of an epoch: loader\.epoch\(number\)$"),
     "last": (lambda: batches(ONE, 1, last="wrap"), ValueError, r"`last` must be 'drop' or 'keep' or 'pad'; got 'wrap'"),
     "seed": (lambda: batches(ONE, 1, seed=-1), ValueError, r"`seed` must be an int, 0 or more; got -1"),
     "real": (lambda: batches({"real": [1]}, 1, last="pad"), ValueError, r"the name 'real' is reserved"),

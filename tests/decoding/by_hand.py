@@ -52,7 +52,7 @@ def best(row, max_length, end, length_penalty=0.0, penalty="gnmt", allowed=lambd
     return sorted(scored, key=lambda pair: -pair[0])
 
 
-def rows_of(decoded):
+def rows_of(decoded) -> list:
     """The tokens of each row, `[B]`, or `[B][size]`, as tuples."""
     tokens, lengths = np.asarray(decoded.tokens), np.asarray(decoded.lengths)
     assert np.all(tokens[np.arange(len(tokens)).reshape(-1, *[1] * lengths.ndim) >= lengths] == -1)

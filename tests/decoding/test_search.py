@@ -1,6 +1,7 @@
 """Greedy decoding and beam search against all sequences, written out."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -212,7 +213,7 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
         (lambda: call(start=START * 1.0), TypeError, r"`start` must be int \[B\], one token per row; got float"),
         (
             lambda: decoding.greedy(
-                lambda carry, token: (token, np.zeros((1, V), np.float32)), None, START[:1], max_length=1
+                lambda carry, token: (token, jnp.zeros((1, V), jnp.float32)), None, START[:1], max_length=1
             ),
             ValueError,
             r"such as model\.initial_carry",
@@ -224,7 +225,9 @@ def call(function=decoding.greedy, step=by_hand.step, carry=None, start=START, *
             r"`start`, one token per row, and `carry` must have the same batch axes, \(2,\) for",
         ),
         (
-            lambda: decoding.greedy(lambda carry, token: (carry, np.zeros((1, V), np.float32)), None, 0, max_length=1),
+            lambda: decoding.greedy(
+                lambda carry, token: (carry, jnp.zeros((1, V), jnp.float32)), None, 0, max_length=1
+            ),
             ValueError,
             r"`start` must be int \[B\], because there is no `carry`",
         ),
@@ -300,7 +303,7 @@ def test_nan_is_never_the_best():
 def test_a_temperature_is_one_number():
     for name in ("temperature", "top_p", "typical"):
         with pytest.raises(ValueError, match=rf"`{name}` must be one number .*; got float32 \(2,\)"):
-            decoding.filter_logits(np.zeros((2, 3), np.float32), **{name: np.ones(2, np.float32)})
+            decoding.filter_logits(np.zeros((2, 3), np.float32), **untyped({name: np.ones(2, np.float32)}))
 
 
 @pytest.mark.parametrize(
@@ -336,7 +339,7 @@ def test_where_a_model_says_that_nothing_follows():
 
 
 def test_rows_of_two_batch_axes_are_their_own():
-    options = {"size": 3, "max_length": T, "end": END}
+    options: dict[str, Any] = {"size": 3, "max_length": T, "end": END}
     flat = jax.tree.map(np.asarray, beam_search(by_hand.step, by_hand.carry(), START, **options))
     carry = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), by_hand.carry())
     folded = jax.tree.map(np.asarray, decoding.beam_search(by_hand.step, carry, START.reshape(2, 2), **options))

@@ -120,7 +120,7 @@ def test_errors():
     arguments = (
         by_hand.step,
         by_hand.carry(),
-        lambda carry, token: (carry, np.zeros((ROWS, 5), np.float32)),
+        lambda carry, token: (carry, jnp.zeros((ROWS, 5), jnp.float32)),
         None,
         START,
     )

@@ -2,6 +2,7 @@
 
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -13,6 +14,7 @@ from jaxseq import data, nn
 
 def test_words_add_up_to_the_log_odds():
     model = nn.TextCNN(4, 2, widths=(2, 3), filters=5, vocabulary=9, rngs=nnx.Rngs(0))
+    assert model.head.bias is not None
     model.head.bias[...] += np.array([0.3, -0.2])
     xs, mask = data.pad([[3, 1, 4, 1, 5], [8], [2, 7]], length=6)
     added = phrases.additions(model, xs, mask)
@@ -24,11 +26,12 @@ def test_words_add_up_to_the_log_odds():
 def test_a_word_has_its_share_of_its_phrase():
     """One filter of two words, that of "3 1" and stronger than any other."""
     model = nn.TextCNN(2, 2, widths=(2,), filters=1, vocabulary=4, rngs=nnx.Rngs(0))
+    assert model.embedding is not None
     model.embedding.embedding[...] = np.array([[9, 9], [0, 1], [0, 0], [1, 0]], np.float32)  # 0 is padding
     model.convs[0].kernel[...] = np.array([[[2], [0]], [[0], [1]]], np.float32)
     model.head.kernel[...] = np.array([[1, 3]], np.float32)
     xs, mask = data.pad([[2, 3, 1, 2], [2, 3]], length=5)
-    np.testing.assert_allclose(phrases.matches(model, xs, mask)[0][0, :, 0], [0, 3, 0, 0, 0])
+    np.testing.assert_allclose(phrases.matches(model, jnp.asarray(xs), jnp.asarray(mask))[0][0, :, 0], [0, 3, 0, 0, 0])
     np.testing.assert_allclose(phrases.additions(model, xs, mask), [[0, 3, 3, 0, 0], [0, 4, 0, 0, 0]])
 
 

@@ -125,7 +125,7 @@ def assert_agrees(library, layers, ragged, seed):
     d_ours = got.d_params
     if library is nnx:  # whose GRU has no b_hn
         d_ours = jax.tree.map(
-            lambda leaf: leaf._replace(b_hn=0 * leaf.b_hn) if isinstance(leaf, jaxseq.GruParams) else leaf,
+            lambda leaf: leaf._replace(b_hn=jnp.zeros_like(leaf.b_hn)) if isinstance(leaf, jaxseq.GruParams) else leaf,
             d_ours,
             is_leaf=lambda leaf: isinstance(leaf, jaxseq.GruParams),
         )

@@ -1,5 +1,7 @@
 """The residual blocks against their equations, and what puts them one after the other."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +50,7 @@ def test_blocks_are_run_one_after_the_other_and_normalised(norm, x64):
         return nn.Blocks(blocks, in_features=3, norm=norm, epsilon=0.01, rngs=rngs)
 
     layer, xs = drawn(make), XS[:, :, :3]
-    params = plain(layer)
+    params: Any = plain(layer)
     names = BLOCKS["mamba"], BLOCKS["griffin"]
     want = [plain_blocks.linear(row, params["enter"]) for row in xs]
     for place, entry in enumerate(names):

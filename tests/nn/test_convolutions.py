@@ -64,6 +64,7 @@ def test_text_cnn_is_its_equations_and_padding_is_not_there():
     for row, mask, logits in zip(xs, MASK, got, strict=True):
         found = []
         for width, conv in zip((1, 3, 5), model.convs, strict=True):
+            assert conv.bias is not None
             real = np.concatenate([row[mask], np.zeros((width - 1, D))])
             windows = [real[t : t + width] for t in range(mask.sum())]
             kernel, bias = np.asarray(conv.kernel[...]), np.asarray(conv.bias[...])

@@ -11,6 +11,7 @@ from jaxseq import nn
 from jaxseq.structured import ctc
 from tests import zoo
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 B, T, D, V, L = 4, 12, 3, 5, 3
 XS = np.random.default_rng(1).normal(size=(B, T, D)).astype(np.float32)
@@ -108,7 +109,7 @@ def test_the_dtype_and_the_kernel_are_passed_on():
     assert log_probs.dtype == jnp.float32
     assert {leaf.dtype for leaf in params} == {jnp.dtype(jnp.bfloat16)}
     model = drawn(nn.CTCRecognizer, jaxseq.rnn(4), D, V, kernel=jaxseq.kernels.scan)
-    assert model.recurrent.kernel is jaxseq.kernels.scan
+    assert untyped(model.recurrent).kernel is jaxseq.kernels.scan
 
 
 def recogniser(**options):

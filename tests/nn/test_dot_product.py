@@ -3,15 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 import pytest
+from numpy.typing import DTypeLike
 
 from jaxseq.nn.attention import _dot_product
 
 B, T, S, F = 2, 3, 5, 4
 
 
-def arrays(heads, kv_heads, dtype: npt.DTypeLike = np.float32):
+def arrays(heads, kv_heads, dtype: DTypeLike = np.float32):
     generator = np.random.default_rng(0)
     sizes = (heads, T), (kv_heads, S), (kv_heads, S)
     return [generator.normal(size=(B, *size, F)).astype(dtype) for size in sizes]

@@ -22,12 +22,14 @@ def test_a_direct_forecast_is_the_head_of_the_last_real_output():
     model = drawn(nn.Forecaster, GRU, 2, 3, targets=2, head=nn.Quantiles())
     got, ys = nnx.jit(lambda model: (model(NAN, mask=MASK), model.recurrent(NAN, mask=MASK)))(model)
     last = np.asarray(ys)[np.arange(3), [4, 1, 3]]
+    assert model.output.bias is not None
     raw = (last @ np.asarray(model.output.kernel[...]) + np.asarray(model.output.bias[...])).reshape(3, 3, 2, 3)
     np.testing.assert_allclose(got, jax.jit(model.head.parameters)(raw), atol=1e-5)
 
 
 def test_autoregressive_parameters_are_of_each_output():
     got, ys = nnx.jit(lambda model: (model(XS), model.recurrent(XS)))(AUTO)
+    assert AUTO.output.bias is not None
     raw = (np.asarray(ys) @ np.asarray(AUTO.output.kernel[...]) + np.asarray(AUTO.output.bias[...])).reshape(3, 5, 2, 2)
     np.testing.assert_allclose(got, jax.jit(nn.Gaussian().parameters)(raw), atol=1e-5)
 

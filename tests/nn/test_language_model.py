@@ -57,10 +57,12 @@ def test_tied_weights_are_one_param_with_one_gradient(features):
 
     def apart(read, written):
         _, ys = jaxseq.unroll(NET, params, jnp.swapaxes(read[PROMPT], 0, 1))
-        ys = ys if model.head is None else ys @ model.head.kernel[...] + model.head.bias[...]
+        if model.head is not None:
+            assert model.head.bias is not None
+            ys = ys @ model.head.kernel[...] + model.head.bias[...]
         return jnp.sum((ys @ written.T) ** 2)
 
-    params = jax.tree.map(lambda p: p[...], model.recurrent.params, is_leaf=lambda p: isinstance(p, nnx.Param))
+    params = jax.tree.map(lambda p: p[...], untyped(model.recurrent).params, is_leaf=lambda p: isinstance(p, nnx.Param))
     matrix = model.embedding.embedding[...]
     d_read, d_written = jax.jit(jax.grad(apart, argnums=(0, 1)))(matrix, matrix)
     np.testing.assert_allclose(gradient, np.add(d_read, d_written), rtol=1e-4, atol=1e-5)

@@ -10,6 +10,7 @@ import jaxseq
 from jaxseq import nn
 from tests import zoo
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 B, T, D, V = 4, 6, 3, 11
 RNN = jaxseq.dropout(jaxseq.rnn(4), inputs=0.3, outputs=0.3)
@@ -141,6 +142,7 @@ def test_last_of_a_bidirectional_net_holds_both_summaries():
         return carry, model.pool(ys, MASK)
 
     carry, pooled = jax.tree.map(np.asarray, parts(model))
+    assert model.head.bias is not None
     want = pooled @ np.asarray(model.head.kernel[...]) + np.asarray(model.head.bias[...])
     np.testing.assert_allclose(pooled[:3, :2], carry.forward[:3], atol=1e-6)
     np.testing.assert_allclose(pooled[:3, 6:], carry.backward[:3], atol=1e-6)
@@ -194,7 +196,7 @@ def test_a_kernel_is_passed_on():
         drawn(nn.Forecaster, rnn, 3, 2, kernel=kernel),
         drawn(nn.AutoregressiveForecaster, rnn, 3, kernel=kernel),
     ):
-        assert model.recurrent.kernel is kernel
+        assert untyped(model.recurrent).kernel is kernel
 
 
 def classifier(**options):

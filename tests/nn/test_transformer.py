@@ -27,6 +27,8 @@ def test_attention_is_flax_s_on_the_same_weights():
         layer, own = getattr(theirs, name), getattr(ours, name)
         layer.kernel[...] = np.reshape(own.kernel[...], (H, N, H // N))
         layer.bias[...] = np.reshape(own.bias[...], (N, H // N))
+    assert theirs.out.bias is not None
+    assert ours.out.bias is not None
     theirs.out.kernel[...] = np.reshape(ours.out.kernel[...], (N, H // N, H))
     theirs.out.bias[...] = ours.out.bias[...]
     causal = jnp.broadcast_to(jnp.tri(T, dtype=bool), (B, T, T))

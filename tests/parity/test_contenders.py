@@ -34,4 +34,5 @@ def test_agrees(name, cell):
         if ABSENT & {(name, cell), (name, mode)}:
             assert call is None
         else:
+            assert call is not None
             assert suite.check(case, name, contender, call, params, xs) < 1e-4

@@ -1,5 +1,8 @@
 """CRFsuite's tagger with the weights that it learnt: the path, its probability and the marginals."""
 
+# pyright: reportAttributeAccessIssue=false
+# pycrfsuite is compiled and has no stubs: its names are not known.
+
 import jax
 import numpy as np
 import pycrfsuite

@@ -38,6 +38,7 @@ def test_pytorch():
     want = torch.nn.functional.ctc_loss(log_probs, *arguments, reduction="none")
     zeroed = torch.nn.functional.ctc_loss(log_probs, *arguments, reduction="none", zero_infinity=True)
     (zeroed * torch.tensor(WEIGHTS)).sum().backward()
+    assert logits.grad is not None
     losses, gradient = ours(LOGITS)
     np.testing.assert_allclose(losses, want.detach().numpy(), rtol=1e-10)
     assert np.isinf(losses).tolist() == [False] * 7 + [True]

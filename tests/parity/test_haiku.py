@@ -1,5 +1,7 @@
 """Haiku's recurrent cores by `interop.haiku`: values and gradients, in float64, and back."""
 
+from typing import Any
+
 import haiku as hk
 import hypothesis
 import jax
@@ -20,7 +22,7 @@ CORES = {"lstm": hk.LSTM, "gru": hk.GRU, "vanilla_rnn": hk.VanillaRNN}
 
 
 def theirs(carry):
-    return hk.LSTMState(carry.h, carry.c) if isinstance(carry, jaxseq.LstmCarry) else carry
+    return hk.LSTMState(jnp.asarray(carry.h), jnp.asarray(carry.c)) if isinstance(carry, jaxseq.LstmCarry) else carry
 
 
 class Held(hk.RNNCore):
@@ -39,7 +41,7 @@ class Held(hk.RNNCore):
             x = jnp.where(real[:, None], x, 0)
         return x, tuple(after)
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int | None) -> Any:
         return tuple(core.initial_state(batch_size) for core in self.cores)
 
 

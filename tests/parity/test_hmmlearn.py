@@ -11,6 +11,7 @@ from hmmlearn import hmm as peer
 
 import jaxseq
 from jaxseq.structured import hmm
+from tests.untyped import untyped
 
 pytestmark = [
     pytest.mark.usefixtures("x64"),
@@ -134,8 +135,8 @@ def test_em_with_priors_agrees(kind, learned):
     mean, xs = generator.normal(0, 2, size=(K, D)), generator.normal(0, 2, size=(T, len(LENGTHS), D))
     full = kind in ("full", "tied")
     prior = hmm.GaussianPrior(mean=0.5, mean_count=2.0, variance=1.5, variance_count=4.0)
-    squares = prior.variance * prior.variance_count  # what hmmlearn calls covars_prior
-    theirs = peer.GaussianHMM(
+    squares = 1.5 * prior.variance_count  # what hmmlearn calls covars_prior
+    theirs = untyped(peer.GaussianHMM)(
         n_components=K,
         covariance_type={"diagonal": "diag"}.get(kind, kind),
         init_params="",

@@ -74,7 +74,7 @@ def test_files_of_keras_2(tmp_path):
     _, (_, path) = write_model(tmp_path, layers.GRU(2, recurrent_activation="hard_sigmoid", reset_after=False))
     with h5py.File(path, "r+") as file:
         file.attrs["keras_version"] = "2.2.4"
-        file.attrs["model_config"] = file.attrs["model_config"].replace('"reset_after": false, ', "")
+        file.attrs["model_config"] = str(file.attrs["model_config"]).replace('"reset_after": false, ', "")
     assert repr(interop.keras.load(path)[0]) == "gru(2, reset_after=False, gate=hard_sigmoid(0.2, 0.5))"
 
 

@@ -1,6 +1,7 @@
 """ONNX's nodes by `interop.onnx`: the project's own cases, every option by ONNX Runtime, and faulty files."""
 
 import warnings
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,11 +36,11 @@ CASES = node_cases()
 @pytest.mark.parametrize("name", CASES)
 def test_the_projects_own_cases(name, tmp_path):
     """Their weights are inputs, which stand in the data beside: here they become initializers."""
-    case = CASES[name]
+    case: Any = CASES[name]
     model, ((inputs, outputs),) = onnx.ModelProto.FromString(case.model.SerializeToString()), case.data_sets
     (node,) = model.graph.node
     given = dict(zip([each.name for each in model.graph.input], inputs, strict=True))
-    slots = dict(zip(("X", "W", "R", "B", "lengths", "h", "c", "P"), node.input, strict=False))
+    slots: dict[str, str] = dict(zip(("X", "W", "R", "B", "lengths", "h", "c", "P"), node.input, strict=False))
     model.graph.initializer.extend(
         numpy_helper.from_array(given[slots[slot]], slots[slot]) for slot in "WRBP" if slots.get(slot)
     )
@@ -54,7 +55,7 @@ def test_the_projects_own_cases(name, tmp_path):
     last, ys = jax.jit(jaxseq.unroll, static_argnums=0)(net, params, xs, mask=mask)
     sides = last if isinstance(last, jaxseq.Bidirectional) else (last,)
     hs = [side.h if isinstance(side, jaxseq.LstmCarry) else side for side in sides]
-    want = dict(zip(node.output, [None] * len(node.output), strict=True))
+    want: dict[str, Any] = dict(zip(node.output, [None] * len(node.output), strict=True))
     want |= dict(zip([each.name for each in model.graph.output], outputs, strict=True))
     whole, final = (want.get(name) for name in (*node.output, "")[:2])
     if whole is not None:
@@ -114,7 +115,7 @@ def test_options_of_nodes(kind, options, tmp_path):
     xs = np.random.default_rng(1).normal(size=(5, 2, D)).astype(np.float32)
     (want,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(["Y"], {"xs": xs})
     ys = jax.jit(jaxseq.unroll, static_argnums=0)(net, params, xs)[1]
-    zoo.assert_close(ys, np.moveaxis(want, 1, 2).reshape(ys.shape), 2e-6)
+    zoo.assert_close(ys, np.moveaxis(np.asarray(want), 1, 2).reshape(ys.shape), 2e-6)
     if "clip" not in options and "input_forget" not in options:
         interop.onnx.export(net, params, tmp_path / "again.onnx")
         assert_same_net((net, params), interop.onnx.load(tmp_path / "again.onnx"))

@@ -1,6 +1,7 @@
 """statsmodels' Kalman filter and smoother on the same models, with observations missing, in float64."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def model(singular):
     return params
 
 
-def theirs(params, xs):
+def theirs(params, xs) -> Any:
     """Their results of one row `[T, X]`, whose missing steps are NaN."""
     peer = smoother.KalmanSmoother(k_endog=X, k_states=Z)
     peer.bind(np.asfortranarray(xs.T))

@@ -57,8 +57,10 @@ def test_the_transformer(kind, norm):
     real = torch.tensor(MASK)[..., None]
     torch.sum(torch.sin(out * real)).backward()
     np.testing.assert_allclose(ys, (out * real).detach().numpy(), rtol=0, atol=SOFTMAX)
+    assert xs.grad is not None
     np.testing.assert_allclose(gradients[0], (xs.grad * real).numpy(), rtol=0, atol=SOFTMAX)
     if kind == "decoder":
+        assert memory.grad is not None
         np.testing.assert_allclose(gradients[1], memory.grad.numpy(), rtol=0, atol=SOFTMAX)
 
 
@@ -111,7 +113,7 @@ def test_grouped_query_attention(kv_heads):
     from jaxseq.nn.attention._block import SelfAttention, Shape
 
     layer = drawn(lambda rngs: SelfAttention(Shape(H, 4, kv_heads, 1), H, given(None, None, rngs)))
-    got = layer(jnp.asarray(XS), layer.of(jnp.asarray(XS), None), np.tri(T, dtype=bool)[None].repeat(B, 0), None)
+    got = layer(jnp.asarray(XS), layer.of(jnp.asarray(XS), None), jnp.tri(T, dtype=bool)[None].repeat(B, 0), None)
 
     def heads(part, count):
         projected = as_torch(XS) @ as_torch(part.kernel[...]) + as_torch(part.bias[...])
@@ -120,6 +122,7 @@ def test_grouped_query_attention(kv_heads):
     parts = heads(layer.query, 4), heads(layer.key, kv_heads), heads(layer.value, kv_heads)
     found = torch.nn.functional.scaled_dot_product_attention(*parts, is_causal=True, enable_gqa=True)
     found = found.transpose(1, 2).reshape(B, T, H)
+    assert layer.out.bias is not None
     want = found @ as_torch(layer.out.kernel[...]) + as_torch(layer.out.bias[...])
     np.testing.assert_allclose(got, want, rtol=0, atol=SOFTMAX)
 
@@ -135,6 +138,7 @@ def test_the_causal_convolution(weight_norm):
             if weight_norm:  # over width and inputs, a norm for each output
                 kernel = kernel * as_torch(ours.scale[...]) / torch.linalg.vector_norm(kernel, dim=(0, 1))
             theirs.weight.copy_(kernel.flip(0).permute(2, 1, 0))  # ours has the present first
+            assert theirs.bias is not None
             theirs.bias.copy_(as_torch(ours.bias[...]))
             convs.append(theirs)
         hidden = xs = as_torch(XS).transpose(1, 2)

@@ -4,6 +4,7 @@ It computes states in float32 whatever it is given, so that is the dtype here.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,12 @@ from transformers.initialization import no_init_weights
 
 from jaxseq import interop, nn
 from tests.nn.drawn import drawn
+from tests.untyped import untyped
 
 B, T, H = 2, 70, 16  # more steps than a chunk has
 RANDOM = np.random.default_rng(0)
 XS = RANDOM.normal(size=(B, T, H)).astype(np.float32)
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+TOLERANCE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def randomised(module, seed=0):
@@ -36,6 +38,7 @@ def gradient_of_theirs(run):
     xs = torch.tensor(XS, requires_grad=True)
     ys = run(xs)
     torch.sum(torch.sin(ys)).backward()
+    assert xs.grad is not None
     return ys.detach().numpy(), xs.grad.numpy()
 
 
@@ -55,7 +58,7 @@ def gradient_of_ours(layer):
 
 
 pytestmark = pytest.mark.learn
-SMALL = {"hidden_size": H, "num_hidden_layers": 2, "vocab_size": 7}
+SMALL: dict[str, Any] = {"hidden_size": H, "num_hidden_layers": 2, "vocab_size": 7}
 MODELS = {
     "mamba": ("Mamba", {"state_size": 4, "time_step_rank": 3, "use_conv_bias": False}),
     "mamba2": ("Mamba2", {"state_size": 4, "num_heads": 4, "head_dim": 8, "n_groups": 2, "chunk_size": 4}),
@@ -132,7 +135,7 @@ def test_language_models_agree(name, tmp_path):
         np.testing.assert_allclose(again(torch.tensor(ids), use_cache=False).logits.numpy(), want, **TOLERANCE)
 
 
-GEMMA = {"num_attention_heads": 2, "intermediate_size": 48, "lru_width": 16, "num_hidden_layers": 3}
+GEMMA: dict[str, Any] = {"num_attention_heads": 2, "intermediate_size": 48, "lru_width": 16, "num_hidden_layers": 3}
 
 
 def test_griffin_from_the_second_step_on():
@@ -144,7 +147,7 @@ def test_griffin_from_the_second_step_on():
     model = randomised(transformers.RecurrentGemmaModel(config))
     with pytest.raises(ValueError, match="'attention' in `config\\['block_types'\\]`, which layer 2"):
         interop.huggingface.from_model(model)
-    theirs, block = model.layers[1], interop.huggingface.from_layer(model.state_dict(), config, 1)
+    theirs, block = untyped(model.layers[1]), interop.huggingface.from_layer(model.state_dict(), config, 1)
     places = torch.arange(T)[None].expand(B, T)
     with torch.no_grad():
         want = theirs(torch.tensor(XS), places, None, use_cache=False).numpy()

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -73,10 +74,10 @@ def xs_for(params, missing=MISS, seed=1):
     return np.where(MASK[..., None] & ~missing, xs, np.nan)
 
 
-def of_row(params, b):
+def of_row(params, b) -> Params:
     """The params of a row, or of several, `[T, ...]` where they are given for each step."""
     ndims = {name: np.ndim(leaf) for name, leaf in regular()._asdict().items()}
-    pick = lambda name, leaf: leaf[:, b] if leaf is not None and leaf.ndim == ndims[name] + 2 else leaf
+    pick: Any = lambda name, leaf: leaf[:, b] if leaf is not None and leaf.ndim == ndims[name] + 2 else leaf
     return Params(**{name: pick(name, leaf) for name, leaf in params._asdict().items()})
 
 
@@ -91,7 +92,7 @@ def cut(params, n):
 class Exact:
     """One row: the joint Gaussian of its real steps' states and observations, and of those ahead, in one piece."""
 
-    def __init__(self, params, xs, real, missing=False):
+    def __init__(self, params, xs, real, missing: bool | np.ndarray = False):
         self.steps = np.r_[np.flatnonzero(real), T : T + AHEAD]
         n, (X, Z) = len(self.steps), params.observation.shape[-2:]
         self.n, self.last, self.Z, self.X = n, n - AHEAD, Z, X
@@ -99,7 +100,7 @@ class Exact:
         self.seen = [(k, i) for k in range(self.last) for i in range(X) if not missing[self.steps[k], i]]
         self.xs = {(k, i): xs[self.steps[k], i] for k, i in self.seen}
 
-        def at(name, t, like):
+        def at(name, t, like) -> Any:
             """The param at the step it belongs to, what moves a state at the step it moves into."""
             leaf = getattr(params, name)
             leaf = np.zeros(like) if leaf is None else leaf

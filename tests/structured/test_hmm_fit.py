@@ -223,7 +223,7 @@ def test_what_is_impossible_stays_so_and_pseudocounts_are_added(x64):
             hmm.CategoricalParams(np.log([[0.8, 0.2], [0.3, 0.7]])),
         )
     options: dict[str, Any] = {"params": start, "max_iterations": 1}
-    pseudocounts = {"transition_pseudocount": 2.0, "initial_pseudocount": 1.0}
+    pseudocounts: dict[str, Any] = {"transition_pseudocount": 2.0, "initial_pseudocount": 1.0}
     plain, smooth = (
         jax.tree.map(np.asarray, hmm.fit(emission, K, xs, **options, **some).params) for some in ({}, pseudocounts)
     )

@@ -1,6 +1,7 @@
 """Kalman filtering, smoothing and draws against the joint Gaussian of all states and observations, conditioned."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,7 @@ def test_no_bias_is_a_bias_of_zeros(name):
 
 def numpy_filter(params, xs):
     """Kalman's recursion, one row, in float64; the log-likelihood."""
-    params = Params(*(np.asarray(leaf, np.float64) for leaf in params))
+    params: Any = Params(*(np.asarray(leaf, np.float64) for leaf in params))
     mean, cov, total = params.initial_mean, params.initial_cov, 0.0
     for t, x in enumerate(np.asarray(xs, np.float64)):
         if t:
@@ -340,7 +341,7 @@ def test_errors(call, error, message):
         kalman.filter,
         kalman.smooth,
         kalman.pairs,
-        lambda *given, **options: kalman.predict(*given, 1, **options),
+        lambda params, xs, **options: kalman.predict(params, xs, 1, **options),
         lambda *given, **options: kalman.sample_posterior(jax.random.key(0), *given, **options),
         kalman.fit,
     ],

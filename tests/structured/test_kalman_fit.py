@@ -72,7 +72,8 @@ def maximised(params, learn, missing):
         bias_by_step = moved[1].ndim > 1
         moved = regression(moves, moved[0], np.zeros(Z) if bias_by_step else moved[1], moved[2], Params._fields[2:5])
         moved = [moved[0], params.transition_bias if bias_by_step else moved[1], moved[2]]
-    seen = regression(looks, *params[5:], Params._fields[5:])
+    observation, bias, cov = params[5:]
+    seen = regression(looks, observation, bias, cov, Params._fields[5:])
     return Params(initial_mean, spread if "initial_cov" in learn else params.initial_cov, *moved, *seen)
 
 

@@ -114,7 +114,7 @@ def test_draws_by_nan_are_none():
     @jax.jit
     def run():
         symbols = hmm.CategoricalParams(jnp.asarray(np.stack([start, nan, start])))
-        model = hmm.Params(*map(jnp.asarray, (start, broken)), emission)
+        model = hmm.Params(jnp.asarray(start), jnp.asarray(broken), emission)
         return (
             hmm.sample(KEY, nan, in_a_circle, 4, batch_shape=(2,)),
             hmm.sample(KEY, start, broken, 5),

@@ -16,6 +16,7 @@ from jaxseq.train.compression import Quantized, dequantize, keep_zeros, masks, p
 from jaxseq.train.groups import by_path
 from tests import compiled
 from tests.train.test_groups import trees
+from tests.untyped import untyped
 
 TINY = float(np.finfo(np.float32).tiny)
 matrices = hnp.arrays(
@@ -185,7 +186,7 @@ def test_zeros_stay_zero_in_fine_tuning():
     expected, _ = jax.jit(plain.update)(gradients, jax.jit(plain.init)(pruned), pruned)
     for got, want, mask in zip(*map(jax.tree.leaves, (updates, expected, free)), strict=True):
         np.testing.assert_array_equal(got, np.where(mask, want, 0))
-    updates, _ = keep_zeros(where="w_h").update(gradients, optax.EmptyState(), pruned)
+    updates, _ = untyped(keep_zeros(where="w_h").update)(gradients, optax.EmptyState(), pruned)
     assert np.all(np.asarray(updates.w_x) == 1)
     np.testing.assert_array_equal(updates.w_h, free.w_h)
 
@@ -205,7 +206,7 @@ def test_sizes():
 
 def test_errors():
     params = trees()["tuple"]
-    for make in (quantize, lambda *a, **k: prune(*a, 0.5, **k)):
+    for make in (quantize, lambda params, **k: prune(params, 0.5, **k)):
         with pytest.raises(ValueError, match="`params` must hold a floating matrix to compress; got none"):
             make({"b": jnp.zeros(3)})
         for bad in (jnp.nan, jnp.inf):

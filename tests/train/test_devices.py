@@ -11,6 +11,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from numpy.typing import DTypeLike
 
 import jaxseq
 from jaxseq import data, train
@@ -45,13 +46,13 @@ def sharding_of(devices, axis_type):
     return NamedSharding(jax.make_mesh((devices,), ("b",), axis_types=(axis_type,)), P("b"))
 
 
-def start(dtype=np.float32):
+def start(dtype: DTypeLike = np.float32):
     shapes = jax.eval_shape(lambda: (CELL.init(jax.random.key(0), D), jnp.zeros((H, 2))))
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), zoo.random_like(shapes, 0))
     return train.init(params, OPTIMIZER, jax.random.key(0))
 
 
-def fit(sharding, dtype=np.float32, state=None, **options):
+def fit(sharding, dtype: DTypeLike = np.float32, state=None, **options):
     loader = data.batches(arrays(dtype), B, seed=0, last="pad")
     validate = train.evaluator(loss_fn, loader, sharding=sharding)
     state = start(dtype) if state is None else state
@@ -139,7 +140,7 @@ def test_a_split_state_stays_split_through_one_program_and_gives_its_buffers_awa
     assert state.opt_state[1][0].mu[0].w_h.addressable_data(0).shape == (H, 3 * H // 8)
     numbers = [leaf.size for leaf in jax.tree.leaves(state.params)]
     assert bytes_before == 3 * 4 * sum(numbers) // 8 + 2 * 4 + 1 + 8  # thrice the params; two counts; alive; the key
-    step = jax.jit(STEP.__wrapped__, donate_argnums=0)
+    step = jax.jit(untyped(STEP).__wrapped__, donate_argnums=0)
     batch = jax.device_put(next(data.batches(arrays(np.float32), B, last="pad").epoch(0)), sharding)
     first, _ = step(state, batch)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
@@ -226,7 +227,7 @@ def test_a_run_goes_on_on_another_number_of_devices(tmp_path, first, second, x64
 
     def on(devices, *callbacks):
         sharding = None if devices is None else sharding_of(devices, AxisType.Auto)
-        state = None if devices is None else train.shard_state(start(np.float64), sharding, smallest=H)
+        state = None if sharding is None else train.shard_state(start(np.float64), sharding, smallest=H)
         options = {"every": 2, "callbacks": callbacks, "checkpoints": train.Checkpoints(tmp_path)}
         return fit(sharding, np.float64, state, **options)
 

@@ -6,6 +6,7 @@ import pytest
 
 from jaxseq import data, train
 from jaxseq.train import metrics
+from tests.untyped import untyped
 
 ARRAYS = {"y": np.arange(100, dtype=np.float32)}
 
@@ -31,4 +32,4 @@ def test_a_loader_that_leaves_examples_out_is_refused_unless_that_is_wanted():
 @pytest.mark.parametrize("name", ["partial", "ensemble"])
 def test_a_switch_is_a_bool(name):
     with pytest.raises(TypeError, match=f"`{name}` must be True or False; got 'no'"):
-        train.evaluator(loss_fn, [ARRAYS], **{name: "no"})
+        train.evaluator(loss_fn, [ARRAYS], **untyped({name: "no"}))

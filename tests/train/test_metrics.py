@@ -69,7 +69,9 @@ def test_values():
     """Each number against scikit-learn or a definition."""
     got = metrics.compute(numbers(every(*BATCH)))
     labels, predicted, x, y = map(real, (LABELS, PREDICTED, X, Y))
-    macro = sklearn.metrics.precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)[:3]
+    macro = sklearn.metrics.precision_recall_fscore_support(
+        labels, predicted, average="macro", zero_division=untyped(0)
+    )[:3]
     scale = real(np.broadcast_to(SCALE, (B, T)))
     want = {
         "mean": x.mean(),
@@ -167,7 +169,9 @@ def test_confusion_is_scikit_learns(steps):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a single label
         np.testing.assert_array_equal(counts, sklearn.metrics.confusion_matrix(labels, predicted, labels=classes))
-    scores = functools.partial(sklearn.metrics.precision_recall_fscore_support, labels, predicted, zero_division=0)
+    scores = functools.partial(
+        sklearn.metrics.precision_recall_fscore_support, labels, predicted, zero_division=untyped(0)
+    )
     np.testing.assert_allclose(per_class, scores(labels=classes)[:3], rtol=1e-6)
     np.testing.assert_allclose(macro, scores(average="macro")[:3], rtol=1e-6)
     np.testing.assert_allclose([accuracy] * 3, scores(average="micro")[:3], rtol=1e-6)

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from jaxseq import train
+from tests.untyped import untyped
 
 OPTIMIZER = optax.sgd(0.1)
 STEP = train.make_step(lambda params, batch, key: (jnp.sum((params - batch) ** 2), {}), OPTIMIZER)
@@ -221,7 +222,7 @@ def test_validation_that_is_never_finite_has_no_best(tmp_path):
         for epochs in (1, len(values)):  # gone on with from a checkpoint without a best one
             with expect if row is None or epochs == 1 else nullcontext():
                 result = train.fit(
-                    STEP, state, BATCHES, epochs=epochs, validate=validate, better=better, checkpoints=folder
+                    STEP, state, BATCHES, epochs=epochs, validate=validate, better=untyped(better), checkpoints=folder
                 )
             state = train.init(jnp.zeros(2), OPTIMIZER, jax.random.key(0))
         np.testing.assert_array_equal(result.params, seen[-1 if row is None else row])

@@ -214,6 +214,7 @@ def test_one_writes_at_a_time(tmp_path):
             time.sleep(60)
     """
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, process_group=0)
+    assert holder.stdout is not None
     try:
         assert {holder.stdout.readline() for _ in range(2)} == {b"locked\n", b"forked\n"}
         with pytest.raises(BlockingIOError, match="another process writes to"):

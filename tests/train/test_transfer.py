@@ -8,6 +8,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq import nn, train
+from tests.untyped import untyped
 
 BODY = {"w": jnp.arange(3.0), "b's": jnp.ones(2)}
 SAVED = {"net": {"body": BODY, "head": {"w": jnp.zeros((2, 5)), "b": jnp.zeros(5)}}, "best": [jnp.ones(1)]}
@@ -59,7 +60,7 @@ def test_a_model_takes_over_the_layer_of_another(tmp_path):
     assert left_out == ("head/bias", "head/kernel")
     like = jaxseq.gru(4).init(jax.random.key(0), 3)
     of_net = train.transfer(tmp_path, jax.eval_shape(lambda: like), part="recurrent/params")
-    assert_same(of_net.tree, jaxseq.GruParams(*(param[...] for param in tagger.recurrent.params)))
+    assert_same(of_net.tree, jaxseq.GruParams(*(param[...] for param in untyped(tagger.recurrent).params)))
 
 
 def test_what_leads_nowhere_is_named(tmp_path):
@@ -94,7 +95,7 @@ def test_what_leads_nowhere_is_named(tmp_path):
         ({"part": "ne"}, ValueError, "`part` must be in .*; got 'ne'"),
     ):
         with pytest.raises(error, match=message):
-            train.transfer(tmp_path, like, **options)
+            train.transfer(tmp_path, like, **untyped(options))
     twice = {"w": {"b": jnp.zeros(2)}, "w/b": jnp.ones(2)}
     with pytest.raises(ValueError, match="`like` must have one leaf to a path; it has several of w/b"):
         train.transfer(tmp_path, twice, renamed={"w": "net/head"})

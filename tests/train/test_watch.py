@@ -8,6 +8,7 @@ import pytest
 
 from jaxseq import train
 from jaxseq.train import metrics
+from tests.untyped import untyped
 
 OPTIMIZER = optax.sgd(0.1)
 CLEAN = np.arange(12, dtype=np.float32).reshape(4, 3) / 12
@@ -123,7 +124,9 @@ def failing(where):
         change = jnp.where((number == 1) & (where == "params"), jnp.inf, -0.1)
         return jax.tree.map(lambda g: change * g, gradients), (number + 1, moment + worse)
 
-    optimizer = optax.GradientTransformation(lambda params: (jnp.zeros((), int), jnp.array([0.0, jnp.inf])), update)
+    optimizer = optax.GradientTransformation(
+        lambda params: (jnp.zeros((), int), jnp.array([0.0, jnp.inf])), untyped(update)
+    )
     params = {"a": jnp.ones(3), "b": jnp.ones(3)}
     step = train.make_step(lambda params, batch, key: loss_fn(params["a"], batch, key), optimizer)
     return step, train.init(params, optimizer, jax.random.key(0))

@@ -10,6 +10,7 @@ import errno
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +93,7 @@ def sharding_of(axis_type):
 def numbers(folder):
     """On auto and explicit axes, of whole batches and of parts, the state whole and split."""
     auto, explicit = sharding_of(AxisType.Auto), sharding_of(AxisType.Explicit)
-    part = {"parts": jax.process_count(), "part": jax.process_index()}
+    part: dict[str, Any] = {"parts": jax.process_count(), "part": jax.process_index()}
     say("auto, parts, split", told(fit(auto, split=True, **part)))
     say("explicit, parts", told(fit(explicit, **part)))
     if jax.process_count() == 2:  # four would take long
@@ -114,7 +115,7 @@ def numbers(folder):
 def together(folder):
     """One run with checkpoints, what is wrong in one process alone, and what becomes of the run then."""
     sharding, rank = sharding_of(AxisType.Auto), jax.process_index()
-    part = {"parts": jax.process_count(), "part": rank, "split": True}
+    part: dict[str, Any] = {"parts": jax.process_count(), "part": rank, "split": True}
     stops = lambda so_far: rank == 1  # the first one decides, and does not stop
     callbacks = [train.callbacks.csv(folder / f"history-{rank}.csv"), train.callbacks.printing(), stops]
     checkpoints = train.Checkpoints(folder / "run", every=3)

@@ -55,6 +55,7 @@ def test_a_backward_that_a_cell_has_not_is_not_made_up(wrapper):
 
 def test_a_backward_without_a_project_has_jaxs(x64):
     cell = CELLS["gru"]
+    assert cell.backward is not None
     bare = cell._replace(backward=cell.backward._replace(project=None))
     for wrapper in ("own", "learned_carry"):
         assert WRAPPERS[wrapper](bare).backward.project is None

@@ -114,12 +114,14 @@ def test_features_are_dropped_at_their_rate_for_all_steps_alike():
     params = jaxseq.RnnParams(np.eye(50), np.zeros((50, 50)), np.zeros(50))
     xs = np.ones((T, 40, 50))
     for option in ("inputs", "outputs"):
-        ys = np.asarray(run(dropout(cell, **{option: RATE}), params, xs, key=jax.random.key(0))[1])
+        ys = np.asarray(run(dropout(cell, **untyped({option: RATE})), params, xs, key=jax.random.key(0))[1])
         np.testing.assert_array_equal(ys, np.broadcast_to(ys[0], ys.shape))
         np.testing.assert_allclose(np.unique(ys), [0, 1 / (1 - RATE)])
         assert_rate(ys[0] == 0, RATE)
         assert np.any(ys[0, 0] != ys[0, 1])
-        ys = np.asarray(run(dropout(cell, **{option: RATE}, per_step=True), params, xs, key=jax.random.key(0))[1])
+        ys = np.asarray(
+            run(dropout(cell, **untyped({option: RATE}), per_step=True), params, xs, key=jax.random.key(0))[1]
+        )
         assert_rate(ys == 0, RATE)
         assert_rate(ys[0] != ys[1], 2 * RATE * (1 - RATE))
 
@@ -223,15 +225,15 @@ def test_recurrent_weights_see_what_was_not_dropped(name):
     carry = carry_of(cell, params, 2)
     net = dropout(cell, recurrent=RATE)
     key = jax.random.key(3)
+    assert net.noise is not None
     noisy, _ = jax.jit(net.noise)(key, params, xs[:1])
     got, _ = run(net, params, xs[:1], carry, key=key)
     step = jax.jit(functools.partial(jaxseq.step, cell))
     for row in range(B):
         kept = params._replace(w_h=params.w_h * np.asarray(noisy.extra)[row][:, None] / (1 - RATE))
         want, _ = step(kept, carry, xs[0])
-        zoo.assert_close(
-            *(jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], tree) for tree in (got, want)), 1e-12
-        )
+        of_row = functools.partial(jax.tree.map, lambda leaf, row=row: np.asarray(leaf)[row])
+        zoo.assert_close(of_row(got), of_row(want), 1e-12)
 
 
 def test_chunks_draw_anew_and_rows_apart():
