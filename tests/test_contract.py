@@ -9,7 +9,6 @@ one batch, so that a combination compiles once.
 
 import functools
 import itertools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -134,10 +133,8 @@ def combinations():
     chosen = [Combination(*row) for row in pairwise([others, ["bptt", "native"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([PLAIN, ["scan"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([linear, ["bptt", "native"], *FLAGS])]
-    ways: Iterator[tuple] = itertools.cycle(
-        itertools.product(["scan", *at_once], *FLAGS)
-    )  # 24 of them; every seventh is taken
-    chosen += [Combination(name, *next(itertools.islice(ways, 6, None))) for name in linear]
+    ways = itertools.cycle(itertools.product(["scan", *at_once], *FLAGS))  # 24 of them; every seventh is taken
+    chosen += [Combination._make((name, *next(itertools.islice(ways, 6, None)))) for name in linear]
     chosen += [Combination(*row) for row in pairwise([PLAIN, ["remat"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([["learned_carry(lru)", "learned_carry(mlstm)"], at_once, *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([["lstm", "own"], ["newton"], *FLAGS])]
@@ -155,10 +152,8 @@ def combinations():
         chosen += map(Combination._make, itertools.product(PLAIN, zoo.KERNELS, *FLAGS))
         chosen += [Combination(*row) for row in pairwise([list(zoo.CELLS), ["remat"], *FLAGS])]
         names = itertools.chain.from_iterable(map(zoo.wrapped, zoo.WRAPPERS))
-        choices: Iterator[tuple] = itertools.cycle(
-            itertools.product(["scan", "bptt", "native", "remat"], *FLAGS)
-        )  # 32 of them
-        chosen += [Combination(name, *next(choices)) for name in names]
+        choices = itertools.cycle(itertools.product(["scan", "bptt", "native", "remat"], *FLAGS))  # 32 of them
+        chosen += [Combination._make((name, *next(choices))) for name in names]
     return sorted(row for row in set(chosen) if zoo.runs(row.kernel, row.net))
 
 

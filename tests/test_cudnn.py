@@ -36,7 +36,7 @@ def forward(x, h, c, weights, lengths, *, input_size, hidden_size, **_):
 
 
 def backward(d_y, d_h, d_c, x, h, c, weights, y, reserve, lengths, **sizes):
-    _, pull = jax.vjp(lambda *arrays: forward(*arrays, lengths, **sizes)[:3], x, h, c, weights)
+    _, pull = jax.vjp(lambda x, h, c, weights: forward(x, h, c, weights, lengths, **sizes)[:3], x, h, c, weights)
     return pull((d_y, d_h, d_c))
 
 

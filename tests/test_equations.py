@@ -177,7 +177,7 @@ def run_oracle(row, given, asked):
     ys = inputs.pop()
     total = sum(map(paired, jax.tree.leaves(last), jax.tree.leaves(d_carries)))
 
-    dense: dict[str, Any] = zoo.as_reference(given.readout)
+    dense: Any = zoo.as_reference(given.readout)
     d_dense = {name: np.zeros_like(value) for name, value in dense.items()}
     predictions, d_ys = None, asked.d_ys
     if row.readout is None:

@@ -12,6 +12,7 @@ import jaxseq
 from jaxseq import interop
 from tests import zoo
 from tests.interop.problem import EXAMPLES, assert_same_net, problem, run
+from tests.untyped import untyped
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -60,15 +61,19 @@ def unroller(library, module, modules):
     if library is nnx:
         graph, params, rest = nnx.split(module, nnx.Param, ...)
 
-        def parts(params):
+        def nnx_parts(params):
             whole = nnx.merge(graph, params, rest, copy=True)
             return [(each, {}) for each in ([whole] if len(modules) == 1 else whole.layers)]
+
+        parts = nnx_parts
     else:
         params = module.init(jax.random.key(0), jnp.zeros([2, 1, D]))["params"]
 
-        def parts(params):
+        def linen_parts(params):
             own = [params] if len(modules) == 1 else [params[f"layers_{place}"] for place in range(len(modules))]
             return [(each, {"params": mine}) for each, mine in zip(modules, own, strict=True)]
+
+        parts = linen_parts
 
     def unroll(params, xs, starts, lengths):
         last = []
@@ -125,7 +130,9 @@ def assert_agrees(library, layers, ragged, seed):
     d_ours = got.d_params
     if library is nnx:  # whose GRU has no b_hn
         d_ours = jax.tree.map(
-            lambda leaf: leaf._replace(b_hn=jnp.zeros_like(leaf.b_hn)) if isinstance(leaf, jaxseq.GruParams) else leaf,
+            lambda leaf: (
+                leaf._replace(b_hn=jnp.zeros_like(untyped(leaf.b_hn))) if isinstance(leaf, jaxseq.GruParams) else leaf
+            ),
             d_ours,
             is_leaf=lambda leaf: isinstance(leaf, jaxseq.GruParams),
         )

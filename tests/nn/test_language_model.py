@@ -218,5 +218,7 @@ def test_an_eager_call_compiles_once_and_sees_new_params(count_compilations):
     model = nn.LanguageModel(NET, V, 3, rngs=nnx.Rngs(0))
     write = lambda seed, temperature: model.generate(PROMPT, 3, key=jax.random.key(seed), temperature=temperature)
     write(0, 0.5)
+    assert model.head is not None
+    assert model.head.bias is not None
     model.head.bias[...] = np.where(np.arange(V) == 2, 100, 0).astype(np.float32)
     assert count_compilations(lambda: np.testing.assert_array_equal(write(1, 0.7), 2)) == 0

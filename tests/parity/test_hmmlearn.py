@@ -3,6 +3,8 @@
 Its priors are set so that they add nothing. Its data are one sequence after the other, with their lengths.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +30,7 @@ def chain(generator):
     return generator.dirichlet(np.ones(K)), generator.dirichlet(np.ones(K), K)
 
 
-def case(name):
+def case(name) -> tuple[hmm.Emission, hmm.Params, Any, Any]:
     """The emission, params to start from, observations, and hmmlearn's model of the same start."""
     generator = np.random.default_rng(0)
     initial, transition = chain(generator)

@@ -87,7 +87,7 @@ def assert_agrees(cells, merge, ragged, seed):
                 counts = np.cumsum([0, *(1 + (kind == "LSTM") for kind, _ in cells * (2 if merge else 1))])
                 nested = [states[a:b] for a, b in itertools.pairwise(counts)]
             options = {"mask": mask, "initial_state": nested}
-            (ys, *last), _ = layer.stateless_call(weights, buffers, jnp.swapaxes(xs, 0, 1), **options)
+            (ys, *last), _ = untyped(layer).stateless_call(weights, buffers, jnp.swapaxes(xs, 0, 1), **options)
             ys = jnp.swapaxes(ys if mask is None else jnp.where(mask[..., None], ys, 0), 0, 1)
             leaves = jax.tree.leaves(last)
             return jnp.vdot(ys, given.d_ys) + sum(jnp.sum(jnp.sin(leaf)) for leaf in leaves), (ys, leaves)
@@ -213,6 +213,8 @@ def test_recurrent_dropout_under_the_same_mask_agrees(kind):
     exact(theirs)
     dropped, params = interop.keras.from_layer(theirs)
     given, key = problem(dropped, params, D, 0, ragged=False), jax.random.key(4)
+    assert isinstance(dropped, jaxseq.Cell)
+    assert dropped.noise is not None
     mask = dropped.noise(key, params, given.xs)[0].extra / 0.5
     assert 0 < np.mean(mask) < 2
     cell = theirs.cell

@@ -51,10 +51,8 @@ def test_outputs_agree(name, ragged, tmp_path):
         if mask is not None and has_ids:
             xs = np.where(mask, xs, 1000)
         given = {"ids" if has_ids else "xs": xs, **({"lengths": lengths} if ragged else {})}
-        got, want = (
-            np.asarray(session.run(None, given)[0]),
-            nnx.jit(lambda model, xs: model(xs, mask=mask))(model, jnp.asarray(xs)),
-        )  # noqa: B023
+        got = np.asarray(session.run(None, given)[0])
+        want = nnx.jit(lambda model, xs, mask=mask: model(xs, mask=mask))(model, jnp.asarray(xs))
         if mask is not None and got.shape[:2] == mask.shape and T > 1:
             got, want = got[mask], want[mask]
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

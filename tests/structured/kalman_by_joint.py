@@ -106,7 +106,9 @@ class Exact:
             leaf = np.zeros(like) if leaf is None else leaf
             return leaf if leaf.ndim == len(like) else leaf[t - name.startswith("transition")]
 
-        self.moves = [(at("transition", t, (Z, Z)), at("transition_bias", t, (Z,))) for t in self.steps[1:]]
+        self.moves: list[tuple[np.ndarray, np.ndarray]] = [
+            (at("transition", t, (Z, Z)), at("transition_bias", t, (Z,))) for t in self.steps[1:]
+        ]
         noises = [params.initial_cov, *(at("transition_cov", t, (Z, Z)) for t in self.steps[1:])]
         self.looks = [(at("observation", t, (X, Z)), at("observation_bias", t, (X,))) for t in self.steps]
         spread, pushed = np.zeros((n * Z, n * Z)), np.zeros(n * Z)
@@ -118,8 +120,9 @@ class Exact:
                 matrix, bias = self.moves[k - 1]
                 spread[now, : k * Z] = matrix @ spread[before, : k * Z]
                 pushed[now] = matrix @ pushed[before] + bias
-        z_cov = spread @ block_diag(*noises) @ spread.T
-        look = block_diag(*(matrix for matrix, _ in self.looks))
+        noise: Any = block_diag(*noises)
+        z_cov = spread @ noise @ spread.T
+        look: Any = block_diag(*(matrix for matrix, _ in self.looks))
         self.mean = np.concatenate([pushed, look @ pushed + np.concatenate([bias for _, bias in self.looks])])
         x_cov = look @ z_cov @ look.T + block_diag(*(at("observation_cov", t, (X, X)) for t in self.steps))
         self.cov = np.block([[z_cov, z_cov @ look.T], [look @ z_cov, x_cov]])

@@ -136,9 +136,9 @@ def test_no_bias_is_a_bias_of_zeros(name):
     assert without == jax.jit(kalman.log_likelihood)(zeros, xs)
 
 
-def numpy_filter(params, xs):
+def numpy_filter(given, xs):
     """Kalman's recursion, one row, in float64; the log-likelihood."""
-    params: Any = Params(*(np.asarray(leaf, np.float64) for leaf in params))
+    params: Any = Params(*(np.asarray(leaf, np.float64) for leaf in given))
     mean, cov, total = params.initial_mean, params.initial_cov, 0.0
     for t, x in enumerate(np.asarray(xs, np.float64)):
         if t:

@@ -74,7 +74,8 @@ def maximised(params, learn, missing):
         moved = [moved[0], params.transition_bias if bias_by_step else moved[1], moved[2]]
     observation, bias, cov = params[5:]
     seen = regression(looks, observation, bias, cov, Params._fields[5:])
-    return Params(initial_mean, spread if "initial_cov" in learn else params.initial_cov, *moved, *seen)
+    learned = initial_mean, spread if "initial_cov" in learn else params.initial_cov, *moved, *seen
+    return Params._make(learned)
 
 
 CONTROLS = np.random.default_rng(6).normal(size=(T + AHEAD - 1, ROWS, 2))

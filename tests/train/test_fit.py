@@ -306,7 +306,7 @@ def test_callbacks_see_the_fit_so_far_and_may_end_it(tmp_path):
 @pytest.mark.learn
 def test_tensorboard_gets_every_number(tmp_path):
     from tensorboardX import SummaryWriter
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto import event_pb2
 
     with SummaryWriter(str(tmp_path)) as writer:
         result = train.fit(STEP, start(), LOADER, epochs=2, callbacks=[train.callbacks.tensorboard(writer)])
@@ -314,7 +314,7 @@ def test_tensorboard_gets_every_number(tmp_path):
     content, scalars, place = file.read_bytes(), {}, 0
     while place < len(content):
         size = int.from_bytes(content[place : place + 8], "little")
-        event = Event.FromString(content[place + 12 : place + 12 + size])
+        event = untyped(event_pb2).Event.FromString(content[place + 12 : place + 12 + size])
         scalars |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
         place += 16 + size
     expected = {(name, row["step"]): value for row in result.history for name, value in row.items() if name != "step"}

@@ -21,6 +21,7 @@ LABELS, PREDICTED = RNG.integers(K - 1, size=(2, B, T))  # the last class does n
 X, Y, LOW = RNG.normal(size=(3, B, T)).astype(np.float32)
 HIGH = LOW + 2
 SCALE = RNG.uniform(1, 2, size=(B, 1)).astype(np.float32)
+SCORES = untyped(sklearn.metrics.precision_recall_fscore_support)  # its stub takes `zero_division` for a str
 TAGS = ["O", "B-X", "I-X", "B-Y"]
 
 # name: (floats [B, T] × 4, scale [B, 1], ids [B, T] × 2, mask) -> the metric
@@ -69,9 +70,7 @@ def test_values():
     """Each number against scikit-learn or a definition."""
     got = metrics.compute(numbers(every(*BATCH)))
     labels, predicted, x, y = map(real, (LABELS, PREDICTED, X, Y))
-    macro = sklearn.metrics.precision_recall_fscore_support(
-        labels, predicted, average="macro", zero_division=untyped(0)
-    )[:3]
+    macro = SCORES(labels, predicted, average="macro", zero_division=0)[:3]
     scale = real(np.broadcast_to(SCALE, (B, T)))
     want = {
         "mean": x.mean(),
@@ -169,9 +168,7 @@ def test_confusion_is_scikit_learns(steps):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a single label
         np.testing.assert_array_equal(counts, sklearn.metrics.confusion_matrix(labels, predicted, labels=classes))
-    scores = functools.partial(
-        sklearn.metrics.precision_recall_fscore_support, labels, predicted, zero_division=untyped(0)
-    )
+    scores = functools.partial(SCORES, labels, predicted, zero_division=0)
     np.testing.assert_allclose(per_class, scores(labels=classes)[:3], rtol=1e-6)
     np.testing.assert_allclose(macro, scores(average="macro")[:3], rtol=1e-6)
     np.testing.assert_allclose([accuracy] * 3, scores(average="micro")[:3], rtol=1e-6)

@@ -225,6 +225,7 @@ def test_recurrent_weights_see_what_was_not_dropped(name):
     carry = carry_of(cell, params, 2)
     net = dropout(cell, recurrent=RATE)
     key = jax.random.key(3)
+    assert isinstance(net, jaxseq.Cell)
     assert net.noise is not None
     noisy, _ = jax.jit(net.noise)(key, params, xs[:1])
     got, _ = run(net, params, xs[:1], carry, key=key)
