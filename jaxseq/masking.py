@@ -22,7 +22,7 @@ from jaxseq._around import Augmented, around
 from jaxseq._factory import factory
 from jaxseq.typing import AnyArray, Cell
 
-Tree = TypeVar("Tree")
+_Tree = TypeVar("_Tree")
 
 
 def reset_before_step(reset: jax.Array, reverse: bool) -> jax.Array:
@@ -99,7 +99,7 @@ def choose(flags: AnyArray, on_true: Any, on_false: Any) -> Any:
     return jax.tree.map(functools.partial(_where, flags), on_true, on_false)
 
 
-def keep(mask: AnyArray | None, tree: Tree) -> Tree:
+def keep(mask: AnyArray | None, tree: _Tree) -> _Tree:
     """Returns the pytree with zeros on padding. If the mask is None, all steps are real."""
     if mask is None:
         return tree
