@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxseq import check
@@ -38,5 +39,7 @@ def embed(
 
 
 def inputs(layer: nnx.Embed | None, reader: Layer | None, xs: AnyArray, mask: AnyArray | None) -> jax.Array:
-    """Returns the embeddings of the ids `xs`, or `xs` itself if there is no embedding."""
-    return check.array("xs", "B, T, D", xs) if layer is None else embed(layer, reader, "xs", "B, T", xs, mask)
+    """Returns the embeddings of the ids `xs`, or `xs` itself, as a JAX array, if there is no embedding."""
+    if layer is not None:
+        return embed(layer, reader, "xs", "B, T", xs, mask)
+    return check.as_jax(xs, "xs") if isinstance(xs, np.ndarray) else xs

@@ -7,6 +7,7 @@ from flax import nnx
 from jaxseq import check
 from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, scan
+from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, causal, layer_of, some_steps
 from jaxseq.nn.models._heads import POINT, Head, checked_head
 from jaxseq.nn.models._pooling import last_pool
@@ -72,7 +73,7 @@ class AutoregressiveForecaster(Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        xs = check.array("xs", "B, T, D", xs)
+        xs = inputs(None, None, xs, mask)
         return self._parameters(self.recurrent(xs, carry, mask=mask, reset=reset, key=key))
 
     def forecast(
