@@ -14,6 +14,8 @@ import warnings
 
 import jax
 
+from tests.untyped import untyped
+
 LIMIT = 100.0
 """Seconds for ranks to end, also where one is lost."""
 
@@ -25,7 +27,7 @@ def run_module(module, *arguments, limit, devices=2):
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    if cache := jax.config.read("jax_compilation_cache_dir"):
+    if cache := untyped(jax.config).jax_compilation_cache_dir:
         environment |= {"JAX_COMPILATION_CACHE_DIR": cache}
     command = [sys.executable, "-m", module, *map(str, arguments)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
