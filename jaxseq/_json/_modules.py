@@ -28,7 +28,8 @@ def module_as_json(module: nnx.Module) -> Any:
     kind = type(module)
     if _MODULES.get(kind.__name__) is not kind:
         raise ValueError(
-            f"`model` must be made only of modules of jaxseq.nn; {kind.__module__}.{kind.__name__} is another one"
+            f"`model` must be made only of modules of jaxseq.nn; {kind.__module__}.{kind.__name__} is another one. "
+            "Use train.save and train.load for it"
         )
     arguments = call_of(module) or {}
     return [kind.__name__, {name: _argument(module, name, value) for name, value in arguments.items()}]

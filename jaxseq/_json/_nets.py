@@ -37,7 +37,9 @@ def net_as_json(net: Any) -> Any:
     """Returns a net as JSON. Initialisers are left out, because only `init` uses them."""
     call = call_of(net)
     if call is None or _FACTORIES.get(call[0].__name__) is not call[0]:
-        raise ValueError(f"`net` must be made only by factories of jaxseq; {check.short(net)} is not")
+        raise ValueError(
+            f"`net` must be made only by factories of jaxseq; {check.short(net)} is not. train.save stores any params"
+        )
     factory, options = call
     args, kwargs = [], {}
     for name, parameter in inspect.signature(factory).parameters.items():

@@ -1,6 +1,7 @@
 """Checks of cells and nets, of their params and of their carries."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,10 @@ def outputs(cell: Cell, ys: Any, steps: Shape) -> None:
 def net(cell: Any, name: str = "cell") -> None:
     """Raises unless `cell` is a Cell or a Composite. `name` is the name of the argument."""
     if not isinstance(cell, Cell | Composite):
-        hint = " Did you pass the factory itself? Call it: lstm(256)." if callable(cell) else ""
+        if isinstance(getattr(cell, "cell", None), Cell | Composite):
+            hint = " Of a layer of nn, give its `cell`, and as params nnx.as_pure(layer.params)."
+        else:
+            hint = " Did you pass the factory itself? Call it: lstm(256)." if inspect.isfunction(cell) else ""
         raise TypeError(f"`{name}` must be a jaxseq.Cell or a jaxseq.Composite; got {kind(cell)}.{hint}")
 
 

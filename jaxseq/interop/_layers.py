@@ -224,14 +224,16 @@ def net_of(layers: Sequence[Layer]) -> tuple[Cell | Composite, Params]:
 def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer]:
     """Returns the layers of a net. Raises ValueError, naming the part, if the library has no equivalent of one.
 
-    Dropout is left out: it acts only in training.
+    Dropout acts only in training: it is the `noise` of the layers, which most libraries leave out.
     """
     factory, options = call(net, library)
     if factory not in (wrappers.stack, wrappers.dropout, wrappers.residual, wrappers.backwards, wrappers.bidirectional):
         return [Layer(weights_of(net, params, library))]
     parts = [layers_of(*part, library) for part in children(factory, options, params)]
-    if factory in (wrappers.stack, wrappers.dropout):
+    if factory is wrappers.stack:
         return [layer for part in parts for layer in part]
+    if factory is wrappers.dropout:
+        return _with_noise(parts[0], {name: rate for name, rate in options.items() if name != "cell" and rate})
     if any(len(part) != 1 or not _is_simple(part[0]) for part in parts):
         around = factory is wrappers.residual and len(parts[0]) == 1 and not parts[0][0].residual
         if not around:
@@ -240,6 +242,18 @@ def layers_of(net: Cell | Composite, params: Params, library: str) -> list[Layer
         return [Layer(parts[0][0].forward, parts[1][0].forward, options["merge"])]
     (layer,) = parts[0]
     return [layer._replace(residual=True) if factory is wrappers.residual else layer._replace(backwards=True)]
+
+
+def _with_noise(layers, noise):
+    """Returns the layers with dropout around all of them: of the first one's inputs and of the last one's outputs."""
+    for place, unseen in ((0, "outputs"), (-1, "inputs")):
+        layer = layers[place]
+        seen = noise if len(layers) == 1 else {name: rate for name, rate in noise.items() if name != unseen}
+        forward, backward = (
+            side and side._replace(noise={**side.noise, **seen}) for side in (layer.forward, layer.backward)
+        )
+        layers[place] = layer._replace(forward=forward, backward=backward)
+    return layers
 
 
 def _is_simple(layer):

@@ -1,12 +1,14 @@
 """Converts one direction of a PyTorch layer to `Weights` and back. Names lack the layer's number and direction."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.interop import _layers
 from jaxseq.interop._arrays import added, array, each, entry, join, split, zeros
-from jaxseq.interop._layers import GATES, Weights
+from jaxseq.interop._layers import GATES, Layer, Weights
 
 NONLINEARITIES = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
@@ -77,6 +79,22 @@ def nonlinearity_of(weights):
         if activation is function:
             return name
     raise ValueError(f"PyTorch has no equivalent of `activation={_layers.name_of(activation)}` of jaxseq.rnn")
+
+
+def dropout_of(layers: Sequence[Layer]) -> float:
+    """Returns the `dropout` of a PyTorch module. Raises ValueError if it has no equivalent of the layers' dropout."""
+    noises = [[side.noise for side in (layer.forward, layer.backward) if side is not None] for layer in layers]
+    first = noises[0][0] if len(layers) > 1 else {}
+    rate = first.get("outputs", 0.0)
+    expected = {"outputs": rate, "per_step": True} if rate else {}
+    for place, sides in enumerate(noises):
+        wanted = expected if place < len(layers) - 1 else {}
+        if any(noise != wanted for noise in sides):
+            raise ValueError(
+                "PyTorch has dropout of the outputs of every layer but the last only, of one rate, drawn for each "
+                "step: `dropout(layer, outputs=rate, per_step=True)`. Dropout has no params: give the net without it"
+            )
+    return rate
 
 
 def form(layer):

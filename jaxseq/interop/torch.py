@@ -159,11 +159,13 @@ def to_state_dict(
 def to_module(net: Cell | Composite, params: Params) -> Any:
     """Returns the time-major `torch.nn.RNN`, `LSTM` or `GRU` of a net, with its weights.
 
+    Dropout of the outputs of every layer but the last, drawn for each step, becomes PyTorch's `dropout`.
+
     Args:
       net, params: as in `to_state_dict`.
 
     Raises:
-      ValueError: PyTorch has no equivalent of an option. The message names it.
+      ValueError: PyTorch has no equivalent of an option or of another dropout. The message names it.
     """
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -171,6 +173,7 @@ def to_module(net: Cell | Composite, params: Params) -> Any:
     layers = _layers.layers_of(net, params, "PyTorch")
     weights = layers[0].forward
     options: dict[str, Any] = {"num_layers": len(layers), "bidirectional": layers[0].backward is not None}
+    options["dropout"] = _torch_recurrent.dropout_of(layers)
     if weights.kind == "rnn":
         options["nonlinearity"] = _torch_recurrent.nonlinearity_of(weights)
     if weights.projection is not None:

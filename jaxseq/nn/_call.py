@@ -1,4 +1,7 @@
-"""Records the call that made a module, as for nets. A saved model is rebuilt from it, without the user's code."""
+"""The base of the modules: it records the call that made one, shows its signature, and prints nets as their calls.
+
+A saved model is rebuilt from its call, without the user's code.
+"""
 
 import dataclasses
 import functools
@@ -10,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.nnx import reprlib
 from jax.core import Tracer
 
 from jaxseq.typing import Cell, Composite
@@ -45,10 +49,19 @@ class Module(nnx.Module):
     """An `nnx.Module` that records the arguments of its `__init__`, for `call_of`. They are static."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Wraps the `__init__` of a class that defines one."""
+        """Wraps the `__init__` of a class that defines one, and gives the class its signature."""
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
+            signature = inspect.signature(cls.__init__)
             cls.__init__ = _keeping(cls.__init__)
+            _, *arguments = signature.parameters.values()
+            cls.__signature__ = signature.replace(parameters=arguments)  # else that of Flax's metaclass, `(*args, ...)`
+
+    def __nnx_repr__(self):
+        for part in super().__nnx_repr__():
+            if isinstance(part, reprlib.Attr) and isinstance(part.value, Cell | Composite):
+                part = dataclasses.replace(part, value=repr(part.value), use_raw_value=True)
+            yield part
 
 
 def call_of(module: nnx.Module) -> dict[str, Any] | None:

@@ -121,7 +121,8 @@ def fit(
         raise TypeError(f"`callbacks` must be a list of functions of a Fit; got {check.short(callbacks)}")
     if any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)):
         raise ValueError(
-            "`state` was donated to an earlier step; use the state that this step returned, or call train.init again"
+            "`state` was donated to an earlier step; use the state that this step returned, or call train.init again "
+            "(with `checkpoints`, the run resumes from the last one)"
         )
     if not np.all(state.alive):
         raise ValueError(

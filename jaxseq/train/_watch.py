@@ -90,7 +90,7 @@ class Watch:
                 named = ", ".join(sorted(spoilt))
                 warnings.warn(f"NaN {place} in {named}. The update was made.", RuntimeWarning, stacklevel=4)
             return
-        message = f"not finite {place}: {_faults(state.params, report)}{_in_batch(batch)}"
+        message = f"not finite {place}: {_faults(state.params, report)}{_in_batch(batch) or _of_labels(batch, report)}"
         if not np.all(state.alive):
             raise NonFiniteError(message, number, epoch, index, batch, state, report)
         warnings.warn(f"{message}. The update was skipped.", RuntimeWarning, stacklevel=4)
@@ -110,6 +110,13 @@ def _in_batch(batch):
     floats = [(path, leaf) for path, leaf in here if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.inexact)]
     names = [f"batch{jax.tree_util.keystr(path)}" for path, leaf in floats if not np.isfinite(np.asarray(leaf)).all()]
     return f"; NaN or infinity stands in {', '.join(names)}" if names else ""
+
+
+def _of_labels(batch, report):
+    """Asks for what makes a loss NaN whose gradient is finite: JAX gives NaN for a label that no class has."""
+    has_ints = any(jnp.issubdtype(getattr(leaf, "dtype", float), jnp.integer) for leaf in jax.tree.leaves(batch))
+    asks = has_ints and np.isnan(report.loss).any() and np.isfinite(report.gradient_norm).all()
+    return "; the batch is finite: does it have a label outside of the logits' classes?" if asks else ""
 
 
 def _faults(params, report):

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -26,17 +28,41 @@ def write(
 
     All processes write their parts of the arrays. The first process does the rest.
     """
-    number, new = processes.first(lambda: _begin(folder, number))
+    with _uninterrupted():
+        number, new = processes.first(lambda: _begin(folder, number))
+        try:
+            with _named_errors(folder, number):
+                if arrays:
+                    processes.first((new / "arrays").mkdir)
+                    processes.all(lambda: _write_arrays(new, arrays, processes))
+                processes.first(lambda: _finish(folder, number, new, texts, bool(arrays), keep))
+        except Exception:  # any exception of orbax for a file that cannot be written
+            if processes.is_first:
+                shutil.rmtree(new, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def _uninterrupted():
+    """Delays a first Ctrl-C to the end of the block: orbax's threads and event loop fail in many words otherwise."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    received = []
+
+    def delay(number, frame):
+        if received:
+            handler(number, frame)
+        received.append((number, frame))
+
+    signal.signal(signal.SIGINT, delay)
     try:
-        with _named_errors(folder, number):
-            if arrays:
-                processes.first((new / "arrays").mkdir)
-                processes.all(lambda: _write_arrays(new, arrays, processes))
-            processes.first(lambda: _finish(folder, number, new, texts, bool(arrays), keep))
-    except Exception:  # any exception of orbax for a file that cannot be written
-        if processes.is_first:
-            shutil.rmtree(new, ignore_errors=True)
-        raise
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            handler(*received[0])
 
 
 def _begin(folder, number):

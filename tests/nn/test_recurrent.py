@@ -1,5 +1,6 @@
 """The NNX layer against `jaxseq.unroll` on transposed arrays, and in all that Flax does with modules."""
 
+import inspect
 import pickle
 
 import jax
@@ -275,3 +276,18 @@ LSTM = layer_of(jaxseq.lstm(4))
 def test_errors_speak_batch_major(call, error, message):
     with pytest.raises(error, match=message):
         jax.eval_shape(call)
+
+
+def test_it_prints_its_net_as_its_call_and_shows_its_signature():
+    layer = layer_of(jaxseq.stack(jaxseq.lstm(4), jaxseq.dropout(jaxseq.gru(3), inputs=0.1)))
+    assert "cell=stack(lstm(4), dropout(gru(3), inputs=0.1))," in repr(layer)
+    assert list(inspect.signature(nn.LanguageModel).parameters)[:4] == ["cell", "vocabulary", "features", "tied"]
+
+
+def test_what_functions_of_cells_take_of_a_layer_is_told():
+    with pytest.raises(TypeError, match=r"got Recurrent. Of a layer of nn, give its `cell`, and as params nnx.as_pure"):
+        kernels.explain(LSTM, LSTM.params, XS)
+    xs = jax.ShapeDtypeStruct((T, B, D), jnp.float32)
+    assert kernels.explain(LSTM.cell, nnx.as_pure(LSTM.params), xs) == kernels.explain(
+        LSTM.cell, jax.eval_shape(lambda: LSTM.cell.init(jax.random.key(0), D)), xs
+    )

@@ -121,8 +121,30 @@ def test_dropout_between_layers_and_bfloat16():
     net, params = interop.torch.from_module(module)
     assert net is jaxseq.stack(jaxseq.dropout(jaxseq.gru(4), outputs=0.25, per_step=True), jaxseq.gru(4))
     assert params[0].w_x.dtype == jax.numpy.bfloat16
-    other = interop.torch.to_module(net, params).state_dict()
+    made = interop.torch.to_module(net, params)
+    assert made.dropout == 0.25
+    other = made.state_dict()
     assert all(torch.equal(value, other[name]) for name, value in module.state_dict().items() if "bias" not in name)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        jaxseq.dropout(jaxseq.gru(4), inputs=0.25),
+        jaxseq.dropout(jaxseq.gru(4), recurrent=0.25),
+        jaxseq.stack(jaxseq.dropout(jaxseq.gru(4), outputs=0.25), jaxseq.gru(4)),
+        jaxseq.dropout(jaxseq.stack(jaxseq.gru(4), jaxseq.gru(4)), outputs=0.25, per_step=True),
+        jaxseq.stack(
+            *[jaxseq.dropout(jaxseq.gru(4), outputs=rate, per_step=True) for rate in (0.25, 0.5)], jaxseq.gru(4)
+        ),
+    ],
+    ids=str,
+)
+def test_dropout_that_pytorch_has_not_is_named(net):
+    params = net.init(jax.random.key(0), 4)
+    with pytest.raises(ValueError, match="PyTorch has dropout of the outputs of every layer but the last only"):
+        interop.torch.to_module(net, params)
+    assert "weight_hh_l0" in interop.torch.to_state_dict(net, params)
 
 
 @pytest.mark.parametrize("cell", [jaxseq.lstm(4, coupled=True), jaxseq.gru(4, update_writes=True)], ids=str)

@@ -69,5 +69,7 @@ def test_numbers_are_those_of_one_device(name, masked, x64):
 def test_steps_that_devices_do_not_divide_are_refused():
     over_time = NamedSharding(jax.make_mesh((4,), ("time",)), PartitionSpec("time"))
     params = crf.Params(np.zeros((K, K)), np.zeros(K), np.zeros(K))
-    with pytest.raises(ValueError, match=r"multiple of the 4 devices of `parallel`; got 15. Pad the sequences, and give a mask"):
+    with pytest.raises(
+        ValueError, match=r"multiple of the 4 devices of `parallel`; got 15. Pad the sequences, and give a mask"
+    ):
         crf.log_partition(params, np.zeros((15, B, K), np.float32), parallel=over_time)

@@ -18,7 +18,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq import nn, train
-from jaxseq.train import _lock, _store
+from jaxseq.train import _lock, _store, _write
 from tests import zoo
 from tests.untyped import untyped
 
@@ -238,6 +238,25 @@ def test_without_locks_one_saves_too(tmp_path, monkeypatch):
     monkeypatch.setattr(_lock, "fcntl", None)
     train.save(tmp_path, jnp.float32(2))
     assert train.load(tmp_path, jnp.float32(0)).tree == 2
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_waits_until_the_version_is_written(tmp_path, monkeypatch, times):
+    """A second one does not."""
+    train.save(tmp_path, jnp.float32(1), "before")
+    write = _write._write_arrays
+
+    def interrupted(*arguments):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        write(*arguments)
+
+    monkeypatch.setattr(_write, "_write_arrays", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train.save(tmp_path, jnp.float32(2), "after")
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert train.load(tmp_path, jnp.float32(0)) == ((2, "after") if times == 1 else (1, "before"))
 
 
 def test_a_full_disk_is_told_and_costs_nothing(tmp_path):

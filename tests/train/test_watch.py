@@ -149,6 +149,23 @@ def test_what_is_not_finite_is_named(where, named):
         train.fit(step, state, [CLEAN, CLEAN, CLEAN], epochs=1)
 
 
+@pytest.mark.parametrize(("label", "asks"), [(2, True), (-1, False)])
+def test_a_label_that_no_class_has_is_asked_for(label, asks):
+    """JAX's gradient of what it fills in for such a label is zero; NaN elsewhere makes that of params NaN too."""
+
+    def loss_fn(params, batch, key):
+        scores = jax.nn.log_softmax(batch["x"] @ params)
+        picked = jnp.take_along_axis(scores, batch["y"][:, None], 1, mode="fill", fill_value=jnp.nan)
+        return -jnp.mean(picked + (0 if asks else jnp.sqrt(params[0, 0] - 1))), {}
+
+    optimizer = optax.sgd(0.1)
+    state = train.init(jnp.ones([3, 2]) / 2, optimizer, jax.random.key(0))
+    batch = {"x": np.ones((2, 3), np.float32), "y": np.array([0, label])}
+    with pytest.raises(train.NonFiniteError) as raised:
+        train.fit(train.make_step(loss_fn, optimizer), state, [batch], epochs=1)
+    assert ("does it have a label outside of the logits' classes?" in str(raised.value)) == asks
+
+
 def test_nan_in_aux_is_told_once_and_stops_nothing():
     def measured(params, batch, key):
         mean = jnp.mean(batch)

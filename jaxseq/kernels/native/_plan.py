@@ -58,7 +58,8 @@ def explain_native(cell: Cell, params: Params, xs: Inputs) -> Plan:
 
 def plan_values(cell: Cell, params: Params, xs: Inputs) -> Plan:
     """Returns how `native_values` runs a cell."""
-    return plan_bptt(cell, params, xs)._replace(kernel="kernels.native", gradient="JAX's gradient of XLA's loop")
+    gradient = "JAX's gradient of XLA's loop (kernel=kernels.native compiles it too, without forward mode)"
+    return plan_bptt(cell, params, xs)._replace(kernel="kernels.native", gradient=gradient)
 
 
 def native_reason(cell: Cell, params: Params, xs: Inputs) -> str | None:
