@@ -209,7 +209,7 @@ def test_a_prompt_may_come_without_batch_axes():
     ],
 )
 def test_errors(call, error, message):
-    model_of(), model_of(ngrams=NGRAMS)  # made outside of the tracing, as they are kept
+    _ = model_of(), model_of(ngrams=NGRAMS)  # made outside of the tracing, as they are kept
     with pytest.raises(error, match=message):
         jax.eval_shape(call)
 

@@ -286,7 +286,7 @@ def test_it_prints_its_net_as_its_call_and_shows_its_signature():
 
 def test_what_functions_of_cells_take_of_a_layer_is_told():
     with pytest.raises(TypeError, match=r"got Recurrent. Of a layer of nn, give its `cell`, and as params nnx.as_pure"):
-        kernels.explain(LSTM, LSTM.params, XS)
+        kernels.explain(untyped(LSTM), LSTM.params, XS)
     xs = jax.ShapeDtypeStruct((T, B, D), jnp.float32)
     assert kernels.explain(LSTM.cell, nnx.as_pure(LSTM.params), xs) == kernels.explain(
         LSTM.cell, jax.eval_shape(lambda: LSTM.cell.init(jax.random.key(0), D)), xs
