@@ -17,7 +17,6 @@ OF_THE_READER = {  # what a page on a task is given
     "anomaly_detection.md": {"values", "known", "changes", "mean", "std"},
     "ensemble.md": {"make_model", "optimizer", "graph", "loss_fn", "loader", "xs", "mask"},
     "fine_tuning.md": {"model", "key", "loss_fn", "loader"},
-    "forecasting.md": {"columns", "xs"},
     "language_model.md": {"texts"},
     "linear_language_model.md": {"texts"},
     "model_compression.md": {"params", "graph", "loss_fn", "loader", "key"},
@@ -59,6 +58,13 @@ def test_a_page_says_where_its_names_come_from(page):
         known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
         known |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
         assert {name.id for name in names} <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_words_in_angle_brackets_are_code(page):
+    """A browser takes `<end>` for a tag, and shows nothing."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    assert re.findall(r"</?\w+>", re.sub(r"`[^`]*`", "", text)) == []
 
 
 def numbers(text):
