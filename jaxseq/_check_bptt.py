@@ -45,6 +45,7 @@ def check_bptt(
     Args:
       cell: a Cell with a `backward`, or a linear Cell.
       params, xs, carry, mask, reset, reverse: as for `jaxseq.unroll`. Small sizes suffice; T should be at least 3.
+        Call it for large numbers and extreme params too, where gates saturate.
       key: the key for the noise. None: `jax.random.key(0)`.
       tolerance: the largest allowed error against autodiff, relative to the leaf's largest entry or 1.
       difference_tolerance: the same against finite differences.

@@ -56,6 +56,7 @@ class Backward(NamedTuple):
         those of its arguments. A part of `u` without a gradient (a bool) gets None.
       collect: `(params, saved, d_us) -> d_params`: the gradients of the weights that `step` uses, and zeros for those
         that only `project` uses. It takes any number of leading axes, so a whole sequence costs one matmul per weight.
+        A param that enters each step elementwise, such as a decay, is better part of what `project` returns.
       project: `(params, xs, d_us) -> (d_params, d_xs)`: the gradient of the cell's `project`, with zeros for the
         weights that only `step` uses. None: JAX differentiates `project`.
     """
