@@ -3,6 +3,12 @@
 import importlib.metadata
 import re
 
+import jax
+import numpy as np
+from sphinx.util.typing import stringify_annotation
+
+import jaxseq.typing
+
 project = "jaxseq"
 author = "the jaxseq authors"
 copyright = author  # noqa: A001, the name that Sphinx reads
@@ -37,6 +43,22 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+
+
+ALIASES = {  # by what Python makes of them; the longest first
+    np.typing.ArrayLike: "~numpy.typing.ArrayLike",
+    jax.typing.ArrayLike: "~jax.typing.ArrayLike",
+    jax.typing.DTypeLike: "~jax.typing.DTypeLike",
+    jaxseq.typing.AnyArray: "~jaxseq.typing.AnyArray",
+    jax.Array: "~jax.Array",
+}
+
+
+def with_aliases(app, what, name, obj, options, signature, returned):
+    """Writes the names of types of arrays in place of the unions that they stand for."""
+    for alias, written in ALIASES.items():
+        signature = signature and signature.replace(stringify_annotation(alias, "smart"), written)
+    return signature, returned
 
 
 def skip_fields(app, what, name, obj, skip, options):
@@ -74,4 +96,5 @@ def escaped(text):
 def setup(app):
     """Called by Sphinx."""
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-signature", with_aliases)
     app.connect("autodoc-process-docstring", from_markdown, priority=100)  # before Napoleon's, which adds markup
