@@ -58,10 +58,12 @@ def cross_entropy(
     mask = check.flags("mask", mask, labels.shape, "...")
     logits, labels = masking.keep(mask, (logits.astype(wide(logits)), labels))
     labels = jnp.where(labels < 0, logits.shape[-1], labels)  # JAX would count negative indices from the end
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    # optax's removes the last axis by a gather, whose gradient jax 0.12 refuses on explicit axes
+    picked = jnp.squeeze(jnp.take_along_axis(logits, labels[..., None], axis=-1), -1)
+    normalizer = jax.nn.logsumexp(logits, axis=-1)
+    loss = normalizer - picked
     if smoothing:
-        even = jax.nn.logsumexp(logits, axis=-1) - jnp.mean(logits, axis=-1)
-        loss = (1 - smoothing) * loss + smoothing * even
+        loss = (1 - smoothing) * loss + smoothing * (normalizer - jnp.mean(logits, axis=-1))
     return masking.keep(mask, loss)
 
 
