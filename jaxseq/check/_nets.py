@@ -169,12 +169,16 @@ def expected_parameters(cell: Cell | Composite, in_size: int) -> Params:
 def brief(tree: Any) -> str:
     """Returns the text of a tree for an error, shortened if it is long."""
     text = str(tree)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    if len(text) <= 120:
+        return text
+    of_leaves = f" of {tree.num_leaves} leaves" if isinstance(tree, jax.tree_util.PyTreeDef) else ""
+    return f"{text[:117]}...{of_leaves}"
 
 
 def _outline(tree):
     """The text of a tree with the dtype and shape of each leaf in its place."""
-    return brief(jax.tree.map(shaped, tree)).replace("'", "")
+    text, structure = str(jax.tree.map(shaped, tree)).replace("'", ""), jax.tree.structure(tree)
+    return text if len(text) <= 120 else f"{text[:117]}... of {structure.num_leaves} leaves"
 
 
 def _leaves(tree):
