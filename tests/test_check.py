@@ -130,7 +130,7 @@ BAD = {
     "params: of a deep net": (
         lambda: unroll(jaxseq.stack(*9 * [CELL]), params=9 * (PARAMS,) + (PARAMS,)),
         ValueError,
-        r"`params` must be what cell.init\(key, in_size\) returns, PyTreeDef.*\.\.\. of \d+ leaves; got .* leaves. Do they belong",
+        r"what cell.init\(key, in_size\) returns, PyTreeDef.*\.\.\. of \d+ leaves; got .* leaves. Do they belong",
     ),
     "carry: of another cell": (
         lambda: unroll(carry=jnp.zeros((B, H))),
