@@ -162,6 +162,7 @@ def test_programs_are_not_gathered():
 
 MEMORY = """
 import gc, os, sys
+from pathlib import Path
 from tests.native.test_call import times
 
 def memory(factors):
