@@ -167,18 +167,19 @@ def expected_parameters(cell: Cell | Composite, in_size: int) -> Params:
 
 
 def brief(tree: Any) -> str:
-    """Returns the text of a tree for an error, shortened if it is long."""
+    """Returns the text of a tree or structure for an error. If it is long: its beginning, and the number of leaves."""
     text = str(tree)
     if len(text) <= 120:
         return text
-    of_leaves = f" of {tree.num_leaves} leaves" if isinstance(tree, jax.tree_util.PyTreeDef) else ""
-    return f"{text[:117]}...{of_leaves}"
+    if isinstance(tree, str):
+        return f"{text[:117]}..."
+    structure = tree if isinstance(tree, jax.tree_util.PyTreeDef) else jax.tree.structure(tree)
+    return f"{text[:117]}... of {structure.num_leaves} leaves"
 
 
 def _outline(tree):
     """The text of a tree with the dtype and shape of each leaf in its place."""
-    text, structure = str(jax.tree.map(shaped, tree)).replace("'", ""), jax.tree.structure(tree)
-    return text if len(text) <= 120 else f"{text[:117]}... of {structure.num_leaves} leaves"
+    return brief(jax.tree.map(shaped, tree)).replace("'", "")
 
 
 def _leaves(tree):

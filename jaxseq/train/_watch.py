@@ -114,8 +114,10 @@ def _in_batch(batch):
 
 def _of_labels(batch, report):
     """Asks for what makes a loss NaN whose gradient is finite: JAX gives NaN for a label that no class has."""
-    has_ints = any(jnp.issubdtype(getattr(leaf, "dtype", float), jnp.integer) for leaf in jax.tree.leaves(batch))
-    asks = has_ints and np.isnan(report.loss).any() and np.isfinite(report.gradient_norm).all()
+    leaves = jax.tree.leaves(batch)
+    is_seen = all(getattr(leaf, "is_fully_addressable", True) for leaf in leaves)
+    has_ints = any(jnp.issubdtype(getattr(leaf, "dtype", float), jnp.integer) for leaf in leaves)
+    asks = is_seen and has_ints and np.isnan(report.loss).any() and np.isfinite(report.gradient_norm).all()
     return "; the batch is finite: does it have a label outside of the logits' classes?" if asks else ""
 
 

@@ -63,7 +63,6 @@ def _be(rank, count, port, do, folder, heartbeat):
     try:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.config.update("jax_enable_x64", True)
-        jax.config.update("jax_disable_most_optimizations", True)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         limits = {"heartbeat_timeout_seconds": heartbeat, "shutdown_timeout_seconds": 20}
         jax.distributed.initialize(f"127.0.0.1:{port}", count, rank, **limits)

@@ -7,7 +7,7 @@ from flax import nnx
 from jaxseq import check
 from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, scan
-from jaxseq.nn._ids import inputs
+from jaxseq.nn._ids import as_layer_input
 from jaxseq.nn._layer import Layer, causal, layer_of, some_steps
 from jaxseq.nn.models._heads import POINT, Head, checked_head
 from jaxseq.nn.models._pooling import last_pool
@@ -73,8 +73,7 @@ class AutoregressiveForecaster(Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        xs = inputs(None, None, xs, mask)
-        return self._parameters(self.recurrent(xs, carry, mask=mask, reset=reset, key=key))
+        return self._parameters(self.recurrent(as_layer_input(xs), carry, mask=mask, reset=reset, key=key))
 
     def forecast(
         self, xs: AnyArray, horizon: int, *, mask: AnyArray | None = None, carry: Carry | None = None
