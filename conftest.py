@@ -23,6 +23,7 @@ import pytest
 hypothesis.settings.register_profile("exact", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("exact")
 
+collect_ignore = ["docs/conf.py"]  # it imports Sphinx, which no test needs
 
 _finished = itertools.count(1)
 
