@@ -52,7 +52,7 @@ coverage: $(VENV)/test.installed $(VENV)/examples.installed $(VENV)/dev.installe
 lint: $(VENV)/dev.installed ## Check style and format
 	@$(BIN)/ruff check; style=$$?; $(BIN)/ruff format --check && exit $$style
 
-types: $(VENV)/dev.installed $(VENV)/examples.installed ## Check types
+types: $(VENV)/dev.installed $(VENV)/test.installed $(VENV)/examples.installed $(VENV)/parity.installed ## Check types, also of what speaks to PyTorch and other peers
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/dev.installed ## Sort imports and format
