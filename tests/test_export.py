@@ -92,6 +92,7 @@ def test_parts_of_a_stream_are_the_whole(tmp_path):
 
 def test_what_does_not_fit_is_named(tmp_path, monkeypatch):
     model, xs = drawn(nn.SequenceClassifier, jaxseq.lstm(4), D, 2), np.ones((2, 5, D), np.float32)
+    text = drawn(nn.TextCNN, D, 2, vocabulary=V)
     for call, words in (
         (lambda: export.unroll(model, xs[0, 0]), r"`xs` must be \[B, T, ...\]; got float32 \(3,\)"),
         (lambda: export.unroll((ONE_WAY, None), 3), "`xs` must be an array or a jax.ShapeDtypeStruct; got 3"),
@@ -99,12 +100,12 @@ def test_what_does_not_fit_is_named(tmp_path, monkeypatch):
         (lambda: export.unroll((jaxseq.lstm, None), xs), r"`model\[0\]` must be a jaxseq.Cell"),
         (lambda: export.unroll(model, xs, mask=untyped(1)), "`mask` must be True or False; got 1"),
         (
-            lambda: export.unroll(model, xs, carry=True),
-            "`model` must have `unroll` to run on parts of .*; Sequence",
+            lambda: export.unroll(text, xs, carry=True),
+            "`model` must have `unroll` to run on parts of .*; TextCNN",
         ),
         (
-            lambda: export.step(model, xs[:, 0]),
-            "`model` must have `step` to run on parts of .*; Sequence",
+            lambda: export.step(text, xs[:, 0]),
+            "`model` must have `step` to run on parts of .*; TextCNN",
         ),
         (lambda: export.step((TWO_WAYS, weights(TWO_WAYS)), xs[:, 0]), "causal"),
         (lambda: export.params(3), r"`model` must be an nnx.Module or a pair"),
@@ -158,9 +159,10 @@ def test_modules(name):
     mask = np.arange(5) < np.array([[5], [3]])
     got = again(export.unroll(model, xs[:1, :3], mask=True)).call(xs, mask=mask)
     zoo.assert_close(got, model(xs, mask=mask), 1e-5)
-    if hasattr(model, "step") and getattr(model, "causal", True):
+    if hasattr(model, "step") and getattr(model, "recurrent", model).causal:
         ys = by_steps(again(export.step(model, xs[:1, 0])), np.moveaxis(xs, 1, 0))
-        zoo.assert_close(ys, jnp.moveaxis(model.unroll(xs)[1], 1, 0), 1e-4)
+        last = ys[-1:] if isinstance(model, nn.SequenceClassifier | nn.Forecaster) else ys
+        zoo.assert_close(last, jnp.moveaxis(model.unroll(xs)[1].reshape(2, len(last), *ys.shape[2:]), 1, 0), 1e-4)
 
 
 @pytest.mark.learn

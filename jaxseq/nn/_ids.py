@@ -40,9 +40,9 @@ def embed(
 
 def inputs(layer: nnx.Embed | None, reader: Layer | None, xs: AnyArray, mask: AnyArray | None) -> jax.Array:
     """Returns the embeddings of the ids `xs`, or `xs` itself if there is no embedding."""
-    return as_layer_input(xs) if layer is None else embed(layer, reader, "xs", "B, T", xs, mask)
+    return as_layer_input("xs", xs) if layer is None else embed(layer, reader, "xs", "B, T", xs, mask)
 
 
-def as_layer_input(xs: AnyArray) -> jax.Array:
-    """Returns a NumPy array as a JAX array, which `Layer` takes. The layer checks all else."""
-    return check.as_jax(xs, "xs") if isinstance(xs, np.ndarray) else xs
+def as_layer_input(name: str, x: AnyArray) -> jax.Array:
+    """Returns the NumPy array called `name` as a JAX array, which `Layer` takes. The layer checks all else."""
+    return check.as_jax(x, name) if isinstance(x, np.ndarray) else x

@@ -81,7 +81,7 @@ def _blocks():
 
 
 def _reading(name, of, carry, **more):
-    """The methods that all layers have."""
+    """The methods that layers have, and models that read a stream."""
     return {
         f"nn.{name}.__call__": {"of": of, **READ, **more},
         f"nn.{name}.unroll": {"of": of, **READ, "carry": carry, **more},
@@ -123,11 +123,11 @@ def _models():
         "nn.AttentionPool": {"features": D, **MADE},
         "nn.AttentionPool.__call__": {"of": pool, **pooled},
         "nn.SequenceClassifier": {**sizes, "classes": 2, "pooling": "last"},
-        "nn.SequenceClassifier.__call__": {"of": classifier, **READ},
+        **_reading("SequenceClassifier", classifier, classifier().initial_carry((B,))),
         "nn.SequenceTagger": {**sizes, "tags": K},
-        "nn.SequenceTagger.__call__": {"of": tagger, **READ},
+        **_reading("SequenceTagger", tagger, tagger().initial_carry((B,))),
         "nn.CTCRecognizer": {**sizes, "labels": V, "blank": 0},
-        "nn.CTCRecognizer.__call__": {"of": recognizer, **READ},
+        **_reading("CTCRecognizer", recognizer, recognizer().initial_carry((B,))),
         "nn.CTCRecognizer.loss": {"of": recognizer, **GATHERED, "key": KEY, **LABELS},
         "nn.CTCRecognizer.greedy": {"of": recognizer, **GATHERED},
         "nn.CTCRecognizer.beam_search": {"of": recognizer, **GATHERED, "size": 2, "language_model": _says_nothing}
@@ -179,9 +179,9 @@ def _forecasts():
     return {
         "nn.Forecaster": {"cell": CELL, "in_features": D, "horizon": 2, "targets": 1, "head": nn.Point()}
         | {"vocabulary": 5, **MADE_OF_CELL},
-        "nn.Forecaster.__call__": {"of": direct, **READ},
+        **_reading("Forecaster", direct, direct().initial_carry((B,))),
         "nn.AutoregressiveForecaster": {"cell": CELL, "features": D, "head": nn.Gaussian(), **MADE_OF_CELL},
-        "nn.AutoregressiveForecaster.__call__": {"of": stepwise, **READ},
+        **_reading("AutoregressiveForecaster", stepwise, stepwise().initial_carry((B,))),
         "nn.AutoregressiveForecaster.forecast": ahead,
         "nn.AutoregressiveForecaster.sample_paths": ahead | {"key": KEY, "paths": 2},
     }

@@ -88,8 +88,9 @@ def classifiers():
         drawn(nn.SequenceClassifier, CELL, D, 2, pooling=pooling, vocabulary=V) for pooling in poolings
     ]
     models.append(drawn(nn.SequenceTagger, CELL, D, K, vocabulary=V))
+    steps = [model.step(model.unroll(texts, mask=flags)[0], texts[:, 0])[1] for model in models[-3:]]
     models.append(drawn(nn.TextCNN, D, 2, widths=(2,), filters=H, vocabulary=V))
-    return [model(texts, mask=flags) for model in models]
+    return [model(texts, mask=flags) for model in models], steps
 
 
 @of("nn.CRF")

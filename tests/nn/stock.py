@@ -42,6 +42,8 @@ MODELS: dict[str, Callable[..., Any]] = {
     "tagger": lambda rngs: nn.SequenceTagger(BOTH_WAYS, D, 4, dtype="float32", rngs=rngs),
     "forecaster": lambda rngs: nn.Forecaster(jaxseq.lstm(4), D, 6, head=nn.Quantiles((0.25, 0.5)), rngs=rngs),
     "autoregressive": lambda rngs: nn.AutoregressiveForecaster(jaxseq.gru(4), D, head=nn.Gaussian(), rngs=rngs),
+    "classifier_of_streams": lambda rngs: nn.SequenceClassifier(ONE_WAY, D, 2, pooling="attention", rngs=rngs),
+    "tagger_of_streams": lambda rngs: nn.SequenceTagger(ONE_WAY, D, 4, vocabulary=V, rngs=rngs),
     "text_cnn": lambda rngs: nn.TextCNN(D, 2, vocabulary=V, widths=(2, 3), filters=4, rngs=rngs),
     "recognizer": lambda rngs: nn.CTCRecognizer(BOTH_WAYS, D, V, rngs=rngs),
     "language": lambda rngs: nn.LanguageModel(ONE_WAY, V, D, tied=True, ngrams=nn.NGrams([2, 3], 16, 2), rngs=rngs),

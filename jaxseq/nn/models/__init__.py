@@ -19,5 +19,6 @@ from jaxseq.nn.models._pooling import last_pool as last_pool
 from jaxseq.nn.models._pooling import max_pool as max_pool
 from jaxseq.nn.models._pooling import mean_max_pool as mean_max_pool
 from jaxseq.nn.models._pooling import mean_pool as mean_pool
+from jaxseq.nn.models._streams import PooledCarry as PooledCarry
 from jaxseq.nn.models._tagger import SequenceTagger as SequenceTagger
 from jaxseq.nn.models._text_cnn import TextCNN as TextCNN

@@ -5,16 +5,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, scan
-from jaxseq.nn._ids import as_layer_input
 from jaxseq.nn._layer import Layer, causal, layer_of, some_steps
 from jaxseq.nn.models._heads import POINT, Head, checked_head
 from jaxseq.nn.models._pooling import last_pool
+from jaxseq.nn.models._streams import PerStep
 from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
 
 
-class AutoregressiveForecaster(Module):
+class AutoregressiveForecaster(PerStep):
     """A causal recurrent layer, a linear layer and a head, which predict the next step after each step.
 
     Args:
@@ -73,7 +72,7 @@ class AutoregressiveForecaster(Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        return self._parameters(self.recurrent(as_layer_input(xs), carry, mask=mask, reset=reset, key=key))
+        return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
 
     def forecast(
         self, xs: AnyArray, horizon: int, *, mask: AnyArray | None = None, carry: Carry | None = None
@@ -127,23 +126,19 @@ class AutoregressiveForecaster(Module):
 
     def _point(self, _given, state, _x):
         carry, parameters = state
-        return self._step(carry, self.head.point(parameters)), parameters
+        return self.step(carry, self.head.point(parameters)), parameters
 
     def _draw(self, _given, state, key):
         carry, parameters = state
         x = self.head.sample(key, parameters)
-        return self._step(carry, x), x
+        return self.step(carry, x), x
 
     def _read(self, xs, mask, carry):
         """Returns the carry after `xs`, and the parameters of the next step."""
         carry, ys = self.recurrent.unroll(xs, carry, mask=mask)
         some_steps("xs", ys.shape[-2])
-        return carry, self._parameters(last_pool(ys, mask))
+        return carry, self._result(last_pool(ys, mask))
 
-    def _step(self, carry, x):
-        carry, y = self.recurrent.step(carry, x)
-        return carry, self._parameters(y)
-
-    def _parameters(self, ys):
+    def _result(self, ys):
         raw = self.output(ys)
         return self.head.parameters(raw.reshape(*raw.shape[:-1], raw.shape[-1] // self.head.size, self.head.size))

@@ -4,17 +4,16 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, optional_embedding
-from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
 from jaxseq.nn.models._pooling import AttentionPool, last_of, max_pool, mean_max_pool, mean_pool
-from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
+from jaxseq.nn.models._streams import PerSequence, PooledCarry
+from jaxseq.typing import AnyArray, Cell, Composite, Kernel
 
 POOLINGS = ("last", "mean", "max", "mean_max", "attention")
 
 
-class SequenceClassifier(Module):
+class SequenceClassifier(PerSequence):
     """An embedding (for ids), a recurrent layer, pooling and a linear layer: one row of logits per sequence.
 
     Args:
@@ -68,7 +67,7 @@ class SequenceClassifier(Module):
     def __call__(
         self,
         xs: AnyArray,
-        carry: Carry | None = None,
+        carry: PooledCarry | None = None,
         *,
         mask: AnyArray | None = None,
         reset: AnyArray | None = None,
@@ -76,14 +75,17 @@ class SequenceClassifier(Module):
     ) -> jax.Array:
         """Returns logits `[B, K]`; a row without real steps gets the head's bias.
 
-        There is one result per row, even if resets pack several sequences into it.
+        There is one result per row. Where resets pack several sequences into it, that is the result of the last one.
 
         Args:
           xs: float `[B, T, D]`, or ids `[B, T]`, int; ids on padding are ignored.
-          carry, mask, reset, key: as in `nn.Recurrent.unroll`.
+          carry: the carry after the steps before `xs`, from `unroll` or `step`. None: sequences start with `xs`.
+          mask, reset, key: as in `nn.Recurrent.unroll`.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        ys = self.recurrent(inputs(self.embedding, self.recurrent, xs, mask), carry, mask=mask, reset=reset, key=key)
-        return self.head(self.pool(ys, mask))
+        return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
+
+    def _result(self, pooled):
+        return self.head(pooled)

@@ -74,7 +74,10 @@ class CTCRecognizer(SequenceTagger):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        logits = super().__call__(xs, carry, mask=mask, reset=reset, key=key)
+        return super().__call__(xs, carry, mask=mask, reset=reset, key=key)
+
+    def _result(self, ys):
+        logits = self.head(ys)
         return jax.nn.log_softmax(logits.astype(widen(logits.dtype)))
 
     def loss(

@@ -4,16 +4,15 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, optional_embedding
-from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
 from jaxseq.nn.models._heads import POINT, Head, checked_head
 from jaxseq.nn.models._pooling import last_of
-from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
+from jaxseq.nn.models._streams import PerSequence, PooledCarry
+from jaxseq.typing import AnyArray, Cell, Composite, Kernel
 
 
-class Forecaster(Module):
+class Forecaster(PerSequence):
     """A recurrent layer, its last real output, a linear layer and a head: predicts all targets of the horizon.
 
     For a net that is not causal, the outputs at both ends are used (`nn.ends_pool`).
@@ -67,7 +66,7 @@ class Forecaster(Module):
     def __call__(
         self,
         xs: AnyArray,
-        carry: Carry | None = None,
+        carry: PooledCarry | None = None,
         *,
         mask: AnyArray | None = None,
         reset: AnyArray | None = None,
@@ -77,11 +76,14 @@ class Forecaster(Module):
 
         Args:
           xs: float `[B, T, D]`, or ids `[B, T]`, int; ids on padding are ignored.
-          carry, mask, reset, key: as in `nn.Recurrent.unroll`.
+          carry: the carry after the steps before `xs`, from `unroll` or `step`. None: sequences start with `xs`.
+          mask, reset, key: as in `nn.Recurrent.unroll`.
 
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        ys = self.recurrent(inputs(self.embedding, self.recurrent, xs, mask), carry, mask=mask, reset=reset, key=key)
-        raw = self.output(self.pool(ys, mask))
+        return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
+
+    def _result(self, pooled):
+        raw = self.output(pooled)
         return self.head.parameters(raw.reshape(*raw.shape[:-1], self.horizon, self.targets, self.head.size))

@@ -17,12 +17,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxseq import check
-from jaxseq._lengths import last_valid
-from jaxseq.masking import keep
 from jaxseq.nn._call import Module
 from jaxseq.nn._flax import floats, given, linear
 from jaxseq.nn._layer import Layer
-from jaxseq.nn.attention._attention import masked_softmax
+from jaxseq.nn.models import _folds
+from jaxseq.nn.models._folds import Fold
 from jaxseq.typing import AnyArray
 
 Pool = Callable[[jax.Array, AnyArray | None], jax.Array]
@@ -38,17 +37,12 @@ def last_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     Raises:
       TypeError, ValueError: an argument does not fit.
     """
-    ys, mask = _checked(ys, mask)
-    if mask is None:
-        return jnp.sum(ys[..., -1:, :], axis=-2)  # zeros if T is 0
-    return last_valid(jnp.moveaxis(ys, -2, 0), jnp.moveaxis(mask, -1, 0))
+    return _pooled(_folds.LAST, ys, mask)
 
 
 def ends_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     """Returns the outputs of each row at its last and first real step, `[B, 2 H]`; arguments as in `last_pool`."""
-    ys, mask = _checked(ys, mask)
-    first = last_pool(jnp.flip(ys, -2), None if mask is None else jnp.flip(mask, -1))
-    return jnp.concatenate([last_pool(ys, mask), first], axis=-1)
+    return _pooled(_folds.ENDS, ys, mask)
 
 
 def mean_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
@@ -58,22 +52,17 @@ def mean_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     >>> nn.mean_pool(jnp.array([[[1.0], [3.0], [jnp.nan]]]), jnp.array([[True, True, False]]))
     Array([[2.]], dtype=float32)
     """
-    ys, mask = _checked(ys, mask)
-    steps = ys.shape[-2] if mask is None else jnp.sum(mask, axis=-1, keepdims=True)
-    return jnp.sum(keep(mask, ys), axis=-2) / jnp.maximum(steps, 1).astype(ys.dtype)
+    return _pooled(_folds.MEAN, ys, mask)
 
 
 def max_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     """Returns the maximum of each feature over the real steps, `[B, H]`; arguments as in `last_pool`."""
-    ys, mask = _checked(ys, mask)
-    mask = jnp.ones(ys.shape[:-1], bool) if mask is None else mask
-    largest = jnp.max(ys, axis=-2, where=mask[..., None], initial=-jnp.inf)
-    return keep(jnp.any(mask, axis=-1), largest)
+    return _pooled(_folds.MAX, ys, mask)
 
 
 def mean_max_pool(ys: AnyArray, mask: AnyArray | None = None) -> jax.Array:
     """Returns `mean_pool` and `max_pool` concatenated, `[B, 2 H]`; arguments as in `last_pool`."""
-    return jnp.concatenate([mean_pool(ys, mask), max_pool(ys, mask)], axis=-1)
+    return _pooled(_MEAN_MAX, ys, mask)
 
 
 def attention_pool(ys: AnyArray, scores: AnyArray, mask: AnyArray | None = None) -> jax.Array:
@@ -91,7 +80,22 @@ def attention_pool(ys: AnyArray, scores: AnyArray, mask: AnyArray | None = None)
     scores = check.inputs("scores", "B, T", scores, ys)
     if scores.shape != ys.shape[:-1]:
         raise ValueError(f"`scores` must be [B, T] = {ys.shape[:-1]}, as `ys` is; got {check.shaped(scores)}")
-    return jnp.einsum("...t,...th->...h", masked_softmax(scores, mask), keep(mask, ys))
+    return _pooled(_folds.attention(lambda _: scores), ys, mask)
+
+
+_MEAN_MAX = _folds.both(_folds.MEAN, _folds.MAX)
+_FOLDS: dict[Pool, Fold] = {
+    last_pool: _folds.LAST,
+    ends_pool: _folds.ENDS,
+    mean_pool: _folds.MEAN,
+    max_pool: _folds.MAX,
+    mean_max_pool: _MEAN_MAX,
+}
+
+
+def _pooled(fold, ys, mask):
+    ys, mask = _checked(ys, mask)
+    return fold.value(fold.of(ys, mask)).astype(ys.dtype)
 
 
 def _checked(ys: AnyArray, mask: AnyArray | None) -> tuple[jax.Array, jax.Array | None]:
@@ -126,8 +130,15 @@ class AttentionPool(Module):
         """Returns the weighted mean of each row's outputs, `[B, H]`; arguments as in `last_pool`."""
         ys = floats("ys", "B, T, H", ys, self.hidden.kernel[...], self.dtype)
         check.features("ys", ys, self.hidden.in_features)
-        ys = keep(check.flags("mask", mask, ys.shape[:-1], "B, T"), ys)
-        return attention_pool(ys, self.query(jnp.tanh(self.hidden(ys)))[..., 0], mask)
+        return _pooled(_folds.attention(self._scores), ys, mask)
+
+    def _scores(self, ys):
+        return self.query(jnp.tanh(self.hidden(ys)))[..., 0]
+
+
+def fold_of(pool: Pool) -> Fold:
+    """Returns the fold of a pool of this module."""
+    return _folds.attention(pool._scores) if isinstance(pool, AttentionPool) else _FOLDS[pool]
 
 
 def last_of(layer: Layer) -> tuple[Pool, int]:

@@ -4,14 +4,13 @@ import jax
 from flax import nnx
 
 from jaxseq import check
-from jaxseq.nn._call import Module
 from jaxseq.nn._flax import given, linear, optional_embedding
-from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer, layer_of
+from jaxseq.nn.models._streams import PerStep
 from jaxseq.typing import AnyArray, Carry, Cell, Composite, Kernel
 
 
-class SequenceTagger(Module):
+class SequenceTagger(PerStep):
     """An embedding (for ids), a recurrent layer and a linear layer: one row of logits per step.
 
     Args:
@@ -67,6 +66,7 @@ class SequenceTagger(Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        return self.head(
-            self.recurrent(inputs(self.embedding, self.recurrent, xs, mask), carry, mask=mask, reset=reset, key=key)
-        )
+        return self.unroll(xs, carry, mask=mask, reset=reset, key=key)[1]
+
+    def _result(self, ys):
+        return self.head(ys)
