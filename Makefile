@@ -33,12 +33,13 @@ docs: $(VENV)/docs.installed ## Build the site into docs/_build/html
 laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py tests/recurrences/test_sweep.py $(ARGS)
 	JAXSEQ_LAWS=optimised $(PYTEST) tests/test_contract.py $(ARGS)
+	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/recurrences tests/cells tests/wrappers tests/test_sequence_parallel.py tests/test_check_bptt.py $(ARGS)
 
 random: $(VENV)/test.installed ## Draw 200 random nets for each library of interop, and a hundred random cells for native loops
 	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/interop tests/parity tests/native -k "random or thousands" $(ARGS)
 
 modes: $(VENV)/test.installed $(VENV)/examples.installed ## Call every public function in each of JAX's modes, and lower it and every cell for cuda and tpu
-	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/modes -k "alone or accelerators" $(ARGS)
+	JAXSEQ_LAWS=full $(PYTEST) -m "learn or not learn" tests/modes $(ARGS)
 
 kills: $(VENV)/test.installed ## Kill 160 training processes, alone and together, and see them go on to the same bits
 	JAXSEQ_KILLS=full $(BIN)/python -m pytest -m "learn or not learn" -s tests/train/test_kills.py

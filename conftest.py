@@ -72,18 +72,33 @@ def _megabytes():
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Of a test under `@pytest.mark.some(n)`, n cases run in `make test`, evenly spread; the others in `make learn`."""
+def pytest_collection_modifyitems(config, items):
+    """Shares the cases of a test under `@pytest.mark.some(n, learn=m)`.
+
+    `make test` runs n of them and `make learn` m of the others (None: all), evenly spread; JAXSEQ_LAWS=full all.
+    """
     cases = collections.defaultdict(list)
     for item in items:
         if item.get_closest_marker("some"):
             cases[item.nodeid.split("[")[0]].append(item)
+    left_out = []
     for of_one_test in cases.values():
-        (kept,) = of_one_test[0].get_closest_marker("some").args
-        stays = {round((place + 0.5) * len(of_one_test) / kept - 0.5) for place in range(kept)}
-        for place, item in enumerate(of_one_test):
-            if place not in stays:
-                item.add_marker(pytest.mark.learn)
+        mark = of_one_test[0].get_closest_marker("some")
+        others, learn = _without(of_one_test, *mark.args), mark.kwargs.get("learn")
+        for item in others:
+            item.add_marker(pytest.mark.learn)
+        if learn is not None and os.environ.get("JAXSEQ_LAWS") != "full":
+            left_out += _without(others, learn)
+    config.hook.pytest_deselected(items=left_out)
+    left_out = set(left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _without(items, count):
+    """The items but `count` of them, evenly spread."""
+    count = min(count, len(items))
+    chosen = {round((place + 0.5) * len(items) / count - 0.5) for place in range(count)}
+    return [item for place, item in enumerate(items) if place not in chosen]
 
 
 def pytest_collection_finish(session):

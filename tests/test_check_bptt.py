@@ -31,7 +31,7 @@ EACH = [
 ]
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(2, learn=10)
 @pytest.mark.parametrize("name", EACH)
 def test_the_stock_cells_pass(name):
     params = zoo.random_like(jax.eval_shape(lambda: BY_HAND[name].init(jax.random.key(0), 3)), 0)

@@ -1,6 +1,7 @@
 """Linear cells over time that is split over devices: the numbers are those of a plain loop on one, of one exchange."""
 
 import collections
+import itertools
 import re
 
 import jax
@@ -17,13 +18,7 @@ from tests.untyped import untyped
 
 T, B, D = 16, 4, 3
 LINEAR = [name for name in zoo.CELLS if zoo.runs("associative", name)]
-SOME = [("min_gru", True, True), ("mamba2", True, False)]
-ALL = [
-    pytest.param(name, flags, reverse, marks=() if (name, flags, reverse) in SOME else pytest.mark.learn)
-    for name in LINEAR
-    for flags in (True, False)
-    for reverse in (True, False)
-]
+ALL = list(itertools.product(LINEAR, (True, False), (True, False)))
 EXCHANGES = r"(all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)(?:-start)?\("
 
 
@@ -63,6 +58,7 @@ def placed(arguments, over_time, whole):
     return *jax.device_put((params, carry), whole), *jax.device_put(of_time, over_time)
 
 
+@pytest.mark.some(2, learn=12)
 @pytest.mark.parametrize(("name", "flags", "reverse"), ALL)
 def test_numbers_are_those_of_one_device_and_there_is_one_exchange(name, flags, reverse, x64):
     cell, (over_time, whole) = zoo.find(name).cell, split()

@@ -169,7 +169,7 @@ def trained(name, dtype, steps):
         return jax.tree.map(np.asarray, run(params, xs.astype(dtype)))
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=5)
 @pytest.mark.parametrize("name", LINEAR)
 def test_float32_is_float64_within_its_error(name):
     for (path, got), want in zip(

@@ -98,7 +98,7 @@ def test_a_model_of_nn_and_its_mirror(name):
     assert np.all(np.isfinite(np.asarray(tags, np.float32)))
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=4)
 @pytest.mark.parametrize("name", CELLS)
 def test_each_learns_to_remember(name):
     """The sign of the first input, asked for after 7 steps of noise; from what `init` draws."""

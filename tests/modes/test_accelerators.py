@@ -81,7 +81,7 @@ PAIRS = [  # not at full length: each cell by one of its kernels, in turn
 CALLS = [call for call in table.calls() if call.traced][:: 1 if FULL else 5]
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(3, learn=13)
 @pytest.mark.parametrize(("name", "kernel"), PAIRS)
 def test_the_training_step_of_a_cell(name, kernel):
     """By every kernel that runs it, with masks and resets."""
@@ -192,7 +192,7 @@ MODELS = {
 }
 
 
-@pytest.mark.some(1)
+@pytest.mark.some(1, learn=9)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_training_step_of_a_model(name):
     """As `train.make_step` makes it, with the optimiser."""

@@ -23,7 +23,7 @@ MODES = {
 }
 TOGETHER = ("rank", "dtype", "nans")  # what they forbid is seen together
 CALLS = table.calls()
-IN_TURN = [(call, ("leaks", "disable_jit")[place % 2]) for place, call in enumerate(CALLS[::3])]
+IN_TURN = [(call, ("leaks", "disable_jit")[place % 2]) for place, call in enumerate(CALLS[::6])]
 ALL = [(call, mode) for call in CALLS for mode in MODES] if FULL else IN_TURN
 # JAX takes for a leak what the body of a scan closes over in jax.shard_map, in five lines without this library too.
 ALONE = [(call, "disable_jit" if (str(call), mode) == ("pipeline", "leaks") else mode) for call, mode in ALL]
@@ -49,7 +49,7 @@ def first_of_all(call):
     return pytest.param(call, marks=() if is_core else pytest.mark.learn)
 
 
-@pytest.mark.some(4)
+@pytest.mark.some(4, learn=60)
 @pytest.mark.parametrize("call", list(map(first_of_all, CALLS)), ids=str)
 def test_usual_values_where_promotion_and_nan_are_refused(call):
     zoo.assert_close(run(call, *TOGETHER), run(call), 1e-5)
@@ -58,11 +58,11 @@ def test_usual_values_where_promotion_and_nan_are_refused(call):
 @pytest.mark.learn
 @pytest.mark.parametrize(("call", "mode"), ALONE, ids=str)
 def test_usual_values_in_a_mode_alone(call, mode):
-    """Every third call in one of the modes that change how JAX runs it; `make modes` runs every call in each."""
+    """Every sixth call in one of the modes that change how JAX runs it; `make modes` runs every call in each."""
     zoo.assert_close(run(call, mode, eager=True), usual(call), 1e-4)
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=50)
 @pytest.mark.parametrize("call", CALLS, ids=str)
 def test_a_second_call_compiles_nothing(call, count_compilations):
     jax.block_until_ready(call.run())  # now, as programs are dropped between tests
@@ -76,7 +76,7 @@ def test_every_public_function_is_called():
     assert named & outside == set()
 
 
-@pytest.mark.some(5)
+@pytest.mark.some(5, learn=12)
 @pytest.mark.parametrize("name", [name for name in zoo.CELLS if "own" not in name])
 def test_cells_of_16_bits_promote_nothing_by_themselves(name):
     """Of every kind, by every kernel: that it can be traced is enough, as what promotes is seen then."""

@@ -120,7 +120,7 @@ def as_tuple(carry):
     return tuple(carry) if isinstance(carry, Carry) else carry
 
 
-@pytest.mark.some(8)
+@pytest.mark.some(8, learn=22)
 @pytest.mark.parametrize("flags", [pytest.param(False, marks=pytest.mark.learn), True], ids=["bare", "all flags"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ALGEBRAS)
@@ -161,7 +161,7 @@ def imaginary(tree):
     return jax.tree.map(lambda leaf: leaf.imag / 1e-30, tree)
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=5)
 @pytest.mark.parametrize("way", ["steps", "chunks of 5", "at once"])
 @pytest.mark.parametrize("name", ["diagonal", "outer", "one decay a head", "delta", "scaled outer"])
 def test_float32_is_near_float64(name, way):

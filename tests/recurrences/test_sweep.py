@@ -102,7 +102,7 @@ def test_the_plain_loop(case):
         assert error <= bound * max(1.0, np.abs(exact).max(initial=0)), (jax.tree_util.keystr(path), error)
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=4)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", LINEAR)
 def test_ten_thousand_steps_are_finite_and_the_same_by_every_kernel(name):
@@ -122,7 +122,7 @@ def test_ten_thousand_steps_are_finite_and_the_same_by_every_kernel(name):
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(got)), each
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=11)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("kernel", ["bptt", "associative", "chunkwise(5)", "chunkwise(64)"])
 @pytest.mark.parametrize("name", LINEAR)
