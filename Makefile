@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test learn pages docs laws random modes kills fuzz coverage lint types format check bench parity clean
+.PHONY: help demo test learn pages docs laws sweeps random modes kills fuzz coverage lint types format check bench parity clean
 
 help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws, fuzz and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -33,7 +33,9 @@ docs: $(VENV)/docs.installed ## Build the site into docs/_build/html
 laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and kernel
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py tests/recurrences/test_sweep.py $(ARGS)
 	JAXSEQ_LAWS=optimised $(PYTEST) tests/test_contract.py $(ARGS)
-	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/recurrences tests/cells tests/wrappers tests/test_sequence_parallel.py tests/test_check_bptt.py $(ARGS)
+
+sweeps: $(VENV)/test.installed ## Run every case of the sweeps of which `make learn` runs a part
+	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/recurrences tests/cells tests/wrappers tests/nn tests/test_sequence_parallel.py tests/test_check_bptt.py $(ARGS)
 
 random: $(VENV)/test.installed ## Draw 200 random nets for each library of interop, and a hundred random cells for native loops
 	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/interop tests/parity tests/native -k "random or thousands" $(ARGS)
