@@ -40,7 +40,7 @@ def per_step(model):
     return isinstance(model, nn.SequenceTagger | nn.AutoregressiveForecaster)
 
 
-@pytest.mark.some(4)
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_are_calls_with_the_steps_so_far(name):
     """By `lax.scan`, which keeps the dtypes of the carry; a reset starts a sequence anew."""
@@ -64,7 +64,7 @@ def test_steps_are_calls_with_the_steps_so_far(name):
     zoo.assert_close(first, found[:, 0], 1e-5)
 
 
-@pytest.mark.some(4)
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_stretches_are_the_whole(name):
     """Under masks and resets, with NaN or ids out of range on padding, a stretch without steps, and gradients."""
