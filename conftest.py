@@ -75,7 +75,8 @@ def _megabytes():
 def pytest_collection_modifyitems(config, items):
     """Shares the cases of a test under `@pytest.mark.some(n, learn=m)`.
 
-    `make test` runs n of them and `make learn` m of the others (None: all), evenly spread; JAXSEQ_LAWS=full all.
+    `make test` runs n of them, none that is marked `learn`, and `make learn` m of the others (None: all), evenly
+    spread. With JAXSEQ_LAWS=full all are run.
     """
     cases = collections.defaultdict(list)
     for item in items:
@@ -84,8 +85,10 @@ def pytest_collection_modifyitems(config, items):
     left_out = []
     for of_one_test in cases.values():
         mark = of_one_test[0].get_closest_marker("some")
-        others, learn = _without(of_one_test, *mark.args), mark.kwargs.get("learn")
-        for item in others:
+        left = set(_without([item for item in of_one_test if not item.get_closest_marker("learn")], *mark.args))
+        others = [item for item in of_one_test if item in left or item.get_closest_marker("learn")]
+        learn = mark.kwargs.get("learn")
+        for item in left:
             item.add_marker(pytest.mark.learn)
         if learn is not None and os.environ.get("JAXSEQ_LAWS") != "full":
             left_out += _without(others, learn)

@@ -38,11 +38,13 @@ def embed(
     return embedded if scale == 1 else embedded * jnp.asarray(scale, embedded.dtype)
 
 
-def inputs(layer: nnx.Embed | None, reader: Layer | None, xs: AnyArray, mask: AnyArray | None) -> jax.Array:
-    """Returns the embeddings of the ids `xs`, or `xs` itself if there is no embedding."""
-    return as_layer_input("xs", xs) if layer is None else embed(layer, reader, "xs", "B, T", xs, mask)
+def inputs(
+    layer: nnx.Embed | None, reader: Layer | None, name: str, axes: str, xs: AnyArray, mask: AnyArray | None = None
+) -> jax.Array:
+    """Returns the embeddings of the ids called `name`, or without an embedding `xs` itself, as a JAX array.
 
-
-def as_layer_input(name: str, x: AnyArray) -> jax.Array:
-    """Returns the NumPy array called `name` as a JAX array, which `Layer` takes. The layer checks all else."""
-    return check.as_jax(x, name) if isinstance(x, np.ndarray) else x
+    The layer that reads `xs` checks all else.
+    """
+    if layer is not None:
+        return embed(layer, reader, name, axes, xs, mask)
+    return check.as_jax(xs, name) if isinstance(xs, np.ndarray) else xs

@@ -62,8 +62,8 @@ def _last_of(ys, mask):
     return Found(_some(ys, mask), last)
 
 
-def _reversed(of):
-    return lambda ys, mask: of(jnp.flip(ys, -2), None if mask is None else jnp.flip(mask, -1))
+def _first_of(ys, mask):
+    return _last_of(jnp.flip(ys, -2), None if mask is None else jnp.flip(mask, -1))
 
 
 def _later(before, after):
@@ -71,7 +71,7 @@ def _later(before, after):
 
 
 LAST = Fold(_last_of, _later, lambda state: state.value)
-FIRST = Fold(_reversed(_last_of), lambda before, after: _later(after, before), LAST.value)
+FIRST = Fold(_first_of, lambda before, after: _later(after, before), LAST.value)
 ENDS = both(LAST, FIRST)
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 from jaxseq import check
 from jaxseq.masking import choose
 from jaxseq.nn._call import Module
-from jaxseq.nn._ids import as_layer_input, embed, inputs
+from jaxseq.nn._ids import inputs
 from jaxseq.nn._layer import Layer
 from jaxseq.nn.models._pooling import Pool, fold_of
 from jaxseq.typing import AnyArray, Carry, Shape
@@ -39,7 +39,7 @@ class PerStep(Module):
         Raises:
           TypeError, ValueError: an argument does not fit.
         """
-        xs = inputs(self.embedding, self.recurrent, xs, mask)
+        xs = inputs(self.embedding, self.recurrent, "xs", "B, T", xs, mask)
         carry, ys = self.recurrent.unroll(xs, carry, mask=mask, reset=reset, key=key)
         return carry, self._result(ys)
 
@@ -54,7 +54,8 @@ class PerStep(Module):
         Raises:
           TypeError, ValueError: an argument does not fit, or the net is not causal.
         """
-        carry, y = self.recurrent.step(carry, _one(self, x), reset=reset)
+        x = inputs(self.embedding, self.recurrent, "x", "B", x)
+        carry, y = self.recurrent.step(carry, x, reset=reset)
         return carry, self._result(y)
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:
@@ -94,7 +95,7 @@ class PerSequence(Module):
           TypeError, ValueError: an argument does not fit.
         """
         before, pooled = _parts(carry)
-        xs = inputs(self.embedding, self.recurrent, xs, mask)
+        xs = inputs(self.embedding, self.recurrent, "xs", "B, T", xs, mask)
         last, ys = self.recurrent.unroll(xs, before, mask=mask, reset=reset, key=key)
         mask, reset = (check.flags(name, f, ys.shape[:-1], "B, T") for name, f in (("mask", mask), ("reset", reset)))
         pooled = self._pooled(pooled, ys, mask, reset)
@@ -114,7 +115,8 @@ class PerSequence(Module):
           TypeError, ValueError: an argument does not fit, or the net is not causal.
         """
         before, pooled = _parts(carry)
-        last, y = self.recurrent.step(before, _one(self, x), reset=reset)
+        x = inputs(self.embedding, self.recurrent, "x", "B", x)
+        last, y = self.recurrent.step(before, x, reset=reset)
         reset = check.flags("reset", reset, y.shape[:-1], "B")
         pooled = self._pooled(pooled, y[..., None, :], None, None if reset is None else reset[..., None])
         return PooledCarry(last, pooled), self._read(pooled, y.dtype)
@@ -148,13 +150,6 @@ class PerSequence(Module):
 
     def _result(self, pooled: jax.Array) -> jax.Array:
         raise NotImplementedError
-
-
-def _one(model, x):
-    """Returns the input of the layer for one step."""
-    if model.embedding is None:
-        return as_layer_input("x", x)
-    return embed(model.embedding, model.recurrent, "x", "B", x)
 
 
 def _parts(carry):

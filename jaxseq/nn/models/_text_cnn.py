@@ -80,7 +80,8 @@ class TextCNN(Module):
           TypeError, ValueError: an argument does not fit.
         """
         check.random_key(key)
-        xs = floats("xs", "B, T, D", inputs(self.embedding, None, xs, mask), self.head.kernel[...], self.dtype)
+        xs = inputs(self.embedding, None, "xs", "B, T", xs, mask)
+        xs = floats("xs", "B, T, D", xs, self.head.kernel[...], self.dtype)
         check.features("xs", xs, self.in_features)
         mask = check.flags("mask", mask, xs.shape[:-1], "B, T")
         if mask is not None:
