@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+unexport PYTHONDONTWRITEBYTECODE  # kept bytecode saves each process of the tests seconds
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -72,17 +72,15 @@ class Combination(NamedTuple):
 def pairwise(axes) -> list[tuple]:
     """A small subset of the product in which every pair of two axes' choices stands, found greedily."""
 
-    def pairs(row):
-        return set(itertools.combinations(enumerate(row), 2))
-
     product = [tuple(row) for row in itertools.product(*axes)]
     np.random.default_rng(0).shuffle(product)
-    missing = set().union(*map(pairs, product))
+    pairs = {row: set(itertools.combinations(enumerate(row), 2)) for row in product}
+    missing = set().union(*pairs.values())
     chosen = []
     while missing:
-        best = max(product, key=lambda row: len(pairs(row) & missing))
+        best = max(product, key=lambda row: len(pairs[row] & missing))
         chosen.append(best)
-        missing -= pairs(best)
+        missing -= pairs[best]
     return chosen
 
 

@@ -165,6 +165,7 @@ def runs(kernel_name, net_name):
     return kernel_name not in ("associative", "chunkwise") or is_linear(find(net_name).cell)
 
 
+@functools.cache
 def is_linear(net):
     """Whether all cells of a net say how they are linear: then kernels of linear cells run it."""
     params = jax.eval_shape(lambda: net.init(jax.random.key(0), 3))

@@ -12,7 +12,7 @@ import pytest
 
 from jaxseq.kernels.native import _call, _machine
 from jaxseq.kernels.native._ir import f32, i64
-from jaxseq.kernels.native._machine import forced, host, llvm, machine
+from jaxseq.kernels.native._machine import forced, host, is_optimised, llvm, machine
 from tests.full import FULL
 from tests.native.programs import compiled
 
@@ -116,6 +116,18 @@ def test_one_text_is_compiled_once_for_a_processor():
     assert len({id(f.program) for f in (a, b)}) == 1
     with forced(4):
         assert times(7).program is not a.program
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_code_is_optimised_unless_jax_is_told_not_to(fast, monkeypatch):
+    monkeypatch.setattr(_machine, "is_optimised", is_optimised)
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", fast)
+    try:
+        assert machine().optimised is not fast
+        np.testing.assert_array_equal(times(3)(numbers()), 3 * numbers())
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def test_programs_go_with_their_executables():
@@ -262,7 +274,7 @@ def test_the_processor(monkeypatch):
     assert machine() == host()
     assert machine().lanes(f32) == 2 * machine().lanes(i64)
     with forced(4) as narrow:
-        assert machine() is narrow
+        assert machine() == narrow
         assert narrow.lanes(f32) == 4
     monkeypatch.setattr(_machine, "host", lambda: None)
     with pytest.raises(ValueError, match="neither AVX2 nor NEON"):

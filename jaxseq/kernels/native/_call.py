@@ -119,8 +119,9 @@ def _compile(text: str, processor: Machine):
     module.triple, module.data_layout = target.triple, str(target.target_data)
     passes = llvm().create_new_module_pass_manager()
     passes.add_always_inliner_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_new_gvn_pass()
+    if processor.optimised:
+        passes.add_instruction_combine_pass()
+        passes.add_new_gvn_pass()
     passes.run(module, llvm().create_pass_builder(target, llvm().create_pipeline_tuning_options()))
     llvm().newpassmanagers.NewPassManager._dispose(passes)  # llvmlite does not: a method of another base comes first
     passes.detach()

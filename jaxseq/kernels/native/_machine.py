@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
+
 from jaxseq.kernels.native._values import Type
 
 AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "fma")
@@ -25,12 +27,16 @@ def llvm() -> Any:
 
 
 class Machine(NamedTuple):
-    """A processor: LLVM's name and features of it, the bytes of a vector register, and the number of registers."""
+    """A processor: LLVM's name and features of it, the bytes of a vector register, and the number of registers.
+
+    `optimised` is whether LLVM takes the time to improve code for it.
+    """
 
     cpu: str
     features: str
     vector_bytes: int
     registers: int
+    optimised: bool = True
 
     def lanes(self, scalar: Type) -> int:
         """Returns the number of scalars in a vector register."""
@@ -48,7 +54,8 @@ class Machine(NamedTuple):
         "jitdefault" allows code that is far from its constants. With any other model, LLVM aborts the process then.
         """
         triple = llvm().Target.from_default_triple()
-        return triple.create_target_machine(self.cpu, self.features, opt=2, reloc="static", codemodel="jitdefault")
+        level = 2 if self.optimised else 0
+        return triple.create_target_machine(self.cpu, self.features, opt=level, reloc="static", codemodel="jitdefault")
 
 
 def threads() -> int:
@@ -75,7 +82,12 @@ def machine() -> Machine:
     processor = _forced[-1] if _forced else host()
     if processor is None:
         raise ValueError(f"the processor {llvm().get_host_cpu_name()} has neither AVX2 nor NEON")
-    return processor
+    return processor._replace(optimised=is_optimised())
+
+
+def is_optimised() -> bool:
+    """Returns whether code is optimised. With `jax_disable_most_optimizations`, JAX asks for a fast compilation."""
+    return not jax.config.read("jax_disable_most_optimizations")
 
 
 def widths() -> list[int]:
@@ -95,7 +107,7 @@ def forced(lanes: int) -> Iterator[Machine]:
     is_own = lanes == machine().vector_bytes // 4
     _forced.append(machine() if is_own else Machine("haswell", "", 4 * lanes, 16))
     try:
-        yield _forced[-1]
+        yield machine()
     finally:
         _forced.pop()
 
