@@ -20,6 +20,12 @@ def calls(tmp_path_factory):
     return all_calls(tmp_path_factory.mktemp("fuzz"))
 
 
+def test_pytest_xdist_keeps_groups_of_tests_together(request):
+    """It tells the groups by the names of the tests, which pytest 9.2 does not let it change."""
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@fuzz")
+
+
 def test_every_public_function_has_a_valid_call(calls):
     public = fuzzer.public_functions() | fuzzer.public_methods()
     called = {name.split(" ")[0] for name in calls}

@@ -26,6 +26,7 @@ def alone(x64):
     return lambda epochs: trained.told(trained.fit(None, epochs=epochs, progress=False))
 
 
+@pytest.mark.learn
 def test_two_processes_train_save_and_fail_together(tmp_path, alone):
     first, second = run(2, tmp_path, "together")
     for each in (first, second):
