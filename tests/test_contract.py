@@ -71,7 +71,6 @@ class Combination(NamedTuple):
 
 def pairwise(axes) -> list[tuple]:
     """A small subset of the product in which every pair of two axes' choices stands, found greedily."""
-
     product = [tuple(row) for row in itertools.product(*axes)]
     np.random.default_rng(0).shuffle(product)
     pairs = {row: set(itertools.combinations(enumerate(row), 2)) for row in product}
