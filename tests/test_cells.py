@@ -19,7 +19,7 @@ KEY = jax.random.key(0)
 
 
 def params_of(cell, in_size=3, dtype=None):
-    return zoo.random_like(jax.eval_shape(lambda: cell.init(KEY, in_size, dtype)), 0)
+    return zoo.params_of(cell, in_size, dtype)
 
 
 def drawn(cell, in_size=3):
@@ -180,7 +180,7 @@ def test_forget_biases(name):
 def test_a_gate_of_any_function(name, x64):
     """The sigmoid by another name gives the default's numbers; a hard one has its own gradient, by hand as by JAX."""
     cell, other, hard = (FACTORIES[name](4, **options) for options in ({}, {"gate": logistic}, {"gate": hard_sigmoid}))
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(KEY, 3)), 0, scale=2)
+    params = zoo.params_of(cell, 3, scale=2)
     xs = numbers(5, 2, 3)
 
     def run(cell):

@@ -14,7 +14,7 @@ from tests.untyped import untyped
 
 T, B, D, H = 7, 3, 5, 4
 CELL = jaxseq.lstm(H)
-PARAMS = CELL.init(jax.random.key(0), D)
+PARAMS = zoo.params_of(CELL, D)
 XS = jnp.ones((T, B, D))
 
 
@@ -108,12 +108,12 @@ BAD = {
     "xs: a list": (lambda: unroll(xs=untyped([[1.0]])), TypeError, r"`xs` must be an array \[T, B, D\]; got list"),
     "mask: a list": (lambda: unroll(mask=[True]), TypeError, r"`mask` must be an array \[T, B\]; got list"),
     "params: another cell's": (
-        lambda: unroll(params=jaxseq.gru(H).init(jax.random.key(0), D)),
+        lambda: unroll(params=zoo.params_of(jaxseq.gru(H), D)),
         ValueError,
         r"`params` must be what cell.init\(key, in_size\) returns.*LstmParams.*got.*GruParams.*another cell\?",
     ),
     "params: of another size": (
-        lambda: unroll(params=jaxseq.lstm(H + 1).init(jax.random.key(0), D)),
+        lambda: unroll(params=zoo.params_of(jaxseq.lstm(H + 1), D)),
         ValueError,
         r"`params.w_x` must be \(5, 16\).*got \(5, 20\)",
     ),

@@ -15,7 +15,7 @@ from tests.untyped import untyped
 
 XS = jax.random.normal(jax.random.key(1), (5, 2, 3))
 CELL = jaxseq.gru(4)
-PARAMS = zoo.random_like(CELL.init(jax.random.key(0), 3), 0)
+PARAMS = zoo.params_of(CELL, 3)
 BY_HAND = {
     name: entry.cell
     for name, entry in zoo.CELLS.items()
@@ -34,7 +34,7 @@ EACH = [
 @pytest.mark.some(2, learn=10)
 @pytest.mark.parametrize("name", EACH)
 def test_the_stock_cells_pass(name):
-    params = zoo.random_like(jax.eval_shape(lambda: BY_HAND[name].init(jax.random.key(0), 3)), 0)
+    params = zoo.params_of(BY_HAND[name], 3)
     shapes = jax.eval_shape(lambda params: BY_HAND[name].carry(params, (2,)), params)
     carry = zoo.random_like(shapes, 2)
     if name.startswith("slstm"):

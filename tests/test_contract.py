@@ -128,15 +128,13 @@ def combinations():
     compiled = [name for name in zoo.CELLS if zoo.runs("native", name)]
     at_once = ["associative", "chunkwise"]
     chosen = [Combination(*row) for row in pairwise([others, ["bptt", "native"], *FLAGS])]
-    chosen += [Combination(*row) for row in pairwise([PLAIN, ["scan"], *FLAGS])]
+    chosen += [Combination(*row) for row in pairwise([PLAIN, ["scan", "remat"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([linear, ["bptt", "native"], *FLAGS])]
     ways = itertools.cycle(itertools.product(["scan", *at_once], *FLAGS))  # 24 of them; every seventh is taken
     chosen += [Combination._make((name, *next(itertools.islice(ways, 6, None)))) for name in linear]
-    chosen += [Combination(*row) for row in pairwise([PLAIN, ["remat"], *FLAGS])]
     chosen += [Combination(*row) for row in pairwise([["learned_carry(lru)", "learned_carry(mlstm)"], at_once, *FLAGS])]
-    chosen += [Combination(*row) for row in pairwise([["lstm", "own"], ["newton"], *FLAGS])]
     own = [name for name in zoo.KERNELS if name not in KERNELS]
-    chosen += [Combination(*row) for row in pairwise([["lstm", "own"], own, *FLAGS])]
+    chosen += [Combination(*row) for row in pairwise([["lstm", "own"], ["newton", *own], *FLAGS])]
     nets = {wrapper: itertools.cycle(wrapped(wrapper)[place:]) for place, wrapper in enumerate(zoo.WRAPPERS)}
     for wrapper, kernel, *rest in pairwise([list(zoo.WRAPPERS), ["scan", "bptt", "native"], *FLAGS]):
         name = next(name for name in nets[wrapper] if zoo.runs(kernel, name))

@@ -49,9 +49,10 @@ CHILD = """if True:
 
 
 def weights(net, size=D):
-    return zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), size)), seed=0)
+    return zoo.params_of(net, size)
 
 
+@pytest.mark.learn
 def test_a_fresh_process_without_jaxseq_has_the_same_numbers(tmp_path):
     random, params = np.random.default_rng(0), weights(TWO_WAYS)
     xs, ids = random.normal(size=(4, 5, D)).astype(np.float32), random.integers(0, V, (4, 5)).astype(np.int32)

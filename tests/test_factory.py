@@ -197,7 +197,7 @@ def test_around_without_a_factory():
     cell = jaxseq.around(jaxseq.lstm(4), leave=shrink)
     assert "init=lstm(4).init, carry=_Outer.carry" in repr(cell)
     loaded = pickle.loads(pickle.dumps(cell))
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), 3)), 0)
+    params = zoo.params_of(cell, 3)
     got, want = (jaxseq.unroll(each, params, jnp.ones((3, 2, 3))) for each in (loaded, cell))
     zoo.assert_close(got, want, 0)
 

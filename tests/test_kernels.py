@@ -20,16 +20,12 @@ from jaxseq.kernels._wide import widened
 from tests import compiled, zoo
 
 
-def params_of(cell, in_size, seed=0, scale=0.5):
-    return zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), in_size)), seed, scale)
-
-
 def inputs(*shape, seed=1):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 CELL = jaxseq.lstm(32)
-PARAMS = params_of(CELL, 8, scale=0.2)
+PARAMS = zoo.params_of(CELL, 8, scale=0.2)
 
 
 def temporary_bytes(kernel, loss, T=4096):
@@ -90,7 +86,7 @@ def test_segments_of_any_length_change_nothing(segment, T, reverse):
             jax.value_and_grad(loss, (0, 1))(params, xs, kernel) for kernel in (kernels.remat(segment), kernels.scan)
         ]
 
-    got, want = both(params_of(cell, 2), inputs(T, 2))
+    got, want = both(zoo.params_of(cell, 2), inputs(T, 2))
     zoo.assert_close(got, want, 1e-5)
 
 
@@ -104,7 +100,7 @@ def test_bptt_in_segments_changes_nothing(name, reverse, x64, monkeypatch):
     known = zoo.find(name).cell
     cell = known._replace(carry=lambda *args: known.carry(*args))  # a new one, whose programs nobody else gets
     T, B = 8, 3
-    params = params_of(cell, 3)
+    params = zoo.params_of(cell, 3)
     generator = np.random.default_rng(2)
     xs = generator.normal(size=(T, B, 3))
     flags = {"mask": generator.random((T, B)) < 0.7, "reset": generator.random((T, B)) < 0.3, "reverse": reverse}
@@ -128,7 +124,7 @@ def test_rows_of_vmap_are_one_batch(name, flagged, x64):
     """Of any gradient: by shared params, by each row's own, and of second order; with jit within vmap, and without."""
     cell = zoo.find(name).cell
     T, N, B = 5, 3, 2
-    params = params_of(cell, 3)
+    params = zoo.params_of(cell, 3)
     generator = np.random.default_rng(2)
     xs = generator.normal(size=(N, T, B, 3))
     mask, reset = generator.random((N, T, B)) < 0.7, generator.random((T, B)) < 0.3
@@ -158,7 +154,7 @@ def test_rows_of_vmap_are_one_batch(name, flagged, x64):
 @pytest.mark.parametrize("flagged", [False, True])
 def test_rows_of_vmap_without_jit(flagged, x64):
     """An eager gradient over an eager vmap, by shared params."""
-    params, generator = params_of(CELL, 8), np.random.default_rng(2)
+    params, generator = zoo.params_of(CELL, 8), np.random.default_rng(2)
     xs, mask = generator.normal(size=(3, 5, 2, 8)), generator.random((3, 5, 2)) < 0.7
 
     def loss(params, kernel):
@@ -230,7 +226,7 @@ def test_what_ys_tell_is_not_written_again(make, alone, masked, reverse):
     cell = make(3)
     backward = cell.backward
     assert backward is not None
-    params, mask = params_of(cell, 5), np.ones((T, B), bool)
+    params, mask = zoo.params_of(cell, 5), np.ones((T, B), bool)
     carry = zoo.random_like(jax.eval_shape(lambda: cell.carry(params, (B,))), 2)
 
     @jax.jit
@@ -264,7 +260,7 @@ def test_truncated_stops_gradients_at_borders_and_changes_no_value(name, reverse
     """Against chunks with the carry handed on as a constant: every gradient, the first carry's too."""
     cell = zoo.find(name).cell
     T, B = 8, 3
-    params = params_of(cell, 3)
+    params = zoo.params_of(cell, 3)
     carry = zoo.random_like(jax.eval_shape(lambda: cell.carry(params, (B,))), 1)
     generator = np.random.default_rng(2)
     xs, mask, reset = (
@@ -392,7 +388,7 @@ def test_forward_over_reverse_mode_of_bptt():
 def test_gradients_of_16_bit_params_are_summed_in_float32(name, kernel, T):
     """Beside those in float32; summed in bfloat16 they were off by up to .83 of their norm."""
     cell = zoo.find(name).cell
-    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params_of(cell, 3))
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), zoo.params_of(cell, 3))
     xs = jnp.asarray(np.random.default_rng(0).normal(size=(T, 2, 3)), jnp.bfloat16)
 
     @jax.jit
@@ -411,7 +407,7 @@ def test_gradients_of_16_bit_params_are_summed_in_float32(name, kernel, T):
 
 def test_a_cell_without_backward_has_forward_mode_with_every_kernel():
     cell = zoo.own_lstm(3)
-    params, xs, tangent = params_of(cell, 2), np.ones((5, 2), np.float32), np.full((5, 2), 0.5, np.float32)
+    params, xs, tangent = zoo.params_of(cell, 2), np.ones((5, 2), np.float32), np.full((5, 2), 0.5, np.float32)
 
     def push(kernel):
         return jax.jvp(lambda xs: jaxseq.unroll(cell, params, xs, kernel=kernel)[1], (xs,), (tangent,))[1]
@@ -440,7 +436,7 @@ def test_the_program_does_not_grow_with_time():
 def test_rows_of_vmap_are_reset_without_gradients(make):
     """With a carry of their own, and as many rows as features, which must not meet."""
     cell, N, T = make(4), 4, 6
-    params = params_of(cell, 3)
+    params = zoo.params_of(cell, 3)
     flags = np.random.default_rng(2).random((2, N, T)) < 0.4
     carry = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), jax.eval_shape(cell.carry, params))
 
@@ -463,13 +459,13 @@ def test_a_spoilt_carry_of_an_empty_row_reaches_no_second_gradient():
         total = jax.grad(lambda params: jaxseq.unroll(cell, params, jnp.ones((5, 2, 3)), carry, mask=mask)[1].sum())
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(total(params)))
 
-    gradient = jax.jit(jax.grad(slope))(params_of(cell, 3))
+    gradient = jax.jit(jax.grad(slope))(zoo.params_of(cell, 3))
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 
 def test_one_object_twice_in_a_carry_step_by_step():
     cell, zeros = jaxseq.lstm(4), jnp.zeros((2, 4))
-    params, xs = params_of(cell, 3), jnp.asarray(inputs(3, 2, 3))
+    params, xs = zoo.params_of(cell, 3), jnp.asarray(inputs(3, 2, 3))
 
     def total(params, kernel):
         return jnp.sum(jaxseq.unroll(cell, params, xs, jaxseq.LstmCarry(zeros, zeros), kernel=kernel)[1] ** 2)
@@ -523,7 +519,7 @@ def test_segments_of_unknown_sizes_are_refused(kernel, T, told):
 
 def test_masks_of_symbolic_sizes_are_exported():
     cell = jaxseq.lstm(4)
-    params = params_of(cell, 3)
+    params = zoo.params_of(cell, 3)
     T, B = jax.export.symbolic_shape("T, B")
     shapes = jax.ShapeDtypeStruct((T, B, 3), jnp.float32), jax.ShapeDtypeStruct((T, B), bool)
 

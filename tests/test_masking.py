@@ -15,7 +15,7 @@ last_valid = jax.jit(jaxseq.last_valid)
 
 
 def params_of(cell, in_size=3):
-    return zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), in_size)), 0)
+    return zoo.params_of(cell, in_size)
 
 
 @given(

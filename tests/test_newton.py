@@ -188,7 +188,7 @@ def values_and_gradients(cell, kernel, params, carry, xs):
 @pytest.mark.learn
 def test_a_long_lstm_with_small_weights_takes_few_rounds():
     cell, T = jaxseq.lstm(6), 2000
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), 3)), 0, 0.2)
+    params = zoo.params_of(cell, 3, scale=0.2)
     xs = np.random.default_rng(1).normal(size=(T, 1, 3))
     exponent, report = told(cell, params, cell.carry(params, (1,)), xs)
     assert float(exponent) < -0.1
@@ -214,7 +214,7 @@ def test_what_is_not_finite_is_the_loops():
 
 def test_a_report_of_each_cell_of_a_net():
     net = jaxseq.stack(jaxseq.rnn(3), jaxseq.bidirectional(jaxseq.rnn(2), jaxseq.rnn(2)))
-    params = zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), 3)), 0, 0.3)
+    params = zoo.params_of(net, 3, scale=0.3)
     xs = np.random.default_rng(1).normal(size=(9, 2, 3))
     mask = np.ones((9, 2), bool)
     mask[5:, 1] = False
@@ -229,7 +229,7 @@ def test_a_report_of_each_cell_of_a_net():
 def test_forward_over_reverse_and_rows_of_vmap():
     """The Hessian of a diagonal kernel, whose derivatives take rounds too, in rows of `jax.vmap`."""
     cell = jaxseq.gru(2)
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), 3)), 0)
+    params = zoo.params_of(cell, 3)
     xs = np.random.default_rng(1).normal(size=(2, 5, 3))
 
     @functools.partial(jax.jit, static_argnums=0)

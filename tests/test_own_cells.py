@@ -7,6 +7,7 @@ from flax import nnx
 
 import jaxseq
 from jaxseq import nn
+from tests import zoo
 
 T, B, D, H = 5, 2, 3, 4  # a step's output [2, 4] that is taken for the pair of carry and output, by mistake, unpacks
 
@@ -36,7 +37,7 @@ def unroll(cell, **options):
     return jaxseq.unroll(cell, init(None, D), XS, **options)
 
 
-STACKED = init(None, D), jaxseq.rnn(2).init(jax.random.key(0), H)
+STACKED = init(None, D), zoo.params_of(jaxseq.rnn(2), H)
 RUNS = {
     "unroll": unroll,
     "masked": lambda cell: unroll(cell, mask=jnp.ones((T, B), bool)),

@@ -36,7 +36,7 @@ def exchanges(compiled):
 def problem(cell):
     """Params, a first carry, inputs and flags; a row is all padding on a device, and sequences start at borders."""
     random = np.random.default_rng(0)
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D)), 0)
+    params = zoo.params_of(cell, D)
     carry = zoo.random_like(jax.eval_shape(lambda: cell.carry(params, (B,))), 1)
     mask, reset = random.random((T, B)) < 0.7, random.random((T, B)) < 0.15
     mask[4:8, 0], reset[[4, 8], 1] = False, True
@@ -58,7 +58,7 @@ def placed(arguments, over_time, whole):
     return *jax.device_put((params, carry), whole), *jax.device_put(of_time, over_time)
 
 
-@pytest.mark.some(2, learn=12)
+@pytest.mark.some(1, learn=12)
 @pytest.mark.parametrize(("name", "flags", "reverse"), ALL)
 def test_numbers_are_those_of_one_device_and_there_is_one_exchange(name, flags, reverse, x64):
     cell, (over_time, whole) = zoo.find(name).cell, split()
@@ -152,9 +152,7 @@ def test_what_does_not_fit_is_refused():
     (over_time, whole), xs = split(), np.zeros((T, B, D), np.float32)
     kernel = kernels.sequence_parallel(over_time)
     gru, min_gru = jaxseq.gru(4), jaxseq.min_gru(4)
-    params, of_gru = (
-        zoo.random_like(jax.eval_shape(lambda cell=cell: cell.init(jax.random.key(0), D)), 0) for cell in (min_gru, gru)
-    )
+    params, of_gru = (zoo.params_of(cell, D) for cell in (min_gru, gru))
     with pytest.raises(ValueError, match=r"`kernels.sequence_parallel\(.*time.*runs cells whose step is linear"):
         jaxseq.unroll(gru, of_gru, xs, kernel=kernel)
     with pytest.raises(ValueError, match=r"a multiple of the 4 devices of `kernels.sequence_parallel.*`; got 15. Pad"):

@@ -14,7 +14,7 @@ from tests import zoo
 from tests.untyped import untyped
 
 NET = zoo.find("deep(lstm)").cell
-PARAMS = zoo.random_like(jax.eval_shape(lambda: NET.init(jax.random.key(0), 3)), 0)
+PARAMS = zoo.params_of(NET, 3)
 XS = jnp.asarray(np.random.default_rng(1).normal(size=(12, 2, 3)), jnp.float32)
 
 

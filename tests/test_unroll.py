@@ -41,7 +41,7 @@ def two_layers(lower, upper):
 
 
 NET = two_layers(jaxseq.lstm(4), two_layers(jaxseq.gru(3), jaxseq.rnn(5)))
-PARAMS = zoo.random_like(jax.eval_shape(lambda: NET.init(KEY, 2)), 0)
+PARAMS = zoo.params_of(NET, 2)
 XS = jnp.asarray(np.random.default_rng(1).normal(size=(6, 3, 2)), jnp.float32)
 run = jax.jit(functools.partial(jaxseq.unroll, NET, PARAMS))
 
@@ -101,7 +101,7 @@ def test_no_key_no_noise():
     np.testing.assert_array_equal(noisy, jaxseq.unroll(NET, PARAMS, XS, key=KEY)[1])
     assert np.abs(np.asarray(noisy) - np.asarray(quiet)).max() > 0.01
     cell = jaxseq.gru(3)
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(KEY, 2)), 0)
+    params = zoo.params_of(cell, 2)
     without, given = (jaxseq.unroll(cell, params, XS, key=key)[1] for key in (None, KEY))
     np.testing.assert_array_equal(without, given)
 
@@ -123,7 +123,7 @@ def test_a_composite_is_static_under_jit_and_checked():
 def test_step_starts_again_in_the_rows_that_are_reset():
     """In nets too, and from a learned carry."""
     net = jaxseq.stack(jaxseq.learned_carry(jaxseq.gru(4)), jaxseq.lstm(3))
-    params = zoo.random_like(jax.eval_shape(lambda: net.init(KEY, 2)), 0)
+    params = zoo.params_of(net, 2)
     carry = zoo.random_like(jax.eval_shape(lambda: net.carry(params, (3,))), 1)
     x, reset = np.ones((3, 2), np.float32), np.array([True, False, True])
 

@@ -201,6 +201,11 @@ def random_like(tree, seed, scale=0.5):
     return jax.tree.map(draw, tree)
 
 
+def params_of(net, in_size, dtype=None, *, seed=0, scale=0.5):
+    """Random params of a net: `random_like` those that it draws itself, which would compile programs."""
+    return random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), in_size, dtype)), seed, scale)
+
+
 def as_reference(params):
     """Params as the reference takes them: dicts of NumPy arrays without Nones, in tuples where nets are nested."""
     if isinstance(params, jaxseq.LearnedCarry):

@@ -13,7 +13,7 @@ NET = jaxseq.causal_conv(H, width=WIDTH)
 
 
 def problem(seed=0):
-    params = zoo.random_like(jax.eval_shape(lambda: NET.init(jax.random.key(0), H)), seed)
+    params = zoo.params_of(NET, H, seed=seed)
     return params, np.random.default_rng(seed).normal(size=(T, B, H))
 
 
@@ -65,7 +65,7 @@ def test_a_padded_reset_empties_the_window():
 @pytest.mark.parametrize("width", [1, 2, 20])
 def test_windows_of_one_step_and_longer_than_the_sequence(width, x64):
     net = jaxseq.causal_conv(H, width=width)
-    params = zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), H)), 1)
+    params = zoo.params_of(net, H, seed=1)
     _, xs = problem()
     mask = np.random.default_rng(1).random((T, B)) < 0.6
     step, carry, ys = jax.jit(jaxseq.step, static_argnums=0), net.carry(params, (B,)), []
@@ -83,11 +83,11 @@ def test_before_a_recurrence_and_in_both_directions(x64):
     """As in Mamba's block: a net of nets, streamed as unrolled; and beside its mirror."""
     _, xs = problem()
     net = jaxseq.stack(NET, jaxseq.mamba(H, state=2))
-    params = zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), H)), 1)
+    params = zoo.params_of(net, H, seed=1)
     _, want = jaxseq.unroll(net, params, xs)
     chunks = [ys for _, ys in jaxseq.stream(net, params, [xs[:2], xs[2:3], xs[3:]])]
     np.testing.assert_allclose(np.concatenate(chunks), want, rtol=1e-12)
     both = jaxseq.bidirectional(NET)
-    params = zoo.random_like(jax.eval_shape(lambda: both.init(jax.random.key(0), H)), 1)
+    params = zoo.params_of(both, H, seed=1)
     _, ys = jaxseq.unroll(both, params, xs)
     np.testing.assert_allclose(ys[..., H:], by_numpy(params.backward, xs[::-1])[::-1], rtol=1e-12)

@@ -32,7 +32,7 @@ run_deep = jax.jit(functools.partial(jaxseq.unroll, DEEP))
 
 @functools.cache
 def params_of(net, dtype=None):
-    return zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), D, dtype)), 0)
+    return zoo.params_of(net, D, dtype)
 
 
 def inputs():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxseq
+from tests import zoo
 from tests.cells import published
 from tests.untyped import untyped
 
@@ -173,10 +174,10 @@ def test_options_are_checked(make, error, message):
 def test_recurrent_dropout_refuses_what_hears_nothing():
     for cell in (jaxseq.min_gru(4), jaxseq.zoneout(jaxseq.min_gru(4), h=0.1), jaxseq.mlstm(4, heads=1)):
         with pytest.raises(ValueError, match="a linear cell"):
-            jaxseq.dropout(cell, recurrent=0.1).init(jax.random.key(0), 3)
+            zoo.params_of(jaxseq.dropout(cell, recurrent=0.1), 3)
 
 
 def test_zoneout_refuses_outputs_that_are_not_the_state():
     for cell in (jaxseq.lru(4), jaxseq.mamba(4)):
         with pytest.raises(ValueError, match="`zoneout` of `h` needs outputs that are h"):
-            jaxseq.zoneout(cell, h=0.1).init(jax.random.key(0), 4)
+            zoo.params_of(jaxseq.zoneout(cell, h=0.1), 4)

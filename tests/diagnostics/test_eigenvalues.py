@@ -18,7 +18,7 @@ CELLS = ("lru", "s5", "min_gru", "min_lstm", "rg_lru", "mamba", *COPIES, "gated_
 
 
 def made(net, seed=0):
-    params = zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), D)), seed)
+    params = zoo.params_of(net, D, seed=seed)
     return params, np.random.default_rng(seed + 1).normal(size=(T, B, D))
 
 

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import pytest
 
 from tests.fuzz import fuzzer
-from tests.fuzz.calls import all_calls
 from tests.fuzz.spoils import REFUSED, SPOILS
 
 pytestmark = pytest.mark.xdist_group("fuzz")  # which makes the calls once
 
-SOME = 200
+SOME = 120
 
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory):
+    from tests.fuzz.calls import all_calls  # which takes seconds, and other workers need not
+
     return all_calls(tmp_path_factory.mktemp("fuzz"))
 
 

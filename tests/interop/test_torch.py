@@ -95,7 +95,7 @@ WITHOUT_EQUAL = {
 @pytest.mark.parametrize("words", WITHOUT_EQUAL)
 def test_what_pytorch_has_no_equal_of_is_named(words):
     net = WITHOUT_EQUAL[words]
-    params = net.init(jax.random.key(0), 3)
+    params = zoo.params_of(net, 3)
     with pytest.raises(ValueError, match=words):
         interop.torch.to_state_dict(net, params)
 

@@ -49,7 +49,7 @@ def first_of_all(call):
     return pytest.param(call, marks=() if is_core else pytest.mark.learn)
 
 
-@pytest.mark.some(4, learn=60)
+@pytest.mark.some(2, learn=60)
 @pytest.mark.parametrize("call", list(map(first_of_all, CALLS)), ids=str)
 def test_usual_values_where_promotion_and_nan_are_refused(call):
     zoo.assert_close(run(call, *TOGETHER), run(call), 1e-5)

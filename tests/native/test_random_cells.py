@@ -25,7 +25,7 @@ GUARD = 256  # bytes of 0xff, NaN as floats, before and behind each buffer
 
 
 def drawn(cell, T, B, D, dtype):
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D, dtype)), 0)
+    params = zoo.params_of(cell, D, dtype)
     generator = np.random.default_rng(2)
     return params, jnp.asarray(generator.normal(size=(T, B, D)).astype(dtype))
 

@@ -49,7 +49,7 @@ def with_carry(change):
 
 
 def problem(cell, features=D):
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), features)), 0)
+    params = zoo.params_of(cell, features)
     return params, np.random.default_rng(1).normal(size=(T, B, features)).astype(np.float32)
 
 

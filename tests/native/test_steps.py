@@ -19,7 +19,7 @@ CELLS = [jaxseq.lstm(H), jaxseq.gru(H), jaxseq.zoneout(jaxseq.lstm(H), h=0.1), z
 
 
 def problem(cell, batch=(4,)):
-    params = jax.tree.map(jnp.asarray, zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D)), 0))
+    params = jax.tree.map(jnp.asarray, zoo.params_of(cell, D))
     carry = jax.tree.map(jnp.asarray, zoo.random_like(jax.eval_shape(lambda: cell.carry(params, batch)), 1))
     return params, carry, jnp.asarray(np.random.default_rng(2).normal(size=(*batch, D)), jnp.float32)
 

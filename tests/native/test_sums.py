@@ -81,7 +81,7 @@ def test_what_only_sums_whole_sequences_is_summed_by_jax(summed_inside):
 def test_blocks_of_rows_and_of_time(rows, steps, x64):
     """Of any number, the last of each short: no step of no row is counted twice, or left out."""
     cell = jaxseq.slstm(6, heads=2)
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D)), 0)
+    params = zoo.params_of(cell, D)
     xs = jnp.asarray(np.random.default_rng(1).normal(size=(steps, rows, D)))
 
     def gradient(kernel):

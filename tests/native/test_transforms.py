@@ -18,7 +18,7 @@ T, B, D, H = 5, 4, 3, 6
 
 
 def problem(cell, dtype=jnp.float32):
-    params = zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D, dtype)), 0)
+    params = zoo.params_of(cell, D, dtype)
     xs = np.random.default_rng(1).normal(size=(T, B, D)).astype(dtype)
     return params, jnp.asarray(xs)
 

@@ -120,7 +120,7 @@ def by_steps(name):
     return functools.partial(run, params)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", EACH)
 def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
     xs, mask, reset, run, steps = inputs(), MASKS, RESETS, compiled(name), by_steps(name)

@@ -62,7 +62,7 @@ def nets():
 
 
 def drawn(net, seed, dtype):
-    return zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), D, dtype)), seed)
+    return zoo.params_of(net, D, dtype, seed=seed)
 
 
 def carry_as(names, carry):

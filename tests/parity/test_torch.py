@@ -149,7 +149,7 @@ def test_dropout_that_pytorch_has_not_is_named(net):
 
 @pytest.mark.parametrize("cell", [jaxseq.lstm(4, coupled=True), jaxseq.gru(4, update_writes=True)], ids=str)
 def test_what_pytorch_has_by_other_weights(cell):
-    params = zoo.random_like(cell.init(jax.random.key(0), 3), 0)
+    params = zoo.params_of(cell, 3)
     given = problem(cell, params, 3, 0, ragged=False)
     h, *c = (torch.tensor(np.asarray(leaf)[None]) for leaf in jax.tree.leaves(given.carry))
     ys, _ = interop.torch.to_module(cell, params)(torch.tensor(given.xs), (h, *c) if c else h)

@@ -69,7 +69,7 @@ def assert_same_numbers(got, want, tolerance):
         assert one == pytest.approx(other, rel=tolerance, abs=tolerance)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize("devices", [2, 8])
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("axis_type", AXES)

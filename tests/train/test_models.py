@@ -89,7 +89,7 @@ def test_vocabularies_and_scalers_come_along(tmp_path):
     tagger, field = drawn(MODELS["tagger"]), drawn(OTHERS["field"])
     train.save_model(
         tmp_path,
-        {"tagger": tagger, "field": field, "net": (jaxseq.rnn(2), jaxseq.rnn(2).init(jax.random.key(0), 3))},
+        {"tagger": tagger, "field": field, "net": (jaxseq.rnn(2), params_of(jaxseq.rnn(2)))},
         info,
     )
     models, again = train.load_model(tmp_path)
@@ -126,7 +126,7 @@ def test_arrays_of_numpy_come_back_as_the_numbers_they_are_run_by(tmp_path):
 
 
 def test_what_jax_would_narrow_is_refused(tmp_path, x64):
-    train.save_model(tmp_path, (jaxseq.rnn(2), jaxseq.rnn(2).init(jax.random.key(0), 3, jnp.float64)))
+    train.save_model(tmp_path, (jaxseq.rnn(2), params_of(jaxseq.rnn(2), jnp.float64)))
     assert {leaf.dtype for leaf in train.load_model(tmp_path).model[1] if leaf is not None} == {jnp.dtype("float64")}
     with (
         jax.enable_x64(False),
@@ -242,7 +242,7 @@ def test_what_cannot_be_made_again_is_named(words, tmp_path):
 def save_one(folder):
     train.save_model(
         folder,
-        {"a": nn.SequenceTagger(ONE_WAY, D, 2, rngs=nnx.Rngs(0)), "b": (jaxseq.rnn(2), params_of(jaxseq.rnn(2)))},
+        {"a": drawn(nn.SequenceTagger, ONE_WAY, D, 2), "b": (jaxseq.rnn(2), params_of(jaxseq.rnn(2)))},
         {"words": VOCABULARY},
     )
     return folder / "000000000000"

@@ -47,7 +47,7 @@ def mean_loss(params, batch, key):
 
 
 def params_of(cell, seed=0):
-    return zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), 2)), seed)
+    return zoo.params_of(cell, 2, seed=seed)
 
 
 @functools.partial(jax.jit, static_argnums=0)

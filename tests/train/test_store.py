@@ -26,7 +26,7 @@ CELL = jaxseq.stack(jaxseq.lstm(4), jaxseq.dropout(jaxseq.gru(3), inputs=0.1))
 
 
 def make_tree():
-    params = zoo.random_like(jax.eval_shape(lambda: CELL.init(jax.random.key(0), 2)), 0)
+    params = zoo.params_of(CELL, 2)
     return {
         "params": params,
         "opt_state": jax.jit(optax.adam(1e-3).init)(params),

@@ -63,7 +63,7 @@ def test_a_backward_without_a_project_has_jaxs(x64):
 
 
 def params_of(cell):
-    return zoo.random_like(jax.eval_shape(lambda: cell.init(jax.random.key(0), D)), 1)
+    return zoo.params_of(cell, D, seed=1)
 
 
 def check(cell):

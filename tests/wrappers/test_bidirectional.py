@@ -15,13 +15,9 @@ from tests.untyped import untyped
 KEY = jax.random.key(0)
 
 
-def params_of(net, in_size):
-    return zoo.random_like(jax.eval_shape(lambda: net.init(KEY, in_size)), 0)
-
-
 def test_params_and_carry_are_of_two_directions():
     net = bidirectional(jaxseq.lstm(4), jaxseq.gru(3))
-    params = params_of(net, 2)
+    params = zoo.params_of(net, 2)
     assert isinstance(params, Bidirectional)
     assert (type(params.forward).__name__, type(params.backward).__name__) == ("LstmParams", "GruParams")
     carry, ys = jaxseq.unroll(net, params, np.ones((5, 2), np.float32))
@@ -45,7 +41,11 @@ def test_merges(x64):
     """Of each direction by itself; zeros on padding, whatever the merge."""
     forward, backward = jaxseq.gru(4), jaxseq.rnn(4)
     nets = {merge: bidirectional(forward, backward, merge=merge) for merge in ("concat", "sum", "mean", "mul")}
-    params, xs, mask = params_of(nets["sum"], 3), np.random.default_rng(1).normal(size=(5, 2, 3)), np.ones((5, 2), bool)
+    params, xs, mask = (
+        zoo.params_of(nets["sum"], 3),
+        np.random.default_rng(1).normal(size=(5, 2, 3)),
+        np.ones((5, 2), bool),
+    )
     mask[3:, 1] = False
 
     @jax.jit
@@ -72,7 +72,7 @@ def test_merges(x64):
 def test_packed_rows_do_not_see_one_another(merge, x64):
     """Sequences of 2, 1 and 3 steps packed in a row, in both directions, are as each alone."""
     net = bidirectional(jaxseq.gru(4), merge=merge)
-    run = jax.jit(functools.partial(jaxseq.unroll, net, params_of(net, 3)))
+    run = jax.jit(functools.partial(jaxseq.unroll, net, zoo.params_of(net, 3)))
     xs = np.random.default_rng(1).normal(size=(6, 3))
     reset = np.array([True, False, True, True, False, False])
     _, packed = run(xs, reset=reset)
@@ -102,7 +102,7 @@ def test_errors():
 )
 def test_it_cannot_step(wrap):
     net = wrap(bidirectional(jaxseq.gru(2)))
-    params = params_of(net, 4)
+    params = zoo.params_of(net, 4)
     with pytest.raises(ValueError, match=r"this Composite is not causal"):
         jaxseq.step(net, params, None, jnp.ones(4))
     with pytest.raises(ValueError, match=r"this Composite is not causal"):

@@ -59,7 +59,7 @@ RESET = np.random.default_rng(1).random((T, B)) < 0.3
 
 
 def params_of(net, seed=0):
-    return zoo.random_like(jax.eval_shape(lambda: net.init(jax.random.key(0), D)), seed)
+    return zoo.params_of(net, D, seed=seed)
 
 
 def carry_of(net, params, seed):

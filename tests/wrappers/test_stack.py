@@ -15,10 +15,6 @@ from tests.untyped import untyped
 KEY = jax.random.key(0)
 
 
-def params_of(net, in_size):
-    return zoo.random_like(jax.eval_shape(lambda: net.init(KEY, in_size)), 0)
-
-
 def test_params_and_carry_are_tuples_and_each_layer_has_its_own():
     cheap = lambda key, shape, dtype=None: jnp.zeros(shape, dtype)
     lstm, gru = jaxseq.lstm(4, recurrent_init=cheap), jaxseq.gru(3, recurrent_init=cheap)
@@ -44,7 +40,7 @@ def test_same_layers_same_object():
 
 def test_one_layer_is_the_cell():
     cell = jaxseq.gru(4)
-    params, xs = params_of(cell, 3), np.random.default_rng(1).normal(size=(5, 2, 3)).astype(np.float32)
+    params, xs = zoo.params_of(cell, 3), np.random.default_rng(1).normal(size=(5, 2, 3)).astype(np.float32)
     (carry,), ys = jaxseq.unroll(stack(cell), (params,), xs)
     zoo.assert_close((carry, ys), jaxseq.unroll(cell, params, xs), 0)
 
@@ -57,13 +53,13 @@ def test_every_layer_is_run_by_the_kernel_that_was_chosen():
         return jaxseq.kernels.scan(cell, params, carry, xs, reverse=reverse)
 
     net = stack(jaxseq.gru(4), jaxseq.bidirectional(jaxseq.rnn(3)), residual(jaxseq.lstm(6)))
-    jaxseq.unroll(net, params_of(net, 2), jnp.ones((3, 2)), kernel=kernel)
+    jaxseq.unroll(net, zoo.params_of(net, 2), jnp.ones((3, 2)), kernel=kernel)
     assert seen == [(4, False), (3, False), (3, True), (6, False)]
 
 
 def test_residual_adds_x_on_real_steps_only():
     net = residual(jaxseq.gru(3))
-    params = params_of(net, 3)
+    params = zoo.params_of(net, 3)
     xs = np.array([[1.0] * 3] * 2 + [[np.nan] * 3] * 2, np.float32)
     mask = np.array([True, True, False, False])
     ys, inner = (np.asarray(jaxseq.unroll(each, params, xs, mask=mask)[1]) for each in (net, jaxseq.gru(3)))
@@ -85,12 +81,12 @@ def test_errors():
         residual(jaxseq.gru(4)).init(KEY, 3)
     net = residual(jaxseq.gru(4))
     with pytest.raises(ValueError, match=r"x must have the cell's 4 features; got 3"):
-        jaxseq.unroll(net, params_of(net, 4), jnp.ones((5, 3)))
+        jaxseq.unroll(net, zoo.params_of(net, 4), jnp.ones((5, 3)))
 
 
 def test_a_stack_of_another_depth_is_not_accepted():
     net = stack(jaxseq.gru(4), jaxseq.gru(4))
-    params = params_of(net, 3)
+    params = zoo.params_of(net, 3)
     with pytest.raises(ValueError, match=r"`params` must be what cell.init"):
         jaxseq.unroll(net, params[:1], jnp.ones((5, 3)))
     with pytest.raises(ValueError, match=r"`carry` must be like cell.carry"):
