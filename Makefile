@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest -n auto --dist loadgroup --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test learn pages docs laws sweeps random modes kills fuzz coverage lint types format check bench parity clean
+.PHONY: help demo test learn pages all docs laws sweeps random modes kills fuzz coverage lint types format check bench parity clean
 
 help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws, fuzz and bench
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that t
 pages: $(VENV)/test.installed $(VENV)/examples.installed ## Run the code of docs and docstrings, test examples and benchmarks
 	$(PYTEST) README.md docs jaxseq tests/examples tests/benchmarks $(ARGS)
 
+all: $(VENV)/test.installed $(VENV)/examples.installed ## Run what test, learn and pages run, in one go
+	$(PYTEST) -m "learn or not learn" README.md docs jaxseq tests $(ARGS)
+
 docs: $(VENV)/docs.installed ## Build the site into docs/_build/html
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs docs/_build/html $(ARGS)
 
@@ -35,8 +38,8 @@ laws: $(VENV)/test.installed ## Run the full battery of laws on every cell and k
 	JAXSEQ_LAWS=full $(PYTEST) tests/test_contract.py tests/recurrences/test_sweep.py $(ARGS)
 	JAXSEQ_LAWS=optimised $(PYTEST) tests/test_contract.py $(ARGS)
 
-sweeps: $(VENV)/test.installed ## Run every case of the sweeps of which `make learn` runs a part
-	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/recurrences tests/cells tests/wrappers tests/nn tests/test_sequence_parallel.py tests/test_check_bptt.py $(ARGS)
+sweeps: $(VENV)/test.installed $(VENV)/examples.installed ## Run every case of the sweeps of which `make learn` runs a part
+	JAXSEQ_LAWS=full $(PYTEST) -m sweep --ignore tests/modes $(ARGS)
 
 random: $(VENV)/test.installed ## Draw 200 random nets for each library of interop, and a hundred random cells for native loops
 	JAXSEQ_LAWS=full $(PYTEST) -m learn tests/interop tests/parity tests/native -k "random or thousands" $(ARGS)

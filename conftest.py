@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(config, items):
     """Shares the cases of a test under `@pytest.mark.some(n, learn=m)`.
 
     `make test` runs n of them, none that is marked `learn`, and `make learn` m of the others (None: all), evenly
-    spread. With JAXSEQ_LAWS=full all are run.
+    spread. All that `make learn` shares with `make sweeps` are marked `sweep`; with JAXSEQ_LAWS=full none is left out.
     """
     cases = collections.defaultdict(list)
     for item in items:
@@ -90,7 +90,11 @@ def pytest_collection_modifyitems(config, items):
         learn = mark.kwargs.get("learn")
         for item in left:
             item.add_marker(pytest.mark.learn)
-        if learn is not None and os.environ.get("JAXSEQ_LAWS") != "full":
+        if learn is None:
+            continue
+        for item in others:
+            item.add_marker(pytest.mark.sweep)
+        if os.environ.get("JAXSEQ_LAWS") != "full":
             left_out += _without(others, learn)
     config.hook.pytest_deselected(items=left_out)
     left_out = set(left_out)

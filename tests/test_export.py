@@ -150,7 +150,7 @@ def by_steps(program, xs):
     return jnp.stack(ys)
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=12)
 @pytest.mark.parametrize("name", [*MODELS, *LAYERS])
 def test_modules(name):
     model, random = drawn({**MODELS, **LAYERS}[name]), np.random.default_rng(0)
@@ -166,7 +166,7 @@ def test_modules(name):
         zoo.assert_close(last, jnp.moveaxis(model.unroll(xs)[1].reshape(2, len(last), *ys.shape[2:]), 1, 0), 1e-4)
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=20)
 @pytest.mark.parametrize("name", [name for name, net in NETS.items() if net.step is not None])
 def test_steps_of_nets(name):
     net = NETS[name]

@@ -117,6 +117,7 @@ FEW = [("lstm", "full", True), ("gru", "diagonal", False)]
 ALL = test_contract.pairwise([["rnn", "lstm", "gru", "slstm", "own", "lru", "mlstm"], list(KERNELS), [False, True]])
 
 
+@pytest.mark.some(2, learn=12)
 @pytest.mark.parametrize(
     "case", [*FEW, *(pytest.param(case, marks=pytest.mark.learn) for case in ALL if case not in FEW)], ids=str
 )

@@ -58,7 +58,7 @@ def placed(arguments, over_time, whole):
     return *jax.device_put((params, carry), whole), *jax.device_put(of_time, over_time)
 
 
-@pytest.mark.some(1, learn=12)
+@pytest.mark.some(1, learn=8)
 @pytest.mark.parametrize(("name", "flags", "reverse"), ALL)
 def test_numbers_are_those_of_one_device_and_there_is_one_exchange(name, flags, reverse, x64):
     cell, (over_time, whole) = zoo.find(name).cell, split()

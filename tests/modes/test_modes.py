@@ -23,7 +23,7 @@ MODES = {
 }
 TOGETHER = ("rank", "dtype", "nans")  # what they forbid is seen together
 CALLS = table.calls()
-IN_TURN = [(call, ("leaks", "disable_jit")[place % 2]) for place, call in enumerate(CALLS[::6])]
+IN_TURN = [(call, ("leaks", "disable_jit")[place % 2]) for place, call in enumerate(CALLS[::10])]
 ALL = [(call, mode) for call in CALLS for mode in MODES] if FULL else IN_TURN
 # JAX takes for a leak what the body of a scan closes over in jax.shard_map, in five lines without this library too.
 ALONE = [(call, "disable_jit" if (str(call), mode) == ("pipeline", "leaks") else mode) for call, mode in ALL]
@@ -49,7 +49,7 @@ def first_of_all(call):
     return pytest.param(call, marks=() if is_core else pytest.mark.learn)
 
 
-@pytest.mark.some(2, learn=60)
+@pytest.mark.some(2, learn=36)
 @pytest.mark.parametrize("call", list(map(first_of_all, CALLS)), ids=str)
 def test_usual_values_where_promotion_and_nan_are_refused(call):
     zoo.assert_close(run(call, *TOGETHER), run(call), 1e-5)
@@ -62,7 +62,7 @@ def test_usual_values_in_a_mode_alone(call, mode):
     zoo.assert_close(run(call, mode, eager=True), usual(call), 1e-4)
 
 
-@pytest.mark.some(0, learn=50)
+@pytest.mark.some(0, learn=30)
 @pytest.mark.parametrize("call", CALLS, ids=str)
 def test_a_second_call_compiles_nothing(call, count_compilations):
     jax.block_until_ready(call.run())  # now, as programs are dropped between tests

@@ -110,7 +110,7 @@ def test_the_hand_written_backward_of_an_slstm_behind_projections(x64):
     jaxseq.check_bptt(cell, params, np.random.default_rng(1).normal(size=(5, B, 16)))
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=4)
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_language_model_of_blocks_learns_to_count(name):
     """Texts go up in steps of one to three ids of a ring of eight: which, the last two ids tell."""

@@ -120,7 +120,7 @@ def by_steps(name):
     return functools.partial(run, params)
 
 
-@pytest.mark.some(1)
+@pytest.mark.some(1, learn=4)
 @pytest.mark.parametrize("name", EACH)
 def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
     xs, mask, reset, run, steps = inputs(), MASKS, RESETS, compiled(name), by_steps(name)
@@ -141,7 +141,7 @@ def test_the_whole_and_its_chunks_are_the_steps_under_masks_and_resets(name):
     same(visible(carry), visible(want_carry))
 
 
-@pytest.mark.some(1)
+@pytest.mark.some(1, learn=3)
 @pytest.mark.parametrize("name", EACH)
 def test_a_carry_of_numpy_arrays_as_from_a_file_is_one(name):
     carry, xs = layer(name).initial_carry((2,)), jnp.asarray(inputs()[:2, 0])

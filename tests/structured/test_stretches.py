@@ -45,6 +45,7 @@ CALLS = {
 }
 
 
+@pytest.mark.some(1, learn=8)
 @pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.learn), True])
 @pytest.mark.parametrize(
     "name", [name if name == "crf.marginals" else pytest.param(name, marks=pytest.mark.learn) for name in CALLS]

@@ -54,7 +54,7 @@ def test_two_processes_train_save_and_fail_together(tmp_path, alone):
     assert trained.sums(stored) == pytest.approx(first["run"]["sums"], rel=1e-15)
 
 
-@pytest.mark.learn
+@pytest.mark.some(0, learn=1)
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_give_the_numbers_of_one_device(tmp_path, alone, count):
     """On auto and explicit axes, of whole batches and of parts, the state whole and split; and of one process alone."""

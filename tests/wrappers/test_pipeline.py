@@ -58,6 +58,7 @@ def problem(net):
     return params, carry, random.normal(size=(T, B, D)), random.random((T, B)) < 0.7, random.random((T, B)) < 0.2
 
 
+@pytest.mark.some(1, learn=6)
 @pytest.mark.parametrize(
     ("layer", "layers", "devices", "chunk", "flags", "reverse", "kernel"),
     [
