@@ -133,7 +133,7 @@ def test_no_steps_and_no_rows(T, batch):
 
 
 @pytest.mark.learn
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     st.sampled_from(["rnn", "lstm", "gru", "slstm"]),
     st.sampled_from(list(KERNELS)),

@@ -12,7 +12,7 @@ from jaxseq import LstmCarry
 from tests import zoo
 from tests.full import FULL
 
-EXAMPLES = 200 if FULL else 10
+EXAMPLES = 200 if FULL else 6
 """Random nets for each library."""
 
 

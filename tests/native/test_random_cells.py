@@ -48,7 +48,7 @@ def test_values_and_gradients_are_xlas(**drawn):
 
 
 @pytest.mark.learn
-@hypothesis.settings(max_examples=100 if FULL else 12)
+@hypothesis.settings(max_examples=100 if FULL else 8)
 @DRAWS
 def test_those_of_many_cells_are(**drawn):
     of_random_cell(**drawn)
