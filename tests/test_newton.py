@@ -153,7 +153,7 @@ def told(cell, params, carry, xs):
     return diagnostics.lyapunov_exponents(jacobians)[0], diagnostics.newton_report(cell, params, xs, carry)
 
 
-@pytest.mark.parametrize("gain", [0.7, 3.0], ids=["contracting", "chaotic"])
+@pytest.mark.parametrize("gain", [pytest.param(0.7, marks=pytest.mark.learn), 3.0], ids=["contracting", "chaotic"])
 def test_the_largest_lyapunov_exponent_foretells_the_rounds(gain):
     """Below 0 a few are enough; above 0 it falls back and says so, and values and gradients are those of the loop."""
     cell, params, xs, carry = rnn(gain, 24, 150)

@@ -191,7 +191,8 @@ def gru(**options):
 
 
 def drawn(module):
-    return module.init(jax.random.key(0), jnp.zeros([2, 3, D], jnp.float32))
+    xs = jnp.zeros([2, 3, D], jnp.float32)
+    return zoo.random_like(jax.eval_shape(lambda: module.init(jax.random.key(0), xs)), 0)
 
 
 FAULTS = {

@@ -41,7 +41,7 @@ DRAWS = hypothesis.given(
 )
 
 
-@hypothesis.settings(max_examples=3)
+@hypothesis.settings(max_examples=2)
 @DRAWS
 def test_values_and_gradients_are_xlas(**drawn):
     of_random_cell(**drawn)

@@ -47,7 +47,6 @@ class Case(NamedTuple):
 
 FEW = [
     Case("lru", "associative", 65, True),
-    Case("mamba", "chunkwise(64)", 65, False),
     Case("gla", "chunkwise(64)", 65, True),
     Case("gated_delta_net", "chunkwise(64)", 65, False),
     Case("mlstm", "associative", 65, False),
