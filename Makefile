@@ -19,7 +19,7 @@ help: ## List these commands; ARGS="..." is passed on by demo, test, learn, laws
 demo: $(VENV)/examples.installed ## A weather forecast, a duel of speed and a packed batch (two minutes)
 	$(BIN)/python -m examples.demo $(ARGS)
 
-test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests (about six minutes on two cores)
+test: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests (about five minutes on two cores)
 	$(PYTEST) --ignore tests/examples --ignore tests/benchmarks $(ARGS)
 
 learn: $(VENV)/test.installed $(VENV)/examples.installed ## Run the tests that take long: training, sweeps

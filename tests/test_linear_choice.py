@@ -84,7 +84,7 @@ def test_explain_says_which(on):
     assert "kernels.associative" in told(diagonal, 128)
 
 
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 @pytest.mark.parametrize(("backend", "platform"), [("gpu", "cuda"), ("tpu", "tpu")])
 @pytest.mark.parametrize("name", ["lru", "gla", "gated_delta_net", "learned_carry(mlstm)"])
 def test_an_accelerators_gradient_has_no_loop_and_no_call_of_a_cpu(name, backend, platform, on):

@@ -27,6 +27,7 @@ def test_pytest_xdist_keeps_groups_of_tests_together(request):
         assert request.node.nodeid.endswith("@fuzz")
 
 
+@pytest.mark.learn
 def test_every_public_function_has_a_valid_call(calls):
     public = fuzzer.public_functions() | fuzzer.public_methods()
     called = {name.split(" ")[0] for name in calls}
@@ -34,6 +35,7 @@ def test_every_public_function_has_a_valid_call(calls):
     assert {name.split(" ")[0] for name, arguments in calls.items() if "of" not in arguments} <= public
 
 
+@pytest.mark.learn
 def test_every_argument_of_nn_and_train_is_spoiled(calls):
     spoiled = {}
     for name, arguments in calls.items():
@@ -44,6 +46,7 @@ def test_every_argument_of_nn_and_train_is_spoiled(calls):
             assert set(fuzzer.parameters_of(function)) <= arguments, name
 
 
+@pytest.mark.learn
 def test_a_spoiled_argument_is_refused_by_its_name(calls):
     """Some of the calls that are wrong of kind: most end at the public edge, before anything is compiled.
 

@@ -44,7 +44,7 @@ def worst(name, x):
     return error.max(), float(x[error.argmax()])
 
 
-@pytest.mark.some(11)
+@pytest.mark.some(6)
 @pytest.mark.parametrize("lanes", widths())
 @pytest.mark.parametrize("name", EXACT)
 def test_float32(name, lanes):

@@ -101,7 +101,7 @@ QUICK = ("recurrent", "attention", "pool", "language")
 EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.learn) for name in MODULES]
 
 
-@pytest.mark.some(2, learn=8)
+@pytest.mark.some(1, learn=8)
 @pytest.mark.parametrize("name", EACH)
 def test_params_stay_float32_and_all_else_is_bfloat16(name):
     make, xs, call = MODULES[name]

@@ -40,7 +40,7 @@ def per_step(model):
     return isinstance(model, nn.SequenceTagger | nn.AutoregressiveForecaster)
 
 
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_are_calls_with_the_steps_so_far(name):
     """By `lax.scan`, which keeps the dtypes of the carry; a reset starts a sequence anew."""

@@ -120,7 +120,7 @@ def as_tuple(carry):
     return tuple(carry) if isinstance(carry, Carry) else carry
 
 
-@pytest.mark.some(5, learn=22)
+@pytest.mark.some(4, learn=22)
 @pytest.mark.parametrize("flags", [pytest.param(False, marks=pytest.mark.learn), True], ids=["bare", "all flags"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ALGEBRAS)

@@ -49,7 +49,6 @@ FEW = [
     Case("lru", "associative", 65, True),
     Case("gla", "chunkwise(64)", 65, True),
     Case("gated_delta_net", "chunkwise(64)", 65, False),
-    Case("mlstm", "associative", 65, False),
 ]
 
 

@@ -121,6 +121,7 @@ def log_likelihood(params, xs, missing):
     return kalman.log_likelihood(params, xs, mask=MASK, missing=missing)
 
 
+@pytest.mark.learn
 def test_fit_leaves_what_no_step_tells_of():
     params = PARAMS["regular"]
     mask = (KINDS == SEEN) & (np.arange(T) == 1)[:, None]  # at most one step a row

@@ -194,7 +194,7 @@ def test_small_arrays_stay_whole_and_the_largest_axis_is_split():
     assert state.params["large"].addressable_data(0).shape == (24, 16, 4)
 
 
-@pytest.mark.some(1)
+@pytest.mark.learn
 @pytest.mark.parametrize("axis_type", AXES)
 def test_members_of_an_ensemble_are_split_within(axis_type, count_compilations):
     sharding, keys = sharding_of(8, axis_type), jax.random.split(jax.random.key(0), 8)
@@ -220,7 +220,7 @@ def interrupt(so_far):
         raise InterruptedError
 
 
-@pytest.mark.some(1)
+@pytest.mark.learn
 @pytest.mark.parametrize(("first", "second"), [(8, 2), (2, None), (None, 8)])
 def test_a_run_goes_on_on_another_number_of_devices(tmp_path, first, second, x64):
     """Without a warning of another program, start or batch."""

@@ -75,7 +75,7 @@ def run(net, params, xs, carry=None, key=None):
     return jaxseq.unroll(net, params, xs, carry, key=key)
 
 
-@pytest.mark.some(3, learn=5)
+@pytest.mark.some(2, learn=5)
 @pytest.mark.parametrize("name", NETS)
 def test_kernels_agree_under_a_key_and_numbers_are_those_of_the_key(name):
     """Values and every gradient, by hand and by autodiff, with masks and resets; another key gives others."""
