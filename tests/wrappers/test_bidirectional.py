@@ -41,11 +41,8 @@ def test_merges(x64):
     """Of each direction by itself; zeros on padding, whatever the merge."""
     forward, backward = jaxseq.gru(4), jaxseq.rnn(4)
     nets = {merge: bidirectional(forward, backward, merge=merge) for merge in ("concat", "sum", "mean", "mul")}
-    params, xs, mask = (
-        zoo.params_of(nets["sum"], 3),
-        np.random.default_rng(1).normal(size=(5, 2, 3)),
-        np.ones((5, 2), bool),
-    )
+    params, xs = zoo.params_of(nets["sum"], 3), np.random.default_rng(1).normal(size=(5, 2, 3))
+    mask = np.ones((5, 2), bool)
     mask[3:, 1] = False
 
     @jax.jit
