@@ -350,7 +350,8 @@ def test_draws_have_the_shape_asked_for():
     key = jax.random.key(0)
     none, one = jax.jit(lambda key: (hmm.sample(key, *chain, 0, batch_shape=(2,)), hmm.sample(key, *chain, 1)))(key)
     assert (none.shape, one.shape) == ((0, 2), (1,))
-    states, xs = hmm.simulate(key, hmm.gaussian(), FIRST, 5, batch_shape=(2, 3))
+    with jax.debug_nans(True):  # nothing is NaN on the way either
+        states, xs = hmm.simulate(key, hmm.gaussian(), FIRST, 5, batch_shape=(2, 3))
     assert states.shape == (5, 2, 3)
     assert xs.shape == (5, 2, 3, 1)
     jitted = jax.jit(hmm.simulate, static_argnames=("T", "batch_shape"))

@@ -83,5 +83,6 @@ def simulate(
 
 def _of_states(states, xs):
     """Returns observations `[T, B, ...]`, with NaN, or -1 for integers, where there is no state."""
-    nothing = jnp.nan if jnp.issubdtype(xs.dtype, jnp.floating) else -1
-    return choose(states >= 0, xs, jnp.full_like(xs, nothing))
+    # An array of NaN would fail under `jax_debug_nans`, though none of it is taken.
+    nothing = jnp.nan if jnp.issubdtype(xs.dtype, jnp.floating) else jnp.full_like(xs, -1)
+    return choose(states >= 0, xs, nothing)
