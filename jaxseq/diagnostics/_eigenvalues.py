@@ -80,7 +80,7 @@ def memory_lengths(eigenvalues: AnyArray, *, mask: AnyArray | None = None) -> ja
     is 0 at some step, and negative where the state grows.
 
     Args:
-      eigenvalues: `[T, B, ...]`; with a mask any number of batch axes, without a mask one.
+      eigenvalues: real or complex `[T, B, ...]`; with a mask any number of batch axes, without a mask one.
       mask: bool `[T, B]`; only True steps count. Without True steps the result is inf.
 
     Returns:

@@ -60,7 +60,7 @@ class Layer(Protocol):
         ...
 
     def step(self, carry: Any, x: jax.Array, *, reset: Any = None) -> tuple[Carry, jax.Array]:
-        """Returns the next carry and the output of one step, `[B, H]`."""
+        """Returns the next carry and the output of one step, `[B, H]`. If the carry is None, a new sequence starts."""
         ...
 
     def initial_carry(self, batch_shape: Shape = ()) -> Carry:

@@ -86,6 +86,7 @@ PERMITTED = {  # by function and argument, and spoil where it is that one alone
     ("initializers.chrono", "max_length"): "any number of at least 3",
     ("conv_lstm", "window"): "a number a side too",
     ("diagnostics.plot_gradient_norms", "norms"): "any pytree",
+    ("diagnostics.memory_lengths", "eigenvalues", "complex"): "real or complex",
     ("train.save", "tree"): "orbax writes any",
     ("train.bytes_per_device", "tree", "None"): "no arrays hold no bytes",
     ("train.save", "info"): "JSON holds numbers and text too",

@@ -13,7 +13,7 @@ A step needs the last (w - 1) d inputs of each convolution; they are the carry.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -141,8 +141,8 @@ class TCN(Module):
     def receptive_field(self) -> int:
         return 1 + sum(conv.reach for conv in self.convs)
 
-    def initial_carry(self, batch_shape: Shape = ()) -> Any:
-        """Returns the initial carry."""
+    def initial_carry(self, batch_shape: Shape = ()) -> tuple[jax.Array, ...]:
+        """Returns the initial carry: for each convolution its last inputs `[B, (w - 1) d, D]`, zeros."""
         batch_shape = check.shape("batch_shape", batch_shape)
         return tuple(conv.initial_carry(batch_shape) for conv in self.convs)
 
@@ -153,12 +153,12 @@ class TCN(Module):
     def unroll(
         self,
         xs: AnyArray,
-        carry: Any = None,
+        carry: tuple[jax.Array, ...] | None = None,
         *,
         mask: AnyArray | None = None,
         reset: AnyArray | None = None,
         key: jax.Array | None = None,
-    ) -> tuple[Any, jax.Array]:
+    ) -> tuple[tuple[jax.Array, ...], jax.Array]:
         """Returns the last carry and the outputs of all steps, `[B, T, H]`; outputs on padding are zero.
 
         Args:
@@ -183,7 +183,9 @@ class TCN(Module):
         carry, ys = self._run(gather(masking.keep(mask, xs), order), carry, _Steps(lengths, sequence, last), key)
         return carry, masking.keep(mask, gather(ys, rank))
 
-    def step(self, carry: Any, x: AnyArray, *, reset: AnyArray | None = None) -> tuple[Any, jax.Array]:
+    def step(
+        self, carry: tuple[jax.Array, ...] | None, x: AnyArray, *, reset: AnyArray | None = None
+    ) -> tuple[tuple[jax.Array, ...], jax.Array]:
         """Returns the next carry and the output `[B, H]` of one step, equal to that of `unroll` without noise.
 
         Args:
